@@ -1,0 +1,31 @@
+# Evaluates language models: stage, serve, evaluate, aggregate, report. Start with README.md.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+include: "workflow/rules/plan.smk"
+include: "workflow/rules/environments.smk"
+include: "workflow/rules/staging.smk"
+include: "workflow/rules/servers.smk"
+include: "workflow/rules/evaluations.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.output.page,
+
+
+onstart:
+    begin_run()
+
+
+onsuccess:
+    end_run()
+
+
+onerror:
+    report_failures()
+    end_run()

@@ -1,0 +1,71 @@
+"""How long a dry run takes, and how much memory: `python benchmarks/plan.py [--models 50] [--benchmarks 200]`.
+
+Prints seconds and MB of `snakemake -n` over so many models and benchmarks, in a folder of its own, and of the two
+commands that must start at once."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def write_project(folder: Path, models: int, benchmarks: int) -> None:
+    for name in ("Snakefile", "workflow", "profiles", "containers"):
+        (folder / name).symlink_to(ROOT / name)
+    weights = {"repo": "org/model", "revision": "0" * 40}
+    names = [f"task-{number}" for number in range(benchmarks)]
+    config = {
+        "version": 1,
+        "models": {f"model-{number}": {"weights": weights, "server": "gpu"} for number in range(models)},
+        "servers": {"gpu": {}},
+        "benchmarks": {
+            name: {"harness": "nemo", "task": f"lm-evaluation-harness.{name}", "limit": 10} for name in names
+        },
+        "suites": {"all": names},
+        "evaluate": {"suites": ["all"]},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def measure(argv: list[str], folder: Path) -> tuple[float, float, str]:
+    """Seconds, the greatest resident size in MB of any process so far, and the output."""
+    started = time.perf_counter()
+    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - started
+    if done.returncode != 0:
+        sys.exit(f"{argv} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, done.stdout + done.stderr
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", type=int, default=50)
+    parser.add_argument("--benchmarks", type=int, default=200)
+    arguments = parser.parse_args()
+    best = min(measure([sys.executable, "-m", "slurmeval", "--help"], ROOT)[0] for _ in range(5))
+    print(f"slurmeval --help: {best:.2f} s (best of 5)")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_project(folder, arguments.models, arguments.benchmarks)
+        plan = [sys.executable, "-m", "snakemake", "--profile", "profiles/local"]
+        plan += ["--configfile", "config.yaml", "-n", "--quiet", "all"]
+        seconds, megabytes, _ = measure(plan, folder)
+    print(
+        f"snakemake -n, {arguments.models} models x {arguments.benchmarks} benchmarks: "
+        f"{seconds:.1f} s, {megabytes:.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m slurmeval`."""
+
+from slurmeval.cli.main import main
+
+main()

@@ -1,0 +1,51 @@
+"""`slurmeval check`: a config, without a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from slurmeval.config.models import Config
+
+DEFAULT_CONFIG = Path("config/config.yaml")
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+def check(files: tuple[Path, ...]) -> None:
+    """Checks config files and says what they mean.
+
+    Several FILES are laid over one another, as Snakemake does with --configfile; none: config/config.yaml."""
+    config = checked(files or (DEFAULT_CONFIG,))
+    models = config.evaluate.models or list(config.models)
+    suites = {name: config.suites[name] for name in config.evaluate.suites}
+    benchmarks = list(dict.fromkeys(name for names in suites.values() for name in names))
+    evaluations = len(models) * len(benchmarks)
+    click.echo(
+        f"{_counted(len(models), 'model')} × {_counted(len(benchmarks), 'benchmark')} = "
+        f"{_counted(evaluations, 'evaluation')}; results in {config.results}"
+    )
+    for name in models:
+        model = config.models[name]
+        weights = model.weights
+        source = weights.repo or weights.package or weights.folder
+        revision = f" at {weights.revision[:12]}" if weights.revision else ""
+        click.echo(f"  model {name}: {source}{revision}, served by {model.server}")
+    for name, names in suites.items():
+        click.echo(f"  suite {name}: {', '.join(names)}")
+
+
+def checked(files: Sequence[Path]) -> Config:
+    """The config in `files`, also checked against what its harnesses can do. Raises ConfigError."""
+    from slurmeval.config.load import load
+    from slurmeval.harnesses import problems
+
+    return load(files, check_benchmark=problems)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

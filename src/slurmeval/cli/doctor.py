@@ -1,0 +1,106 @@
+"""`slurmeval doctor`: what this machine lacks, in plain words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from slurmeval.cli.machine import Check
+    from slurmeval.config.models import Config
+    from slurmeval.paths import Paths
+
+MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "bad": ("bad", "red")}
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="The config whose folders are looked at.  [default: config/config.yaml]",
+)
+@click.option("--offline", is_flag=True, help="Do not ask the package index.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list.")
+def doctor(config_file: Path | None, offline: bool, as_json: bool) -> int:
+    """Says what this machine lacks, and what to do about it.
+
+    Exits with 1 if something is missing that a run on this machine (profiles/local) needs. What only a
+    cluster needs may be absent."""
+    checks: list[Check] = []
+    for check in _checks(config_file, offline):
+        checks.append(check)
+        if not as_json:
+            _print(check)
+    bad = [check.name for check in checks if check.level == "bad"]
+    if as_json:
+        click.echo(json.dumps([asdict(check) for check in checks], indent=1))
+    else:
+        warnings = sum(check.level == "warn" for check in checks)
+        verdict = f"Not ready: {', '.join(bad)}." if bad else "Ready to run here."
+        click.echo(f"{verdict} {warnings} warnings." if warnings else verdict)
+    return 1 if bad else 0
+
+
+def _checks(config_file: Path | None, offline: bool) -> Iterator[Check]:
+    from slurmeval.cli import machine
+
+    project = Path.cwd()
+    yield machine.python()
+    packages = list(machine.packages())
+    yield from packages
+    if any(check.level == "bad" for check in packages):
+        return  # what follows needs them
+    config, check = _config(config_file)
+    yield check
+    paths = _paths(project, config)
+    yield machine.uv()
+    yield from machine.room(paths)
+    yield machine.home_quota(paths)
+    yield machine.memory()
+    yield machine.cores()
+    yield machine.shared_memory()
+    yield machine.environments(project, paths.environments)
+    yield machine.sandbox()
+    yield machine.clock(paths.results)
+    yield machine.git(project)
+    yield machine.slurm()
+    yield machine.containers()
+    if not offline:
+        yield machine.index()
+
+
+def _config(file: Path | None) -> tuple[Config | None, Check]:
+    """The config, or None where it will not do, which is a finding."""
+    from slurmeval.cli.check import DEFAULT_CONFIG, checked
+    from slurmeval.cli.machine import Check
+    from slurmeval.errors import ConfigError
+
+    try:
+        config = checked([file or DEFAULT_CONFIG])
+    except ConfigError as error:
+        return None, Check("config", "bad", str(error), "mend it; docs/config.md explains every key")
+    return config, Check("config", "ok", str(file or DEFAULT_CONFIG))
+
+
+def _paths(project: Path, config: Config | None) -> Paths:
+    from slurmeval.config.models import Staging
+    from slurmeval.paths import Paths, hf_home
+
+    staging = config.staging if config else Staging()
+    return Paths(
+        results=project / (config.results if config else "results"),
+        environments=project / staging.environments,
+        hf_home=hf_home(staging.hf_home, project),
+    )
+
+
+def _print(check: Check) -> None:
+    mark, colour = MARKS[check.level]
+    advice = f" — {check.advice}" if check.advice else ""
+    click.echo(f"{click.style(f'{mark:<4}', fg=colour)} {check.name}: {check.found}{advice}")

@@ -1,0 +1,110 @@
+"""The commands that the workflow's rules run; each unpacks its arguments and calls one function."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+RUN_FILE = click.argument("run_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+def _paths(run: dict[str, Any]) -> Any:
+    from slurmeval.paths import Paths
+
+    return Paths(**{name: Path(path) for name, path in run["paths"].items()})
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@click.command()
+@RUN_FILE
+@click.argument("name")
+def environment(run_file: Path, name: str) -> None:
+    """Makes a locked environment, or finds it made."""
+    from slurmeval.files import write_json
+    from slurmeval.runtime.environments import ensure
+
+    run = json.loads(run_file.read_bytes())
+    environments = _paths(run).environments
+    made = ensure(Path(run["project"]) / "containers" / "locks" / f"{name}.lock", environments, _say)
+    write_json(environments / f"{name}.json", {"folder": str(made.folder), "python": str(made.python)})
+
+
+@click.command("stage-model")
+@RUN_FILE
+@click.argument("model")
+def stage_model(run_file: Path, model: str) -> None:
+    """Stages a model's weights and writes their manifest."""
+    from slurmeval.config.models import Config
+    from slurmeval.files import read_json
+    from slurmeval.staging.models import stage_model
+
+    run = json.loads(run_file.read_bytes())
+    weights, paths = Config.model_validate(run["config"]).models[model].weights, _paths(run)
+    made = read_json(Path(run["models"][model]["environment"]))
+    python = Path(made["python"]) if made else None
+    stage_model(model, weights, paths.staged_model(model), paths.hf_home, Path(run["project"]), python, _say)
+
+
+@click.command("stage-dataset")
+@RUN_FILE
+@click.argument("dataset")
+def stage_dataset(run_file: Path, dataset: str) -> None:
+    """Stages a dataset and writes its manifest."""
+    from slurmeval.config.models import Config
+    from slurmeval.staging.datasets import stage_dataset
+
+    run = json.loads(run_file.read_bytes())
+    entry, paths = Config.model_validate(run["config"]).datasets[dataset], _paths(run)
+    manifest = paths.staged_dataset(dataset)
+    stage_dataset(dataset, entry, manifest, paths.hf_home, Path(run["project"]), _say)
+
+
+@click.command()
+@RUN_FILE
+@click.argument("model")
+@click.argument("benchmark")
+def lease(run_file: Path, model: str, benchmark: str) -> None:
+    """Leases a model's server for an evaluation; submits the server if there is none."""
+    from slurmeval.evaluations.leasing import lease
+
+    lease(json.loads(run_file.read_bytes()), model, benchmark)
+
+
+@click.command()
+@RUN_FILE
+@click.argument("model")
+@click.argument("benchmark")
+def evaluate(run_file: Path, model: str, benchmark: str) -> None:
+    """Runs one benchmark on one model and writes its results."""
+    from slurmeval.evaluations.run import evaluate
+
+    samples = evaluate(json.loads(run_file.read_bytes()), model, benchmark)
+    _say(f"{model} on {benchmark}: {samples} samples")
+
+
+@click.command()
+@RUN_FILE
+def aggregate(run_file: Path) -> None:
+    """Gathers the results of all evaluations."""
+    from slurmeval.results.aggregate import aggregate
+
+    run = json.loads(run_file.read_bytes())
+    aggregate(_paths(run), [(model, benchmark) for model, benchmark in run["evaluations"]])
+
+
+@click.command()
+@RUN_FILE
+def report(run_file: Path) -> None:
+    """Writes the report."""
+    from slurmeval.report import build
+
+    run = json.loads(run_file.read_bytes())
+    page = build(_paths(run), run)
+    _say(f"report: {page}")

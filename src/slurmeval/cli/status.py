@@ -1,0 +1,205 @@
+"""`slurmeval status`: what runs, what is done, what failed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from slurmeval.cli.run_state import Evaluation, Run, Server
+
+REDRAW_S = 2.0
+MOST_ROWS = 60
+"""Evaluations in the table. Of more, those that run and have failed come first."""
+MOST_FAILURES = 20
+COLOURS = {
+    "ok": "green",
+    "ready": "green",
+    "running": "cyan",
+    "failed": "red",
+    "gone": "red",
+    "waiting": "yellow",
+    "pending": "yellow",
+    "starting": "yellow",
+    "restarting": "yellow",
+    "draining": "yellow",
+}
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Redraw every 2 s until the run ends, or Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results"),
+    show_default=True,
+    help="The run's results.",
+)
+def status(watch: bool, as_json: bool, results: Path) -> None:
+    """Shows the run: servers, evaluations, failures.
+
+    Tokens/s is what a server generates at the moment. The requests of an evaluation are those answered so
+    far, in this try or an earlier one; its samples are counted once it is scored."""
+    from slurmeval.cli.run_state import read_run
+
+    if watch and as_json:
+        raise click.UsageError("--watch and --json do not go together")
+    if watch:
+        _watch(results)
+    elif as_json:
+        click.echo(json.dumps(asdict(read_run(results)), indent=1))
+    else:
+        from rich.console import Console
+
+        Console().print(render(read_run(results), results))
+
+
+def _watch(results: Path) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    from slurmeval.cli.run_state import read_run
+
+    run = read_run(results)
+    try:
+        with Live(render(run, results), console=Console(), auto_refresh=False) as live:
+            while run.controller is not None:
+                time.sleep(REDRAW_S)
+                run = read_run(results)
+                live.update(render(run, results), refresh=True)
+    except KeyboardInterrupt:
+        return  # the way to end it
+
+
+def render(run: Run, results: Path) -> Group:
+    """The run as a person reads it."""
+    from rich.console import Group
+    from rich.text import Text
+
+    if run.controller is None and not run.servers and not run.evaluations:
+        return Group(Text(f"Nothing has run here yet ({results})."))
+    parts: list[Text | Table] = [Text(_headline(run))]
+    if run.servers:
+        parts.append(_servers(run.servers))
+    if run.evaluations:
+        parts.append(_evaluations(run.evaluations))
+    failed = [each for each in run.evaluations if each.state == "failed"]
+    parts.extend(Text(_failure(each), style="red") for each in failed[:MOST_FAILURES])
+    if len(failed) > MOST_FAILURES:
+        parts.append(Text(f"… and {len(failed) - MOST_FAILURES} more have failed (--json lists all)"))
+    return Group(*parts)
+
+
+def _failure(each: Evaluation) -> str:
+    why = f"{each.error_class or 'unknown'}): {each.reason or 'no reason is known'}"
+    return _printable(f"{each.model} on {each.benchmark} failed ({why}")
+
+
+def _headline(run: Run) -> str:
+    if run.controller is None:
+        head = "No run is under way."
+    else:
+        owner = run.controller
+        where = f"process {owner.get('pid')} on {owner.get('host')}"
+        head = _printable(f"A run is under way: {where}, since {owner.get('since', 'just now')}.")
+    states = Counter(each.state for each in run.evaluations)
+    counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    return f"{head} {len(run.evaluations)} evaluations: {counts}." if counts else head
+
+
+def _table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def _servers(servers: list[Server]) -> Table:
+    right = ("life", "tokens/s", "requests")
+    table = _table("Servers", "server", "status", "for", "node", *right, "reason", right=right)
+    for server in servers:
+        table.add_row(
+            _plain(server.server_id),
+            _coloured(server.status),
+            _age(server.since),
+            _plain(server.node),
+            _plain(server.life),
+            "" if server.tokens_per_s is None else f"{server.tokens_per_s:.1f}",
+            _plain(server.requests_running),
+            _plain(server.reason),
+        )
+    return table
+
+
+def _evaluations(evaluations: list[Evaluation]) -> Table:
+    table = _table(
+        "Evaluations", "model", "benchmark", "state", "samples", "requests", right=("samples", "requests")
+    )
+    rows = evaluations
+    if len(evaluations) > MOST_ROWS:
+        first = {"running": 0, "failed": 1, "waiting": 2}
+        rows = sorted(evaluations, key=lambda each: first.get(each.state, 3))[:MOST_ROWS]
+        table.caption = f"{MOST_ROWS} of {len(evaluations)}; --json lists all"
+    for each in rows:
+        state = each.state if each.phase in (None, each.state) else each.phase
+        table.add_row(
+            _plain(each.model),
+            _plain(each.benchmark),
+            _coloured(state or each.state),
+            _of(each.samples, each.samples_expected),
+            _of(each.requests, each.requests_expected),
+        )
+    return table
+
+
+def _of(done: int | None, expected: int | None) -> str:
+    """`3/20`, or the half of it that is known."""
+    if expected is None:
+        return "" if done is None else str(done)
+    return f"of {expected}" if done is None else f"{done}/{expected}"
+
+
+def _plain(value: object) -> str:
+    """As text that rich takes for no markup, and a terminal for no command."""
+    from rich.markup import escape
+
+    return escape(_printable("" if value is None else str(value)))
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def _coloured(state: str) -> str:
+    colour = COLOURS.get(state.split()[0])
+    return f"[{colour}]{_plain(state)}[/]" if colour else _plain(state)
+
+
+def _age(since: str | None) -> str:
+    """`1 h 05 min` from an ISO time to now."""
+    try:
+        then = datetime.fromisoformat(since or "")
+    except ValueError:
+        return ""
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=UTC)
+    seconds = max(0, int((datetime.now(UTC) - then).total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"

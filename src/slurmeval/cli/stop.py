@@ -1,0 +1,151 @@
+"""`slurmeval stop`: asks servers to stop, or makes them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+POLL_S = 0.2
+
+
+@click.command()
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--now", is_flag=True, help="Do not let requests under way end: end the server's process or job."
+)
+@click.option("--no-wait", is_flag=True, help="Return at once.")
+@click.option(
+    "--timeout-s",
+    type=click.FloatRange(min=0),
+    default=180.0,
+    show_default=True,
+    help="How long to wait for the servers to end.",
+)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results"),
+    show_default=True,
+    help="The run's results.",
+)
+def stop(models: tuple[str, ...], now: bool, no_wait: bool, timeout_s: float, results: Path) -> int:
+    """Stops the servers of some models, or all.
+
+    A server that is asked lets requests under way end, within its drain_s. What was evaluated is kept. An
+    evaluation that still needs its server fails or starts a new one: end the run first (Ctrl-C there)."""
+    from slurmeval.cli.run_state import live_servers, read_run
+    from slurmeval.errors import UserError
+    from slurmeval.paths import Paths
+
+    root = results.absolute()
+    paths = Paths(results=root, environments=root, hf_home=root)
+    known = sorted(folder.name for folder in paths.servers.glob("*") if folder.is_dir())
+    for model in models:
+        if model not in known:
+            there = ", ".join(known) or "none"
+            raise UserError(f"no server of a model '{model}' in {results}; there are: {there}")
+    folders = [folder for folder in live_servers(paths) if not models or folder.parent.name in models]
+    if not folders:
+        click.echo("No server runs.")
+        return 0
+    controller = read_run(results).controller
+    if controller is not None:
+        where = f"process {controller.get('pid')} on {controller.get('host')}"
+        click.echo(f"A run is under way ({where}): what needs a server will fail or start one.", err=True)
+    for folder in folders:
+        _ask(folder)
+        if now:
+            _end(folder)
+    return 0 if no_wait else wait_until_stopped(folders, timeout_s)
+
+
+def wait_until_stopped(
+    folders: list[Path],
+    timeout_s: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Says when each has stopped. 1 where one has not within the time, with its last status."""
+    from slurmeval.cli.run_state import read_server
+
+    deadline = clock() + timeout_s
+    waiting = list(folders)
+    while waiting:
+        for folder in list(waiting):
+            server = read_server(folder)
+            if server is None or server.status in ("stopped", "failed", "gone"):
+                click.echo(f"{_name(folder)}: {server.status if server else 'gone'}")
+                waiting.remove(folder)
+        if not waiting:
+            break
+        if clock() >= deadline:
+            for folder in waiting:
+                server = read_server(folder)
+                last = server.status if server else "unknown"
+                click.echo(f"{_name(folder)}: still {last} after {timeout_s:g} s (--now ends it)", err=True)
+            return 1
+        sleep(POLL_S)
+    return 0
+
+
+def _ask(folder: Path) -> None:
+    from slurmeval.files import create_exclusively
+    from slurmeval.servers.folder import ServerFolder
+
+    create_exclusively(ServerFolder(folder).stop)
+    click.echo(f"{_name(folder)}: asked to stop")
+
+
+def _end(folder: Path) -> None:
+    """Ends the job that the server runs in. A process of another host is left alone."""
+    from slurmeval.cli.run_state import mapping
+    from slurmeval.servers.folder import ServerFolder
+
+    files = ServerFolder(folder)
+    job, owner = mapping(files.job), mapping(files.state).get("owner")
+    if job.get("cluster") == "slurm" and shutil.which("scancel"):
+        job_id = str(job.get("job_id"))
+        cancelled = subprocess.run(["scancel", "--", job_id], check=False).returncode == 0
+        click.echo(f"{_name(folder)}: job {job_id} {'cancelled' if cancelled else 'could not be cancelled'}")
+    elif isinstance(owner, dict) and owner.get("host") == socket.gethostname():
+        ended = terminate(owner)
+        click.echo(f"{_name(folder)}: process {owner.get('pid')} {'told to end' if ended else 'has ended'}")
+    elif isinstance(owner, dict):
+        click.echo(
+            f"{_name(folder)}: runs on {owner.get('host')}; run this there, or cancel its job", err=True
+        )
+    else:
+        click.echo(f"{_name(folder)}: has no process yet; it will stop when it starts")
+
+
+def terminate(owner: dict[str, Any]) -> bool:
+    """SIGTERM to exactly the process that `owner` names; False where that one has ended."""
+    from slurmeval.processes import is_alive
+
+    try:
+        handle = os.pidfd_open(int(owner["pid"]))
+    except (ProcessLookupError, KeyError, TypeError, ValueError):
+        return False
+    try:
+        # The handle is of one process: if the identity fits now, it fits the handle
+        if not is_alive(owner):
+            return False
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+    except (ProcessLookupError, KeyError):
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _name(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"

@@ -1,0 +1,123 @@
+"""What no single value shows: whether the parts of a config fit together and the files it names exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from slurmeval.config.messages import Problem, nearest
+from slurmeval.config.models import Benchmark, Commit, Config, Source
+from slurmeval.config.yaml_files import shown
+
+BenchmarkCheck = Callable[[Benchmark], list[str]]
+"""What a benchmark's harness cannot do, each as `key: text` (harnesses.base.Harness.problems)."""
+
+
+def check(config: Config, project: Path, check_benchmark: BenchmarkCheck | None = None) -> list[Problem]:
+    """All that is wrong, in the order of the file."""
+    return [
+        *_folders(config),
+        *_ids(config),
+        *_models(config, project),
+        *_servers(config, project),
+        *_datasets(config, project),
+        *_benchmarks(config, project, check_benchmark),
+        *_suites(config),
+    ]
+
+
+def _folders(config: Config) -> Iterator[Problem]:
+    for key, folder in (
+        (("results",), config.results),
+        (("staging", "environments"), config.staging.environments),
+        (("staging", "hf_home"), config.staging.hf_home),
+    ):
+        if folder is not None and Path(folder) == Path():
+            yield Problem(key, f"{shown(folder)}: a folder's name is wanted")
+
+
+def _ids(config: Config) -> Iterator[Problem]:
+    """Ids become file names, and some file systems do not tell `A` from `a`."""
+    for section in ("models", "servers", "datasets", "benchmarks", "suites"):
+        seen: dict[str, str] = {}
+        for identifier in getattr(config, section):
+            other = seen.setdefault(identifier.lower(), identifier)
+            if other != identifier:
+                yield Problem((section, identifier), f"differs from '{other}' in upper and lower case only")
+
+
+def _models(config: Config, project: Path) -> Iterator[Problem]:
+    for identifier, model in config.models.items():
+        place = ("models", identifier)
+        if model.server not in config.servers:
+            yield _unknown((*place, "server"), "server", model.server, config.servers)
+        yield from _source((*place, "weights"), model.weights, config.staging.pinned, project)
+        if model.chat_template is not None:
+            yield from _file((*place, "chat_template"), model.chat_template, project)
+
+
+def _servers(config: Config, project: Path) -> Iterator[Problem]:
+    locks = {file.stem: file for file in (project / "containers" / "locks").glob("*.lock")}
+    for identifier, server in config.servers.items():
+        if server.environment not in locks:
+            yield _unknown(("servers", identifier, "environment"), "environment", server.environment, locks)
+
+
+def _datasets(config: Config, project: Path) -> Iterator[Problem]:
+    for identifier, dataset in config.datasets.items():
+        yield from _source(("datasets", identifier), dataset, config.staging.pinned, project)
+
+
+def _benchmarks(config: Config, project: Path, check_benchmark: BenchmarkCheck | None) -> Iterator[Problem]:
+    for identifier, benchmark in config.benchmarks.items():
+        place = ("benchmarks", identifier)
+        for index, dataset in enumerate(benchmark.datasets):
+            if dataset not in config.datasets:
+                yield _unknown((*place, "datasets", index), "dataset", dataset, config.datasets)
+        if benchmark.task_file is not None:
+            yield from _file((*place, "task_file"), benchmark.task_file, project)
+        for line in check_benchmark(benchmark) if check_benchmark else ():
+            key, _, text = line.partition(": ")
+            yield Problem((*place, key), text)
+
+
+def _suites(config: Config) -> Iterator[Problem]:
+    for identifier, benchmarks in config.suites.items():
+        yield from _names(("suites", identifier), "benchmark", benchmarks, config.benchmarks)
+    yield from _names(("evaluate", "suites"), "suite", config.evaluate.suites, config.suites)
+    yield from _names(("evaluate", "models"), "model", config.evaluate.models, config.models)
+
+
+def _names(
+    place: tuple[str, ...], noun: str, names: Iterable[str], known: Mapping[str, object]
+) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name not in known:
+            yield _unknown((*place, index), noun, name, known)
+        elif name in seen:
+            yield Problem((*place, index), f"'{name}' is there twice")
+        seen.add(name)
+
+
+def _unknown(key: tuple[str | int, ...], noun: str, name: str, known: Mapping[str, object]) -> Problem:
+    return Problem(key, f"unknown {noun} '{name}'; {nearest(name, known)}")
+
+
+def _source(place: tuple[str, ...], source: Source, pinned: bool, project: Path) -> Iterator[Problem]:
+    if source.folder is not None:
+        if not source.folder or not (project / source.folder).is_dir():
+            yield Problem((*place, "folder"), f"{shown(source.folder)}: no such folder")
+    elif source.repo is not None and pinned:
+        if source.revision is None:
+            yield Problem((*place, "revision"), "is missing; a commit of 40 hex digits is wanted")
+        elif not Commit.fullmatch(source.revision):
+            yield Problem(
+                (*place, "revision"),
+                f"{shown(source.revision)} is no commit; 40 hex digits are wanted (or staging.pinned: false)",
+            )
+
+
+def _file(key: tuple[str, ...], name: str, project: Path) -> Iterator[Problem]:
+    if not name or not (project / name).is_file():
+        yield Problem(key, f"{shown(name)}: no such file")

@@ -1,0 +1,180 @@
+"""Saying in one line what is wrong with a config: file, key, what was given, what is allowed."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from slurmeval.config.merging import Key, Merged
+from slurmeval.config.models import Config
+from slurmeval.config.yaml_files import kind, shown
+from slurmeval.errors import ConfigError
+
+ID_RULE = "at most 100 letters, digits, '-', '_' and single dots, beginning with a letter or digit"
+MAX_NAMED = 12
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with the value at `key`."""
+
+    key: Key
+    text: str
+
+
+def config_error(problems: Sequence[Problem], merged: Merged) -> ConfigError:
+    """The first problem in full, the others by their keys, in one line."""
+    first, *others = problems
+    line = f"{merged.source(first.key)}: {dotted(first.key)}: {first.text}"
+    if others:
+        names = [dotted(problem.key) for problem in others]
+        further = [*names[:5], "…"] if len(names) > 5 else names
+        line += f" (and {len(others)} more: {', '.join(further)})"
+    return ConfigError(line)
+
+
+def dotted(key: Iterable[str | int]) -> str:
+    """`models.tiny.dtype`."""
+    return ".".join(str(part) for part in key)
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """`did you mean 'dtype'?`, or what is allowed if nothing is near."""
+    import difflib  # only when something is wrong
+
+    allowed = list(allowed)
+    if close := difflib.get_close_matches(given, allowed, n=1, cutoff=0.6):
+        return f"did you mean '{close[0]}'?"
+    more = ", …" if len(allowed) > MAX_NAMED else ""
+    return f"allowed: {', '.join(allowed[:MAX_NAMED]) or 'none'}{more}"
+
+
+def problems_of(error: ValidationError, values: Mapping[str, Any]) -> list[Problem]:
+    """pydantic's findings in plain words, one per key."""
+    found: dict[Key, Problem] = {}
+    for detail in error.errors(include_url=False):
+        key = _key_in_data(detail, values)
+        found.setdefault(key, Problem(key, _in_words(detail, key)))
+    return list(found.values())
+
+
+def _key_in_data(detail: ErrorDetails, values: Mapping[str, Any]) -> Key:
+    """The place in the file: pydantic adds '[key]' for keys, and the member of a union that was tried."""
+    place = detail["loc"]
+    if detail["type"] == "missing":
+        return place
+    value: Any = values
+    for index, part in enumerate(place):
+        inside = (isinstance(value, Mapping) and part in value) or (
+            isinstance(value, list) and isinstance(part, int) and part < len(value)
+        )
+        if not inside:
+            return place[:index]
+        value = value[part]
+    return place
+
+
+def _in_words(detail: ErrorDetails, key: Key) -> str:
+    given, context = detail["input"], detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"unknown key; {nearest(str(key[-1]), _fields_at(key[:-1]))}"
+        case "missing":
+            return "is missing"
+        case "literal_error":
+            return _not_allowed(given, key)
+        case "string_pattern_mismatch":
+            return f"{shown(given)}: {_pattern_in_words(detail['loc'], context['pattern'])}"
+        case "string_too_long":
+            return f"{shown(given)} is longer than {context['max_length']} characters"
+        case "greater_than_equal":
+            return f"{shown(given)} is too small; at least {context['ge']} is wanted"
+        case "greater_than":
+            return f"{shown(given)} is too small; more than {context['gt']} is wanted"
+        case "less_than_equal":
+            return f"{shown(given)} is too large; at most {context['le']} is wanted"
+        case "too_short":
+            return f"is empty; at least {context['min_length']} entry is wanted"
+        case "value_error":
+            text = str(context["error"])
+            return f"{shown(given)}: {text}" if isinstance(given, str) else text
+    return f"{_given(given)}; {_wanted(detail, key)} is wanted"
+
+
+def _given(value: object) -> str:
+    if value is None or isinstance(value, list | Mapping):
+        return f"is {kind(value)}"
+    return f"{shown(value)} is {kind(value)}"
+
+
+_WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text (in quotes, if it looks like something else)",
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "list_type": "a list",
+}
+
+
+def _wanted(detail: ErrorDetails, key: Key) -> str:
+    if detail["loc"][: len(key)] == key and len(detail["loc"]) > len(key):
+        return "text, a number, true or false"  # the only union that the config has
+    return _WANTED.get(detail["type"]) or detail["msg"][:1].lower() + detail["msg"][1:]
+
+
+def _not_allowed(given: object, key: Key) -> str:
+    annotation = _annotation_at(key)
+    allowed = [str(value) for value in typing.get_args(annotation)]
+    if key == ("version",):
+        return f"is {shown(given)}; this program reads version {allowed[0]}"
+    return f"{shown(given)} is not allowed; {nearest(str(given), allowed)}" + (
+        f" (allowed: {', '.join(allowed)})" if len(allowed) <= MAX_NAMED else ""
+    )
+
+
+def _pattern_in_words(place: Key, pattern: str) -> str:
+    if "==" in pattern:
+        return "a package with its version is wanted, as name==1.2.3"
+    if "(/[" in pattern:
+        return "a repository is wanted, as owner/name"
+    if place[-1] == "task":
+        return "a task's name has letters, digits, '.', '_' and '-' only"
+    return f"not an id; {ID_RULE}"
+
+
+def _fields_at(key: Key) -> list[str]:
+    """The keys that the mapping at `key` may have."""
+    annotation = _annotation_at(key)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return list(annotation.model_fields)
+    return []
+
+
+def _annotation_at(key: Key) -> Any:
+    """The type of the value at `key`, without Annotated and None."""
+    annotation: Any = Config
+    for part in key:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            field = annotation.model_fields.get(str(part))
+            annotation = _bare(field.annotation) if field else None
+        else:
+            annotation = _bare(([None, *typing.get_args(annotation)])[-1])
+    return annotation
+
+
+def _bare(annotation: Any) -> Any:
+    while typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    members = typing.get_args(annotation)
+    if type(None) in members:
+        return _bare(next(member for member in members if member is not type(None)))
+    return annotation

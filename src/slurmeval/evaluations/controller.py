@@ -1,0 +1,35 @@
+"""The run under way in a project folder: one at a time, seen by servers and evaluations through its beat.
+
+Snakemake's own lock outlives a killed run until someone says `--unlock`; this one names its owner."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+
+from slurmeval.errors import UserError
+from slurmeval.ownership import Claim
+from slurmeval.paths import Paths
+
+
+class Controller:
+    """Holds a project folder for this process while Snakemake runs jobs."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self.claim = Claim(paths.controller)
+
+    def begin(self) -> None:
+        """Takes the folder and beats from now on. Raises UserError where another run holds it."""
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        owner = self.claim.take(token=secrets.token_hex(8), since=since)
+        if owner is not None:
+            where = f"process {owner['pid']} on {owner['host']}, since {owner.get('since', 'just now')}"
+            raise UserError(f"another run is under way in this folder ({where}); wait for it or stop it")
+
+    def end(self) -> None:
+        """Ends all leases, so that servers stop and the next plan shows what it will lease; gives the folder
+        back."""
+        shutil.rmtree(self.paths.leases, ignore_errors=True)
+        self.claim.release()

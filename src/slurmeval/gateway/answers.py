@@ -1,0 +1,90 @@
+"""What the gateway reads out of a server's answer: token counts, how it finished, whether it is whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from slurmeval.gateway.log import stream_events
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`error` says why an answer of status 200 is none."""
+
+    is_json: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    cut_off: bool = False
+    """The server stopped half-way because it is going away: ask again."""
+
+
+def facts_of_body(body: bytes) -> Facts:
+    """Of an answer that came in one piece."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return Facts()
+    if not isinstance(value, dict):
+        return Facts(is_json=True)
+    prompt_tokens, completion_tokens = _usage(value)
+    finish_reason = _finish_reason(value)
+    error = _error(value)
+    if finish_reason == "abort":
+        error = "the server broke off its answer (finish_reason abort)"
+    cut_off = finish_reason == "abort"
+    return Facts(True, prompt_tokens, completion_tokens, finish_reason, error, cut_off)
+
+
+def facts_of_stream(body: bytes) -> Facts:
+    """Of a stream that has ended. It is whole when its last event is `[DONE]` and none is an error."""
+    events = stream_events(body)
+    prompt_tokens = completion_tokens = None
+    finish_reason = error = None
+    for data in events:
+        try:
+            value = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(value, dict):
+            usage = _usage(value)
+            if usage != (None, None):
+                prompt_tokens, completion_tokens = usage
+            finish_reason = _finish_reason(value) or finish_reason
+            error = _error(value) or error
+    if finish_reason == "abort":
+        error = "the server broke off its answer (finish_reason abort)"
+    elif error is None and (not events or events[-1] != b"[DONE]"):
+        error = "the stream ended without [DONE]"
+    return Facts(False, prompt_tokens, completion_tokens, finish_reason, error, error is not None)
+
+
+def _usage(value: dict[str, Any]) -> tuple[int | None, int | None]:
+    usage = value.get("usage")
+    if not isinstance(usage, dict):
+        return None, None
+    return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _finish_reason(value: dict[str, Any]) -> str | None:
+    choices = value.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        reason = choices[0].get("finish_reason")
+        return reason if isinstance(reason, str) else None
+    return None
+
+
+def _error(value: dict[str, Any]) -> str | None:
+    error = value.get("error")
+    if not error:
+        return None
+    message = error.get("message") if isinstance(error, dict) else error
+    return f"the server answered with an error: {message}"

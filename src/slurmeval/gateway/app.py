@@ -1,0 +1,232 @@
+"""The gateway's HTTP server: who may ask, what is replayed, what goes to the server, what is logged."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from slurmeval.gateway.log import Record, encode_exchange, encode_replay
+from slurmeval.gateway.memory import Memory
+from slurmeval.gateway.replay import Replays, parse, request_key
+from slurmeval.gateway.upstream import JSON, Answer, Call, HarnessGone, Upstream, failure
+from slurmeval.gateway.writer import LogFailed, LogWriter
+
+MAX_BODY_BYTES = 64 * 2**20
+"""Longest request; a longer one is answered 413."""
+
+MAX_WAITING_BYTES = 256 * 2**20
+"""Request bodies in memory at once; more stay unread in their connections."""
+
+
+@dataclass
+class Progress:
+    """What this gateway process has done so far."""
+
+    answered: int = 0
+    """Answers of status 200, from the server or the log."""
+    replayed: int = 0
+    """… of them from the log."""
+    errors: int = 0
+    """Requests that ended in any other way."""
+    prompt_tokens: int = 0
+    """Of all answers, replayed ones included."""
+    completion_tokens: int = 0
+    in_flight: int = 0
+    """At the server, or waiting for one that is away."""
+
+
+class Gateway:
+    """Answers the harness."""
+
+    def __init__(
+        self, api_key: str, max_in_flight: int, upstream: Upstream, replays: Replays, log: LogWriter
+    ) -> None:
+        self._authorization = f"Bearer {api_key}".encode()
+        self._upstream = upstream
+        self._replays = replays
+        self._log = log
+        self._slots = asyncio.Semaphore(max_in_flight)
+        self._memory = Memory(MAX_WAITING_BYTES)
+        self._logged = 0
+        self.progress = Progress()
+
+    def server(self) -> web.Server:
+        """The protocol factory for `loop.create_server`. A request ends when its client hangs up."""
+        loop = asyncio.get_running_loop()
+
+        def make_request(
+            message: Any, payload: Any, protocol: Any, writer: Any, task: Any
+        ) -> web.BaseRequest:
+            return web.BaseRequest(
+                message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES
+            )
+
+        return web.Server(
+            self.handle, request_factory=make_request, handler_cancellation=True, access_log=None
+        )
+
+    def progress_report(self) -> dict[str, Any]:
+        report = asdict(self.progress) | {"holding": self._upstream.finder.holding}
+        return report | {"stored": self._replays.stored, "failure": self._log.failure}
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.path
+        if path == "/health":
+            known = self._upstream.finder.known is not None
+            return _respond(
+                200 if known else 503, JSON, orjson.dumps({"status": "ok" if known else "holding"})
+            )
+        sent = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(sent, self._authorization):
+            return _answer(
+                failure(401, "invalid_api_key", "the gateway's own key is needed as a bearer token")
+            )
+        if request.method == "GET" and path == "/progress":
+            return _respond(200, JSON, orjson.dumps(self.progress_report()))
+        if path.startswith("/v1/"):
+            if request.method == "POST":
+                return await self._post(request)
+            if request.method == "GET":
+                return await self._get(request)
+        return _answer(failure(404, "not_found", f"no such path: {request.method} {path}"))
+
+    async def _get(self, request: web.BaseRequest) -> web.StreamResponse:
+        call = Call("GET", request.raw_path, b"", JSON, time.monotonic())
+        reply = Reply(request)
+        answer = await self._upstream.ask(call, reply.piece)
+        return await reply.finish(answer)
+
+    async def _post(self, request: web.BaseRequest) -> web.StreamResponse:
+        size = request.content_length
+        with self._memory.holding() as held:
+            await held.take(MAX_BODY_BYTES if size is None else min(size, MAX_BODY_BYTES))
+            try:
+                body = await request.read()
+            except web.HTTPRequestEntityTooLarge:
+                return _answer(failure(413, "too_large", f"a request has at most {MAX_BODY_BYTES} bytes"))
+            held.keep(len(body))
+            content_type = request.headers.get("Content-Type", JSON)
+            call = Call("POST", request.raw_path, body, content_type, time.monotonic())
+            try:
+                return await self._answer_from_log_or_server(request, call)
+            except LogFailed as error:
+                self.progress.errors += 1
+                return _answer(failure(503, "log_failed", str(error)))
+
+    async def _answer_from_log_or_server(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        if self._log.failure is not None:
+            raise LogFailed(self._log.failure)
+        started_at = time.time()
+        is_json, value = parse(call.body)
+        key = request_key(call.path, call.body, is_json, value)
+        stored = self._replays.take(key)
+        if stored is not None:
+            return self._replay(stored, started_at, call)
+        reply = Reply(request)
+        gone = failure(
+            499, "hung_up", "the harness hung up, or the gateway was stopped, before the answer was whole"
+        )
+        try:
+            async with self._slots:
+                self.progress.in_flight += 1
+                try:
+                    answer = await self._upstream.ask(call, reply.piece)
+                finally:
+                    self.progress.in_flight -= 1
+        except asyncio.CancelledError:
+            self._record(call, key, is_json, started_at, gone)
+            raise
+        except HarnessGone:
+            answer = gone
+        try:
+            self._record(call, key, is_json, started_at, answer)
+        except LogFailed as error:
+            answer = failure(503, "log_failed", str(error))
+        return await reply.finish(answer)
+
+    def _replay(self, stored: Record, started_at: float, call: Call) -> web.StreamResponse:
+        latency_ms = (time.monotonic() - call.arrived) * 1000
+        self._log.write(encode_replay(stored.request_id, started_at, latency_ms))
+        self.progress.replayed += 1
+        self._count(200, None, stored.prompt_tokens, stored.completion_tokens)
+        return _respond(200, stored.content_type or JSON, stored.response_body or b"", replayed=True)
+
+    def _record(self, call: Call, key: bytes, is_json: bool, started_at: float, answer: Answer) -> None:
+        """Logs an exchange before it is answered (a stream: before its end is sent). Raises LogFailed."""
+        facts, endpoint = answer.facts, answer.endpoint
+        self._logged += 1
+        meta = {
+            "request_id": f"{self._log.segment:04d}-{self._logged:06d}",
+            "key": key.hex(),
+            "endpoint": call.path.partition("?")[0],
+            "started_at": started_at,
+            "latency_ms": round((time.monotonic() - call.arrived) * 1000, 3),
+            "ttft_ms": None if answer.ttft_ms is None else round(answer.ttft_ms, 3),
+            "http_status": answer.status,
+            "attempt": answer.attempt,
+            "server_id": None if endpoint is None else endpoint.server_id,
+            "life": None if endpoint is None else endpoint.life,
+            "prompt_tokens": facts.prompt_tokens,
+            "completion_tokens": facts.completion_tokens,
+            "finish_reason": facts.finish_reason,
+            "error": answer.error,
+            "content_type": answer.content_type,
+        }
+        self._count(answer.status, answer.error, facts.prompt_tokens, facts.completion_tokens)
+        self._log.write(encode_exchange(meta, call.body, is_json, answer.body, facts.is_json))
+
+    def _count(
+        self, status: int, error: str | None, prompt_tokens: int | None, completion_tokens: int | None
+    ) -> None:
+        if status == 200 and error is None:
+            self.progress.answered += 1
+        else:
+            self.progress.errors += 1
+        self.progress.prompt_tokens += prompt_tokens or 0
+        self.progress.completion_tokens += completion_tokens or 0
+
+
+class Reply:
+    """What goes back to the harness: whole, or piece by piece."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._request = request
+        self._stream: web.StreamResponse | None = None
+
+    async def piece(self, content_type: str, data: bytes) -> None:
+        """Sends the next piece of a stream. Raises OSError when the harness has hung up."""
+        if self._stream is None:
+            self._stream = web.StreamResponse(
+                headers={"Content-Type": content_type, "Cache-Control": "no-cache"}
+            )
+            await self._stream.prepare(self._request)
+        await self._stream.write(data)
+
+    async def finish(self, answer: Answer) -> web.StreamResponse:
+        if self._stream is None:
+            return _answer(answer)
+        if answer.status == 200:
+            with contextlib.suppress(OSError):
+                await self._stream.write_eof()
+            return self._stream
+        if self._request.transport is not None:  # no end of the stream: the harness must see the break
+            self._request.transport.close()
+        return self._stream
+
+
+def _answer(answer: Answer) -> web.Response:
+    return _respond(answer.status, answer.content_type, answer.body)
+
+
+def _respond(status: int, content_type: str, body: bytes, replayed: bool = False) -> web.Response:
+    headers = {"Content-Type": content_type}
+    if replayed:
+        headers["X-Slurmeval-Replayed"] = "1"
+    return web.Response(status=status, body=body, headers=headers)

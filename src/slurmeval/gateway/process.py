@@ -1,0 +1,94 @@
+"""Starting a gateway beside an evaluation, and ending it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from slurmeval.errors import SlurmevalError
+from slurmeval.files import read_json, write_json
+from slurmeval.gateway.settings import GatewayConfig
+
+READY_TIMEOUT_S = 120.0
+"""Longest time from start to listening: the log of earlier tries is read, about 100,000 requests a second."""
+
+STOP_TIMEOUT_S = 10.0
+_POLL_S = 0.02
+
+
+class GatewayFailed(SlurmevalError):
+    """The gateway did not start."""
+
+
+class GatewayProcess:
+    """A gateway that listens. It ends with `stop`, or with this process."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], config: GatewayConfig, ready: dict[str, Any]
+    ) -> None:
+        self._process = process
+        self._config = config
+        self.url: str = ready["url"]
+        self.api_key: str = ready["api_key"]
+        self.pid = process.pid
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def failure(self) -> str | None:
+        """Why it can answer no more, or None. An evaluation whose gateway failed cannot end well."""
+        if not self.alive():
+            return f"the gateway ended with status {self._process.returncode}"
+        value = read_json(self._config.log / "failed.json")
+        return None if value is None else str(value["reason"])
+
+    def stop(self) -> None:
+        """Ends it: the log is complete and on disk when this returns."""
+        if self.alive():
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> GatewayProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def start(config: GatewayConfig, folder: Path, ready_timeout_s: float = READY_TIMEOUT_S) -> GatewayProcess:
+    """Starts a gateway and waits until it listens. `folder` gets `gateway.json` (its config) and
+    `gateway.log`. Raises GatewayFailed with the gateway's last words."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config_file, log_file = folder / "gateway.json", folder / "gateway.log"
+    write_json(config_file, config.as_json())
+    config.ready_file.unlink(missing_ok=True)
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "slurmeval.gateway", str(config_file)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    deadline = time.monotonic() + ready_timeout_s
+    while time.monotonic() < deadline:
+        ready = read_json(config.ready_file)
+        if ready is not None:
+            return GatewayProcess(process, config, ready)
+        if process.poll() is not None:
+            raise GatewayFailed(f"the gateway did not start: {_last_line(log_file)}")
+        time.sleep(_POLL_S)
+    process.kill()
+    process.wait()
+    raise GatewayFailed(f"the gateway did not listen within {ready_timeout_s:g} s; see {log_file}")
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"it said nothing; see {path}"

@@ -1,0 +1,50 @@
+"""What a gateway is told when it starts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from slurmeval.errors import UserError
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """The settings of one gateway. JSON round trip through `write` and `read`."""
+
+    lease: Path
+    """The lease file that names the server's folder."""
+    log: Path
+    """The folder of the request log, kept between tries of an evaluation."""
+    ready_file: Path
+    """Written (mode 0600) once the gateway listens: its URL and the key that it wants."""
+    max_in_flight: int
+    """Requests under way at the server; more wait."""
+    hold_s: float
+    """Longest time that a request waits for a server that is away."""
+    retries: int
+    """How often a request is sent again to a server that answers others."""
+    request_timeout_s: float
+    """Longest time from sending a request to the end of its answer."""
+    model: str
+    """The name under which the server serves the model."""
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0: any free port."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: str(v) if isinstance(v, Path) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def read(cls, path: Path) -> GatewayConfig:
+        """Raises UserError where the file is missing, no JSON, or has missing or unknown keys."""
+        try:
+            value = json.loads(path.read_bytes())
+            for name in ("lease", "log", "ready_file"):
+                value[name] = Path(value[name])
+            return cls(**value)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            known = ", ".join(field.name for field in fields(cls))
+            raise UserError(f"{path}: no gateway config ({error}); its keys are {known}") from error

@@ -1,0 +1,27 @@
+"""The harnesses: the programs that run benchmarks, each behind the interface in `base`."""
+
+from __future__ import annotations
+
+from slurmeval.config.models import Benchmark
+from slurmeval.errors import UserError
+from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job, Metric, Sample, Score
+from slurmeval.harnesses.human_eval import HumanEval
+from slurmeval.harnesses.lm_eval import LmEval
+from slurmeval.harnesses.nemo import Nemo
+
+__all__ = ["Command", "Harness", "HarnessOutput", "Job", "Metric", "Sample", "Score", "harness", "problems"]
+
+_HARNESSES: dict[str, Harness] = {"nemo": Nemo(), "lm-eval": LmEval(), "human-eval": HumanEval()}
+
+
+def harness(name: str) -> Harness:
+    """The harness of this name. Raises UserError for another."""
+    try:
+        return _HARNESSES[name]
+    except KeyError:
+        raise UserError(f"harness: {name!r} is none of {', '.join(_HARNESSES)}") from None
+
+
+def problems(benchmark: Benchmark) -> list[str]:
+    """What in a benchmark's config its harness cannot do; each one line that begins with the key."""
+    return harness(benchmark.harness).problems(benchmark)

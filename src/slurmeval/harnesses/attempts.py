@@ -1,0 +1,34 @@
+"""One folder for each try of an evaluation, so that the results of two tries never mix.
+
+Harnesses resume in their own caches, and then count some samples twice or not at all. Here the gateway
+replays what was answered before, so each try begins in an empty folder and asks everything."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from slurmeval.errors import ErrorClass, EvaluationFailed
+
+
+def _attempts(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("[0-9][0-9][0-9][0-9]") if path.is_dir())
+
+
+def begin_attempt(folder: Path) -> Path:
+    """Makes the next numbered folder. Keeps the one before it (to look into a failure) and no older ones."""
+    before = _attempts(folder)
+    for old in before[:-1]:
+        shutil.rmtree(old)
+    number = int(before[-1].name) + 1 if before else 1
+    attempt = folder / f"{number:04d}"
+    attempt.mkdir(parents=True)
+    return attempt
+
+
+def last_attempt(folder: Path) -> Path:
+    """The folder of the last try. Raises EvaluationFailed where there was none."""
+    found = _attempts(folder)
+    if not found:
+        raise EvaluationFailed(ErrorClass.BAD_RESULT, f"no attempt in {folder}")
+    return found[-1]

@@ -1,0 +1,138 @@
+"""What a harness is to the rest of slurmeval: how it is started, whether it ended well, what it found.
+
+A harness is one module with a class that satisfies `Harness`; `slurmeval.harnesses.harness(name)` finds it.
+Nothing outside this package knows a harness's files or flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from slurmeval.config.models import Benchmark
+
+GATEWAY_KEY = "SLURMEVAL_GATEWAY_KEY"
+"""The environment variable with the gateway's key. It never stands on a command line or in a file."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One evaluation, as its harness sees it."""
+
+    model: str
+    benchmark_id: str
+    benchmark: Benchmark
+    environment: Path
+    """Folder of the locked virtual environment."""
+    folder: Path
+    """The harness's own folder, kept between tries; each try makes a folder of its own in it."""
+    base_url: str
+    """The gateway, such as `http://127.0.0.1:PORT`, without `/v1`."""
+    api_key: str = field(repr=False)
+    served_name: str
+    tokenizer: Path
+    """Folder of the staged model."""
+    datasets: Mapping[str, Path] = field(default_factory=dict)
+    """Folders of the staged datasets by id."""
+    task_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Command:
+    """How to start a harness. `env` is the whole environment, nothing is inherited."""
+
+    argv: list[str]
+    env: dict[str, str] = field(repr=False)
+    cwd: Path
+
+
+@dataclass
+class Metric:
+    """One number of one task."""
+
+    task: str
+    metric: str
+    value: float | None
+    """Scaled to 0..1 where `harness_scale` is 100; None: not measured."""
+    harness_value: float | None
+    """Exactly what the harness wrote."""
+    subset: str | None = None
+    filter: str | None = None
+    harness_scale: int = 1
+    se: float | None = None
+    """Standard error on the scale of `value`, as the harness gave it."""
+    n_items: int | None = None
+    n_repeats: int = 1
+    higher_is_better: bool | None = True
+    is_primary: bool = False
+    is_group: bool = False
+    """An average over several tasks or categories."""
+
+
+@dataclass
+class Score:
+    """What one metric says of one sample."""
+
+    metric: str
+    value: float | None
+    filter: str | None = None
+    correct: bool | None = None
+    answer: str | None = None
+    """What was extracted from the output and compared."""
+    explanation: str | None = None
+
+
+@dataclass
+class Sample:
+    """One question and one answer."""
+
+    native_id: str
+    """The harness's own number or name of the question."""
+    task: str
+    input: str
+    output: str | None
+    repeat_idx: int = 0
+    category: str | None = None
+    reference: str | None = None
+    choices: list[str] | None = None
+    scores: list[Score] = field(default_factory=list)
+    status: Literal["ok", "error", "unparsed"] = "ok"
+    """error: there is no answer. unparsed: the harness could not read the answer, and scored it as wrong."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class HarnessOutput:
+    """All that one evaluation found."""
+
+    metrics: list[Metric]
+    samples: list[Sample]
+    n_requested: int | None
+    """Questions that were to be asked, by the limit and the dataset; None where the harness does not say."""
+    harness_version: str
+    task_version: str | None
+
+
+class Harness(Protocol):
+    """A program that runs benchmarks."""
+
+    def problems(self, benchmark: Benchmark) -> list[str]:
+        """What in the config this harness cannot do; each one line that begins with the key."""
+
+    def environments(self, benchmark: Benchmark) -> str:
+        """The name of the lock of the environment that it runs in."""
+
+    def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
+        """The pinned versions that alter results, by package."""
+
+    def prepare(self, job: Job) -> Command:
+        """Makes a new attempt's folder with all files that the harness reads, and says how to start it.
+        Raises EvaluationFailed where the job cannot be started."""
+
+    def check(self, job: Job, returncode: int, log: Path) -> None:
+        """Raises EvaluationFailed unless every sign says that the last attempt ended well."""
+
+    def read(self, job: Job) -> HarnessOutput:
+        """The last attempt's results. Raises EvaluationFailed (bad_result) where files are missing, do not
+        parse, or hold another number of samples than was asked for."""

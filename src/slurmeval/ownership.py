@@ -1,0 +1,92 @@
+"""Claims: one live process at a time holds a thing, on any file system that creates files exclusively.
+
+A claim is a file that names its owner and whose age is the owner's beat. A dead owner's claim is
+recognised (on the owner's host the kernel is asked, elsewhere the age of the beat decides) and taken over:
+nobody unlocks by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from slurmeval.files import create_exclusively, read_json
+from slurmeval.processes import BEAT_S, identity, is_alive
+
+
+class Claim:
+    """A claim of this process on `path`; beats from `take` to `release` in a thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._released = threading.Event()
+
+    def take(self, **details: Any) -> dict[str, Any] | None:
+        """Takes it, and returns None; or returns the live owner that has it. `details` are written beside
+        this process's identity."""
+        content = json.dumps({**identity(), **details})
+        while not create_exclusively(self.path, content):
+            owner = live_owner(self.path)
+            if owner is not None:
+                return owner
+            _remove_dead(self.path)
+        self._released.clear()
+        threading.Thread(target=self._beat, name=f"beat {self.path.name}", daemon=True).start()
+        return None
+
+    def wait(
+        self,
+        patience_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> dict[str, Any] | None:
+        """`take`, tried again for `patience_s` seconds while a live owner has it."""
+        deadline = clock() + patience_s
+        while (owner := self.take()) is not None and clock() < deadline:
+            sleep(0.2)
+        return owner
+
+    def release(self) -> None:
+        """Gives it back."""
+        self._released.set()
+        self.path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._released.wait(BEAT_S):
+            with contextlib.suppress(OSError):  # a full or absent file system: the next beat tries again
+                os.utime(self.path)
+
+
+def live_owner(path: Path) -> dict[str, Any] | None:
+    """The identity and details of the live process that holds `path`; None where nobody does."""
+    try:
+        owner: dict[str, Any] | None = read_json(path)
+    except ValueError:  # made and not yet written, unless its maker died just then
+        try:
+            young = time.time() - path.stat().st_mtime < BEAT_S
+        except FileNotFoundError:
+            return None
+        return {"host": "unknown", "pid": 0} if young else None
+    return owner if owner and is_alive(owner, path) else None
+
+
+def _remove_dead(path: Path) -> None:
+    """Of several that see the same dead owner one at a time looks again and removes it, so that none removes
+    the claim that another has made since."""
+    guard = path.with_name(f"{path.name}.takeover")
+    if not create_exclusively(guard):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - guard.stat().st_mtime > BEAT_S:  # its maker died in these few lines
+                guard.unlink()
+        time.sleep(0.01)
+        return
+    try:
+        if live_owner(path) is None:
+            path.unlink(missing_ok=True)
+    finally:
+        guard.unlink(missing_ok=True)

@@ -1,0 +1,110 @@
+"""Where everything lies. No other module builds these names."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Paths:
+    """All places of one project folder. Every field is absolute."""
+
+    results: Path
+    environments: Path
+    hf_home: Path
+
+    # What a run produces
+    def metrics(self, model: str, benchmark: str) -> Path:
+        return self.results / "metrics" / model / f"{benchmark}.parquet"
+
+    def samples(self, model: str, benchmark: str) -> Path:
+        return self.results / "samples" / model / f"{benchmark}.parquet"
+
+    def requests(self, model: str, benchmark: str) -> Path:
+        return self.results / "requests" / model / f"{benchmark}.parquet"
+
+    def evaluation(self, model: str, benchmark: str) -> Path:
+        return self.results / "evaluations" / model / f"{benchmark}.parquet"
+
+    @property
+    def all_metrics(self) -> Path:
+        return self.results / "metrics.parquet"
+
+    @property
+    def all_evaluations(self) -> Path:
+        return self.results / "evaluations.parquet"
+
+    @property
+    def all_servers(self) -> Path:
+        return self.results / "servers.parquet"
+
+    @property
+    def report(self) -> Path:
+        return self.results / "report"
+
+    # What is staged
+    @property
+    def staged(self) -> Path:
+        return self.results / "staged"
+
+    def staged_model(self, model: str) -> Path:
+        """The manifest of a staged model."""
+        return self.staged / "models" / f"{model}.json"
+
+    def staged_dataset(self, dataset: str) -> Path:
+        """The manifest of a staged dataset."""
+        return self.staged / "datasets" / f"{dataset}.json"
+
+    # What a run keeps to carry on
+    @property
+    def state(self) -> Path:
+        return self.results / "state"
+
+    @property
+    def controller(self) -> Path:
+        """Who runs Snakemake here: exists while a run is under way; its mtime is the run's beat."""
+        return self.state / "controller.json"
+
+    @property
+    def stop_request(self) -> Path:
+        return self.state / "stop"
+
+    @property
+    def leases(self) -> Path:
+        return self.results / "leases"
+
+    def lease(self, model: str, benchmark: str) -> Path:
+        return self.leases / model / f"{benchmark}.json"
+
+    @property
+    def servers(self) -> Path:
+        return self.state / "servers"
+
+    def servers_of(self, model: str) -> Path:
+        """One folder `0001`, `0002`, … for each server this model has had."""
+        return self.servers / model
+
+    @property
+    def slots(self) -> Path:
+        """One file for each server that runs, so that no more than allowed run at once."""
+        return self.state / "slots"
+
+    def failure(self, model: str, benchmark: str) -> Path:
+        """Why an evaluation failed when it was last tried; absent once it has succeeded."""
+        return self.state / "failures" / model / f"{benchmark}.json"
+
+    def work(self, model: str, benchmark: str, answers_key: str) -> Path:
+        """An evaluation's own folder: the gateway's log and the harness's files. `answers_key` names all that
+        alters a model's answers, so that answers of another model are never replayed."""
+        return self.results / "work" / model / benchmark / answers_key[:16]
+
+    def log(self, rule: str, *parts: str) -> Path:
+        *folders, name = parts
+        return (self.results / "logs" / rule).joinpath(*folders, f"{name}.log")
+
+
+def hf_home(configured: str | None, project: Path) -> Path:
+    """HF_HOME: the config's, else the variable's, else in the project folder; never the home folder's."""
+    return project / (configured or os.environ.get("HF_HOME") or ".cache/huggingface")

@@ -1,0 +1,136 @@
+"""Building the report. Every file appears whole; `index.html` comes last: what it links to is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from slurmeval.config.models import Config
+from slurmeval.files import write_atomically
+from slurmeval.report import exports, rendering, tables
+from slurmeval.report.chart import chart
+from slurmeval.report.provenance import RunInfo, collect, staged
+from slurmeval.report.samples import page_name, write_pages
+
+if TYPE_CHECKING:
+    from slurmeval.paths import Paths
+
+# What bounds the first page: beyond these a table is shortened, and says where the rest is.
+MAX_FULL_CELLS = 2000
+MAX_METRIC_ROWS = 1000
+MAX_OTHER_ROWS = 500
+MAX_MODEL_CHART = 60
+
+
+def build(paths: Paths, document: Mapping[str, Any]) -> Path:
+    """Writes `results/report/` from the combined tables: `index.html`, a page for each model, the sample
+    pages, `metrics.csv`, `scores.tex`. `document` is the run file (its `config` and `project`). Returns the
+    first page. Raises SchemaDrift on tables of another version."""
+    run, config = tables.load(paths), Config.model_validate(document["config"])
+    info = collect(Path(document["project"]), config)
+    title, per_page = config.report.title, config.report.samples_per_page
+    written: set[Path] = set()
+    for row in run.of_status("ok"):
+        if paths.samples(row["model"], row["benchmark"]).exists():
+            written.update(write_pages(paths, row["model"], row["benchmark"], title, per_page))
+    for model in run.models:
+        page = paths.report / "models" / f"{model}.html"
+        values = _model_page(run, model, title, written, paths)
+        write_atomically(page, rendering.render("model.html.j2", **values))
+        written.add(page)
+    write_atomically(paths.report / "metrics.csv", exports.metrics_csv(run))
+    write_atomically(paths.report / "scores.tex", exports.scores_tex(run))
+    index = paths.report / "index.html"
+    write_atomically(index, rendering.render("index.html.j2", **_index(run, paths, info, config, written)))
+    _remove_others(paths.report, written)
+    return index
+
+
+def _index(
+    run: tables.Tables, paths: Paths, info: RunInfo, config: Config, written: set[Path]
+) -> dict[str, Any]:
+    down, across = exports.sides(run)
+    return {
+        "title": config.report.title,
+        "run": run,
+        "down": down,
+        "across": across,
+        "by_model": down == run.models,
+        "full": len(run.scores) <= MAX_FULL_CELLS,
+        "metric_names": _metric_names(run),
+        "max_metrics": MAX_METRIC_ROWS,
+        "max_rows": MAX_OTHER_ROWS,
+        "failed": run.of_status("failed"),
+        "missing": run.of_status("missing"),
+        "mismatches": [row for row in run.metrics if row["mismatch"]],
+        "chart": chart(list(run.scores.values())),
+        "sample_links": _sample_links(run, paths, written),
+        "server_sums": _server_sums(run),
+        "harnesses": _harness_versions(run),
+        "info": info,
+        "staged": staged(paths, config),
+        "config": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+    }
+
+
+def _model_page(
+    run: tables.Tables, model: str, title: str, written: set[Path], paths: Paths
+) -> dict[str, Any]:
+    evaluations = [row for row in run.evaluations if row["model"] == model]
+    return {
+        "title": title,
+        "model": model,
+        "run": run,
+        "evaluations": evaluations,
+        "metrics": [row for row in run.metrics if row["model"] == model],
+        "chart": chart([run.scores[model, row["benchmark"]] for row in evaluations], MAX_MODEL_CHART),
+        "sample_links": _sample_links(run, paths, written),
+    }
+
+
+def _sample_links(run: tables.Tables, paths: Paths, written: set[Path]) -> dict[tuple[str, str], str]:
+    """For each evaluation that has sample pages, the link to the first, from the report's folder."""
+    links = {}
+    for model, benchmark in run.scores:
+        name = page_name(benchmark, 1)
+        if paths.report / "samples" / model / name in written:
+            links[model, benchmark] = rendering.href("samples", model, name)
+    return links
+
+
+def _metric_names(run: tables.Tables) -> dict[str, str]:
+    """The name of each benchmark's primary metric, as its first score says."""
+    names: dict[str, str] = {}
+    for score in run.scores.values():
+        if score.metric is not None:
+            names.setdefault(score.benchmark, score.metric)
+    return names
+
+
+def _harness_versions(run: tables.Tables) -> list[tuple[str, str, str, int]]:
+    """Harness, its version, versions of its packages, and how many evaluations it ran."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for row in run.of_status("ok"):
+        key = (row["harness"] or "", row["harness_version"] or "", row["versions_json"] or "{}")
+        counts[key] = counts.get(key, 0) + 1
+    return [(*key, count) for key, count in sorted(counts.items())]
+
+
+def _server_sums(run: tables.Tables) -> dict[str, float]:
+    names = ("starting_s", "busy_s", "idle_s", "requests", "prompt_tokens", "generated_tokens")
+    return {name: sum(row[name] or 0 for row in run.servers) for name in names}
+
+
+def _remove_others(report: Path, written: set[Path]) -> None:
+    """Removes the pages of evaluations and models that are no longer in the run."""
+    for page in list(_pages(report)):
+        if page not in written:
+            page.unlink(missing_ok=True)
+
+
+def _pages(report: Path) -> Iterator[Path]:
+    yield from (report / "models").glob("*.html")
+    yield from (report / "samples").glob("*/*.html")

@@ -1,0 +1,99 @@
+"""The chart of scores: a static SVG in the page: it needs no script, prints, and follows the colours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slurmeval.report.tables import Score
+
+MAX_MODELS = 8
+MAX_BENCHMARKS = 30
+# Told apart by people with colour blindness, and at least 3:1 on the light and on the dark page.
+_COLOURS = ("#3b7dd8", "#d0702a", "#2f9870", "#b8549a", "#8f7d22", "#736cd6", "#cb4b55", "#2e93a4")
+_ROW_PX = 15
+
+
+@dataclass(frozen=True)
+class Chart:
+    """An SVG and what it shows in words. `left_out`: scores that it does not show."""
+
+    svg: str
+    label: str
+    left_out: int
+
+
+def chart(scores: Sequence[Score], max_benchmarks: int = MAX_BENCHMARKS) -> Chart | None:
+    """Scores of 0 to 1 with their intervals, a row for each benchmark, a colour for each model; the first
+    `MAX_MODELS` models and `max_benchmarks` benchmarks. None where there is nothing to show."""
+    import vl_convert
+
+    fit = [score for score in scores if score.value is not None and 0 <= score.value <= 1]
+    models = list(dict.fromkeys(score.model for score in fit))[:MAX_MODELS]
+    benchmarks = list(dict.fromkeys(score.benchmark for score in fit))[:max_benchmarks]
+    shown = [score for score in fit if score.model in models and score.benchmark in benchmarks]
+    if not shown:
+        return None
+    svg = vl_convert.vegalite_to_svg(json.dumps(_spec(shown, models, benchmarks)), allowed_base_urls=[])
+    label = f"Scores with 95 % intervals: {len(benchmarks)} benchmarks, {len(models)} models"
+    return Chart(svg, label, len(scores) - len(shown))
+
+
+def _spec(scores: Sequence[Score], models: list[str], benchmarks: list[str]) -> dict[str, object]:
+    rows = [
+        {
+            "model": score.model,
+            "benchmark": score.benchmark,
+            "value": score.value,
+            "lo": None if score.ci_lo is None else max(0.0, score.ci_lo),
+            "hi": None if score.ci_hi is None else min(1.0, score.ci_hi),
+        }
+        for score in scores
+    ]
+    x: dict[str, object] = {
+        "field": "value",
+        "type": "quantitative",
+        "scale": {"domain": [0, 1]},
+        "title": None,
+    }
+    x |= {"axis": {"tickCount": 5, "format": ".1f"}}
+    position = {
+        "y": {
+            "field": "benchmark",
+            "type": "nominal",
+            "sort": benchmarks,
+            "title": None,
+            "scale": {"paddingInner": 0.4},
+        },
+        "yOffset": {"field": "model", "type": "nominal", "sort": models},
+        "color": {
+            "field": "model",
+            "type": "nominal",
+            "sort": models,
+            "scale": {"domain": models, "range": list(_COLOURS[: len(models)])},
+            "legend": {"orient": "top", "title": None, "columns": 4} if len(models) > 1 else None,
+        },
+    }
+    interval = {"x": x | {"field": "lo"}, "x2": {"field": "hi"}}
+    point = {"type": "point", "filled": True, "size": 64, "opacity": 1}
+    label = {"labelColor": "currentColor", "labelFontSize": 12, "labelLimit": 260}
+    axis = {"labelColor": "currentColor", "domainColor": "currentColor", "tickColor": "currentColor"}
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "data": {"values": rows},
+        "width": 680,
+        "height": {"step": _ROW_PX if len(models) > 1 else 24},
+        "background": None,
+        "layer": [
+            {"mark": {"type": "rule", "strokeWidth": 2.5, "opacity": 0.75}, "encoding": position | interval},
+            {"mark": point, "encoding": position | {"x": x}},
+        ],
+        "config": {
+            "font": "sans-serif",
+            "view": {"stroke": None},
+            "axis": axis | {"gridColor": "currentColor", "gridOpacity": 0.14, "labelFontSize": 12},
+            "axisY": {"labelLimit": 260, "labelPadding": 8, "domain": False, "ticks": False, "grid": True},
+            "legend": label | {"symbolOpacity": 1},
+        },
+    }

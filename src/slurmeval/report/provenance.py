@@ -1,0 +1,71 @@
+"""What made this report: versions, git commit, staged models and datasets."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slurmeval.evaluations import provenance
+from slurmeval.files import read_json, sha256_of_file
+
+if TYPE_CHECKING:
+    from slurmeval.config.models import Config, Source
+    from slurmeval.paths import Paths
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What the report says of its run besides results. `versions`: by package; `locks`: sha256 by lock."""
+
+    generated_at: datetime
+    versions: Mapping[str, str]
+    locks: Mapping[str, str]
+    commit: str | None
+    dirty: bool | None
+
+
+def collect(project: Path, config: Config) -> RunInfo:
+    """Versions of this environment and of the servers' locks, and the git state of the project folder."""
+    versions = {"python": platform.python_version()}
+    for package in ("slurmeval", "snakemake", "submitit", "pyarrow"):
+        versions[package] = metadata.version(package)
+    locks = {}
+    for name in sorted({config.servers[model.server].environment for model in config.models.values()}):
+        lock = project / "containers" / "locks" / f"{name}.lock"
+        if lock.is_file():
+            locks[name] = sha256_of_file(lock)
+            versions.update(re.findall(r"^(vllm[a-z-]*)==([^\s;\\]+)", lock.read_text(), re.MULTILINE))
+    commit, dirty = provenance.commit(project)
+    return RunInfo(datetime.now(UTC), versions, locks, commit, dirty)
+
+
+def staged(paths: Paths, config: Config) -> list[dict[str, Any]]:
+    """Models and datasets as they were staged: kind, id, source, revision, n_files, bytes, sha256 over all
+    files. One that is not staged has only what the config says."""
+    models = [
+        _staged("model", name, paths.staged_model(name), model.weights)
+        for name, model in config.models.items()
+    ]
+    return models + [
+        _staged("dataset", name, paths.staged_dataset(name), source)
+        for name, source in config.datasets.items()
+    ]
+
+
+def _staged(kind: str, name: str, file: Path, source: Source) -> dict[str, Any]:
+    manifest = read_json(file) or {}
+    return {
+        "kind": kind,
+        "id": name,
+        "source": provenance.source_text(source.model_dump()),
+        "revision": manifest.get("revision") or source.revision,
+        "n_files": len(manifest["files"]) if manifest else None,
+        "bytes": manifest.get("bytes"),
+        "sha256": provenance.manifest_sha256(manifest) if manifest else None,
+    }

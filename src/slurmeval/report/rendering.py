@@ -1,0 +1,123 @@
+"""Turning data into HTML. Whatever a model or a harness wrote is text and stays text: templates escape
+everything, the page's policy lets only its own script and style run, and no data is in a script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+MAX_TEXT = 20_000
+"""Characters of one field on a sample page; longer ones are cut, with a note of how many are left out."""
+
+# Characters that are invisible, or reorder the text around them.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
+)
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from `templates/<template>`."""
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("slurmeval.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        visible=visible,
+        shortened=shortened,
+        number=number,
+        score=score,
+        duration=duration,
+        moment=moment,
+        size=size,
+        href=href,
+    )
+    style, script = asset("style.css"), asset("page.js")
+    policy = f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; base-uri 'none'"
+    environment.globals.update(
+        style=Markup(style),
+        script=Markup(script),
+        policy=Markup(f"{policy}; form-action 'none'"),
+    )
+    return environment
+
+
+@cache
+def asset(name: str) -> str:
+    """A file of `templates/`, as it stands."""
+    return (resources.files("slurmeval.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def visible(text: str | None) -> str:
+    """Text in which control and direction characters are shown as `⟨U+202E⟩` instead of acting."""
+    normal = (text or "").replace("\r\n", "\n")
+    return _UNSEEN.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", normal)
+
+
+def shortened(text: str | None, limit: int = MAX_TEXT) -> str:
+    """`visible` text of at most `limit` characters and a note of what is left out."""
+    text = text or ""
+    if len(text) <= limit:
+        return visible(text)
+    return f"{visible(text[:limit])}\n⟨{len(text) - limit} more characters in the samples table⟩"
+
+
+def href(*segments: str) -> str:
+    """A relative link; each segment is quoted whole, so that a file name cannot become a path or a scheme."""
+    return "/".join(segment if segment == ".." else quote(segment, safe="") for segment in segments)
+
+
+def score(value: float | None, digits: int = 3) -> str:
+    """A score or its error: fixed digits, so that columns line up."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def number(value: float | None) -> str:
+    """A count or quantity with thin spaces between thousands."""
+    if value is None:
+        return "–"
+    text = f"{value:,.0f}" if abs(value) >= 100 or float(value).is_integer() else f"{value:.1f}"
+    return text.replace(",", "\u2009")
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def moment(time: datetime | None) -> str:
+    return "–" if time is None else time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def size(n_bytes: int | None) -> str:
+    if n_bytes is None:
+        return "–"
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= factor:
+            return f"{n_bytes / factor:.1f} {unit}"
+    return f"{n_bytes} B"

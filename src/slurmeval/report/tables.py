@@ -1,0 +1,102 @@
+"""What the report shows, read from the combined tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from slurmeval.results import schema
+from slurmeval.results.partitions import read_rows
+
+if TYPE_CHECKING:
+    from slurmeval.paths import Paths
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One evaluation in the score table: its primary metric, or why there is none."""
+
+    model: str
+    benchmark: str
+    status: str
+    error_class: str | None = None
+    metric: str | None = None
+    value: float | None = None
+    se: float | None = None
+    ci_lo: float | None = None
+    ci_hi: float | None = None
+    n_items: int | None = None
+    higher_is_better: bool | None = None
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The rows of a run, in the order of its config."""
+
+    evaluations: list[Row]
+    metrics: list[Row]
+    servers: list[Row]
+
+    @cached_property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(row["model"] for row in self.evaluations))
+
+    @cached_property
+    def benchmarks(self) -> list[str]:
+        return list(dict.fromkeys(row["benchmark"] for row in self.evaluations))
+
+    @cached_property
+    def metrics_by_evaluation(self) -> dict[tuple[str, str], list[Row]]:
+        found: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        for row in self.metrics:
+            found[row["model"], row["benchmark"]].append(row)
+        return dict(found)
+
+    @cached_property
+    def scores(self) -> dict[tuple[str, str], Score]:
+        return {(row["model"], row["benchmark"]): self._score(row) for row in self.evaluations}
+
+    @cached_property
+    def best(self) -> dict[str, float]:
+        """The best value of each benchmark that more than one model has a score in."""
+        values: dict[str, list[float]] = defaultdict(list)
+        lower = set()
+        for score in self.scores.values():
+            if score.value is not None:
+                values[score.benchmark].append(score.value)
+                if score.higher_is_better is False:
+                    lower.add(score.benchmark)
+        return {b: (min if b in lower else max)(v) for b, v in values.items() if len(v) > 1}
+
+    def of_status(self, status: str) -> list[Row]:
+        return [row for row in self.evaluations if row["status"] == status]
+
+    def _score(self, row: Row) -> Score:
+        key = row["model"], row["benchmark"]
+        if row["status"] != "ok":
+            return Score(*key, status=row["status"], error_class=row["error_class"])
+        primary = _primary(self.metrics_by_evaluation.get(key, []))
+        if primary is None:
+            return Score(*key, status="ok")
+        names = ("metric", "value", "se", "ci_lo", "ci_hi", "n_items", "higher_is_better")
+        return Score(*key, status="ok", **{name: primary[name] for name in names})
+
+
+def load(paths: Paths) -> Tables:
+    """Reads the three combined tables. Raises SchemaDrift on tables of another version."""
+    return Tables(
+        evaluations=read_rows(paths.all_evaluations, schema.EVALUATIONS).to_pylist(),
+        metrics=read_rows(paths.all_metrics, schema.METRICS).to_pylist(),
+        servers=read_rows(paths.all_servers, schema.SERVERS).to_pylist(),
+    )
+
+
+def _primary(rows: Iterable[Row]) -> Row | None:
+    """The metric by which the benchmark is known; where none is marked, its first with a value."""
+    ranked = sorted(rows, key=lambda row: (not row["is_primary"], row["value"] is None))
+    return ranked[0] if ranked else None

@@ -1,0 +1,248 @@
+"""Writing one evaluation's partition: four files that appear together.
+
+All are written aside, then renamed, `evaluations/…` last: where it is, the other three are whole. An older
+one is removed first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from slurmeval.results import schema, statistics
+from slurmeval.results.evaluation import Evaluation
+from slurmeval.results.joining import Join
+
+if TYPE_CHECKING:
+    from slurmeval.gateway.log import Record
+    from slurmeval.harnesses.base import HarnessOutput, Metric, Sample
+    from slurmeval.paths import Paths
+
+ROWS_PER_GROUP = 2000
+_JSON_FIELDS = {
+    "versions": "versions_json",
+    "datasets": "datasets_json",
+    "served": "served_json",
+    "parameters": "parameters_json",
+}
+
+
+def write(
+    paths: Paths,
+    model: str,
+    benchmark: str,
+    evaluation: Evaluation,
+    output: HarnessOutput,
+    requests: Iterable[Record],
+) -> None:
+    """Writes the partition of an evaluation that ended well. `requests` is read once, as a stream."""
+    key = {"model": model, "benchmark": benchmark}
+    targets = {
+        "samples": paths.samples(model, benchmark),
+        "requests": paths.requests(model, benchmark),
+        "metrics": paths.metrics(model, benchmark),
+        "evaluations": paths.evaluation(model, benchmark),
+    }
+    targets["evaluations"].unlink(missing_ok=True)
+    revisions = _dataset_revisions(evaluation.datasets)
+    uids = [sample_uid(sample, revisions) for sample in output.samples]
+    join, totals = Join(output.samples), Counter[str]()
+    with _set_aside(targets) as aside:
+        rows = _request_rows(requests, join, uids, output.samples, totals)
+        write_rows(aside["requests"], schema.REQUESTS, (key | row for row in rows))
+        rows = _sample_rows(output.samples, uids, join)
+        write_rows(aside["samples"], schema.SAMPLES, (key | row for row in rows))
+        scores = statistics.Scores(output.samples)
+        rows = (_metric_row(metric, scores) for metric in output.metrics)
+        write_rows(aside["metrics"], schema.METRICS, (key | row for row in rows))
+        row = key | _evaluation_row(evaluation, output, totals)
+        row["log"] = relative(paths, evaluation.log)
+        write_rows(aside["evaluations"], schema.EVALUATIONS, [row])
+
+
+def sample_uid(sample: Sample, revisions: Mapping[str, Any]) -> str:
+    """The name of a question that is the same for every model: hash of task, dataset revisions, input and
+    reference. Neither position nor the harness's numbering is in it."""
+    text = json.dumps([sample.task, revisions, sample.input, sample.reference], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_rows(path: Path, table: schema.Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes rows as Parquet, `ROWS_PER_GROUP` in memory at a time, and flushes to disk. Raises
+    SchemaDrift on a row with a column that the table does not have; a column left out is null."""
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+        for batch in _batches(rows):
+            unknown = {name for row in batch for name in row} - table.names
+            if unknown:
+                raise schema.SchemaDrift(f"{table.name} has no column {sorted(unknown)[0]}")
+            writer.write_table(pa.Table.from_pylist(batch, table.schema))
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def read_rows(path: Path, table: schema.Table) -> pa.Table:
+    """A whole file, its schema checked. Raises SchemaDrift, pa.ArrowInvalid or OSError."""
+    with pq.ParquetFile(path) as file:
+        schema.check(table, file.schema_arrow, path)
+        return file.read(use_threads=False)
+
+
+def relative(paths: Paths, file: str | None) -> str | None:
+    """`file` relative to the results folder where it lies there, else as it is."""
+    if file is None:
+        return None
+    path = Path(file)
+    return str(path.relative_to(paths.results)) if path.is_relative_to(paths.results) else file
+
+
+@contextmanager
+def _set_aside(targets: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
+    """Names beside the targets; at the end renamed, in the mapping's order, or on an error removed."""
+    aside: dict[str, Path] = {}
+    try:
+        for name, target in targets.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+            os.fchmod(descriptor, 0o644)
+            os.close(descriptor)
+            aside[name] = Path(temporary)
+        yield aside
+        for name, target in targets.items():
+            aside[name].replace(target)
+    finally:
+        for temporary_path in aside.values():
+            temporary_path.unlink(missing_ok=True)
+
+
+def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    batch: list[Mapping[str, Any]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == ROWS_PER_GROUP:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _request_rows(
+    requests: Iterable[Record],
+    join: Join,
+    uids: Sequence[str],
+    samples: Sequence[Sample],
+    totals: Counter[str],
+) -> Iterator[dict[str, Any]]:
+    for record in requests:
+        position = join.assign(record)
+        totals["n_requests"] += 1
+        totals["n_replayed"] += bool(record.replayed)
+        totals["n_truncated"] += record.finish_reason == "length"
+        totals["prompt_tokens"] += record.prompt_tokens or 0
+        totals["completion_tokens"] += record.completion_tokens or 0
+        yield {
+            "request_id": record.request_id,
+            "sample_uid": None if position is None else uids[position],
+            "repeat_idx": None if position is None else samples[position].repeat_idx,
+            "endpoint": record.endpoint,
+            "attempt": record.attempt,
+            "server_id": record.server_id,
+            "life": record.life,
+            "started_at": datetime.fromtimestamp(record.started_at, UTC),
+            "ttft_ms": record.ttft_ms,
+            "latency_ms": record.latency_ms,
+            "prompt_tokens": record.prompt_tokens,
+            "completion_tokens": record.completion_tokens,
+            "finish_reason": record.finish_reason,
+            "http_status": record.http_status,
+            "error": record.error,
+            "replayed": record.replayed,
+            "request_key": record.key,
+            "response_sha256": _sha256(record.response_body),
+        }
+
+
+def _sample_rows(samples: Sequence[Sample], uids: Sequence[str], join: Join) -> Iterator[dict[str, Any]]:
+    for sample, uid, cost in zip(samples, uids, join.costs, strict=True):
+        yield {
+            "sample_uid": uid,
+            "repeat_idx": sample.repeat_idx,
+            "native_id": None if sample.native_id is None else str(sample.native_id),
+            "task": sample.task,
+            "category": sample.category,
+            "input": _text(sample.input),
+            "choices": None if sample.choices is None else [_text(choice) for choice in sample.choices],
+            "reference": _text(sample.reference),
+            "output": _text(sample.output),
+            "scores": [
+                {
+                    "metric": score.metric,
+                    "filter": score.filter,
+                    "value": score.value,
+                    "correct": score.correct,
+                    "answer": _text(score.answer),
+                    "explanation": _text(score.explanation),
+                }
+                for score in sample.scores
+            ],
+            "status": sample.status,
+            "metadata_json": _json(sample.metadata),
+            **asdict(cost),
+        }
+
+
+def _metric_row(metric: Metric, scores: statistics.Scores) -> dict[str, Any]:
+    if metric.value is not None and math.isnan(metric.value):
+        metric = replace(metric, value=None)
+    own = {field.name: getattr(metric, field.name) for field in fields(metric)}
+    return own | asdict(statistics.spread(metric, scores.of(metric)))
+
+
+def _evaluation_row(evaluation: Evaluation, output: HarnessOutput, totals: Counter[str]) -> dict[str, Any]:
+    own = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
+    for name, column in _JSON_FIELDS.items():
+        own[column] = _json(own.pop(name))
+    statuses = Counter(sample.status for sample in output.samples)
+    counted = ("n_requests", "n_replayed", "n_truncated", "prompt_tokens", "completion_tokens")
+    return own | {
+        "status": "ok",
+        "harness_version": output.harness_version,
+        "task_version": None if output.task_version is None else str(output.task_version),
+        "n_requested": output.n_requested,
+        "n_samples": len(output.samples),
+        "n_errored": statuses["error"],
+        "n_unparsed": statuses["unparsed"],
+        **{name: totals[name] for name in counted},
+    }
+
+
+def _dataset_revisions(datasets: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {str(d["id"]): d.get("revision") or d.get("sha256") for d in datasets}
+
+
+def _text(value: Any) -> str | None:
+    """Text that Parquet can hold: structures as JSON, lone surrogates (seen in models' answers) replaced."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else _json(value)
+    return text.encode("utf-8", "replace").decode()
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    return text.encode("utf-8", "replace").decode()
+
+
+def _sha256(body: bytes | None) -> str | None:
+    return None if body is None else hashlib.sha256(body).hexdigest()

@@ -1,0 +1,1 @@
+"""Where a command runs: natively, in a locked virtual environment."""

@@ -1,0 +1,58 @@
+"""Running a command that must not outlive its caller."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+REPORT_EVERY_S = 10.0
+
+# The kernel kills the command when the caller dies (PR_SET_PDEATHSIG is 1), even by SIGKILL; exec keeps that.
+_BOUND = (
+    "import ctypes, os, sys\n"
+    "ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)\n"
+    "if os.getppid() != int(sys.argv[1]): sys.exit('the caller is gone')\n"
+    "os.execv(sys.argv[2], sys.argv[2:])\n"
+)
+
+
+def run_bound(
+    argv: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str],
+    cwd: Path,
+    waiting: Callable[[float], None] | None = None,
+) -> tuple[int, str]:
+    """Runs `argv` (its program with its full path), its output appended to `log`. Gives its exit status and
+    what it wrote. `waiting` is called with the seconds so far every `REPORT_EVERY_S`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as stream:
+        begin = stream.tell()
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _BOUND, str(os.getpid()), *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=cwd,
+        )
+        try:
+            while True:
+                try:
+                    returncode = process.wait(REPORT_EVERY_S)
+                    break
+                except subprocess.TimeoutExpired:
+                    if waiting is not None:
+                        waiting(time.monotonic() - started)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    with log.open("rb") as stream:
+        stream.seek(begin)
+        return returncode, stream.read().decode(errors="replace")

@@ -1,0 +1,31 @@
+"""Making something that several runs may want at once: one makes it, the others wait and find it made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from slurmeval.errors import SlurmevalError
+from slurmeval.ownership import Claim
+
+Progress = Callable[[str], None]
+"""Takes a line that tells the user what is going on."""
+
+
+@contextmanager
+def owned(path: Path, what: str, progress: Progress, wait_s: float = 7200) -> Iterator[None]:
+    """Holds `path` (which need not exist) alone, by the claim `<path>.owner`. Waits for a live owner, saying
+    so once; raises SlurmevalError after `wait_s` seconds. A dead owner's claim is taken over."""
+    claim = Claim(path.with_name(f"{path.name}.owner"))
+    owner = claim.take()
+    if owner is not None:
+        by = f"process {owner['pid']} on {owner['host']}"
+        if wait_s > 0:
+            progress(f"{what}: {by} is at it; waiting")
+        if claim.wait(wait_s) is not None:
+            raise SlurmevalError(f"{what}: {by} has been at it for more than {wait_s:.0f} s")
+    try:
+        yield
+    finally:
+        claim.release()

@@ -1,0 +1,113 @@
+"""What a server did: figures from vLLM's /metrics, and the busy and idle seconds of each life."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+GENERATED = "vllm:generation_tokens_total"
+PROMPT = "vllm:prompt_tokens_total"
+RUNNING = "vllm:num_requests_running"
+WAITING = "vllm:num_requests_waiting"
+REQUESTS = "vllm:request_success_total"
+
+MAX_GAP_S = 10.0
+"""Longest time between two samples that is counted: a suspended machine is neither busy nor idle."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """vLLM's counters at one moment, summed over its engines."""
+
+    generated_tokens: int = 0
+    prompt_tokens: int = 0
+    requests_running: int = 0
+    """Under way in the engine or waiting for it."""
+    requests: int = 0
+    """Ended since vLLM started, whatever the reason."""
+
+
+def parse_metrics(text: str) -> Figures:
+    """Figures from Prometheus' text format. Metrics that are absent count 0."""
+    sums: dict[str, float] = {}
+    for line in text.splitlines():
+        name = line.partition("{")[0].partition(" ")[0]
+        if name in (GENERATED, PROMPT, RUNNING, WAITING, REQUESTS):
+            sums[name] = sums.get(name, 0.0) + float(line.rpartition(" ")[2])
+    return Figures(
+        generated_tokens=int(sums.get(GENERATED, 0)),
+        prompt_tokens=int(sums.get(PROMPT, 0)),
+        requests_running=int(sums.get(RUNNING, 0) + sums.get(WAITING, 0)),
+        requests=int(sums.get(REQUESTS, 0)),
+    )
+
+
+def timestamp(seconds: float) -> str:
+    """ISO 8601 in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass
+class Life:
+    """One life of vLLM within a server, from start to exit. Times are seconds since the epoch."""
+
+    number: int
+    started: float
+    ready: float | None = None
+    busy_s: float = 0.0
+    idle_s: float = 0.0
+    figures: Figures = field(default_factory=Figures)
+    tokens_per_s: float = 0.0
+    """Tokens generated per second between the last two samples."""
+    _sampled: float | None = None
+
+    def sample(self, figures: Figures, now: float) -> None:
+        """Takes in vLLM's figures: the time since the last sample was busy if a request is running now, or
+        has ended or made tokens since."""
+        if self._sampled is not None:
+            gap_s = max(0.0, min(now - self._sampled, MAX_GAP_S))
+            made = figures.generated_tokens - self.figures.generated_tokens
+            if figures.requests_running > 0 or made > 0 or figures.requests > self.figures.requests:
+                self.busy_s += gap_s
+            else:
+                self.idle_s += gap_s
+            self.tokens_per_s = round(made / gap_s, 1) if gap_s > 0 else 0.0
+        self._sampled = now
+        self.figures = figures
+
+    def ended(self, reason: str, now: float) -> dict[str, Any]:
+        """The life's line in `lives.jsonl`."""
+        return {
+            "life": self.number,
+            "started_at": timestamp(self.started),
+            "ready_at": None if self.ready is None else timestamp(self.ready),
+            "ended_at": timestamp(now),
+            "starting_s": round((now if self.ready is None else self.ready) - self.started, 3),
+            "busy_s": round(self.busy_s, 3),
+            "idle_s": round(self.idle_s, 3),
+            "exit_reason": reason,
+            "requests": self.figures.requests,
+            "generated_tokens": self.figures.generated_tokens,
+            "prompt_tokens": self.figures.prompt_tokens,
+        }
+
+
+def append_life(path: Path, line: dict[str, Any]) -> None:
+    """Adds a line to `lives.jsonl`, on disk when this returns."""
+    with path.open("ab") as stream:
+        stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read_lives(path: Path) -> list[dict[str, Any]]:
+    """The lives in `lives.jsonl`, oldest first; a last line that was cut short is left out."""
+    try:
+        lines = path.read_text().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines if line.endswith("\n")]

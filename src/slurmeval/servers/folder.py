@@ -1,0 +1,49 @@
+"""The files of one server. No other module builds these names. Imported by every lease: keep it light."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ServerFolder:
+    """`state/servers/<model>/<NNNN>`: all that is known of one server."""
+
+    SPEC = "spec.json"
+    SUBMITTER = "submitter.json"
+    JOB = "job.json"
+    STATE = "state.json"
+    CLOSING = "closing"
+    CLOSED = "closed"
+    STOP = "stop"
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.spec = self.path / self.SPEC
+        self.submitter = self.path / self.SUBMITTER
+        """Who made the folder and submits its job: process identity and the controller's token."""
+        self.job = self.path / self.JOB
+        self.state = self.path / self.STATE
+        self.endpoint = self.path / "endpoint.json"
+        self.closing = self.path / self.CLOSING
+        self.closed = self.path / self.CLOSED
+        self.stop = self.path / self.STOP
+        self.lives = self.path / "lives.jsonl"
+        self.vllm_log = self.path / "vllm.log"
+        self.supervisor_log = self.path / "supervisor.log"
+        self.submit_log = self.path / "submit.log"
+        self.submitit = self.path / "submitit"
+        """submitit's own files: pickles, standard output and error of the job."""
+
+    @property
+    def server_id(self) -> str:
+        return f"{self.path.parent.name}/{self.path.name}"
+
+
+def numbered(servers: Path, number: int) -> Path:
+    """The folder of a model's `number`-th server."""
+    return servers / f"{number:04d}"
+
+
+def numbers(names: frozenset[str]) -> list[int]:
+    """The servers' numbers among the names in a model's folder."""
+    return [int(name) for name in names if name.isdecimal()]

@@ -1,0 +1,175 @@
+"""Leases: an evaluation's claim on its model's server. A server lives while it has leases.
+
+This module and all that it imports at its top come from the standard library and load in a few
+milliseconds, since every evaluation starts a process to take a lease."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from slurmeval.errors import ServerFailed
+from slurmeval.files import create_exclusively, read_json, write_json
+from slurmeval.processes import identity, is_alive
+from slurmeval.servers.folder import ServerFolder
+from slurmeval.servers.protocol import Lease, acquiring, closing, counting, living, run_steps, usable
+
+SUBMISSION_TIMEOUT_S = 120.0
+"""Longest wait for a job that another lessee is submitting."""
+
+Submit = Callable[[Path], None]
+
+
+class LocalDisk:
+    """The protocol's `Disk` on the real file system."""
+
+    def __init__(self, submit: Submit, timeout_s: float = SUBMISSION_TIMEOUT_S) -> None:
+        self._submit = submit
+        self._timeout_s = timeout_s
+        self._deadline: float | None = None
+
+    def list(self, folder: Path) -> frozenset[str]:
+        try:
+            return frozenset(entry.name for entry in folder.iterdir())
+        except FileNotFoundError:
+            return frozenset()
+
+    def read(self, path: Path) -> Any:
+        return read_json(path)
+
+    def write(self, path: Path, value: Any) -> None:
+        write_json(path, value)
+
+    def create(self, path: Path) -> bool:
+        return create_exclusively(path)
+
+    def make(self, folder: Path, files: Mapping[str, Any]) -> bool:
+        """Prepares the folder under another name and renames it: a rename onto a folder that is not empty
+        fails, so this is exclusive, and nobody sees the folder without its files."""
+        aside = folder.parent / f".{folder.name}.{os.uname().nodename}.{os.getpid()}.{time.monotonic_ns()}"
+        try:
+            for name, value in files.items():
+                write_json(aside / name, value)
+            aside.rename(folder)
+        except OSError:
+            shutil.rmtree(aside, ignore_errors=True)
+            if not folder.is_dir():
+                raise
+            return False
+        return True
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def me(self) -> dict[str, Any]:
+        return identity()
+
+    def alive(self, owner: Mapping[str, Any], beat: Path | None) -> bool:
+        return is_alive(dict(owner), beat)
+
+    def submit(self, folder: Path) -> None:
+        try:
+            self._submit(folder)
+        except ServerFailed as error:
+            # For the other lessees of this run, which would each submit again.
+            write_json(
+                folder / ServerFolder.STATE,
+                {"status": "failed", "reason": str(error), "error_class": "server_lost", "owner": None},
+            )
+            raise
+
+    def pause(self) -> None:
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + self._timeout_s
+        if now > self._deadline:
+            raise ServerFailed(f"the server's job was not submitted within {self._timeout_s:.0f} s")
+        time.sleep(0.02)
+
+
+def submit_detached(folder: Path) -> None:
+    """Has the server's job submitted by a process in a session of its own with its output in a file: a
+    local job inherits both, and must outlive Ctrl-C and hold no pipe open. Raises ServerFailed."""
+    import subprocess  # here, since most leases submit nothing
+
+    log = ServerFolder(folder).submit_log
+    with log.open("wb") as stream:
+        returncode = subprocess.run(
+            [sys.executable, "-m", "slurmeval.servers.submit", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+            check=False,
+        ).returncode
+    if returncode != 0:
+        lines = log.read_text(errors="replace").strip().splitlines()
+        reason = lines[-1] if lines else f"status {returncode}"
+        raise ServerFailed(f"the server's job could not be submitted: {reason}")
+
+
+def acquire(
+    spec: Mapping[str, Any],
+    benchmark: str,
+    controller: Mapping[str, Any],
+    submit: Submit = submit_detached,
+    timeout_s: float = SUBMISSION_TIMEOUT_S,
+) -> Lease:
+    """Takes a lease of `benchmark` on the server of `spec` (ServerSpec.to_json) and returns at once, with the
+    server pending, starting or ready; submits one where none is current. `controller` is the content of
+    `state/controller.json`: identity and token. Raises ServerFailed where this run's server failed for good
+    or could not be submitted; then no lease is held."""
+    as_written = json.loads(json.dumps(dict(spec)))  # it is compared with what other processes have read
+    return run_steps(LocalDisk(submit, timeout_s), acquiring(as_written, benchmark, controller))
+
+
+def holds(spec: Mapping[str, Any], benchmark: str, controller: Mapping[str, Any]) -> bool:
+    """Whether this run holds a lease of `benchmark` on a server of `spec` that is there, or on its way. Raises
+    ServerFailed where that server failed for good."""
+    as_written = json.loads(json.dumps(dict(spec)))
+    lease = read_json(Path(spec["leases"]) / f"{benchmark}.json")
+    if lease is None or lease["released"] or lease["controller"].get("token") != controller.get("token"):
+        return False
+    return run_steps(LocalDisk(submit_detached), usable(Path(lease["server"]), as_written, controller))
+
+
+def release(lease: Path) -> None:
+    """Gives a lease back, keeping the file. No lease, no harm."""
+    content = read_json(lease)
+    if content is not None and not content["released"]:
+        write_json(lease, {**content, "released": True})
+
+
+def live_leases(leases: Path, server: Path, controller: Path) -> list[Path]:
+    """The leases in a model's folder `leases` that keep `server` alive."""
+    return run_steps(LocalDisk(submit_detached), living(server, leases, controller))
+
+
+def is_leased(server: Path, leases: Path, controller: Path) -> bool:
+    """Whether any live lease names `server`."""
+    return bool(run_steps(LocalDisk(submit_detached), living(server, leases, controller, limit=1)))
+
+
+def close_if_unused(server: Path, leases: Path, controller: Path) -> bool:
+    """One try of a server to close itself; True when it is closed for good. For its supervisor only."""
+    return run_steps(LocalDisk(submit_detached), closing(server, leases, controller))
+
+
+def forget_dead(leases: Path, controller: Path) -> list[Path]:
+    """Removes the leases (of all models, below `leases`) whose controller is dead, and returns them. For the
+    start of a real run, before any lease is taken."""
+    disk = LocalDisk(submit_detached)
+    dead = [
+        path
+        for path in sorted(leases.glob("*/*.json"))
+        if not run_steps(disk, counting(read_json(path), controller))
+    ]
+    for path in dead:
+        path.unlink(missing_ok=True)
+    return dead

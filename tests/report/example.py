@@ -1,0 +1,191 @@
+"""A small run as it lies on disk, by the real writers: 2 models × 4 benchmarks, one failure, hostile text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from slurmeval.config.models import Config
+from slurmeval.files import write_json
+from slurmeval.gateway.log import Record
+from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
+from slurmeval.paths import Paths
+from slurmeval.results.aggregate import aggregate
+from slurmeval.results.evaluation import Evaluation
+from slurmeval.results.partitions import write
+
+START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+MODELS = ("smollm2-135m", "other.model_2")
+BENCHMARKS = ("openbookqa", "asdiv", "bfcl.v3", "humaneval")
+FAILED = ("other.model_2", "bfcl.v3")
+HOSTILE = (
+    '<script>document.title = "owned"; console.error("owned")</script>',
+    '<img src=x onerror="document.title=\'owned\'"> and </script><script>document.title="owned"</script>',
+    "]]> --> </textarea></pre></body> {{ 7 * 7 }} {% raw %} &amp; \u2028\u2029 \x00 \u202e end",
+    "javascript:alert(1) ' onmouseover='document.title=1' \" autofocus onfocus=\"document.title=1\"",
+    "Line one.\n\n    indented\tand a " + "very" * 60 + " long word",
+)
+_QUESTIONS = (
+    "A farmer has 17 sheep. All but 9 run away. How many are left?",
+    "Which of these would most likely conduct electricity?",
+    "Write a function that returns the n-th Fibonacci number.",
+    "What is the capital of the country whose flag shows a maple leaf?",
+)
+
+
+def paths_in(folder: Path) -> Paths:
+    return Paths(folder / "results", folder / ".environments", folder / "hf")
+
+
+def config(title: str = "Evaluation", samples_per_page: int = 20, **more: Any) -> Config:
+    benchmark = {"harness": "lm-eval", "task": "toy"}
+    return Config.model_validate(
+        {
+            "version": 1,
+            "models": {m: {"weights": {"folder": "/weights/<b>x</b>"}, "server": "cpu"} for m in MODELS},
+            "servers": {"cpu": {}},
+            "benchmarks": dict.fromkeys(BENCHMARKS, benchmark),
+            "suites": {"all": list(BENCHMARKS)},
+            "evaluate": {"suites": ["all"]},
+            "report": {"title": title, "samples_per_page": samples_per_page},
+            **more,
+        }
+    )
+
+
+def document(project: Path, **more: Any) -> dict[str, Any]:
+    """As much of a run file as the report reads."""
+    return {"project": str(project), "config": config(**more).model_dump(mode="json")}
+
+
+def samples(task: str, right: Sequence[bool], metric: str = "exact_match") -> list[Sample]:
+    """One sample for each of `right`; every seventh answer is hostile."""
+    made = []
+    for index, correct in enumerate(right):
+        output = HOSTILE[index // 7 % len(HOSTILE)] if index % 7 == 0 else f"The answer is {index * 3}."
+        score = Score(metric, float(correct), "strict-match", correct, answer=str(index * 3))
+        text = f"{_QUESTIONS[index % len(_QUESTIONS)]} (variant {index})"
+        made.append(Sample(str(index), task, text, output, reference=str(index * 3), scores=[score]))
+    return made
+
+
+def record(index: int, prompt: str, answer: str, **more: Any) -> Record:
+    """A request as the gateway logs it, answered unless `more` says otherwise."""
+    request = {"model": "m", "messages": [{"role": "user", "content": prompt}]}
+    values: dict[str, Any] = {
+        "request_id": f"r{index:05}",
+        "key": f"{index:064x}",
+        "endpoint": "/v1/chat/completions",
+        "started_at": (START + timedelta(seconds=index)).timestamp(),
+        "latency_ms": 100.0 + index,
+        "ttft_ms": None,
+        "http_status": 200,
+        "attempt": 1,
+        "server_id": "m/0001",
+        "life": 1,
+        "prompt_tokens": 20 + index % 5,
+        "completion_tokens": 7,
+        "finish_reason": "length" if index % 9 == 0 else "stop",
+        "error": None,
+        "content_type": "application/json",
+        "request_body": json.dumps(request).encode(),
+        "response_body": json.dumps({"choices": [{"message": {"content": answer}}]}).encode(),
+    }
+    return Record(**values | more)
+
+
+def requests_for(made: Sequence[Sample]) -> Iterator[Record]:
+    return (record(i, sample.input, sample.output or "") for i, sample in enumerate(made))
+
+
+def evaluation(**more: Any) -> Evaluation:
+    values: dict[str, Any] = {
+        "attempt": 1,
+        "started_at": START,
+        "ended_at": START + timedelta(minutes=3),
+        "harness": "lm-eval",
+        "task": "toy",
+        "endpoint": "chat",
+        "versions": {"lm-eval": "0.4.13"},
+        "model_revision": "a" * 40,
+        "datasets": [{"id": "data", "revision": "b" * 40, "sha256": "c" * 64}],
+        "limit": 60,
+        "slurmeval_version": "0.1.0",
+        "workflow_commit": "d" * 40,
+        "workflow_dirty": True,
+        "config_sha256": "e" * 64,
+    }
+    return Evaluation(**values | more)
+
+
+def output(made: list[Sample], task: str, metric: str = "exact_match") -> HarnessOutput:
+    value = sum(s.scores[0].value or 0 for s in made) / len(made) if made else None
+    metrics = [
+        Metric(task, metric, value, value, None, "strict-match", 1, 0.05, len(made), is_primary=True),
+        Metric(task, "perplexity", None, None, higher_is_better=False),
+    ]
+    return HarnessOutput(metrics, made, len(made), "0.4.13", "1.0")
+
+
+def write_evaluation(paths: Paths, model: str, benchmark: str, right: Sequence[bool]) -> None:
+    made = samples(benchmark, right)
+    log = str(paths.log("evaluate", model, benchmark))
+    write(paths, model, benchmark, evaluation(log=log), output(made, benchmark), requests_for(made))
+
+
+def write_failure(paths: Paths, model: str, benchmark: str) -> None:
+    write_json(
+        paths.failure(model, benchmark),
+        {
+            "model": model,
+            "benchmark": benchmark,
+            "error_class": "harness_error",
+            "reason": "The harness ended with 1: KeyError: '<script>alert(1)</script>' in bfcl/eval.py",
+            "started_at": START.isoformat(),
+            "ended_at": (START + timedelta(seconds=20)).isoformat(),
+            "attempt": 2,
+            "log": str(paths.log("evaluate", model, benchmark)),
+        },
+    )
+
+
+def write_server(paths: Paths, model: str) -> None:
+    folder = paths.servers_of(model) / "0001"
+    write_json(folder / "spec.json", {"model": model, "dtype": "bfloat16", "quantization": None})
+    write_json(folder / "job.json", {"job_id": "4711", "cluster": "local", "submitted_at": START.isoformat()})
+    state = {"status": "ready", "reason": None, "life": 2, "started_at": START.isoformat()}
+    ready_at = (START + timedelta(minutes=9)).isoformat()
+    tokens = {"generated_tokens": 46000, "prompt_tokens": 91000}
+    write_json(folder / "state.json", state | {"ready_at": ready_at} | tokens)
+    life = {
+        "life": 1,
+        "started_at": (START + timedelta(seconds=4)).isoformat(),
+        "ready_at": (START + timedelta(seconds=64)).isoformat(),
+        "ended_at": (START + timedelta(minutes=8)).isoformat(),
+        "starting_s": 60.0,
+        "busy_s": 300.5,
+        "idle_s": 90.0,
+        "exit_reason": "killed by SIGKILL",
+        "requests": 900,
+        "generated_tokens": 45000,
+        "prompt_tokens": 90000,
+    }
+    (folder / "lives.jsonl").write_text(json.dumps(life) + '\n{"life": 2, "started')
+
+
+def write_run(paths: Paths, n: int = 60) -> list[tuple[str, str]]:
+    """The whole run, aggregated. Returns its evaluations."""
+    pairs = [(model, benchmark) for model in MODELS for benchmark in BENCHMARKS]
+    for position, (model, benchmark) in enumerate(pairs):
+        if (model, benchmark) == FAILED:
+            write_failure(paths, model, benchmark)
+        else:
+            share = (37 * position + 23) % 100
+            write_evaluation(paths, model, benchmark, [(i * 61) % 100 < share for i in range(n)])
+    for model in MODELS:
+        write_server(paths, model)
+    aggregate(paths, pairs)
+    return pairs

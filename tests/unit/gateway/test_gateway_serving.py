@@ -1,0 +1,253 @@
+"""What the harness sees of a gateway whose server answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.stand_ins.stand_in_server import StandIn
+
+from slurmeval.gateway.log import read
+from slurmeval.gateway.process import GatewayProcess
+
+from .conftest import SERVER_KEY, bearer, chat, post
+
+Start = Callable[..., GatewayProcess]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "tokens"),
+    [
+        ("/v1/chat/completions", chat("hello wörld \u2028 😀"), (4, 3)),
+        ("/v1/completions", {"model": "stand-in", "prompt": "a b c"}, (3, 3)),
+        ("/v1/completions", {"model": "stand-in", "prompt": [[1, 2]], "echo": True, "logprobs": 1}, (2, 3)),
+        ("/v1/embeddings", {"model": "stand-in", "input": ["a", "b c"]}, (3, None)),
+    ],
+)
+async def test_each_kind_is_passed_through_and_logged(
+    server: StandIn,
+    client: aiohttp.ClientSession,
+    gateway: Start,
+    tmp_path: Path,
+    path: str,
+    value: Any,
+    tokens: Any,
+) -> None:
+    process = await asyncio.to_thread(gateway)
+    status, answer = await post(client, process, value, path)
+    assert status == 200
+    assert server.seen[0]["raw"] == json.dumps(value).encode()
+    assert server.seen[0]["headers"]["Authorization"] == f"Bearer {SERVER_KEY}"
+    await asyncio.to_thread(process.stop)
+    (record,) = read(tmp_path / "log")
+    assert record.request == value
+    assert record.response_body == answer
+    assert (record.endpoint, record.http_status, record.attempt, record.server_id, record.life) == (
+        path, 200, 1, "stand-in/0001", 1,
+    )  # fmt: skip
+    assert (record.prompt_tokens, record.completion_tokens) == tokens
+    assert 0 < record.latency_ms < 30_000
+
+
+async def test_models_and_health(server: StandIn, client: aiohttp.ClientSession, gateway: Start) -> None:
+    process = await asyncio.to_thread(gateway)
+    async with client.get(process.url + "/v1/models", headers=bearer(process)) as response:
+        assert (await response.json())["data"][0]["id"] == "stand-in"
+    async with client.get(process.url + "/health") as response:
+        assert response.status == 200
+
+
+async def test_stream_comes_piece_by_piece_and_is_logged_whole(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path
+) -> None:
+    server.faults.event_delay_s = 0.1
+    value = chat("count", stream=True, stream_options={"include_usage": True})
+    process = await asyncio.to_thread(gateway)
+    headers = bearer(process)
+    pieces = []
+    async with client.post(process.url + "/v1/chat/completions", json=value, headers=headers) as response:
+        assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+        async for piece in response.content.iter_any():
+            pieces.append(piece)
+    assert len(pieces) >= 4
+    assert pieces[-1].endswith(b"data: [DONE]\n\n")
+    await asyncio.to_thread(process.stop)
+    (record,) = read(tmp_path / "log")
+    assert record.response_body == b"".join(pieces)
+    assert (record.prompt_tokens, record.completion_tokens, record.finish_reason) == (1, 3, "stop")
+    assert record.ttft_ms is not None
+    assert record.ttft_ms + 200 < record.latency_ms
+
+    again = await asyncio.to_thread(gateway)
+    assert await post(client, again, value) == (200, b"".join(pieces))
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("fault", [{"break_stream_after": 2}, {"stream_error": True}])
+async def test_broken_stream_is_seen_by_the_harness_and_not_replayed(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path, fault: dict[str, Any]
+) -> None:
+    vars(server.faults).update(fault)
+    process = await asyncio.to_thread(gateway)
+    if "stream_error" in fault:
+        status, body = await post(client, process, chat("count", stream=True))
+        assert (status, b"made to fail" in body) == (200, True)
+    else:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await post(client, process, chat("count", stream=True))
+    await asyncio.to_thread(process.stop)
+    (record,) = read(tmp_path / "log")
+    assert record.error is not None
+    assert not record.answered
+    vars(server.faults).update(break_stream_after=-1, stream_error=False)
+    process = await asyncio.to_thread(gateway)
+    assert (await post(client, process, chat("count", stream=True)))[0] == 200
+    assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize("header", [None, "Bearer ", "Bearer wrong", f"Bearer {SERVER_KEY}", "Basic \udcff"])
+async def test_wrong_key_is_refused(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, header: str | None
+) -> None:
+    process = await asyncio.to_thread(gateway)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(process.url.rpartition(":")[2]))
+    line = "" if header is None else f"Authorization: {header}\r\n"
+    request = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\n{line}Content-Length: 2\r\n\r\n{{}}"
+    writer.write(request.encode("utf-8", "surrogateescape"))
+    status = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    assert status.split()[1] in (b"401", b"400")
+    assert server.seen == []
+
+
+async def test_no_key_is_ever_logged(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path
+) -> None:
+    process = await asyncio.to_thread(gateway)
+    await post(client, process, chat("x"))
+    await post(client, process, chat("x"), path="/v1/chat/completions?api-key=in-the-query")
+    await asyncio.to_thread(process.stop)
+    files = [path for folder in ("log", "gateway") for path in (tmp_path / folder).iterdir()]
+    text = b"".join(path.read_bytes() for path in files)
+    assert len(files) >= 4
+    for key in (SERVER_KEY, process.api_key, "in-the-query"):
+        assert key.encode() not in text
+
+
+async def test_ready_file_is_for_its_owner_only(server: StandIn, gateway: Start, tmp_path: Path) -> None:
+    process = await asyncio.to_thread(gateway)
+    assert (tmp_path / "gateway-ready.json").stat().st_mode & 0o777 == 0o600
+    await asyncio.to_thread(process.stop)
+    assert not (tmp_path / "gateway-ready.json").exists()
+
+
+async def test_no_more_than_max_in_flight_reach_the_server(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start
+) -> None:
+    server.release.clear()
+    process = await asyncio.to_thread(gateway, max_in_flight=4)
+    asked = [asyncio.create_task(post(client, process, chat(str(number)))) for number in range(20)]
+    async with asyncio.timeout(10):
+        while server.in_flight < 4:
+            await asyncio.sleep(0.01)
+    server.release.set()
+    assert [status for status, _ in await asyncio.gather(*asked)] == [200] * 20
+    assert server.most_in_flight == 4
+    assert len(server.seen) == 20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no json",
+        b'{"broken": ',
+        b"\xff\xfe\x00",
+        b'{"prompt": "\\ud800", "model": "stand-in"}',
+        b'{\n "model": "stand-in",\r\n "prompt": "a\\nb"\n}\n',
+        b'{"model": "stand-in", "prompt": "a", "x": NaN}',
+        b'\xef\xbb\xbf{"model": "stand-in"}',
+        b'{"request_id": "0001-000001", "response": "\\"}"}',
+        b"[" * 2000 + b"]" * 2000,
+        json.dumps({"model": "stand-in", "prompt": "é😀" * 1_000_000}).encode(),
+    ],
+    ids=lambda body: repr(body[:24]),
+)
+async def test_hostile_bodies_reach_the_server_as_they_are_and_the_log_stays_whole(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path, body: bytes
+) -> None:
+    process = await asyncio.to_thread(gateway)
+    status, _ = await post(client, process, body, path="/v1/completions")
+    assert server.seen[0]["raw"] == body
+    assert (await post(client, process, {"model": "stand-in", "prompt": "after"}, "/v1/completions"))[
+        0
+    ] == 200
+    await asyncio.to_thread(process.stop)
+    hostile, after = read(tmp_path / "log")
+    assert hostile.request_body == body.replace(b"\r", b" ").replace(b"\n", b" ")
+    assert hostile.http_status == status
+    assert after.answered
+
+
+async def test_too_long_a_request_is_refused(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start
+) -> None:
+    process = await asyncio.to_thread(gateway)
+    status, answer = await post(client, process, b" " * (64 * 2**20 + 1))
+    assert (status, json.loads(answer)["error"]["type"]) == (413, "too_large")
+    assert server.seen == []
+
+
+async def test_client_errors_are_passed_on_once_logged_and_never_replayed(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        process = await asyncio.to_thread(gateway)
+        status, answer = await post(client, process, chat("x") | {"model": "another"})
+        assert (status, json.loads(answer)["error"]["message"]) == (
+            404,
+            "The model `another` does not exist.",
+        )
+        await asyncio.to_thread(process.stop)
+    assert len(server.seen) == 2
+    assert [record.http_status for record in read(tmp_path / "log")] == [404, 404]
+
+
+async def test_progress_counts(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path
+) -> None:
+    process = await asyncio.to_thread(gateway)
+    await post(client, process, chat("a b"))
+    await post(client, process, b"{}")
+    await asyncio.to_thread(process.stop)
+    process = await asyncio.to_thread(gateway)
+    await post(client, process, chat("a b"))
+    async with client.get(process.url + "/progress", headers=bearer(process)) as response:
+        report = await response.json()
+    expected = {"answered": 1, "replayed": 1, "errors": 0, "prompt_tokens": 2, "completion_tokens": 3}
+    assert report == expected | {"in_flight": 0, "holding": 0, "stored": 1, "failure": None}
+    await asyncio.to_thread(process.stop)
+    assert json.loads((tmp_path / "log" / "progress.json").read_text()) == report
+
+
+async def test_harness_that_hangs_up_frees_the_server(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path
+) -> None:
+    server.release.clear()
+    process = await asyncio.to_thread(gateway)
+    asked = asyncio.create_task(post(client, process, chat("x")))
+    async with asyncio.timeout(10):
+        while server.in_flight == 0:
+            await asyncio.sleep(0.01)
+        asked.cancel()
+        while server.in_flight:
+            await asyncio.sleep(0.01)
+    await asyncio.to_thread(process.stop)
+    (record,) = read(tmp_path / "log")
+    assert (record.http_status, record.answered) == (499, False)

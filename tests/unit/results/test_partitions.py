@@ -1,0 +1,155 @@
+"""An evaluation's partition: whole or not there, exact, in the schema."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.report import example
+
+from slurmeval.gateway.log import Record
+from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
+from slurmeval.paths import Paths
+from slurmeval.results import partitions, schema
+from slurmeval.results.partitions import write
+
+PAIR = ("m", "b.1")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return example.paths_in(tmp_path / "with space & 'quote' ü")
+
+
+def _files(paths: Paths) -> list[str]:
+    return sorted(str(p.relative_to(paths.results)) for p in paths.results.rglob("*") if p.is_file())
+
+
+def _output(metrics: list[Metric], samples: list[Sample] | None = None) -> HarnessOutput:
+    return HarnessOutput(metrics, samples or [], 0, "1", None)
+
+
+def _metrics(paths: Paths) -> list[dict[str, object]]:
+    return partitions.read_rows(paths.metrics(*PAIR), schema.METRICS).to_pylist()
+
+
+def test_all_four_files_have_their_schema_and_counts(paths: Paths) -> None:
+    example.write_evaluation(paths, *PAIR, [True, False] * 30)
+    for file, table, rows in (
+        (paths.samples(*PAIR), schema.SAMPLES, 60),
+        (paths.requests(*PAIR), schema.REQUESTS, 60),
+        (paths.metrics(*PAIR), schema.METRICS, 2),
+        (paths.evaluation(*PAIR), schema.EVALUATIONS, 1),
+    ):
+        assert partitions.read_rows(file, table).num_rows == rows
+    assert len(_files(paths)) == 4
+    (row,) = partitions.read_rows(paths.evaluation(*PAIR), schema.EVALUATIONS).to_pylist()
+    assert (row["status"], row["n_requested"], row["n_samples"], row["n_requests"]) == ("ok", 60, 60, 60)
+    assert (row["completion_tokens"], row["n_truncated"], row["n_replayed"]) == (420, 7, 0)
+    assert row["log"] == "logs/evaluate/m/b.1.log"
+    assert json.loads(row["versions_json"]) == {"lm-eval": "0.4.13"}
+
+
+@pytest.mark.parametrize(
+    "value", [0.1 + 0.2, 1 / 3, 0.11413288653790232, 45.0, 5e-324, 1.7976931348623157e308]
+)
+def test_the_harness_value_is_kept_to_the_last_bit(paths: Paths, value: float) -> None:
+    write(paths, *PAIR, example.evaluation(), _output([Metric("t", "acc", value, value)]), [])
+    assert _metrics(paths)[0]["harness_value"] == value
+
+
+def test_a_missing_score_is_null_and_nan_is_missing(paths: Paths) -> None:
+    metrics = [Metric("t", "a", None, None), Metric("t", "b", math.nan, math.nan)]
+    write(paths, *PAIR, example.evaluation(), _output(metrics), [])
+    assert [row["value"] for row in _metrics(paths)] == [None, None]
+
+
+@pytest.mark.parametrize("broken", ["samples", "requests"])
+def test_a_failure_while_writing_leaves_nothing(paths: Paths, broken: str) -> None:
+    def requests() -> Iterator[Record]:
+        yield example.record(0, "a", "b")
+        if broken == "requests":
+            raise RuntimeError("the log is damaged")
+
+    made = example.samples("t", [True])
+    if broken == "samples":
+        made[0].scores[0].value = "no number"  # type: ignore[assignment]
+    with pytest.raises((RuntimeError, pa.ArrowInvalid, ValueError)):
+        write(paths, *PAIR, example.evaluation(), _output([], made), requests())
+    assert _files(paths) == []
+
+
+def test_a_failing_rewrite_takes_the_old_results_back(paths: Paths) -> None:
+    """What is left is no longer whole, so the file that says so must be gone."""
+    example.write_evaluation(paths, *PAIR, [True])
+    with pytest.raises(AttributeError):
+        write(paths, *PAIR, example.evaluation(), _output([]), [None])  # type: ignore[list-item]
+    assert not paths.evaluation(*PAIR).exists()
+
+
+def test_evaluations_appears_last(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+    replace = Path.replace
+
+    def noted(self: Path, target: Path) -> Path:
+        order.append(target.parent.parent.name)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    example.write_evaluation(paths, *PAIR, [True])
+    assert order[-1] == "evaluations"
+
+
+def test_many_samples_are_written_in_row_groups(paths: Paths) -> None:
+    example.write_evaluation(paths, *PAIR, [True] * (2 * partitions.ROWS_PER_GROUP + 1))
+    assert pq.ParquetFile(paths.samples(*PAIR)).num_row_groups == 3
+
+
+def test_nothing_at_all_can_be_written(paths: Paths) -> None:
+    write(paths, *PAIR, example.evaluation(), _output([]), [])
+    assert partitions.read_rows(paths.samples(*PAIR), schema.SAMPLES).num_rows == 0
+
+
+def test_hostile_text_comes_back_as_it_was(paths: Paths) -> None:
+    texts = [*example.HOSTILE, "\U0001f600", ""]
+    made = [Sample(str(i), "t", text, text, reference=text, choices=[text]) for i, text in enumerate(texts)]
+    write(paths, *PAIR, example.evaluation(), _output([], made), [])
+    rows = partitions.read_rows(paths.samples(*PAIR), schema.SAMPLES).to_pylist()
+    assert [row["output"] for row in rows] == texts
+
+
+def test_a_lone_surrogate_does_not_stop_an_evaluation(paths: Paths) -> None:
+    made = [Sample("0", "t", "q \ud83d", "a \ud83d", metadata={"x": "\ud83d"}, scores=[Score("m", 1.0)])]
+    write(paths, *PAIR, example.evaluation(), _output([], made), [])
+    (row,) = partitions.read_rows(paths.samples(*PAIR), schema.SAMPLES).to_pylist()
+    assert row["output"] == "a ?"
+
+
+def test_a_question_is_named_alike_for_every_model_and_position() -> None:
+    one, two = example.samples("t", [True, False])[1], example.samples("t", [False, False, True])[1]
+    two.native_id, two.output, two.repeat_idx = "other", "another answer", 3
+    assert partitions.sample_uid(one, {"d": "r"}) == partitions.sample_uid(two, {"d": "r"})
+    assert partitions.sample_uid(one, {"d": "r"}) != partitions.sample_uid(one, {"d": "s"})
+    two.reference = "something else"
+    assert partitions.sample_uid(one, {}) != partitions.sample_uid(two, {})
+
+
+def test_a_column_that_the_table_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(schema.SchemaDrift, match="servers has no column more"):
+        partitions.write_rows(tmp_path / "x.parquet", schema.SERVERS, [{"more": 1}])
+
+
+def test_samples_show_what_their_requests_took(paths: Paths) -> None:
+    example.write_evaluation(paths, *PAIR, [True, False])
+    rows = partitions.read_rows(paths.samples(*PAIR), schema.SAMPLES).to_pylist()
+    assert [(row["n_requests"], row["latency_ms"], row["completion_tokens"]) for row in rows] == [
+        (1, 100.0, 7),
+        (1, 101.0, 7),
+    ]
+    requests = partitions.read_rows(paths.requests(*PAIR), schema.REQUESTS).to_pylist()
+    assert [row["sample_uid"] for row in requests] == [row["sample_uid"] for row in rows]

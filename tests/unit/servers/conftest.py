@@ -1,0 +1,141 @@
+"""A server folder with a stand-in for vLLM, and a supervisor on it in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurmeval.files import read_json, write_json
+from slurmeval.processes import identity
+from slurmeval.servers.folder import ServerFolder, numbered
+from slurmeval.servers.leases import acquire
+from slurmeval.servers.spec import ServerSpec
+from slurmeval.servers.vllm import group_members
+
+PROJECT = Path(__file__).parents[3]
+FAST = {"poll_s": 0.05, "beat_s": 0.2, "linger_s": 0.3, "unhealthy_s": 1.5, "backoff_s": 0.05, "grace_s": 3.0}
+DEADLINE_S = 30.0
+
+
+def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
+    """The condition's first true value. Fails after `deadline_s`."""
+    deadline = time.monotonic() + deadline_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {deadline_s} s for {what}")
+
+
+class Bench:
+    """One model's place, its lessees, and its servers' processes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.orders_path = root / "orders.json"
+        self.controller_path = root / "controller.json"
+        self.controller = {**identity(), "token": "run-1"}
+        write_json(self.controller_path, self.controller)
+        python = root / "environment with 'quotes'" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        stand_in = PROJECT / "tests" / "stand_ins" / "stand_in_vllm.py"
+        python.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" "{stand_in}" "$@"\n')
+        python.chmod(python.stat().st_mode | stat.S_IXUSR)
+        self.spec = ServerSpec(
+            model="smol",
+            served_name="smol",
+            weights=str(root / "weights"),
+            manifest=str(root / "weights.json"),
+            python=str(python),
+            servers=str(root / "servers" / "smol"),
+            leases=str(root / "leases" / "smol"),
+            controller=str(self.controller_path),
+            slots=str(root / "slots"),
+            dtype="float32",
+            env={"STAND_IN_ORDERS": str(self.orders_path)},
+            ready_timeout_s=20,
+            max_restarts=2,
+            drain_s=5,
+        )
+        self.order({})
+        self.supervisors: list[subprocess.Popen[bytes]] = []
+
+    def order(self, *lives: dict[str, Any]) -> None:
+        """The stand-in's orders for its lives."""
+        write_json(self.orders_path, list(lives))
+
+    def lives(self) -> list[dict[str, Any]]:
+        """What the stand-in recorded of its lives."""
+        path = Path(f"{self.orders_path}.lives")
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def submit(self, folder: Path) -> None:
+        """Starts a supervisor, with short times, instead of a job."""
+        code = (
+            "import json, sys; from pathlib import Path; "
+            "from slurmeval.servers.supervisor import Supervisor, Timing; "
+            "Supervisor(Path(sys.argv[1]), Timing(**json.loads(sys.argv[2])))()"
+        )
+        process = subprocess.Popen([sys.executable, "-c", code, str(folder), json.dumps(FAST)])
+        self.supervisors.append(process)
+        content = {"job_id": str(process.pid), "cluster": "local", "process": identity(process.pid)}
+        write_json(ServerFolder(folder).job, content)
+
+    def lease(self, benchmark: str = "arc", **changed: Any) -> Path:
+        """Takes a lease and returns the server's folder."""
+        spec = {**self.spec.to_json(), **changed}
+        return acquire(spec, benchmark, self.controller, self.submit).server
+
+    def lease_path(self, benchmark: str = "arc") -> Path:
+        return Path(self.spec.leases) / f"{benchmark}.json"
+
+    def folder(self, number: int = 1) -> ServerFolder:
+        return ServerFolder(numbered(Path(self.spec.servers), number))
+
+    def state(self, number: int = 1) -> dict[str, Any]:
+        return read_json(self.folder(number).state) or {}
+
+    def wait_for_status(self, status: str, number: int = 1) -> dict[str, Any]:
+        def reached() -> bool:
+            return self.state(number).get("status") == status
+
+        try:
+            wait_for(reached, f"the status {status}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it is {self.state(number)}") from None
+        return self.state(number)
+
+    def wait_for_exit(self, number: int = 1) -> int:
+        return self.supervisors[number - 1].wait(DEADLINE_S)
+
+    def leftovers(self) -> list[int]:
+        """Processes of all lives that are still there."""
+        return [pid for life in self.lives() for pid in group_members(life["pid"])]
+
+    def close(self) -> None:
+        for process in self.supervisors:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        for pid in self.leftovers():
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    root = tmp_path / "a föld er"
+    root.mkdir()
+    bench = Bench(root)
+    yield bench
+    bench.close()

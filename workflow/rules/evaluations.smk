@@ -1,0 +1,20 @@
+# The unit that is fanned out, fails, is rerun and is reported: one benchmark on one model.
+
+
+rule evaluate:
+    input:
+        lease=ancient(PATHS.lease("{model}", "{benchmark}")),
+    output:
+        metrics=PATHS.metrics("{model}", "{benchmark}"),
+        samples=PATHS.samples("{model}", "{benchmark}"),
+        requests=PATHS.requests("{model}", "{benchmark}"),
+        evaluation=PATHS.evaluation("{model}", "{benchmark}"),
+    params:
+        model=lambda wildcards: PLAN.model_params[wildcards.model],
+        benchmark=lambda wildcards: PLAN.benchmark_params[wildcards.benchmark],
+    log:
+        PATHS.log("evaluate", "{model}", "{benchmark}"),
+    message:
+        "Evaluating {wildcards.model} on {wildcards.benchmark}"
+    shell:
+        "{SLURMEVAL} evaluate {RUN_FILE:q} {wildcards.model} {wildcards.benchmark} 2>&1 | tee {log:q}"

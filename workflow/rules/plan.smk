@@ -1,0 +1,42 @@
+# The config, checked before anything is planned, and what all rules call.
+import sys
+
+from slurmeval.errors import UserError
+from slurmeval.evaluations.workflow import Workflow
+
+try:
+    RUN = Workflow(workflow)
+except UserError as error:
+    sys.exit(f"slurmeval: {error}")
+
+PLAN, PATHS = RUN.plan, RUN.plan.paths
+SLURMEVAL = f"{sys.executable} -m slurmeval"
+RUN_FILE = RUN.plan.run_file
+
+
+def begin_run():
+    try:
+        RUN.begin()
+    except UserError as error:
+        sys.exit(f"slurmeval: {error}")
+
+
+end_run = RUN.end
+report_failures = RUN.report_failures
+
+
+wildcard_constraints:
+    model="[A-Za-z0-9_.-]+",
+    benchmark="[A-Za-z0-9_.-]+",
+    dataset="[A-Za-z0-9_.-]+",
+    environment="[A-Za-z0-9_.-]+",
+
+
+localrules:
+    all,
+    environment,
+    stage_model,
+    stage_dataset,
+    lease,
+    aggregate,
+    report,

@@ -1,0 +1,33 @@
+# What all evaluations gave, in a few tables and a page.
+
+
+rule aggregate:
+    input:
+        evaluations=[PATHS.evaluation(*pair) for pair in PLAN.evaluations],
+    output:
+        metrics=PATHS.all_metrics,
+        evaluations=PATHS.all_evaluations,
+        servers=PATHS.all_servers,
+    params:
+        evaluations=PLAN.evaluations_params,
+    log:
+        PATHS.log("aggregate", "all"),
+    message:
+        "Gathering the results of all evaluations"
+    shell:
+        "{SLURMEVAL} aggregate {RUN_FILE:q} 2>&1 | tee {log:q}"
+
+
+rule report:
+    input:
+        rules.aggregate.output,
+    output:
+        page=PATHS.report / "index.html",
+    params:
+        report=PLAN.report_params,
+    log:
+        PATHS.log("report", "page"),
+    message:
+        "Writing the report"
+    shell:
+        "{SLURMEVAL} report {RUN_FILE:q} 2>&1 | tee {log:q}"
