@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.report import example
 
 from slurmeval.report import build
+from tests.report import example
 
 pytestmark = pytest.mark.browser
 

@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from tests.report import example
 
 from slurmeval.files import write_json
 from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
@@ -25,6 +24,7 @@ from slurmeval.report.samples import page_name
 from slurmeval.results import schema
 from slurmeval.results.aggregate import aggregate
 from slurmeval.results.partitions import read_rows, write, write_rows
+from tests.report import example
 
 
 class Page(HTMLParser):

@@ -1,8 +1,8 @@
 """A stand-in for vLLM as a process: its command line, its API, its ways to die. Standard library only.
 
-It takes vLLM's flags and VLLM_API_KEY. The environment variable STAND_IN_ORDERS names a JSON file: a list with the
-orders for each life (the last holds for all further lives), each an object with any of the keys of ORDERS. The
-file `<orders>.lives` gets one line of JSON per life: its process, its worker's, its port and its key."""
+It takes vLLM's flags and VLLM_API_KEY. The environment variable STAND_IN_ORDERS names a JSON file: a list
+with the orders for each life (the last holds for all further lives), each an object with any of the keys of
+ORDERS. `<orders>.lives` gets one line of JSON per life: its process, its worker's, its port and its key."""
 
 from __future__ import annotations
 

@@ -67,7 +67,9 @@ def test_half_written_claim_counts_while_it_is_young(tmp_path: Path) -> None:
     claim.release()
 
 
-def test_of_many_that_see_a_dead_owner_one_takes_over(tmp_path: Path, ended_process: dict[str, object]) -> None:
+def test_of_many_that_see_a_dead_owner_one_takes_over(
+    tmp_path: Path, ended_process: dict[str, object]
+) -> None:
     path = tmp_path / "claim"
     path.write_text(json.dumps(ended_process))
     code = (

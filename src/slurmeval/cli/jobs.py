@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 RUN_FILE = click.argument("run_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+SERVERS_END_S = 30.0
+"""Servers end within seconds after their last evaluation, and then their figures are whole."""
 
 
 def _paths(run: dict[str, Any]) -> Any:
@@ -93,9 +98,13 @@ def evaluate(run_file: Path, model: str, benchmark: str) -> None:
 @RUN_FILE
 def aggregate(run_file: Path) -> None:
     """Gathers the results of all evaluations."""
+    from slurmeval.cli.run_state import live_servers
     from slurmeval.results.aggregate import aggregate
 
     run = json.loads(run_file.read_bytes())
+    deadline = time.monotonic() + SERVERS_END_S
+    while live_servers(_paths(run)) and time.monotonic() < deadline:
+        time.sleep(0.2)
     aggregate(_paths(run), [(model, benchmark) for model, benchmark in run["evaluations"]])
 
 

@@ -28,8 +28,11 @@ class Controller:
             where = f"process {owner['pid']} on {owner['host']}, since {owner.get('since', 'just now')}"
             raise UserError(f"another run is under way in this folder ({where}); wait for it or stop it")
 
-    def end(self) -> None:
-        """Ends all leases, so that servers stop and the next plan shows what it will lease; gives the folder
-        back."""
+    def end_leases(self) -> None:
+        """Ends all leases, so that servers stop, and the next plan shows what it will lease."""
         shutil.rmtree(self.paths.leases, ignore_errors=True)
+
+    def end(self) -> None:
+        """Gives the folder back."""
+        self.end_leases()
         self.claim.release()

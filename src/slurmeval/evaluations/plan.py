@@ -184,6 +184,7 @@ class Plan:
             "benchmarks": {
                 name: {
                     "environment": str(self.environment_record(self.harness_environment(name))),
+                    "environment_sha256": self.lock_sha(self.harness_environment(name)),
                     "versions": json.loads(self.benchmark_params[name])["versions"],
                 }
                 for name in self.benchmarks

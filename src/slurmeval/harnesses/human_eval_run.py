@@ -82,6 +82,7 @@ class Run:
             "repeat": repeat,
             "entry_point": problem["entry_point"],
             "prompt": problem["prompt"],
+            "sent": self._question(problem),
             "reference": problem["canonical_solution"],
             "response": response,
             "program": None,
@@ -106,17 +107,21 @@ class Run:
         self.lines.append(line)
         self._say_progress()
 
+    def _question(self, problem: dict[str, Any]) -> str:
+        if self.order["endpoint"] != "chat":
+            return str(problem["prompt"])
+        return f"{self.order['instruction']}\n\n```python\n{problem['prompt'].strip()}\n```"
+
     async def _ask(self, problem: dict[str, Any]) -> tuple[str | None, str | None]:
         """(answer, None), or (None, why the server refused this question). Raises EvaluationFailed
         (server_lost) where no server answers."""
         body: dict[str, Any] = {"model": self.order["model"], **self.order["sampling"]}
         if self.order["endpoint"] == "chat":
             route = "chat/completions"
-            question = f"{self.order['instruction']}\n\n```python\n{problem['prompt'].strip()}\n```"
-            body["messages"] = [{"role": "user", "content": question}]
+            body["messages"] = [{"role": "user", "content": self._question(problem)}]
         else:
             route = "completions"
-            body |= {"prompt": problem["prompt"], "stop": _STOPS}
+            body |= {"prompt": self._question(problem), "stop": _STOPS}
         try:
             async with self.session.post(f"{self.order['url']}/v1/{route}", json=body) as reply:
                 text = await reply.text()

@@ -36,7 +36,7 @@ def _lines(log: Path) -> list[str]:
 
 def telling_line(log: Path) -> str:
     """The line that best says what went wrong: the last answer that was an error, else the last error that
-    Python reported, else the last line that speaks of an error, else the last line. At most 300 characters."""
+    Python reported, else the last line that speaks of an error, else the last. At most 300 characters."""
     lines = _lines(log)
     refused = [match[1] for line in lines if (match := _REFUSED.search(line))]
     errors = [line for line in lines if _PYTHON_ERROR.match(line) and not line.startswith(_WRAPPERS)]

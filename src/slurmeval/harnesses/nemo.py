@@ -77,6 +77,7 @@ class Nemo:
             "ADAPTER_PORT": str(_free_adapter_port()),
             "ADAPTER_SERVER_THREADS": str(job.benchmark.parallelism + 8),
             "NEMO_EVALUATOR_TELEMETRY_LEVEL": "0",
+            "NEMO_EVALUATOR_SHUTDOWN_TIMEOUT_SECONDS": "10",
         }
         return Command([str(program), "run_eval", "--run_config", "run_config.yaml"], env, attempt)
 

@@ -59,7 +59,7 @@ class Join:
             return None
         position = self._by_id.get(record.request_id)
         if position is None:
-            position = self._take(prompts_of_request(record.request))
+            position = self._take(prompts_of(record))
         if position is not None:
             self.costs[position].add(record)
         return position
@@ -72,8 +72,10 @@ class Join:
         return None
 
 
-def prompts_of_request(request: Mapping[str, Any] | None) -> list[str]:
-    """The text by which a request is known, the most specific first."""
+def prompts_of(record: Record) -> list[str]:
+    """The text by which a request is known, the most specific first. Of a prompt sent as token numbers it is
+    in the answer, where the server was told to echo it (how likelihoods are asked for)."""
+    request = record.request
     if not isinstance(request, Mapping):
         return []
     messages, prompt = request.get("messages"), request.get("prompt")
@@ -83,7 +85,20 @@ def prompts_of_request(request: Mapping[str, Any] | None) -> list[str]:
         return [conversation, *(text for _, text in texts[-1:])]
     if isinstance(prompt, list) and len(prompt) == 1:
         prompt = prompt[0]
+    if isinstance(prompt, list) and request.get("echo"):
+        prompt = _echoed(record.response)
     return [prompt] if isinstance(prompt, str) else []
+
+
+def _echoed(response: Any) -> str | None:
+    """The prompt in an answer that begins with it: the text without the tokens that were generated."""
+    try:
+        (choice,) = response["choices"]
+        text, tokens = choice["text"], choice["logprobs"]["tokens"]
+        generated = "".join(tokens[response["usage"]["prompt_tokens"] :])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return str(text).removesuffix(generated)
 
 
 def _prompts_of_sample(sample: Sample) -> Iterator[str]:

@@ -22,6 +22,8 @@ class ServerFolder:
         self.submitter = self.path / self.SUBMITTER
         """Who made the folder and submits its job: process identity and the controller's token."""
         self.job = self.path / self.JOB
+        self.submitted = self.path / "submitted"
+        """Made by the process that submits, before it does: nobody submits a second time."""
         self.state = self.path / self.STATE
         self.endpoint = self.path / "endpoint.json"
         self.closing = self.path / self.CLOSING

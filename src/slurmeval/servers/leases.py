@@ -130,8 +130,8 @@ def acquire(
 
 
 def holds(spec: Mapping[str, Any], benchmark: str, controller: Mapping[str, Any]) -> bool:
-    """Whether this run holds a lease of `benchmark` on a server of `spec` that is there, or on its way. Raises
-    ServerFailed where that server failed for good."""
+    """Whether this run holds a lease of `benchmark` on a server of `spec` that is there, or on its way.
+    Raises ServerFailed where that server failed for good."""
     as_written = json.loads(json.dumps(dict(spec)))
     lease = read_json(Path(spec["leases"]) / f"{benchmark}.json")
     if lease is None or lease["released"] or lease["controller"].get("token") != controller.get("token"):

@@ -54,7 +54,7 @@ def submit(path: Path) -> dict[str, Any]:
 def main() -> None:
     """The command. A folder is submitted once."""
     (path,) = sys.argv[1:]
-    if not create_exclusively(Path(path) / "submitted"):
+    if not create_exclusively(ServerFolder(path).submitted):
         sys.exit(f"{path} has been submitted before")
     submit(Path(path))
 

@@ -110,12 +110,14 @@ async def test_half_written_last_line_is_repaired_at_the_next_start(
     assert "half-written" in (tmp_path / "gateway" / "gateway.log").read_text()
 
 
+@pytest.mark.parametrize("limit", [5000, 100], ids=["log full", "no room for failed.json either"])
 async def test_full_disk_answers_nothing_that_is_not_logged(
-    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path, limit: int
 ) -> None:
     process = await asyncio.to_thread(gateway)
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (5000, 5000))
-    answered = 0
+    assert (await post(client, process, chat("first")))[0] == 200
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    answered = 1
     while (result := await post(client, process, chat(f"{answered} " + "x" * 500)))[0] == 200:
         answered += 1
     error = json.loads(result[1])["error"]
@@ -128,7 +130,7 @@ async def test_full_disk_answers_nothing_that_is_not_logged(
     async with client.get(process.url + "/progress", headers=bearer(process)) as response:
         assert (await response.json())["failure"] == error["message"]
     await asyncio.to_thread(process.stop)
-    assert len(list(read(tmp_path / "log"))) == answered > 0
+    assert len(list(read(tmp_path / "log"))) == answered
     again = await asyncio.to_thread(gateway)
     assert again.failure() is None
 

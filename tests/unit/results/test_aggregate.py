@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from tests.report import example
 
 from slurmeval.files import write_json
 from slurmeval.paths import Paths
 from slurmeval.results import schema
 from slurmeval.results.aggregate import aggregate
 from slurmeval.results.partitions import read_rows
+from tests.report import example
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from tests.report.example import record
 
 from slurmeval.gateway.log import Record
 from slurmeval.harnesses.base import Sample
 from slurmeval.results.joining import Join
+from tests.report.example import record
 
 
 def _sample(text: str, **more: Any) -> Sample:
@@ -45,6 +45,18 @@ def test_the_choices_of_a_question_add_up() -> None:
     assert [join.assign(_asking(i, prompt=prompt)) for i, prompt in enumerate(prompts)] == [0, 1, 0, 1]
     cost = join.costs[0]
     assert (cost.n_requests, cost.prompt_tokens, cost.latency_ms) == (2, 20 + 22, 100 + 102)
+
+
+def test_a_prompt_of_token_numbers_is_known_by_its_echo() -> None:
+    """As vLLM answers: the echoed prompt, then the one token that was generated."""
+    tokens = ["Sky", " is", " red", "\n"]
+    choice = {"text": "Sky is red\n", "logprobs": {"tokens": tokens}}
+    answer = {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}
+    body = {"prompt": [[5, 6, 7]], "echo": True, "max_tokens": 1, "logprobs": 1}
+    join = Join([_sample("Sky is", choices=["blue", "red"])])
+    asked = json.dumps(body).encode()
+    assert join.assign(record(0, "", "", request_body=asked, response_body=json.dumps(answer).encode())) == 0
+    assert join.assign(record(1, "", "", request_body=asked, response_body=b'{"choices": []}')) is None
 
 
 def test_the_kth_equal_question_gets_the_kth_request() -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.report import example
 
 from slurmeval.gateway.log import Record
 from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
 from slurmeval.paths import Paths
 from slurmeval.results import partitions, schema
 from slurmeval.results.partitions import write
+from tests.report import example
 
 PAIR = ("m", "b.1")
 

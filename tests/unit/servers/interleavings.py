@@ -1,5 +1,5 @@
-"""Runs the lease protocol in every order: processes whose steps are interleaved at will, and killed at will, over
-a file system in memory."""
+"""Runs the lease protocol in every order: processes whose steps are interleaved at will, and killed at will,
+over a file system in memory."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Violation(AssertionError):
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds: the value, and the same as something hashable, which it is compared by."""
+    """What a file holds: the value, and a number that equal values share, which it is compared by."""
 
     value: Any = field(compare=False)
-    frozen: Any
+    number: int
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Process:
     status: str = "running"
     operation: tuple[Any, ...] = ()
     """What it asks for next."""
-    position: Any = None
+    position: int = -1
     """Where it stands and what it knows: two processes with the same position go on alike."""
     saw_closing: frozenset[Path] = frozenset()
 
@@ -76,7 +76,7 @@ class World:
         return frozenset(path.parts[depth] for path in self.files if folder in path.parents)
 
     def write(self, path: Path, value: Any) -> World:
-        return replace(self, files={**self.files, path: Content(value, freeze(value))})
+        return replace(self, files={**self.files, path: Content(value, number_of(freeze(value)))})
 
     def remove(self, path: Path) -> World:
         return replace(self, files={kept: value for kept, value in self.files.items() if kept != path})
@@ -102,16 +102,28 @@ def freeze(value: Any) -> Any:
     return str(value) if isinstance(value, Exception) else value
 
 
-def position(generator: Any) -> Any:
+NUMBERS: dict[Any, int] = {}
+
+
+def number_of(value: Any) -> int:
+    """A number for a value, the same for equal ones: quicker to hash and to compare."""
+    return NUMBERS.setdefault(value, len(NUMBERS))
+
+
+SAME = {"_", "spec", "controller", "acquire", "close"}
+"""Local variables that never change, or count rounds."""
+
+
+def position(generator: Any) -> int:
     """Where a generator stands and what it knows: two with the same position go on alike."""
     places = []
     inner = generator  # the outer one must be kept: without a reference it is closed, and the inner with it
     while inner is not None and inner.gi_frame is not None:
         frame = inner.gi_frame
-        known = {name: value for name, value in frame.f_locals.items() if name != "_"}
+        known = {name: value for name, value in frame.f_locals.items() if name not in SAME}
         places.append((frame.f_code.co_name, frame.f_lasti, freeze(known)))
         inner = inner.gi_yieldfrom
-    return tuple(places)
+    return number_of(tuple(places))
 
 
 def resume(process: Process) -> tuple[Any, tuple[Any, ...]]:
@@ -162,7 +174,11 @@ def submitter(folder: Path) -> Process:
 
     def steps() -> Generator[tuple[Any, ...], Any, None]:
         yield ("started", folder)
-        yield ("write", folder / ServerFolder.JOB, {"job_id": "1", "process": {"who": f"server {folder.name}"}})
+        yield (
+            "write",
+            folder / ServerFolder.JOB,
+            {"job_id": "1", "process": {"who": f"server {folder.name}"}},
+        )
 
     return Process.started(f"submitter {folder.name}", steps)
 
@@ -244,21 +260,26 @@ def step(world: World, index: int) -> World:
     return world.with_process(index, going_on)
 
 
+ANY = 10**6
+"""More switches than there are steps."""
+
+
 def successors(world: World, current: int, switches: int) -> Iterator[tuple[World, int, int]]:
     """Every world that may follow, who ran last, and how many more switches there may be. Leaving a process
     that has ended or that waits is no switch, nor is a kill."""
-    ran = world.processes[current]
-    is_free = ran.status != "running" or ran.operation[0] == "pause"
+    last = world.processes[current]
+    is_free = last.status != "running" or last.operation[0] == "pause"
     for index, process in enumerate(world.processes):
         if process.status != "running":
             continue
-        left = switches if is_free or index == current else switches - 1
+        left = switches if switches == ANY or is_free or index == current else switches - 1
         if left < 0:
             continue
-        yield step(world, index), index, left
+        ran = 0 if switches == ANY else index
+        yield step(world, index), ran, left
         if world.crashes_left:
             killed = world.with_process(index, replace(process, status="killed"))
-            yield replace(killed, crashes_left=world.crashes_left - 1), index, left
+            yield replace(killed, crashes_left=world.crashes_left - 1), ran, left
 
 
 def check(world: World) -> None:
@@ -291,7 +312,7 @@ def settle(world: World, rounds: int = 200) -> World:
 
 
 def check_closes(world: World) -> None:
-    """Every server that was submitted, lives, and is not leased closes at its next tries. Raises Violation."""
+    """When all is over, each server that lives is unleased and closes at its next try. Raises Violation."""
     for folder in world.submissions:
         if not world.alive(f"server {folder.name}"):
             continue
@@ -313,12 +334,12 @@ def finish(world: World, steps: Generator[tuple[Any, ...], Any, Any]) -> tuple[W
         return world, stop.value
 
 
-def explore(world: World, switches: int = 1000, most: int = 200_000) -> int:
-    """Visits every world that is reachable with at most so many switches from a process that could have gone on
-    (1000 is as good as any number), and returns how many these are. Raises Violation, or OverflowError where
-    there are more than `most`."""
+def explore(world: World, switches: int = ANY, most: int = 200_000) -> int:
+    """Visits every world that is reachable with at most so many switches away from a process that could have
+    gone on, and returns how many there are. Raises Violation, or OverflowError above `most`."""
     seen: dict[Any, int] = {}
-    stack = [(world, index, switches) for index in range(len(world.processes))]
+    first = 1 if switches == ANY else len(world.processes)
+    stack = [(world, index, switches) for index in range(first)]
     while stack:
         world, current, left = stack.pop()
         if seen.get((world.key, current), -1) >= left:

@@ -1,0 +1,119 @@
+"""Reasons from vLLM's own logs. `recorded/` holds what vLLM 0.32 on CPU printed, cut short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slurmeval.errors import ErrorClass
+from slurmeval.servers.failures import MAX_REASON, classify
+
+RECORDED = Path(__file__).parent / "recorded"
+LOST, MEMORY = ErrorClass.SERVER_LOST, ErrorClass.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("log", "reason", "error_class"),
+    [
+        ("bad_flag", "vLLM refuses its command line: unrecognized arguments: --no-such-flag", LOST),
+        (
+            "bad_value",
+            "vLLM refuses its command line: argument --max-model-len: "
+            "invalid human_readable_int_or_auto value: 'banana'",
+            LOST,
+        ),
+        ("bad_dtype", "vLLM refuses its command line: argument --dtype: invalid choice: 'int4'", LOST),
+        ("missing_folder", "the model's folder does not exist", LOST),
+        (
+            "unknown_architecture",
+            "this version of vLLM does not know the model's architecture 'FrobnicatorForCausalLM'",
+            LOST,
+        ),
+        (
+            "unknown_model_type",
+            "the environment's transformers does not know the model type 'frobnicator'",
+            LOST,
+        ),
+        (
+            "max_model_len",
+            "max_model_len 1000000 is greater than the 8192 tokens that the model was made for",
+            LOST,
+        ),
+        ("not_staged", "the model's weights are not on this machine and the hub is not asked", LOST),
+        ("no_weights", "the model's folder has no weights", LOST),
+        (
+            "kv_cache_too_small",
+            "the KV cache is too small for max_model_len 100000: 4.3 GiB are needed, 0.99 GiB are there",
+            MEMORY,
+        ),
+        ("kv_cache_out_of_memory", "the KV cache does not fit into memory: 999.0 GiB asked for", MEMORY),
+        ("unknown_quantization", "vLLM does not know the quantization method nonsense", LOST),
+        ("missing_chat_template", "the chat template's file does not exist", LOST),
+    ],
+)
+def test_recorded_failure_is_told_in_one_sentence(log: str, reason: str, error_class: ErrorClass) -> None:
+    failure = classify((RECORDED / f"{log}.log").read_text(), 1)
+    assert failure.reason.startswith(reason)
+    assert "\n" not in failure.reason and len(failure.reason) <= MAX_REASON
+    assert failure.error_class is error_class
+    assert not failure.retryable
+
+
+def test_taken_port_is_worth_another_try() -> None:
+    failure = classify((RECORDED / "port_in_use.log").read_text(), 1)
+    assert failure.port_taken and failure.retryable
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "out of GPU memory"),
+        ("RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried", "out of memory on the host"),
+        (
+            "ValueError: Free memory on device cuda:0 (3.2/79.1 GiB) on startup is less than desired",
+            "too little GPU memory is free: 3.2/79.1 GiB",
+        ),
+        ("ValueError: No available memory for the cache blocks.", "no memory is left for the KV cache"),
+    ],
+)
+def test_lack_of_memory_has_its_class(line: str, reason: str) -> None:
+    """These lines need a GPU: they are as vLLM's and torch's sources print them, not recorded."""
+    failure = classify(f"(EngineCore pid=7) ERROR 01-01 00:00:00 [core.py:1] {line}\n", 1)
+    assert failure.reason.startswith(reason)
+    assert failure.error_class is MEMORY
+    assert not failure.retryable
+
+
+def test_gated_weights_and_a_gpu_without_bfloat16_are_told() -> None:
+    gated = classify("huggingface_hub.errors.GatedRepoError: 401 Client Error.\n", 1)
+    assert gated.reason == "the weights are gated: ask for access on the hub"
+    text = "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your T4"
+    assert classify(text, 1).reason.endswith("set dtype to float16")
+
+
+def test_unknown_failure_shows_the_cause_and_not_its_consequence() -> None:
+    log = (
+        "(Worker pid=1) ERROR 01-01 00:00:00 [a.py:1] ZeroDivisionError: the cause\n"
+        "Exception: WorkerProc initialization failed due to an exception in a background process.\n"
+        "RuntimeError: Engine core initialization failed. See root cause above.\n"
+    )
+    failure = classify(log, 1)
+    assert failure.reason == "vLLM ended: ZeroDivisionError: the cause"
+    assert failure.retryable
+    broken = classify((RECORDED / "broken_weights.log").read_text(), 1)
+    assert broken.reason.startswith("vLLM ended: Unterminated string")
+
+
+@pytest.mark.parametrize(
+    ("returncode", "reason"),
+    [
+        (-9, "vLLM was killed by SIGKILL"),
+        (-45, "vLLM was killed by signal 45"),
+        (3, "vLLM ended with status 3 and no error in its log"),
+    ],
+)
+def test_end_without_a_word_is_told_by_its_status(returncode: int, reason: str) -> None:
+    failure = classify("", returncode)
+    assert failure.retryable
+    assert failure.reason == reason

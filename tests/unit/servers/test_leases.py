@@ -1,0 +1,180 @@
+"""Leases on a real disk, with real processes racing for them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from slurmeval.errors import ServerFailed
+from slurmeval.files import read_json, write_json
+from slurmeval.processes import identity
+from slurmeval.servers.folder import ServerFolder
+from slurmeval.servers.leases import (
+    LocalDisk,
+    acquire,
+    close_if_unused,
+    forget_dead,
+    holds,
+    is_leased,
+    live_leases,
+    release,
+)
+from tests.unit.servers.conftest import Bench
+
+DEAD = {"host": identity()["host"], "pid": 1, "started": -1, "token": "run-0"}
+
+
+def note_job(folder: Path) -> None:
+    """A submission without a job behind it: this process stands for the job."""
+    with (folder / "submissions").open("a") as stream:
+        stream.write("x")
+    write_json(ServerFolder(folder).job, {"job_id": "7", "cluster": "local", "process": identity()})
+
+
+def take(bench: Bench, benchmark: str = "arc", timeout_s: float = 20, **changed: object) -> Path:
+    spec = {**bench.spec.to_json(), **changed}
+    return acquire(spec, benchmark, bench.controller, note_job, timeout_s).server
+
+
+def test_many_lessees_at_once_share_one_submission(bench: Bench) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        folders = set(pool.map(lambda number: take(bench, f"b{number}"), range(40)))
+    assert folders == {bench.folder(1).path}
+    assert (bench.folder(1).path / "submissions").read_text() == "x"
+    assert len(live_leases(Path(bench.spec.leases), bench.folder(1).path, bench.controller_path)) == 40
+    assert sorted(path.name for path in Path(bench.spec.servers).iterdir()) == ["0001"]
+    lease = read_json(bench.lease_path("b0"))
+    assert lease == {
+        "server": str(bench.folder(1).path),
+        "model": "smol",
+        "benchmark": "b0",
+        "job_id": "7",
+        "controller": bench.controller,
+        "released": False,
+    }
+
+
+@pytest.mark.parametrize("marker", ["closing", "closed", "stop"])
+def test_closing_server_is_never_used(bench: Bench, marker: str) -> None:
+    take(bench)
+    (bench.folder(1).path / marker).touch()
+    assert take(bench, "gsm8k") == bench.folder(2).path
+
+
+def test_changed_spec_is_another_server(bench: Bench) -> None:
+    take(bench)
+    assert take(bench, "gsm8k", dtype="float16") == bench.folder(2).path
+
+
+def test_server_whose_job_died_before_it_said_anything_is_not_used(bench: Bench) -> None:
+    take(bench)
+    write_json(bench.folder(1).job, {"job_id": "7", "cluster": "local", "process": DEAD})
+    assert take(bench, "gsm8k") == bench.folder(2).path
+
+
+def test_lessee_that_died_before_it_submitted_is_not_waited_for(bench: Bench) -> None:
+    folder = bench.folder(1)
+    write_json(folder.spec, bench.spec.to_json())
+    write_json(folder.submitter, DEAD)
+    assert take(bench) == bench.folder(2).path
+
+
+def test_wait_for_another_lessees_submission_is_bounded(bench: Bench) -> None:
+    folder = bench.folder(1)
+    write_json(folder.spec, bench.spec.to_json())
+    write_json(folder.submitter, {**identity(), "token": "run-1"})
+    with pytest.raises(ServerFailed, match=r"not submitted within 0 s"):
+        take(bench, timeout_s=0.1)
+    assert read_json(bench.lease_path())["released"] is True
+
+
+def test_submission_that_fails_is_told_to_all_lessees_of_the_run(bench: Bench) -> None:
+    def refuse(_folder: Path) -> None:
+        raise ServerFailed("no such partition")
+
+    for benchmark in ("arc", "gsm8k"):
+        with pytest.raises(ServerFailed, match="no such partition"):
+            acquire(bench.spec.to_json(), benchmark, bench.controller, refuse)
+    assert not bench.folder(2).path.exists()
+
+
+def test_leased_server_does_not_close_and_an_unleased_one_does(bench: Bench) -> None:
+    server, leases = take(bench), Path(bench.spec.leases)
+    assert not close_if_unused(server, leases, bench.controller_path)
+    assert not ServerFolder(server).closing.exists()
+    release(bench.lease_path())
+    release(bench.lease_path("never taken"))
+    assert not is_leased(server, leases, bench.controller_path)
+    assert close_if_unused(server, leases, bench.controller_path)
+    assert ServerFolder(server).closed.exists()
+
+
+def test_lease_counts_while_its_evaluation_is_alive(bench: Bench) -> None:
+    server, leases = take(bench), Path(bench.spec.leases)
+    lease = {**read_json(bench.lease_path()), "controller": DEAD}
+    write_json(bench.lease_path(), lease)
+    assert not is_leased(server, leases, bench.controller_path)
+    lease |= {"evaluation": identity(), "evaluation_beat": str(bench.root / "beat")}
+    write_json(bench.lease_path(), lease)
+    assert is_leased(server, leases, bench.controller_path)
+
+
+def test_run_knows_whether_it_holds_a_lease(bench: Bench) -> None:
+    spec = bench.spec.to_json()
+    assert not holds(spec, "arc", bench.controller)
+    server = take(bench)
+    assert holds(spec, "arc", bench.controller)
+    assert not holds(spec, "arc", {**bench.controller, "token": "run-2"})
+    (server / "closed").touch()
+    assert not holds(spec, "arc", bench.controller)
+    failed = {"status": "failed", "reason": "no memory", "owner": None}
+    write_json(ServerFolder(server).state, failed)
+    with pytest.raises(ServerFailed, match="no memory"):
+        holds(spec, "arc", bench.controller)
+
+
+def test_leases_of_dead_controllers_are_forgotten(bench: Bench) -> None:
+    take(bench, "kept")
+    take(bench, "dead")
+    write_json(bench.lease_path("dead"), {**read_json(bench.lease_path("dead")), "controller": DEAD})
+    root = Path(bench.spec.leases).parent
+    assert forget_dead(root, bench.controller_path) == [bench.lease_path("dead")]
+    assert bench.lease_path("kept").exists()
+    assert forget_dead(root / "nothing", bench.controller_path) == []
+
+
+def test_folder_is_made_once_and_whole(tmp_path: Path) -> None:
+    disk = LocalDisk(note_job)
+    made = [disk.make(tmp_path / "servers" / "0001", {"spec.json": {"n": n}}) for n in range(3)]
+    assert made == [True, False, False]
+    assert read_json(tmp_path / "servers" / "0001" / "spec.json") == {"n": 0}
+    assert len(list((tmp_path / "servers").iterdir())) == 1
+
+
+def test_lease_module_imports_little() -> None:
+    code = "import sys; import slurmeval.servers.leases; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    heavy = {"submitit", "pydantic", "subprocess", "asyncio", "dataclasses", "inspect", "logging", "http"}
+    assert heavy.isdisjoint(loaded.split())
+
+
+def test_lease_without_submission_takes_a_moment(bench: Bench) -> None:
+    """0.15 s is the aim on an idle machine; the best of five shall not be far off on a busy one."""
+    take(bench)
+    code = (
+        "import json, sys; from slurmeval.servers.leases import acquire; "
+        "print(acquire(json.loads(sys.argv[1]), 'gsm8k', json.loads(sys.argv[2])).job_id)"
+    )
+    argv = [sys.executable, "-c", code, json.dumps(bench.spec.to_json()), json.dumps(bench.controller)]
+    times = []
+    for _ in range(5):
+        started = time.monotonic()
+        assert subprocess.run(argv, check=True, capture_output=True, text=True).stdout == "7\n"
+        times.append(time.monotonic() - started)
+    assert min(times) < 0.3
