@@ -1,7 +1,9 @@
-"""How long a dry run takes, and how much memory: `python benchmarks/plan.py [--models 50] [--benchmarks 200]`.
+"""How long a dry run takes, and how much memory.
 
-Prints seconds and MB of `snakemake -n` over so many models and benchmarks, in a folder of its own, and of the two
-commands that must start at once."""
+    python benchmarks/plan.py [--models 50] [--benchmarks 200]
+
+Prints wall and CPU seconds and MB of `snakemake -n` over so many models and benchmarks, in a folder of its
+own, and the seconds of `slurmeval --help` and of a lease that submits nothing."""
 
 from __future__ import annotations
 

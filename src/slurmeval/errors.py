@@ -4,6 +4,7 @@ SlurmevalError
 ├── UserError            what was given is wrong; the message is one line: what, where, what is allowed
 │   └── ConfigError      … in a config file: file and key
 ├── ServerFailed         a model's server cannot come up or was lost for good, with the reason
+│   └── ServerStopped    … because someone said `slurmeval stop`
 └── EvaluationFailed     one evaluation did not end well; carries an ErrorClass
 """
 
@@ -38,6 +39,10 @@ class ConfigError(UserError):
 
 class ServerFailed(SlurmevalError):
     """A server cannot come up, or is gone for good. The text is the reason, in one sentence."""
+
+
+class ServerStopped(ServerFailed):
+    """Someone stopped this run's server with `slurmeval stop`."""
 
 
 class EvaluationFailed(SlurmevalError):

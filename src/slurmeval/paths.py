@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,11 @@ class Paths:
     results: Path
     environments: Path
     hf_home: Path
+
+    @classmethod
+    def of(cls, places: Mapping[str, str]) -> Paths:
+        """From a run document's `paths`."""
+        return cls(**{name: Path(path) for name, path in places.items()})
 
     # What a run produces
     def metrics(self, model: str, benchmark: str) -> Path:
@@ -66,10 +72,6 @@ class Paths:
     def controller(self) -> Path:
         """Who runs Snakemake here: exists while a run is under way; its mtime is the run's beat."""
         return self.state / "controller.json"
-
-    @property
-    def stop_request(self) -> Path:
-        return self.state / "stop"
 
     @property
     def leases(self) -> Path:

@@ -1,10 +1,10 @@
 """The stand-in server behind vLLM's command line, for tests of the whole workflow.
 
-    VLLM_API_KEY=… python -m tests.stand_ins.stand_in_engine --model M --served-model-name N --host H --port P …
+    VLLM_API_KEY=… python -m tests.stand_ins.stand_in_engine --served-model-name N --host H --port P …
 
-Flags that it does not know are ignored, but for `--break-at-start`, which is refused as vLLM refuses a bad flag.
-STAND_IN_DELAY_S: seconds before each answer. STAND_IN_SEEN: a file that gets a line for each request that was
-answered whole: the sha256 of its path and body."""
+Flags that it does not know are ignored, but for `--break-at-start`, which is refused as vLLM refuses a bad
+flag. STAND_IN_DELAY_S: seconds before each answer. STAND_IN_SEEN: a file that gets a line for each request
+that was answered whole: the sha256 of its path and body."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from aiohttp import web
+
 from tests.stand_ins.stand_in_server import StandIn
 
 

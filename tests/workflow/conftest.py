@@ -1,4 +1,4 @@
-"""A project folder with its own config, run by the real Snakemake: everything is real but the model's server."""
+"""A project folder with its own config, run by the real Snakemake: all is real but the model's server."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ class Project:
         }
 
     def _plant_environment(self) -> None:
-        """Makes the rules find the server's environment made: its interpreter runs the stand-in. The sandboxed
-        programs' environment is the real one, made by the first test that needs it."""
+        """Makes the rules find both environments made: the server's interpreter runs the stand-in, and
+        programs run with this one."""
         environments = self.folder / ".environments"
         (environments / "stand-in").mkdir(parents=True)
         python = environments / "stand-in" / "python"

@@ -6,21 +6,16 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import click
+
+from slurmeval.paths import Paths
 
 RUN_FILE = click.argument("run_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
 SERVERS_END_S = 30.0
 """Servers end within seconds after their last evaluation, and then their figures are whole."""
-
-
-def _paths(run: dict[str, Any]) -> Any:
-    from slurmeval.paths import Paths
-
-    return Paths(**{name: Path(path) for name, path in run["paths"].items()})
 
 
 def _say(text: str) -> None:
@@ -36,7 +31,7 @@ def environment(run_file: Path, name: str) -> None:
     from slurmeval.runtime.environments import ensure
 
     run = json.loads(run_file.read_bytes())
-    environments = _paths(run).environments
+    environments = Paths.of(run["paths"]).environments
     made = ensure(Path(run["project"]) / "containers" / "locks" / f"{name}.lock", environments, _say)
     write_json(environments / f"{name}.json", {"folder": str(made.folder), "python": str(made.python)})
 
@@ -51,7 +46,7 @@ def stage_model(run_file: Path, model: str) -> None:
     from slurmeval.staging.models import stage_model
 
     run = json.loads(run_file.read_bytes())
-    weights, paths = Config.model_validate(run["config"]).models[model].weights, _paths(run)
+    weights, paths = Config.model_validate(run["config"]).models[model].weights, Paths.of(run["paths"])
     made = read_json(Path(run["models"][model]["environment"]))
     python = Path(made["python"]) if made else None
     stage_model(model, weights, paths.staged_model(model), paths.hf_home, Path(run["project"]), python, _say)
@@ -66,7 +61,7 @@ def stage_dataset(run_file: Path, dataset: str) -> None:
     from slurmeval.staging.datasets import stage_dataset
 
     run = json.loads(run_file.read_bytes())
-    entry, paths = Config.model_validate(run["config"]).datasets[dataset], _paths(run)
+    entry, paths = Config.model_validate(run["config"]).datasets[dataset], Paths.of(run["paths"])
     manifest = paths.staged_dataset(dataset)
     stage_dataset(dataset, entry, manifest, paths.hf_home, Path(run["project"]), _say)
 
@@ -77,9 +72,9 @@ def stage_dataset(run_file: Path, dataset: str) -> None:
 @click.argument("benchmark")
 def lease(run_file: Path, model: str, benchmark: str) -> None:
     """Leases a model's server for an evaluation; submits the server if there is none."""
-    from slurmeval.evaluations.leasing import lease
+    from slurmeval.evaluations.leasing import lease_or_record
 
-    lease(json.loads(run_file.read_bytes()), model, benchmark)
+    lease_or_record(json.loads(run_file.read_bytes()), model, benchmark)
 
 
 @click.command()
@@ -103,9 +98,9 @@ def aggregate(run_file: Path) -> None:
 
     run = json.loads(run_file.read_bytes())
     deadline = time.monotonic() + SERVERS_END_S
-    while live_servers(_paths(run)) and time.monotonic() < deadline:
+    while live_servers(Paths.of(run["paths"])) and time.monotonic() < deadline:
         time.sleep(0.2)
-    aggregate(_paths(run), [(model, benchmark) for model, benchmark in run["evaluations"]])
+    aggregate(Paths.of(run["paths"]), [(model, benchmark) for model, benchmark in run["evaluations"]])
 
 
 @click.command()
@@ -115,5 +110,5 @@ def report(run_file: Path) -> None:
     from slurmeval.report import build
 
     run = json.loads(run_file.read_bytes())
-    page = build(_paths(run), run)
+    page = build(Paths.of(run["paths"]), run)
     _say(f"report: {page}")

@@ -40,8 +40,8 @@ POLL_S = 0.2
 def stop(models: tuple[str, ...], now: bool, no_wait: bool, timeout_s: float, results: Path) -> int:
     """Stops the servers of some models, or all.
 
-    A server that is asked lets requests under way end, within its drain_s. What was evaluated is kept. An
-    evaluation that still needs its server fails or starts a new one: end the run first (Ctrl-C there)."""
+    A server that is asked lets requests under way end, within its drain_s. Evaluations that still need it end
+    as cancelled; what they have answered is kept, and the next run carries on from there."""
     from slurmeval.cli.run_state import live_servers, read_run
     from slurmeval.errors import UserError
     from slurmeval.paths import Paths
@@ -60,7 +60,10 @@ def stop(models: tuple[str, ...], now: bool, no_wait: bool, timeout_s: float, re
     controller = read_run(results).controller
     if controller is not None:
         where = f"process {controller.get('pid')} on {controller.get('host')}"
-        click.echo(f"A run is under way ({where}): what needs a server will fail or start one.", err=True)
+        click.echo(
+            f"A run is under way ({where}): evaluations that need a stopped server end as cancelled.",
+            err=True,
+        )
     for folder in folders:
         _ask(folder)
         if now:

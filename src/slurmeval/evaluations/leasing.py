@@ -3,11 +3,14 @@ imports is light."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slurmeval.errors import SlurmevalError
+from slurmeval.errors import ServerFailed, SlurmevalError
+from slurmeval.evaluations.failures import no_server, record
 from slurmeval.files import read_json
+from slurmeval.paths import Paths
 from slurmeval.servers import leases
 
 
@@ -25,3 +28,15 @@ def lease(run: dict[str, Any], model: str, benchmark: str) -> None:
         raise SlurmevalError("no run is under way here: leases are taken for Snakemake's jobs")
     if not leases.holds(spec, benchmark, controller):
         leases.acquire(spec, benchmark, controller)
+
+
+def lease_or_record(run: dict[str, Any], model: str, benchmark: str) -> None:
+    """`lease`, for the rule: where there is no server to be had, the evaluation will not start, so its
+    failure is recorded here. Raises EvaluationFailed then."""
+    started_at = datetime.now(UTC)
+    try:
+        lease(run, model, benchmark)
+    except ServerFailed as error:
+        failure = no_server(error)
+        record(Paths.of(run["paths"]).failure(model, benchmark), failure, model, benchmark, started_at, None)
+        raise failure from error

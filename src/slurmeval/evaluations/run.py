@@ -18,6 +18,7 @@ from slurmeval import __version__
 from slurmeval.config.models import Benchmark, Config
 from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, SlurmevalError
 from slurmeval.evaluations import provenance
+from slurmeval.evaluations.failures import failed_attempts, no_server, record
 from slurmeval.evaluations.leasing import lease
 from slurmeval.files import read_json, sha256_of_json, write_json
 from slurmeval.gateway import log as gateway_log
@@ -50,15 +51,14 @@ class Evaluation:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:
-        self.paths = Paths(**{name: Path(path) for name, path in self.run["paths"].items()})
+        self.paths = Paths.of(self.run["paths"])
         self.config = Config.model_validate(self.run["config"])
         self.benchmark: Benchmark = self.config.benchmarks[self.benchmark_id]
         self.answers_key: str = self.run["models"][self.model]["answers_key"]
         self.work = self.paths.work(self.model, self.benchmark_id, self.answers_key)
         self.lease = self.paths.lease(self.model, self.benchmark_id)
         self.harness_log = self.work / "harness.log"
-        failure = self.paths.failure(self.model, self.benchmark_id)
-        self.attempt = 1 + int((_readable(failure) or {}).get("attempt", 0))
+        self.attempt = 1 + failed_attempts(self.paths.failure(self.model, self.benchmark_id))
 
     def phase(self, name: str) -> None:
         """Tells `slurmeval status` how far this is."""
@@ -85,7 +85,16 @@ def evaluate(run: dict[str, Any], model: str, benchmark: str) -> int:
             samples = _run_alone(evaluation)
         except Exception as error:
             failure = _as_failure(error)
-            _record_failure(evaluation, failure)
+            log = str(evaluation.harness_log.relative_to(evaluation.paths.results))
+            record(
+                evaluation.paths.failure(model, benchmark),
+                failure,
+                model,
+                benchmark,
+                evaluation.started_at,
+                log,
+            )
+            evaluation.phase("failed")
             leases.release(evaluation.lease)
             raise failure from error
         evaluation.paths.failure(model, benchmark).unlink(missing_ok=True)
@@ -147,7 +156,7 @@ def _take_lease(evaluation: Evaluation) -> None:
     try:
         lease(evaluation.run, evaluation.model, evaluation.benchmark_id)
     except ServerFailed as failure:
-        raise EvaluationFailed(ErrorClass.SERVER_LOST, str(failure)) from failure
+        raise no_server(failure) from failure
 
 
 def _wait_for_server(evaluation: Evaluation, gateway: GatewayProcess) -> None:
@@ -291,32 +300,6 @@ def _pins(evaluation: Evaluation) -> results.Evaluation:
         workflow_dirty=dirty,
         config_sha256=sha256_of_json(evaluation.run["config"]),
     )
-
-
-def _record_failure(evaluation: Evaluation, failure: EvaluationFailed) -> None:
-    path = evaluation.paths.failure(evaluation.model, evaluation.benchmark_id)
-    write_json(
-        path,
-        {
-            "model": evaluation.model,
-            "benchmark": evaluation.benchmark_id,
-            "error_class": failure.error_class.value,
-            "reason": failure.reason,
-            "started_at": evaluation.started_at.isoformat(),
-            "ended_at": datetime.now(UTC).isoformat(),
-            "attempt": evaluation.attempt,
-            "log": str(evaluation.harness_log.relative_to(evaluation.paths.results)),
-        },
-    )
-    evaluation.phase("failed")
-
-
-def _readable(path: Path) -> dict[str, Any] | None:
-    try:
-        record: dict[str, Any] | None = read_json(path)
-    except ValueError:
-        return None
-    return record
 
 
 @contextlib.contextmanager

@@ -77,8 +77,6 @@ def _spec(scores: Sequence[Score], models: list[str], benchmarks: list[str]) -> 
     }
     interval = {"x": x | {"field": "lo"}, "x2": {"field": "hi"}}
     point = {"type": "point", "filled": True, "size": 64, "opacity": 1}
-    label = {"labelColor": "currentColor", "labelFontSize": 12, "labelLimit": 260}
-    axis = {"labelColor": "currentColor", "domainColor": "currentColor", "tickColor": "currentColor"}
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "data": {"values": rows},
@@ -89,11 +87,18 @@ def _spec(scores: Sequence[Score], models: list[str], benchmarks: list[str]) -> 
             {"mark": {"type": "rule", "strokeWidth": 2.5, "opacity": 0.75}, "encoding": position | interval},
             {"mark": point, "encoding": position | {"x": x}},
         ],
-        "config": {
-            "font": "sans-serif",
-            "view": {"stroke": None},
-            "axis": axis | {"gridColor": "currentColor", "gridOpacity": 0.14, "labelFontSize": 12},
-            "axisY": {"labelLimit": 260, "labelPadding": 8, "domain": False, "ticks": False, "grid": True},
-            "legend": label | {"symbolOpacity": 1},
-        },
+        "config": _look(),
+    }
+
+
+def _look() -> dict[str, object]:
+    """Colours follow the page's text, so that one picture does for light and dark."""
+    label = {"labelColor": "currentColor", "labelFontSize": 12, "labelLimit": 260}
+    axis = {"labelColor": "currentColor", "domainColor": "currentColor", "tickColor": "currentColor"}
+    return {
+        "font": "sans-serif",
+        "view": {"stroke": None},
+        "axis": axis | {"gridColor": "currentColor", "gridOpacity": 0.14, "labelFontSize": 12},
+        "axisY": {"labelLimit": 260, "labelPadding": 8, "domain": False, "ticks": False, "grid": True},
+        "legend": label | {"symbolOpacity": 1},
     }

@@ -16,7 +16,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from slurmeval.errors import ServerFailed
+from slurmeval.errors import ServerFailed, ServerStopped
 from slurmeval.servers.folder import ServerFolder, numbered, numbers
 
 T = TypeVar("T")
@@ -155,13 +155,16 @@ def _submitted(server: Path, spec: Mapping[str, Any], controller: Mapping[str, A
 
 def usable(server: Path, spec: Mapping[str, Any], controller: Mapping[str, Any]) -> Steps[bool]:
     """Whether a lessee that has written its lease may stay with this server. Raises ServerFailed where the
-    server failed and was this run's own: another would fail the same way."""
-    gives_way = not (yield ("list", server)).isdisjoint(GIVE_WAY)
+    server was this run's own and failed (another would fail the same way) or was stopped on purpose."""
+    names = yield ("list", server)
     state = (yield ("read", server / ServerFolder.STATE)) or {}
     submitter = yield ("read", server / ServerFolder.SUBMITTER)
-    if state.get("status") == "failed" and submitter["token"] == controller.get("token"):
-        raise ServerFailed(state["reason"])
-    if gives_way or state.get("status") in ENDED:
+    if submitter["token"] == controller.get("token"):
+        if state.get("status") == "failed":
+            raise ServerFailed(state["reason"])
+        if ServerFolder.STOP in names:
+            raise ServerStopped("the server was stopped with `slurmeval stop`")
+    if not names.isdisjoint(GIVE_WAY) or state.get("status") in ENDED:
         return False
     if (yield ("read", server / ServerFolder.SPEC)) != spec:
         return False

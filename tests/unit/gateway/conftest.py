@@ -11,11 +11,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.stand_ins.stand_in_server import StandIn
 
 from slurmeval.files import write_json
 from slurmeval.gateway.process import GatewayProcess, start
 from slurmeval.gateway.settings import GatewayConfig
+from tests.stand_ins.stand_in_server import StandIn
 
 SERVER_KEY = "key-of-the-server"
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.stand_ins.stand_in_server import StandIn
 
 from slurmeval.files import read_json, write_json
 from slurmeval.gateway.log import read
 from slurmeval.gateway.process import GatewayProcess
+from tests.stand_ins.stand_in_server import StandIn
 
 from .conftest import SERVER_KEY, ServerFolder, bearer, chat, post, until
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import aiohttp
 import psutil
 import pytest
-from tests.stand_ins.stand_in_server import StandIn
 
 from slurmeval.files import read_json, write_json
 from slurmeval.gateway.log import read
 from slurmeval.gateway.process import GatewayFailed, GatewayProcess, start
 from slurmeval.gateway.settings import GatewayConfig
+from tests.stand_ins.stand_in_server import StandIn
 
 from .conftest import bearer, chat, post, until
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.stand_ins.stand_in_server import StandIn
 
 from slurmeval.gateway.log import read
 from slurmeval.gateway.process import GatewayProcess
+from tests.stand_ins.stand_in_server import StandIn
 
 from .conftest import SERVER_KEY, bearer, chat, post
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.stand_ins.wheels import build_wheel
 
 from slurmeval.runtime.indexes import pip_configuration
+from tests.stand_ins.wheels import build_wheel
 
 
 @pytest.fixture

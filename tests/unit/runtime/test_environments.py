@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.stand_ins.wheels import build_wheel
 
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.runtime.environments import ensure, environment_for, failure, is_made, prune
+from tests.stand_ins.wheels import build_wheel
 
 from .conftest import folder_of
 

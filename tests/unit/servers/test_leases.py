@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from slurmeval.errors import ServerFailed
+from slurmeval.errors import ServerFailed, ServerStopped
 from slurmeval.files import read_json, write_json
 from slurmeval.processes import identity
 from slurmeval.servers.folder import ServerFolder
@@ -60,7 +60,17 @@ def test_many_lessees_at_once_share_one_submission(bench: Bench) -> None:
     }
 
 
-@pytest.mark.parametrize("marker", ["closing", "closed", "stop"])
+def test_a_server_that_was_stopped_on_purpose_is_not_replaced_in_the_same_run(bench: Bench) -> None:
+    take(bench)
+    bench.folder(1).stop.touch()
+    with pytest.raises(ServerStopped, match="slurmeval stop"):
+        take(bench, "gsm8k")
+    bench.controller = {**bench.controller, "token": "run-2"}
+    write_json(bench.controller_path, bench.controller)
+    assert take(bench, "gsm8k") == bench.folder(2).path
+
+
+@pytest.mark.parametrize("marker", ["closing", "closed"])
 def test_closing_server_is_never_used(bench: Bench, marker: str) -> None:
     take(bench)
     (bench.folder(1).path / marker).touch()

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stand_ins.stand_in_hub import StandInHub
 
 from slurmeval.config.models import Dataset, Weights
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.models import stage_model
+from tests.stand_ins.stand_in_hub import StandInHub
 
 MODEL = {
     "config.json": b'{"model_type": "tiny"}',

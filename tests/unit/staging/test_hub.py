@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stand_ins.stand_in_hub import StandInHub
 
 from slurmeval.config.models import Dataset, Weights
 from slurmeval.errors import SlurmevalError, UserError
@@ -20,6 +19,7 @@ from slurmeval.staging.hub import Repository, stage_repository
 from slurmeval.staging.hub_errors import Patience, retry_after_s
 from slurmeval.staging.manifest import verify
 from slurmeval.staging.models import choose_model_files
+from tests.stand_ins.stand_in_hub import StandInHub
 
 from .conftest import MODEL, WANTED
 

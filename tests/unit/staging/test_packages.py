@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.stand_ins.wheels import build_wheel
 
 from slurmeval.config.models import Dataset, Weights
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.manifest import verify
 from slurmeval.staging.models import stage_model
+from tests.stand_ins.wheels import build_wheel
 
 Stage = Callable[..., dict[str, Any]]
 QUIZ = Dataset(package="quiz==1.0", files=["quiz_data/deep/test.jsonl"])

@@ -1,0 +1,48 @@
+"""Records of failures: why an evaluation failed when it was last tried. Light, since leases import it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, ServerStopped
+from slurmeval.files import read_json, write_json
+
+
+def no_server(failure: ServerFailed) -> EvaluationFailed:
+    """What it means for an evaluation that there is no server for it."""
+    stopped = isinstance(failure, ServerStopped)
+    return EvaluationFailed(ErrorClass.CANCELLED if stopped else ErrorClass.SERVER_LOST, str(failure))
+
+
+def record(
+    path: Path,
+    failure: EvaluationFailed,
+    model: str,
+    benchmark: str,
+    started_at: datetime,
+    log: str | None,
+) -> None:
+    """Writes the record of an evaluation's failure, counting the attempts. `log`: relative to the results."""
+    write_json(
+        path,
+        {
+            "model": model,
+            "benchmark": benchmark,
+            "error_class": failure.error_class.value,
+            "reason": failure.reason,
+            "started_at": started_at.isoformat(),
+            "ended_at": datetime.now(UTC).isoformat(),
+            "attempt": 1 + failed_attempts(path),
+            "log": log,
+        },
+    )
+
+
+def failed_attempts(path: Path) -> int:
+    """How often the evaluation has failed since it last ended well."""
+    try:
+        content = read_json(path)
+    except ValueError:
+        return 0
+    return int(content["attempt"]) if content else 0
