@@ -28,11 +28,9 @@ class Plan:
     def __init__(self, config: Config, project: Path, hf_home: Path) -> None:
         self.config = config
         self.project = project
-        self.paths = Paths(
-            results=project / config.results,
-            environments=project / config.staging.environments,
-            hf_home=hf_home,
-        )
+        # As the rules name them: relative to the project folder, unless the config says otherwise
+        self.paths = Paths(Path(config.results), Path(config.staging.environments), hf_home)
+        self.absolute = Paths(*(project / place for place in vars(self.paths).values()))
 
     @cached_property
     def models(self) -> list[str]:
@@ -166,30 +164,31 @@ class Plan:
         the same folders."""
         return {
             "project": str(self.project),
-            "paths": {
-                name: str(getattr(self.paths, name)) for name in ("results", "environments", "hf_home")
-            },
+            "paths": {name: str(place) for name, place in vars(self.absolute).items()},
             "config": self.config.model_dump(mode="json"),
             "evaluations": self.evaluations,
             "models": {
                 name: {
                     "answers_key": self.answers_key(name),
                     "params": json.loads(self.model_params[name]),
-                    "manifest": str(self.paths.staged_model(name)),
-                    "environment": str(self.environment_record(self.server_environment(name))),
+                    "manifest": str(self.absolute.staged_model(name)),
+                    "environment": self._absolute_record(self.server_environment(name)),
                     "serving": self._serving(name),
                 }
                 for name in self.models
             },
             "benchmarks": {
                 name: {
-                    "environment": str(self.environment_record(self.harness_environment(name))),
+                    "environment": self._absolute_record(self.harness_environment(name)),
                     "environment_sha256": self.lock_sha(self.harness_environment(name)),
                     "versions": json.loads(self.benchmark_params[name])["versions"],
                 }
                 for name in self.benchmarks
             },
         }
+
+    def _absolute_record(self, environment: str) -> str:
+        return str(self.project / self.environment_record(environment))
 
     def _serving(self, model: str) -> dict[str, Any]:
         """The server's spec but for `weights` and `python`, which are known once they are staged and made."""
@@ -198,7 +197,7 @@ class Plan:
             model,
             entry,
             self.config.servers[entry.server],
-            paths=self.paths,
+            paths=self.absolute,
             weights_folder=Path(),
             python=Path(),
             max_at_once=self.config.server_jobs.max_at_once,
@@ -208,7 +207,7 @@ class Plan:
 
     @property
     def run_file(self) -> Path:
-        return self.paths.state / "runs" / f"{sha256_of_json(self.document)[:12]}.json"
+        return self.absolute.state / "runs" / f"{sha256_of_json(self.document)[:12]}.json"
 
 
 def _canonical(value: Any) -> str:

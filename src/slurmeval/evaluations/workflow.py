@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -22,12 +23,14 @@ class Workflow:
     """The run that a Snakemake process is. Raises UserError for a config that will not do."""
 
     def __init__(self, workflow: Any) -> None:
+        # A plan is millions of objects that stay: looking for garbage among them takes a tenth of the time
+        gc.set_threshold(200_000, 50, 50)
         project = Path.cwd()
         settings = workflow.config_settings
         files = [Path(file) for file in settings.configfiles or [project / DEFAULT_CONFIG]]
         config = load(files, settings.config or {}, project=project, check_benchmark=problems)
         self.plan = Plan(config, project, hf_home(config.staging.hf_home, project))
-        self.controller = Controller(self.plan.paths)
+        self.controller = Controller(self.plan.absolute)
 
     def begin(self) -> None:
         """Before the first job: takes the folder, and leaves word for the jobs."""
@@ -48,8 +51,8 @@ class Workflow:
                 return
         # Older than any evaluation: once the failed ones are mended, Snakemake gathers anew
         for path in (
-            self.plan.paths.all_metrics,
-            self.plan.paths.all_evaluations,
-            self.plan.paths.all_servers,
+            self.plan.absolute.all_metrics,
+            self.plan.absolute.all_evaluations,
+            self.plan.absolute.all_servers,
         ):
             os.utime(path, (0, 0))

@@ -202,7 +202,9 @@ class _Maker:
 
     def install(self, python: Path) -> str | None:
         """Installs the lock's packages. Gives where torch came from, if the lock names a build of it."""
-        arguments = ["pip", "install", "--python", str(python), "-r", str(self.lock.path.absolute())]
+        # Compiled once: else each start does it again where Python may not, or is told not to, write bytecode
+        arguments = ["pip", "install", "--compile-bytecode", "--python", str(python)]
+        arguments += ["-r", str(self.lock.path.absolute())]
         arguments += uv_flags()
         if self.lock.no_deps:
             arguments.append("--no-deps")
