@@ -128,12 +128,20 @@ class Project:
         base = [sys.executable, "-m", "snakemake", "--profile", "profiles/local"]
         return [*base, "--configfile", "config.yaml", *arguments]
 
-    def run(self, *arguments: str, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=timeout_s
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run_command(self.command(*arguments))
+
+    def run_command(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+        """Runs it to its end; `stdout` has its standard error too."""
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=240,
+            check=False,
         )
-        done.stdout += done.stderr
-        return done
 
     def start(self) -> subprocess.Popen[str]:
         """Snakemake in a process group of its own; its output goes to `run.log`."""

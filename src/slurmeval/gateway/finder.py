@@ -53,10 +53,9 @@ def look(lease_path: Path) -> Sight:
         server_id = f"{folder.parent.name}/{folder.name}"
         state = _read(folder / "state.json")
         status = state.get("status")
-        if status in ("failed", "stopped"):
-            reason = state.get("reason") or f"it has {status}"
-            return Sight(None, f"server {server_id}: {reason}", lost=True)
-        if status in ("draining", "restarting"):
+        if status == "failed":
+            return Sight(None, f"server {server_id}: {state.get('reason') or 'it has failed'}", lost=True)
+        if status in ("draining", "restarting", "stopped"):  # the evaluation leases another, or ends
             return Sight(None, f"server {server_id} is {status}")
         endpoint = _read(folder / "endpoint.json")
         found = Endpoint(

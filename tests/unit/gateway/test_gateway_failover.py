@@ -124,14 +124,13 @@ async def test_lease_that_moves_to_another_server_is_followed(
     assert [record.server_id for record in read(tmp_path / "log")] == ["stand-in/0001", "stand-in/0002"]
 
 
-@pytest.mark.parametrize("status", ["failed", "stopped"])
 async def test_lost_server_is_said_at_once_with_its_reason(
-    server_folder: ServerFolder, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path, status: str
+    server_folder: ServerFolder, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path
 ) -> None:
     process = await asyncio.to_thread(gateway)
     asked = asyncio.create_task(post(client, process, chat("a")))
     await until_holding(client, process, 1)
-    server_folder.state(status, "the GPU ran out of memory")
+    server_folder.state("failed", "the GPU ran out of memory")
     async with asyncio.timeout(10):
         code, answer = await asked
     error = json.loads(answer)["error"]
@@ -142,7 +141,9 @@ async def test_lost_server_is_said_at_once_with_its_reason(
     assert (record.http_status, record.attempt, record.answered) == (503, 0, False)
 
 
-@pytest.mark.parametrize("away", ["no lease", "released", "restarting", "draining", "half-written"])
+@pytest.mark.parametrize(
+    "away", ["no lease", "released", "restarting", "draining", "stopped", "half-written"]
+)
 async def test_holding_ends_with_the_last_seen_reason(
     server: StandIn, server_folder: ServerFolder, client: aiohttp.ClientSession, gateway: Start, away: str
 ) -> None:
