@@ -15,7 +15,8 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        rules.report.output.page,
+        page=rules.report.output.page,
+        missing=PLAN.missing,
 
 
 onstart:

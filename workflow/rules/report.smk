@@ -4,7 +4,6 @@
 rule aggregate:
     input:
         evaluations=[PATHS.evaluation(*pair) for pair in PLAN.evaluations],
-        metrics=[PATHS.metrics(*pair) for pair in PLAN.evaluations],
     output:
         metrics=PATHS.all_metrics,
         evaluations=PATHS.all_evaluations,

@@ -60,6 +60,17 @@ class Plan:
         entry = self.config.benchmarks[benchmark]
         return harness(entry.harness).environments(entry)
 
+    @property
+    def missing(self) -> list[Path]:
+        """What is gone of evaluations that a report tells of. Snakemake does not make a missing file again
+        that only finished jobs have read, so these are targets (and only these: it is slow with many)."""
+        if not (self.project / self.paths.report / "index.html").exists():
+            return []
+        kinds = (self.paths.evaluation, self.paths.metrics, self.paths.samples, self.paths.requests)
+        partitions = ([kind(*pair) for kind in kinds] for pair in self.evaluations)
+        gone = ([file for file in files if not (self.project / file).exists()] for files in partitions)
+        return [files[0] for files in gone if files]
+
     # What jobs read
 
     def environments_for(self, model: str, benchmark: str) -> list[Path]:
