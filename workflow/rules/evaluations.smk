@@ -9,12 +9,14 @@ rule evaluate:
         samples=PATHS.samples("{model}", "{benchmark}"),
         requests=PATHS.requests("{model}", "{benchmark}"),
         evaluation=PATHS.evaluation("{model}", "{benchmark}"),
+    log:
+        PATHS.log("evaluate", "{model}", "{benchmark}"),
+    conda:
+        "../envs/slurmeval.yaml"
     params:
         model=lambda wildcards: PLAN.model_params[wildcards.model],
         benchmark=lambda wildcards: PLAN.benchmark_params[wildcards.benchmark],
-    log:
-        PATHS.log("evaluate", "{model}", "{benchmark}"),
     message:
         "Evaluating {wildcards.model} on {wildcards.benchmark}"
     shell:
-        "{SLURMEVAL} evaluate {RUN_FILE:q} {wildcards.model} {wildcards.benchmark} 2>&1 | tee {log:q}"
+        'slurmeval evaluate "$RUN_FILE" {wildcards.model} {wildcards.benchmark} 2>&1 | tee {log:q}'

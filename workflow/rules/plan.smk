@@ -10,8 +10,7 @@ except UserError as error:
     sys.exit(f"slurmeval: {error}")
 
 PLAN, PATHS = RUN.plan, RUN.plan.paths
-SLURMEVAL = f"{sys.executable} -m slurmeval"
-RUN_FILE = RUN.plan.run_file
+shell.prefix(RUN.shell_prefix)
 
 
 def begin_run():

@@ -8,14 +8,16 @@ rule aggregate:
         metrics=PATHS.all_metrics,
         evaluations=PATHS.all_evaluations,
         servers=PATHS.all_servers,
-    params:
-        evaluations=PLAN.evaluations_params,
     log:
         PATHS.log("aggregate", "all"),
+    conda:
+        "../envs/slurmeval.yaml"
+    params:
+        evaluations=PLAN.evaluations_params,
     message:
         "Gathering the results of all evaluations"
     shell:
-        "{SLURMEVAL} aggregate {RUN_FILE:q} 2>&1 | tee {log:q}"
+        'slurmeval aggregate "$RUN_FILE" 2>&1 | tee {log:q}'
 
 
 rule report:
@@ -23,11 +25,13 @@ rule report:
         rules.aggregate.output,
     output:
         page=PATHS.report / "index.html",
-    params:
-        report=PLAN.report_params,
     log:
         PATHS.log("report", "page"),
+    conda:
+        "../envs/slurmeval.yaml"
+    params:
+        report=PLAN.report_params,
     message:
         "Writing the report"
     shell:
-        "{SLURMEVAL} report {RUN_FILE:q} 2>&1 | tee {log:q}"
+        'slurmeval report "$RUN_FILE" 2>&1 | tee {log:q}'

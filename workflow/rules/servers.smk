@@ -3,7 +3,9 @@
 
 rule lease:
     input:
-        environments=lambda wildcards: ancient(PLAN.environments_for(wildcards.model, wildcards.benchmark)),
+        environments=lambda wildcards: ancient(
+            PLAN.environments_for(wildcards.model, wildcards.benchmark)
+        ),
         model=ancient(PATHS.staged_model("{model}")),
         datasets=lambda wildcards: ancient(PLAN.datasets_for(wildcards.benchmark)),
     output:
@@ -11,7 +13,9 @@ rule lease:
     log:
         PATHS.log("lease", "{model}", "{benchmark}"),
     priority: 80
+    conda:
+        "../envs/slurmeval.yaml"
     message:
         "Leasing a server of {wildcards.model} for {wildcards.benchmark}"
     shell:
-        "{SLURMEVAL} lease {RUN_FILE:q} {wildcards.model} {wildcards.benchmark} 2>&1 | tee {log:q}"
+        'slurmeval lease "$RUN_FILE" {wildcards.model} {wildcards.benchmark} 2>&1 | tee {log:q}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,13 @@ class Workflow:
         config = load(files, settings.config or {}, project=project, check_benchmark=problems)
         self.plan = Plan(config, project, hf_home(config.staging.hf_home, project))
         self.controller = Controller(self.plan.absolute)
+
+    @property
+    def shell_prefix(self) -> str:
+        """What every rule's command begins with: `slurmeval` by this very Python, and the run's document."""
+        program, run_file = shlex.quote(sys.executable), shlex.quote(str(self.plan.run_file))
+        prefix = f'set -euo pipefail; slurmeval() {{ {program} -m slurmeval "$@"; }}; RUN_FILE={run_file}; '
+        return prefix.replace("{", "{{").replace("}", "}}")  # Snakemake formats it
 
     def begin(self) -> None:
         """Before the first job: takes the folder, and leaves word for the jobs."""
