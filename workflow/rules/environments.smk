@@ -16,4 +16,4 @@ rule environment:
     message:
         "Making the environment {wildcards.environment}"
     shell:
-        'slurmeval environment "$RUN_FILE" {wildcards.environment} 2>&1 | tee {log:q}'
+        'slurmeval environment "$RUN_FILE" {wildcards.environment} 2>&1 | tee -i {log:q}'

@@ -19,4 +19,4 @@ rule evaluate:
     message:
         "Evaluating {wildcards.model} on {wildcards.benchmark}"
     shell:
-        'slurmeval evaluate "$RUN_FILE" {wildcards.model} {wildcards.benchmark} 2>&1 | tee {log:q}'
+        'slurmeval evaluate "$RUN_FILE" {wildcards.model} {wildcards.benchmark} 2>&1 | tee -i {log:q}'

@@ -18,4 +18,4 @@ rule lease:
     message:
         "Leasing a server of {wildcards.model} for {wildcards.benchmark}"
     shell:
-        'slurmeval lease "$RUN_FILE" {wildcards.model} {wildcards.benchmark} 2>&1 | tee {log:q}'
+        'slurmeval lease "$RUN_FILE" {wildcards.model} {wildcards.benchmark} 2>&1 | tee -i {log:q}'

@@ -18,7 +18,7 @@ rule stage_model:
     message:
         "Staging the model {wildcards.model}"
     shell:
-        'slurmeval stage-model "$RUN_FILE" {wildcards.model} 2>&1 | tee {log:q}'
+        'slurmeval stage-model "$RUN_FILE" {wildcards.model} 2>&1 | tee -i {log:q}'
 
 
 rule stage_dataset:
@@ -34,4 +34,4 @@ rule stage_dataset:
     message:
         "Staging the dataset {wildcards.dataset}"
     shell:
-        'slurmeval stage-dataset "$RUN_FILE" {wildcards.dataset} 2>&1 | tee {log:q}'
+        'slurmeval stage-dataset "$RUN_FILE" {wildcards.dataset} 2>&1 | tee -i {log:q}'

@@ -35,8 +35,14 @@ from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
 
 POLL_S = 0.25
+"""Between two looks at the harness."""
+
 STATE_POLL_S = 2.0
+"""Between two looks at the run, the gateway and the server."""
+
 OWNER_STOPS_S = 60.0
+"""How long an evaluation of a dead run may take to notice."""
+
 STOP_S = 10.0
 """How long a harness may take to end after SIGTERM."""
 
@@ -163,15 +169,16 @@ def _wait_for_server(evaluation: Evaluation, gateway: GatewayProcess) -> None:
     """Harnesses probe the server as they start, with time-outs of their own (NeMo Evaluator: 30 s), so they
     start once it answers. The server's own deadline bounds the wait."""
     next_look = 0.0
-    while not _server(evaluation).endpoint.exists():
+    while not _server_answers(evaluation):
         if time.monotonic() >= next_look:
             _check_surroundings(evaluation, gateway)
             next_look = time.monotonic() + STATE_POLL_S
         time.sleep(POLL_S)
 
 
-def _server(evaluation: Evaluation) -> ServerFolder:
-    return ServerFolder(read_json(evaluation.lease)["server"])
+def _server_answers(evaluation: Evaluation) -> bool:
+    held = read_json(evaluation.lease)
+    return held is not None and ServerFolder(held["server"]).endpoint.exists()
 
 
 def _gateway_config(evaluation: Evaluation) -> GatewayConfig:

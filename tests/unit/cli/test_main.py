@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -162,24 +161,3 @@ def test_nothing_heavy_is_imported_to_start(arguments: list[str]) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
     assert not set(HEAVY) & set(printed.splitlines()[-1].split())
-
-
-def least_cpu_s(arguments: list[str], tries: int = 5) -> float:
-    """Least processor time of several tries. Alone on a machine it is the time to wait, and other load, which
-    tests cannot keep away, hardly changes it."""
-    times = []
-    for _ in range(tries):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([*SLURMEVAL, *arguments], stdout=subprocess.DEVNULL, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(times)
-
-
-def test_help_takes_at_most_0_3_s() -> None:
-    assert least_cpu_s(["--help"]) < 0.3
-
-
-@pytest.mark.parametrize("name", main.FOR_RULES)
-def test_finding_a_job_command_takes_at_most_0_15_s(name: str) -> None:
-    assert least_cpu_s([name, "--help"], tries=3) < 0.15

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -174,17 +173,13 @@ def test_lease_module_imports_little() -> None:
     assert heavy.isdisjoint(loaded.split())
 
 
-def test_lease_without_submission_takes_a_moment(bench: Bench) -> None:
-    """0.15 s is the aim on an idle machine; the best of five shall not be far off on a busy one."""
+def test_lease_without_submission_imports_nothing_heavy(bench: Bench) -> None:
     take(bench)
     code = (
         "import json, sys; from slurmeval.servers.leases import acquire; "
-        "print(acquire(json.loads(sys.argv[1]), 'gsm8k', json.loads(sys.argv[2])).job_id)"
+        "print(acquire(json.loads(sys.argv[1]), 'gsm8k', json.loads(sys.argv[2])).job_id, *sys.modules)"
     )
     argv = [sys.executable, "-c", code, json.dumps(bench.spec.to_json()), json.dumps(bench.controller)]
-    times = []
-    for _ in range(5):
-        started = time.monotonic()
-        assert subprocess.run(argv, check=True, capture_output=True, text=True).stdout == "7\n"
-        times.append(time.monotonic() - started)
-    assert min(times) < 0.3
+    job_id, *modules = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
+    assert job_id == "7"
+    assert not {"submitit", "pydantic", "aiohttp", "asyncio", "subprocess"} & set(modules)
