@@ -41,9 +41,21 @@ def take_slot(slots: Path, max_at_once: int, owner: dict[str, Any], beat: Path) 
     return None
 
 
+def stand_in_line(slots: Path, owner: dict[str, Any], beat: Path) -> Path:
+    """Says that `owner` waits for a slot. The caller removes the returned file when it waits no more."""
+    place = slots / "waiting" / f"{owner['host']}-{owner['pid']}.json"
+    write_json(place, {"owner": owner, "beat": str(beat), "released": False})
+    return place
+
+
+def someone_waits(slots: Path) -> bool:
+    """Whether a live server waits for a slot."""
+    return any(not _is_free(place) for place in (slots / "waiting").glob("*.json"))
+
+
 def _is_free(path: Path) -> bool:
-    """Whether the owner has released the slot, or died. An owner that died between making its file and
-    writing into it leaves an empty one: it is free once it is old."""
+    """Whether the owner has released the slot (or its place in line), or died. An owner that died between
+    making its file and writing into it leaves an empty one: it is free once it is old."""
     try:
         content = read_json(path)
     except ValueError:

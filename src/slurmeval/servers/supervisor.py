@@ -23,7 +23,7 @@ from slurmeval.servers.failures import Failure, classify
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import close_if_unused, is_leased
 from slurmeval.servers.readiness import Nonsense, NotReady, check_health, check_ready, read_figures
-from slurmeval.servers.slots import Slot, take_slot
+from slurmeval.servers.slots import Slot, someone_waits, stand_in_line, take_slot
 from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.state import Published, address
 from slurmeval.servers.vllm import Vllm, free_port
@@ -46,6 +46,8 @@ class Timing:
     """Before the first restart; doubled for each further one."""
     sound_s: float = 600.0
     """A life that served this long forgives the restarts before it."""
+    give_way_s: float = 60.0
+    """How long a leased server may be idle while another waits for its slot."""
     grace_s: float = 10.0
     """Between SIGTERM and SIGKILL."""
 
@@ -110,7 +112,8 @@ class Supervision:
         self._url = self._api_key = ""
         self._terminated = False
         self._leased_at = time.monotonic()
-        self._look_again = 0.0
+        self._look_again = self._busy_at = 0.0
+        self._busy_tokens = 0
 
     def run(self) -> str:
         """The server's whole life; returns its last status."""
@@ -175,12 +178,18 @@ class Supervision:
         self._folder.closed.touch()
 
     def _wait_for_slot(self) -> None:
-        owner = identity()
-        while self._slot is None:
-            self._slot = take_slot(Path(self._spec.slots), self._spec.max_at_once, owner, self._folder.state)
-            if self._slot is None:
+        slots, owner, beat = Path(self._spec.slots), identity(), self._folder.state
+        self._slot = take_slot(slots, self._spec.max_at_once, owner, beat)
+        if self._slot is not None:
+            return
+        place = stand_in_line(slots, owner, beat)
+        try:
+            while self._slot is None:
                 self._published.beat(self._timing.beat_s)
                 self._pause(self._timing.poll_s)
+                self._slot = take_slot(slots, self._spec.max_at_once, owner, beat)
+        finally:
+            place.unlink(missing_ok=True)
 
     def _serve(self) -> Failure:
         """Lives of vLLM, one after another, until one ends in a failure that is final."""
@@ -257,11 +266,13 @@ class Supervision:
     def _keep(self) -> None:
         """Watches vLLM while it serves. Raises _Died, or _Stop."""
         failing_since: float | None = None
+        self._busy_at, self._busy_tokens = time.monotonic(), 0
         while True:
             self._check_process()
             try:
                 check_health(self._url, self._api_key)
                 self._sample()
+                self._give_way()
                 failing_since = None
             except NotReady as error:
                 # From the first failure on, not from the last success: a machine may have slept.
@@ -276,6 +287,16 @@ class Supervision:
         assert self._life is not None
         self._life.sample(read_figures(self._url, self._api_key), time.time())
         self._published.take_in(self._life)
+
+    def _give_way(self) -> None:
+        """Evaluations that wait for another server may hold the cores that this one's evaluations wait for.
+        So a server that is idle while another waits for its slot ends; who leases it leases the next."""
+        assert self._life is not None
+        figures, now = self._life.figures, time.monotonic()
+        if figures.requests_running > 0 or figures.generated_tokens > self._busy_tokens:
+            self._busy_at, self._busy_tokens = now, figures.generated_tokens
+        elif now - self._busy_at > self._timing.give_way_s and someone_waits(Path(self._spec.slots)):
+            raise _Stop("it was idle, and another server waited for its place", drain=True)
 
     def _check_process(self) -> None:
         assert self._vllm is not None

@@ -44,6 +44,7 @@ class Bench:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.orders_path = root / "orders.json"
+        self.timing = dict(FAST)
         self.controller_path = root / "controller.json"
         self.controller = {**identity(), "token": "run-1"}
         write_json(self.controller_path, self.controller)
@@ -87,7 +88,7 @@ class Bench:
             "from slurmeval.servers.supervisor import Supervisor, Timing; "
             "Supervisor(Path(sys.argv[1]), Timing(**json.loads(sys.argv[2])))()"
         )
-        process = subprocess.Popen([sys.executable, "-c", code, str(folder), json.dumps(FAST)])
+        process = subprocess.Popen([sys.executable, "-c", code, str(folder), json.dumps(self.timing)])
         self.supervisors.append(process)
         content = {"job_id": str(process.pid), "cluster": "local", "process": identity(process.pid)}
         write_json(ServerFolder(folder).job, content)

@@ -241,6 +241,33 @@ def test_server_waits_for_a_slot_and_takes_that_of_a_dead_one(bench: Bench) -> N
     bench.wait_for_status("ready", number=2)
 
 
+def test_idle_server_gives_way_to_one_that_waits_for_its_slot(bench: Bench) -> None:
+    bench.timing["give_way_s"] = 0.3
+    bench.lease("arc")
+    bench.wait_for_status("ready")
+    bench.lease("gsm8k", max_model_len=64)
+    bench.wait_for_status("ready", number=2)
+    assert "another server waited" in bench.wait_for_status("stopped")["reason"]
+    assert not list((Path(bench.spec.slots) / "waiting").iterdir())
+
+
+def test_busy_server_does_not_give_way(bench: Bench) -> None:
+    bench.timing["give_way_s"] = 0.3
+    bench.order({"running": 1})
+    bench.lease("arc")
+    bench.wait_for_status("ready")
+    bench.lease("gsm8k", max_model_len=64)
+    bench.wait_for_status("pending", number=2)
+    beats: set[int] = set()
+
+    def beaten() -> bool:
+        beats.add(bench.folder(2).state.stat().st_mtime_ns)
+        return len(beats) > 4
+
+    wait_for(beaten, "beats while it waits")
+    assert bench.state()["status"] == "ready"
+
+
 def test_waiting_server_whose_leases_go_stops_without_starting(bench: Bench) -> None:
     bench.lease("arc")
     bench.wait_for_status("ready")
