@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 
 from tests.workflow.conftest import N_PROBLEMS, Project, processes_in, wait_for
@@ -80,6 +81,21 @@ def test_a_killed_supervisor_is_replaced(project: Project) -> None:
     assert run.wait(240) == 0, (project.folder / "run.log").read_text()
     assert_complete(project)
     wait_for(lambda: not processes_in(project.folder), "all processes to go", GONE_S)
+
+
+def test_a_server_stopped_by_hand_cancels_and_the_next_run_carries_on(
+    project: Project,
+) -> None:
+    project.delay(0.5)
+    run = project.start()
+    wait_for(under_way(project), "answers")
+    stop = project.run_command([sys.executable, "-m", "slurmeval", "stop"])
+    assert stop.returncode == 0, stop.stdout
+    assert run.wait(60) != 0
+    assert {row["error_class"] for row in project.table("evaluations.parquet")} == {"cancelled"}
+    assert len(project.table("servers.parquet")) == 1
+    assert project.run().returncode == 0
+    assert_complete(project)
 
 
 def test_a_second_run_in_the_folder_says_so_and_stops(project: Project) -> None:

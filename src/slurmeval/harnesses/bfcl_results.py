@@ -50,6 +50,9 @@ CATEGORIES: dict[str, list[str]] = {
 }
 """The categories behind each score of results.yml, averages first (the first with a value leads)."""
 
+_SCORE_OF = {categories[0]: name for name, categories in CATEGORIES.items() if len(categories) == 1}
+"""The score of results.yml that is the mean over one category, by category."""
+
 _NO_ANSWER = "Error during inference"
 _TRANSPORT = re.compile(
     r"\b5\d\d Server Error|Error code: 5\d\d|Connection ?([Ee]rror|aborted|refused)|[Tt]imed out"
@@ -139,7 +142,7 @@ def _sample(
         output=output,
         scores=[
             Score(
-                metric="accuracy",
+                metric=_SCORE_OF.get(category, "accuracy"),
                 value=0.0 if verdict else 1.0,
                 correct=verdict is None,
                 explanation=_explanation(verdict) if verdict else None,
