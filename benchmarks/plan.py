@@ -17,6 +17,11 @@ from pathlib import Path
 
 import yaml
 
+from slurmeval.config.load import load
+from slurmeval.evaluations.plan import Plan
+from slurmeval.files import write_json
+from slurmeval.processes import identity
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,6 +41,24 @@ def write_project(folder: Path, models: int, benchmarks: int) -> None:
         "evaluate": {"suites": ["all"]},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def prepare_lease(folder: Path) -> Path:
+    """A run under way with a server that answers, both this process by name; gives the run's document."""
+    config = load([folder / "config.yaml"], project=folder)
+    plan = Plan(config, folder, folder / "hf")
+    write_json(plan.run_file, plan.document)
+    model = plan.document["models"]["model-0"]
+    write_json(Path(model["manifest"]), {"folder": "weights"})
+    write_json(Path(model["environment"]), {"python": "python"})
+    controller = {**identity(), "token": "benchmark"}
+    write_json(plan.absolute.controller, controller)
+    server = plan.absolute.servers_of("model-0") / "0001"
+    write_json(server / "spec.json", {**model["serving"], "weights": "weights", "python": "python"})
+    write_json(server / "submitter.json", controller)
+    write_json(server / "job.json", {"job_id": "1", "process": identity()})
+    write_json(server / "state.json", {"status": "ready", "owner": identity()})
+    return plan.run_file
 
 
 def measure(argv: list[str], folder: Path) -> tuple[float, float, str]:
@@ -60,6 +83,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_project(folder, arguments.models, arguments.benchmarks)
+        lease = [sys.executable, "-m", "slurmeval", "lease", str(prepare_lease(folder)), "model-0", "task-0"]
+        best = min(measure(lease, folder)[0] for _ in range(5))
+        print(f"slurmeval lease, nothing to submit: {best:.2f} s (best of 5)")
         plan = [sys.executable, "-m", "snakemake", "--profile", "profiles/local"]
         plan += ["--configfile", "config.yaml", "-n", "--quiet", "all"]
         seconds, megabytes, _ = measure(plan, folder)
