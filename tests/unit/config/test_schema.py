@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from slurmeval.config import schema
 from slurmeval.config.models import Config, Section
+from slurmeval.results import schema as results
 
 PROJECT = Path(__file__).parents[3]
 
@@ -32,13 +33,17 @@ def test_generated_file_is_current(path: Path, wanted: str) -> None:
     assert found == wanted, f"{path} is not what the code says; mend it with `{schema.COMMAND}`:\n{diff}"
 
 
-def test_command_writes_both_files(tmp_path: Path) -> None:
-    (tmp_path / "scripts").mkdir()
+def test_command_writes_what_is_generated(tmp_path: Path) -> None:
+    for folder in ("scripts", "docs"):
+        (tmp_path / folder).mkdir()
+    text = "# Results, by hand\n" + results.reference()
+    (tmp_path / results.REFERENCE).write_text(text.replace("One row is", "Two rows are"))
     script = shutil.copy(PROJECT / schema.COMMAND, tmp_path / schema.COMMAND)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run([script], check=True, env={**os.environ, "PATH": path})
     assert (tmp_path / schema.SCHEMA).read_text() == schema.schema_text()
     assert (tmp_path / schema.REFERENCE).read_text() == schema.reference_text()
+    assert (tmp_path / results.REFERENCE).read_text() == text
 
 
 def all_sections(section: type[Section] = Config) -> dict[str, FieldInfo]:
