@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from slurmeval.gateway import log as gateway_log
-from tests.workflow.conftest import processes_in, wait_for
+from tests.waiting import wait_for
+from tests.workflow.conftest import processes_in
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ("bfcl", "openbookqa", "asdiv", "commonsenseqa", "humaneval")

@@ -19,21 +19,12 @@ from slurmeval.servers.leases import acquire, release
 from slurmeval.servers.readiness import request
 from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.vllm import group_members
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.serving, pytest.mark.timeout(1200)]
 
 READY_S = 420.0
 """Longest start of the real vLLM on two busy cores; 25 to 56 s have been seen on idle ones."""
-
-
-def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = READY_S) -> Any:
-    deadline = time.monotonic() + deadline_s
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.2)
-    raise AssertionError(f"waited {deadline_s} s for {what}")
 
 
 class Place:
@@ -71,7 +62,7 @@ class Place:
             endpoint = read_json(self.folder.endpoint)
             return endpoint if endpoint and endpoint["life"] == life else None
 
-        return wait_for(found, f"life {life}")  # type: ignore[no-any-return]
+        return wait_for(found, f"life {life}", READY_S)  # type: ignore[no-any-return]
 
     def wait_for_end(self, deadline_s: float) -> dict[str, Any]:
         """The state in which the server ended, with its job gone."""

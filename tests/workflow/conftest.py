@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,18 +18,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 120.0
 N_PROBLEMS = 4
-
-
-def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
-    """The condition's first true value. Fails after `deadline_s`."""
-    deadline = time.monotonic() + deadline_s
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"waited {deadline_s} s for {what}")
 
 
 def processes_in(folder: Path) -> list[int]:

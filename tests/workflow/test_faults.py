@@ -7,7 +7,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from tests.workflow.conftest import N_PROBLEMS, Project, processes_in, wait_for
+from tests.waiting import wait_for
+from tests.workflow.conftest import N_PROBLEMS, Project, processes_in
 
 GONE_S = 120
 

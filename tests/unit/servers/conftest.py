@@ -8,8 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,11 @@ from slurmeval.servers.folder import ServerFolder, numbered
 from slurmeval.servers.leases import acquire
 from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.vllm import group_members
+from tests.waiting import wait_for
 
 PROJECT = Path(__file__).parents[3]
 FAST = {"poll_s": 0.05, "beat_s": 0.2, "linger_s": 0.3, "unhealthy_s": 1.5, "backoff_s": 0.05, "grace_s": 3.0}
 DEADLINE_S = 30.0
-
-
-def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
-    """The condition's first true value. Fails after `deadline_s`."""
-    deadline = time.monotonic() + deadline_s
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"waited {deadline_s} s for {what}")
 
 
 class Bench:

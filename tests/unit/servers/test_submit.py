@@ -11,7 +11,8 @@ from pathlib import Path
 from slurmeval.files import read_json
 from slurmeval.processes import is_alive
 from slurmeval.servers.leases import acquire, release, submit_detached
-from tests.unit.servers.conftest import PROJECT, Bench, wait_for
+from tests.unit.servers.conftest import PROJECT, Bench
+from tests.waiting import wait_for
 
 
 def test_job_lives_in_a_session_of_its_own_and_goes_with_its_lease(bench: Bench) -> None:

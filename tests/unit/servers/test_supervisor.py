@@ -17,7 +17,8 @@ from slurmeval.files import read_json
 from slurmeval.servers.accounting import read_lives
 from slurmeval.servers.leases import release
 from slurmeval.servers.vllm import group_members
-from tests.unit.servers.conftest import Bench, wait_for
+from tests.unit.servers.conftest import Bench
+from tests.waiting import wait_for
 
 RECORDED = Path(__file__).parent / "recorded"
 
