@@ -136,8 +136,9 @@ def test_again_there_is_nothing_to_do(demo: Demo) -> None:
     assert "Nothing to be done" in demo.say()
 
 
-def test_no_key_of_a_server_is_left_anywhere(demo: Demo) -> None:
+def test_no_key_is_left_anywhere(demo: Demo) -> None:
     assert not list(demo.results.rglob("endpoint.json"))
+    assert not list(demo.results.rglob("gateway-ready.json"))
     for file in demo.results.rglob("*"):
         if file.is_file() and file.suffix in (".json", ".jsonl", ".log", ".html"):
             assert b"Bearer " not in file.read_bytes(), file

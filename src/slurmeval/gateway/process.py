@@ -65,7 +65,7 @@ class GatewayProcess:
             connection.close()
 
     def stop(self) -> None:
-        """Ends it: the log is complete and on disk when this returns."""
+        """Ends it: the log is complete and on disk when this returns, and the file with its key gone."""
         if self.alive():
             self._process.terminate()
             try:
@@ -73,6 +73,7 @@ class GatewayProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
+        self._config.ready_file.unlink(missing_ok=True)
 
     def __enter__(self) -> GatewayProcess:
         return self
