@@ -17,8 +17,10 @@ from slurmeval.errors import SlurmevalError, UserError
 FOR_PEOPLE = {
     "check": ("slurmeval.cli.check", "Checks config files and says what they mean."),
     "doctor": ("slurmeval.cli.doctor", "Says what this machine lacks, and what to do about it."),
+    "prune": ("slurmeval.cli.upkeep", "Removes environments that no lock asks for any more."),
     "status": ("slurmeval.cli.status", "Shows the run: servers, evaluations, failures."),
     "stop": ("slurmeval.cli.stop", "Stops the servers of some models, or all."),
+    "verify": ("slurmeval.cli.upkeep", "Checks staged weights and datasets against their manifests."),
 }
 FOR_RULES = {
     "aggregate": ("slurmeval.cli.jobs", "Gathers the results of all evaluations."),

@@ -18,7 +18,7 @@ from slurmeval.errors import ServerFailed
 from slurmeval.files import create_exclusively, read_json, write_json
 from slurmeval.processes import identity, is_alive
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.protocol import Lease, acquiring, closing, counting, living, run_steps, usable
+from slurmeval.servers.protocol import Lease, acquiring, closing, living, run_steps, usable
 
 SUBMISSION_TIMEOUT_S = 120.0
 """Longest wait for a job that another lessee is submitting."""
@@ -159,17 +159,3 @@ def is_leased(server: Path, leases: Path, controller: Path) -> bool:
 def close_if_unused(server: Path, leases: Path, controller: Path) -> bool:
     """One try of a server to close itself; True when it is closed for good. For its supervisor only."""
     return run_steps(LocalDisk(submit_detached), closing(server, leases, controller))
-
-
-def forget_dead(leases: Path, controller: Path) -> list[Path]:
-    """Removes the leases (of all models, below `leases`) whose controller is dead, and returns them. For the
-    start of a real run, before any lease is taken."""
-    disk = LocalDisk(submit_detached)
-    dead = [
-        path
-        for path in sorted(leases.glob("*/*.json"))
-        if not run_steps(disk, counting(read_json(path), controller))
-    ]
-    for path in dead:
-        path.unlink(missing_ok=True)
-    return dead

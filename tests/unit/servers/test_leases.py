@@ -18,7 +18,6 @@ from slurmeval.servers.leases import (
     LocalDisk,
     acquire,
     close_if_unused,
-    forget_dead,
     holds,
     is_leased,
     live_leases,
@@ -146,16 +145,6 @@ def test_run_knows_whether_it_holds_a_lease(bench: Bench) -> None:
     write_json(ServerFolder(server).state, failed)
     with pytest.raises(ServerFailed, match="no memory"):
         holds(spec, "arc", bench.controller)
-
-
-def test_leases_of_dead_controllers_are_forgotten(bench: Bench) -> None:
-    take(bench, "kept")
-    take(bench, "dead")
-    write_json(bench.lease_path("dead"), {**read_json(bench.lease_path("dead")), "controller": DEAD})
-    root = Path(bench.spec.leases).parent
-    assert forget_dead(root, bench.controller_path) == [bench.lease_path("dead")]
-    assert bench.lease_path("kept").exists()
-    assert forget_dead(root / "nothing", bench.controller_path) == []
 
 
 def test_folder_is_made_once_and_whole(tmp_path: Path) -> None:
