@@ -14,6 +14,7 @@ import pytest
 
 from slurmeval.cli import doctor, machine, main
 from slurmeval.paths import Paths
+from tests.lacking import lacking
 
 PROJECT = Path(__file__).parents[3]
 Usage = namedtuple("Usage", "total used free")
@@ -167,8 +168,9 @@ def test_apptainer_or_its_older_name_is_found(tmp_path: Path, monkeypatch: pytes
     assert machine.containers().found == "singularity 25.05"
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_folder_without_repository_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("git") is None:
+        lacking("git is not installed")
     assert machine.git(tmp_path).level == "warn"
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     assert machine.git(tmp_path).level == "ok"

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from slurmeval import __version__
 from slurmeval.cli import main
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError, UserError
+from tests.waiting import wait_for
 
 SLURMEVAL = [sys.executable, "-m", "slurmeval"]
 COMMANDS = {**main.FOR_PEOPLE, **main.FOR_RULES}
@@ -141,10 +141,7 @@ def test_ctrl_c_ends_stop_with_130(tmp_path: Path) -> None:
         [*SLURMEVAL, "stop", "--results", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdout is not None
-    deadline = time.monotonic() + 20
-    while not (folder / "stop").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for((folder / "stop").exists, "the request to stop")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130

@@ -16,6 +16,7 @@ import pytest
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import sandbox
+from tests.lacking import lacking
 
 LIMITS = sandbox.Limits(timeout_s=20, memory_mb=256, disk_mb=8, processes=8, files=32)
 SHORT = sandbox.Limits(timeout_s=1, memory_mb=256, disk_mb=8, processes=8, files=32)
@@ -213,7 +214,7 @@ def test_a_python_that_shows_the_home_folder_is_refused(
 def test_another_user_gets_the_same_protection(tmp_path: Path) -> None:
     system = Path("/usr/bin/python3")
     if os.getuid() != 0 or not system.exists():
-        pytest.skip("only root can become somebody else, with a Python that every user can run")
+        lacking("only root can become somebody else, with a Python that every user can run")
     child = tmp_path / "sandbox_child.py"
     child.write_bytes(Path(sandbox.sandbox_child.__file__).read_bytes())
     root = tmp_path / "root"

@@ -18,6 +18,7 @@ from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.manifest import verify
 from slurmeval.staging.models import stage_model
+from tests.lacking import lacking
 from tests.stand_ins.wheels import build_wheel
 
 Stage = Callable[..., dict[str, Any]]
@@ -239,7 +240,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         == 0
     )
     if not mounted:
-        pytest.skip("mounting a small file system needs root")
+        lacking("mounting a small file system needs root")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
