@@ -48,10 +48,10 @@ STUB_BODY = json.dumps(
         "usage": {"prompt_tokens": 300, "completion_tokens": 200, "total_tokens": 500},
     }
 ).encode()
-STUB_ANSWER = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(STUB_BODY)
-    + STUB_BODY
-)
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+STUB_ANSWER = HEAD % len(STUB_BODY) + STUB_BODY
+STUB_MODELS = HEAD % 24 + b'{"data":[{"id":"stub"}]}'
+STUB_REFUSAL = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
 NEMO_ADAPTER = """
 import sys
 from nemo_evaluator.adapters.adapter_config import AdapterConfig
@@ -97,7 +97,12 @@ class Messages(asyncio.Protocol):
 
 class Stub(Messages):
     def message(self, message: bytes) -> None:
-        self.transport.write(STUB_ANSWER)
+        if not message.startswith(b"GET "):
+            self.transport.write(STUB_ANSWER)
+        elif b"Bearer k\r\n" in message:
+            self.transport.write(STUB_MODELS)
+        else:
+            self.transport.write(STUB_REFUSAL)
 
 
 class Load(Messages):
@@ -222,7 +227,7 @@ def gateway(stub_port: int, folder: Path, core: int) -> Iterator[Proxy]:
     endpoint = {"url": f"http://127.0.0.1:{stub_port}", "api_key": "k", "model": "stub", "life": 1}
     write_json(server / "endpoint.json", endpoint)
     config = GatewayConfig(
-        lease=folder / "lease.json",
+        leases=[folder / "lease.json"],
         log=folder / "log",
         ready_file=folder / "ready.json",
         max_in_flight=256,

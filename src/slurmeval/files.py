@@ -31,6 +31,15 @@ def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
     write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", mode)
 
 
+def append_json(path: Path, value: Any) -> None:
+    """Adds a line to a file of JSON lines, on disk when this returns. Makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as stream:
+        stream.write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def read_json(path: Path) -> Any:
     """The JSON value in `path`, or None where there is no such file. Raises ValueError on other content."""
     try:

@@ -44,10 +44,11 @@ class Claim:
         patience_s: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        **details: Any,
     ) -> dict[str, Any] | None:
         """`take`, tried again for `patience_s` seconds while a live owner has it."""
         deadline = clock() + patience_s
-        while (owner := self.take()) is not None and clock() < deadline:
+        while (owner := self.take(**details)) is not None and clock() < deadline:
             sleep(0.2)
         return owner
 

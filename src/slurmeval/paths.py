@@ -55,13 +55,17 @@ class Paths:
     def staged(self) -> Path:
         return self.results / "staged"
 
-    def staged_model(self, model: str) -> Path:
-        """The manifest of a staged model."""
-        return self.staged / "models" / f"{model}.json"
+    def staged_model(self, model: str, key: str) -> Path:
+        """The manifest of a staged model. `key` names its source."""
+        return self.staged / "models" / f"{model}~{key}.json"
 
-    def staged_dataset(self, dataset: str) -> Path:
-        """The manifest of a staged dataset."""
-        return self.staged / "datasets" / f"{dataset}.json"
+    def staged_dataset(self, dataset: str, key: str) -> Path:
+        """The manifest of a staged dataset. `key` names its source."""
+        return self.staged / "datasets" / f"{dataset}~{key}.json"
+
+    def environment_record(self, environment: str, key: str) -> Path:
+        """Says where an environment lies, once it is made. `key` names its lock's content."""
+        return self.environments / f"{environment}~{key}.json"
 
     # What a run keeps to carry on
     @property
@@ -97,10 +101,18 @@ class Paths:
         """Why an evaluation failed when it was last tried; absent once it has succeeded."""
         return self.state / "failures" / model / f"{benchmark}.json"
 
+    def evaluation_jobs(self, model: str, benchmark: str) -> Path:
+        """One line for each job that was submitted for an evaluation, oldest first."""
+        return self.state / "jobs" / "evaluations" / model / f"{benchmark}.jsonl"
+
     def work(self, model: str, benchmark: str, answers_key: str) -> Path:
         """An evaluation's own folder: the gateway's log and the harness's files. `answers_key` names all that
         alters a model's answers, so that answers of another model are never replayed."""
         return self.results / "work" / model / benchmark / answers_key[:16]
+
+    def claim(self, model: str, benchmark: str, answers_key: str) -> Path:
+        """By which a running evaluation is the only one of its kind; its mtime is the evaluation's beat."""
+        return self.work(model, benchmark, answers_key) / "owner.json"
 
     def log(self, rule: str, *parts: str) -> Path:
         *folders, name = parts

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.config.models import Config
-from slurmeval.files import write_json
+from slurmeval.files import append_json, write_json
 from slurmeval.gateway.log import Record
 from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
 from slurmeval.paths import Paths
 from slurmeval.results.aggregate import aggregate
 from slurmeval.results.evaluation import Evaluation
 from slurmeval.results.partitions import write
+from slurmeval.slurm.commands import JobLife
 
 START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 MODELS = ("smollm2-135m", "other.model_2")
@@ -58,7 +59,12 @@ def config(title: str = "Evaluation", samples_per_page: int = 20, **more: Any) -
 
 def document(project: Path, **more: Any) -> dict[str, Any]:
     """As much of a run file as the report reads."""
-    return {"project": str(project), "config": config(**more).model_dump(mode="json")}
+    return {
+        "project": str(project),
+        "config": config(**more).model_dump(mode="json"),
+        "models": {m: {"manifest": str(paths_in(project).staged_model(m, "key"))} for m in MODELS},
+        "datasets": {},
+    }
 
 
 def samples(task: str, right: Sequence[bool], metric: str = "exact_match") -> list[Sample]:
@@ -97,8 +103,11 @@ def record(index: int, prompt: str, answer: str, **more: Any) -> Record:
     return Record(**values | more)
 
 
-def requests_for(made: Sequence[Sample]) -> Iterator[Record]:
-    return (record(i, sample.input, sample.output or "") for i, sample in enumerate(made))
+def requests_for(made: Sequence[Sample], model: str = "m") -> Iterator[Record]:
+    """One for each sample, while the server of `write_server` was ready."""
+    for index, sample in enumerate(made):
+        at = {"server_id": f"{model}/0001", "started_at": (START + timedelta(seconds=90 + index)).timestamp()}
+        yield record(index, sample.input, sample.output or "", **at)
 
 
 def evaluation(**more: Any) -> Evaluation:
@@ -133,7 +142,7 @@ def output(made: list[Sample], task: str, metric: str = "exact_match") -> Harnes
 def write_evaluation(paths: Paths, model: str, benchmark: str, right: Sequence[bool]) -> None:
     made = samples(benchmark, right)
     log = str(paths.log("evaluate", model, benchmark))
-    write(paths, model, benchmark, evaluation(log=log), output(made, benchmark), requests_for(made))
+    write(paths, model, benchmark, evaluation(log=log), output(made, benchmark), requests_for(made, model))
 
 
 def write_failure(paths: Paths, model: str, benchmark: str) -> None:
@@ -157,9 +166,19 @@ def write_server(paths: Paths, model: str) -> None:
     write_json(folder / "spec.json", {"model": model, "dtype": "bfloat16", "quantization": None})
     write_json(folder / "job.json", {"job_id": "4711", "cluster": "local", "submitted_at": START.isoformat()})
     state = {"status": "ready", "reason": None, "life": 2, "started_at": START.isoformat()}
-    ready_at = (START + timedelta(minutes=9)).isoformat()
-    tokens = {"generated_tokens": 46000, "prompt_tokens": 91000}
-    write_json(folder / "state.json", state | {"ready_at": ready_at} | tokens)
+    under_way = {
+        "life": 2,
+        "started_at": (START + timedelta(minutes=8)).isoformat(),
+        "ready_at": (START + timedelta(minutes=9)).isoformat(),
+        "seen_at": (START + timedelta(minutes=10)).isoformat(),
+        "starting_s": 60.0,
+        "busy_s": 20.0,
+        "idle_s": 39.0,
+        "requests": 20,
+        "generated_tokens": 1000,
+        "prompt_tokens": 1000,
+    }
+    write_json(folder / "state.json", state | {"ready_at": under_way["ready_at"], "under_way": under_way})
     life = {
         "life": 1,
         "started_at": (START + timedelta(seconds=4)).isoformat(),
@@ -188,4 +207,44 @@ def write_run(paths: Paths, n: int = 60) -> list[tuple[str, str]]:
     for model in MODELS:
         write_server(paths, model)
     aggregate(paths, pairs)
+    return pairs
+
+
+def job_life(job_id: str, begin: float, end: float, state: str = "COMPLETED", **more: Any) -> JobLife:
+    """What accounting says of a job's life from `begin` to `end`, in seconds from START."""
+    values: dict[str, Any] = {
+        "exit_code": "0:0",
+        "submitted": START + timedelta(seconds=begin - 45),
+        "eligible": None,
+        "started": START + timedelta(seconds=begin),
+        "ended": START + timedelta(seconds=end),
+        "elapsed_s": round(end - begin),
+        "nodes": "gpu1",
+        "gpus": 4,
+        "max_rss_mb": 312.5,
+        "cpu_s": 41.0,
+        "restart": 0,
+        "reason": "",
+    }
+    return JobLife(job_id, state, **values | more)
+
+
+def write_slurm_run(paths: Paths, n: int = 60) -> list[tuple[str, str]]:
+    """`write_run` on a cluster: the first model's server was preempted once, and accounting knows all but the
+    job of the second model's."""
+    pairs = write_run(paths, n)
+    accounts = {"4711": [job_life("4711", 0, 479, "PREEMPTED"), job_life("4711", 479, 610, "TIMEOUT")]}
+    for number, model in enumerate(MODELS):
+        folder = paths.servers_of(model) / "0001"
+        job = {"job_id": str(4711 + number), "cluster": "slurm", "submitted_at": START.isoformat()}
+        write_json(folder / "job.json", job)
+        write_json(folder / "spec.json", {"model": model, "gpus": 4, "nodes": 1})
+    for number, pair in enumerate(pairs):
+        line = {"job_id": str(5000 + number), "submitted_at": START.isoformat()}
+        append_json(paths.evaluation_jobs(*pair), line)
+        accounts[line["job_id"]] = [job_life(line["job_id"], 60, 240, nodes="cpu2", gpus=0)]
+    failed = str(5000 + pairs.index(FAILED))
+    first = job_life(failed, 60, 90, "NODE_FAIL", nodes="cpu1", gpus=0)
+    accounts[failed] = [first, job_life(failed, 140, 200, "OUT_OF_MEMORY", nodes="cpu2", gpus=0)]
+    aggregate(paths, pairs, lambda ids: {name: accounts[name] for name in ids if name in accounts}, 0)
     return pairs

@@ -58,7 +58,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Paths:
     paths = example.paths_in(tmp_path_factory.mktemp("run with 'space' & ü"))
     example.write_run(paths)
     staged = {"revision": "f" * 40, "files": [{"path": "a", "sha256": "0" * 64}], "bytes": 272585121}
-    write_json(paths.staged_model(example.MODELS[0]), staged)
+    write_json(paths.staged_model(example.MODELS[0], "key"), staged)
     build(paths, example.document(paths.results.parent, title="A <b>title</b>"))
     return paths
 
@@ -302,7 +302,7 @@ def test_size_is_bounded_with_50_models_and_200_benchmarks(paths: Paths) -> None
         row |= {"ci_lo": value * 0.9, "ci_hi": value, "is_primary": True, "is_group": False}
         metrics.append(key | row)
     paths.results.mkdir(parents=True)
-    write_rows(paths.all_evaluations, schema.EVALUATIONS, evaluations)
+    write_rows(paths.all_evaluations, schema.ALL_EVALUATIONS, evaluations)
     write_rows(paths.all_metrics, schema.METRICS, metrics)
     write_rows(paths.all_servers, schema.SERVERS, [])
     page = _build(paths)
@@ -310,6 +310,31 @@ def test_size_is_bounded_with_50_models_and_200_benchmarks(paths: Paths) -> None
     assert "500 more are in evaluations.parquet" in page.text
     assert "scores are too many for one page" in page.text
     assert (paths.report / "models" / "model-with-a-long-name-49.html").stat().st_size < 500_000
+
+
+def test_a_run_on_a_cluster_shows_where_gpu_time_went_and_how_jobs_ended(paths: Paths) -> None:
+    example.write_slurm_run(paths, n=14)
+    text = re.sub(r"\s", "", _build(paths).text)
+    for expected in (
+        "GPU time In all 1.3 h of GPU time: 42.7 min busy (53 %)",
+        "other.model_2 4 4.0 s 39.7 min 21.4 min 54 % 8.0 min 20 % 8.6 min 22 % 1.8 min 4 %",
+        "openbookqa 11.7 min 27 %",
+        "told nothing of 1 job: no state, and times by",
+        "OUT_OF_MEMORY on cpu2, 2 lives",
+        "slurm 4711 PREEMPTED on gpu1, 4 GPUs",
+        "slurm 4711 restart 1 TIMEOUT on gpu1, 4 GPUs",
+        "A busy second belongs in equal parts",
+    ):
+        assert expected.replace(" ", "") in text, expected
+    model = Page(paths.report / "models" / f"{example.MODELS[0]}.html").text
+    assert "COMPLETED on cpu2" in model
+    assert "312 MB" in re.sub(r"\s+", " ", model)
+
+
+def test_on_one_machine_time_is_that_of_servers(run: Paths) -> None:
+    text = re.sub(r"\s+", " ", Page(run.report / "index.html").text)
+    assert "Server time In all 19.9 min of server time (no GPU): 10.7 min busy (54 %)" in text
+    assert "Slurm" not in text
 
 
 def test_git_state_and_lock_are_shown(paths: Paths) -> None:

@@ -18,7 +18,7 @@ from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
 from slurmeval.servers.readiness import request
 from slurmeval.servers.spec import ServerSpec
-from slurmeval.servers.vllm import group_members
+from slurmeval.servers.vllm import session_members
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.serving, pytest.mark.timeout(1200)]
@@ -110,16 +110,16 @@ def test_server_serves_survives_a_kill_and_goes_with_its_lease(place: Callable[.
     second = here.wait_for_life(2)
     assert answers(second)
     assert second["api_key"] != first["api_key"]
-    assert group_members(killed) == []
+    assert session_members(killed) == []
 
     group = here.vllm()
-    assert len(group_members(group)) > 1, "vLLM has workers"
+    assert len(session_members(group)) > 1, "vLLM has workers"
     started = time.monotonic()
     release(here.lease_path)
     state = here.wait_for_end(20)
     print(f"released in {time.monotonic() - started:.1f} s")
     assert state["status"] == "stopped"
-    assert group_members(group) == []
+    assert session_members(group) == []
     assert not here.folder.endpoint.exists()
     lives = read_lives(here.folder.lives)
     print(f"starting took {[life['starting_s'] for life in lives]} s")
@@ -140,6 +140,6 @@ def test_killed_supervisor_leaves_no_vllm(place: Callable[..., Place]) -> None:
     group = here.vllm()
     os.kill(read_json(here.folder.state)["owner"]["pid"], signal.SIGKILL)
     try:
-        wait_for(lambda: not group_members(group), "vLLM's end", 30)
+        wait_for(lambda: not session_members(group), "vLLM's end", 30)
     finally:
         write_json(here.folder.state, {**read_json(here.folder.state), "status": "failed"})

@@ -3,13 +3,20 @@
     VLLM_API_KEY=… python -m tests.stand_ins.stand_in_engine --served-model-name N --host H --port P …
 
 Flags that it does not know are ignored, but for `--break-at-start`, which is refused as vLLM refuses a bad
-flag. STAND_IN_DELAY_S: seconds before each answer. STAND_IN_SEEN: a file that gets a line for each request
-that was answered whole: the sha256 of its path and body."""
+flag. Variables:
+STAND_IN_SEEN    a file that gets a line for each request answered whole: the sha256 of its path and body
+STAND_IN_DELAY_S seconds before each answer
+STAND_IN_START_S seconds before it listens
+STAND_IN_RATE    answers per second at most, for all requests together
+STAND_IN_FAIL_AFTER  after so many answers all others are refused with status 500, /health stays well
+STAND_IN_MODEL   serves another model than it was told to
+STAND_IN_REFUSE  `model:text`: that model refuses requests that hold the text, with status 500"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import os
 import signal
@@ -23,6 +30,10 @@ from tests.stand_ins.stand_in_server import StandIn
 
 class StandInEngine(StandIn):
     """A stand-in server with vLLM's metrics, that writes down what it answered."""
+
+    def __init__(self, model: str, api_key: str) -> None:
+        super().__init__(model, api_key)
+        self.turn = asyncio.Lock()
 
     def app(self) -> web.Application:
         app = super().app()
@@ -41,6 +52,14 @@ class StandInEngine(StandIn):
         )
 
     async def _answer(self, request: web.Request, body: bytes, count: int) -> web.StreamResponse:
+        model, _, text = os.environ.get("STAND_IN_REFUSE", "").partition(":")
+        if text and model == self.model and text.encode() in body:
+            return web.json_response({"error": {"message": "made to fail"}}, status=500)
+        if len(self.seen) > int(os.environ.get("STAND_IN_FAIL_AFTER", "1000000000")):
+            return web.json_response({"error": {"message": "made to fail"}}, status=500)
+        if rate := float(os.environ.get("STAND_IN_RATE", "0")):
+            async with self.turn:
+                await asyncio.sleep(1 / rate)
         answer = await super()._answer(request, body, count)
         if seen := os.environ.get("STAND_IN_SEEN"):
             with Path(seen).open("a") as stream:
@@ -49,10 +68,13 @@ class StandInEngine(StandIn):
 
 
 async def serve(arguments: argparse.Namespace) -> None:
-    engine = StandInEngine(arguments.served_model_name, os.environ["VLLM_API_KEY"])
+    model = os.environ.get("STAND_IN_MODEL") or arguments.served_model_name
+    engine = StandInEngine(model, os.environ["VLLM_API_KEY"])
     engine.faults.delay_s = float(os.environ.get("STAND_IN_DELAY_S", "0"))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), float(os.environ.get("STAND_IN_START_S", "0")))
     async with engine.running(arguments.port, arguments.host):
         await stop.wait()
 

@@ -48,6 +48,10 @@ class Faults:
     abort_count: int = 0
     """Answers cut off with finish_reason "abort"."""
     health_status: int = 200
+    answers_as: str | None = None
+    """The model that answers say they are of."""
+    no_models: bool = False
+    """The list of models is empty."""
     answer_text: str | None = None
     """The text of every answer."""
 
@@ -95,7 +99,7 @@ class StandIn:
         if refusal := self._refusal(request):
             return refusal
         entry = {"id": self.model, "object": "model", "owned_by": "stand-in", "max_model_len": 4096}
-        return web.json_response({"object": "list", "data": [entry]})
+        return web.json_response({"object": "list", "data": [] if self.faults.no_models else [entry]})
 
     async def _set_faults(self, request: web.Request) -> web.Response:
         for name, value in (await request.json()).items():
@@ -195,7 +199,7 @@ class StandIn:
 
     def _envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         head = {"id": f"stand-in-{time.monotonic_ns()}", "object": kind, "created": int(time.time())}
-        return head | {"model": self.model, "choices": choices}
+        return head | {"model": self.faults.answers_as or self.model, "choices": choices}
 
     async def _stream(
         self, request: web.Request, asked: dict[str, Any], count: int, chat: bool

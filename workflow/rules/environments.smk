@@ -5,15 +5,13 @@ rule environment:
     input:
         lock=ancient("containers/locks/{environment}.lock"),
     output:
-        record=PLAN.environment_record("{environment}"),
+        record=PATHS.environment_record("{environment}", "{key}"),
     log:
-        PATHS.log("environment", "{environment}"),
+        PATHS.log("environment", "{environment}~{key}"),
     priority: 100
     conda:
         "../envs/slurmeval.yaml"
-    params:
-        lock=lambda wildcards: PLAN.lock_sha(wildcards.environment),
     message:
         "Making the environment {wildcards.environment}"
     shell:
-        'slurmeval environment "$RUN_FILE" {wildcards.environment} 2>&1 | tee -i {log:q}'
+        'slurmeval environment "$RUN_FILE" {wildcards.environment} {output.record:q} 2>&1 | tee -i {log:q}'

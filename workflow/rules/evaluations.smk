@@ -11,6 +11,7 @@ rule evaluate:
         evaluation=PATHS.evaluation("{model}", "{benchmark}"),
     log:
         PATHS.log("evaluate", "{model}", "{benchmark}"),
+    retries: PLAN.retries
     conda:
         "../envs/slurmeval.yaml"
     params:

@@ -29,6 +29,7 @@ wildcard_constraints:
     benchmark="[A-Za-z0-9_.-]+",
     dataset="[A-Za-z0-9_.-]+",
     environment="[A-Za-z0-9_.-]+",
+    key="[0-9a-f]+",
 
 
 localrules:
@@ -36,6 +37,5 @@ localrules:
     environment,
     stage_model,
     stage_dataset,
-    lease,
     aggregate,
     report,

@@ -6,13 +6,15 @@ rule lease:
         environments=lambda wildcards: ancient(
             PLAN.environments_for(wildcards.model, wildcards.benchmark)
         ),
-        model=ancient(PATHS.staged_model("{model}")),
+        model=lambda wildcards: ancient(PLAN.staged_model(wildcards.model)),
         datasets=lambda wildcards: ancient(PLAN.datasets_for(wildcards.benchmark)),
     output:
         lease=temp(PATHS.lease("{model}", "{benchmark}")),
     log:
         PATHS.log("lease", "{model}", "{benchmark}"),
     priority: 80
+    # On a cluster the executor leases without starting a process for it
+    localrule: PLAN.site is None
     conda:
         "../envs/slurmeval.yaml"
     message:

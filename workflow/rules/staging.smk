@@ -7,31 +7,27 @@ rule stage_model:
             PLAN.staging_environments(wildcards.model)
         ),
     output:
-        manifest=PATHS.staged_model("{model}"),
+        manifest=PATHS.staged_model("{model}", "{key}"),
     log:
-        PATHS.log("stage_model", "{model}"),
+        PATHS.log("stage_model", "{model}~{key}"),
     priority: 90
     conda:
         "../envs/slurmeval.yaml"
-    params:
-        weights=lambda wildcards: PLAN.weights_params(wildcards.model),
     message:
         "Staging the model {wildcards.model}"
     shell:
-        'slurmeval stage-model "$RUN_FILE" {wildcards.model} 2>&1 | tee -i {log:q}'
+        'slurmeval stage-model "$RUN_FILE" {wildcards.model} {output.manifest:q} 2>&1 | tee -i {log:q}'
 
 
 rule stage_dataset:
     output:
-        manifest=PATHS.staged_dataset("{dataset}"),
+        manifest=PATHS.staged_dataset("{dataset}", "{key}"),
     log:
-        PATHS.log("stage_dataset", "{dataset}"),
+        PATHS.log("stage_dataset", "{dataset}~{key}"),
     priority: 90
     conda:
         "../envs/slurmeval.yaml"
-    params:
-        source=lambda wildcards: PLAN.dataset_params(wildcards.dataset),
     message:
         "Staging the dataset {wildcards.dataset}"
     shell:
-        'slurmeval stage-dataset "$RUN_FILE" {wildcards.dataset} 2>&1 | tee -i {log:q}'
+        'slurmeval stage-dataset "$RUN_FILE" {wildcards.dataset} {output.manifest:q} 2>&1 | tee -i {log:q}'

@@ -25,7 +25,8 @@ def _say(text: str) -> None:
 @click.command()
 @RUN_FILE
 @click.argument("name")
-def environment(run_file: Path, name: str) -> None:
+@click.argument("record", type=click.Path(path_type=Path))
+def environment(run_file: Path, name: str, record: Path) -> None:
     """Makes a locked environment, or finds it made."""
     from slurmeval.files import write_json
     from slurmeval.runtime.environments import ensure
@@ -33,13 +34,14 @@ def environment(run_file: Path, name: str) -> None:
     run = json.loads(run_file.read_bytes())
     environments = Paths.of(run["paths"]).environments
     made = ensure(Path(run["project"]) / "containers" / "locks" / f"{name}.lock", environments, _say)
-    write_json(environments / f"{name}.json", {"folder": str(made.folder), "python": str(made.python)})
+    write_json(record, {"folder": str(made.folder), "python": str(made.python)})
 
 
 @click.command("stage-model")
 @RUN_FILE
 @click.argument("model")
-def stage_model(run_file: Path, model: str) -> None:
+@click.argument("manifest", type=click.Path(path_type=Path))
+def stage_model(run_file: Path, model: str, manifest: Path) -> None:
     """Stages a model's weights and writes their manifest."""
     from slurmeval.config.models import Config
     from slurmeval.files import read_json
@@ -49,21 +51,21 @@ def stage_model(run_file: Path, model: str) -> None:
     weights, paths = Config.model_validate(run["config"]).models[model].weights, Paths.of(run["paths"])
     made = read_json(Path(run["models"][model]["environment"]))
     python = Path(made["python"]) if made else None
-    stage_model(model, weights, paths.staged_model(model), paths.hf_home, Path(run["project"]), python, _say)
+    stage_model(model, weights, manifest.absolute(), paths.hf_home, Path(run["project"]), python, _say)
 
 
 @click.command("stage-dataset")
 @RUN_FILE
 @click.argument("dataset")
-def stage_dataset(run_file: Path, dataset: str) -> None:
+@click.argument("manifest", type=click.Path(path_type=Path))
+def stage_dataset(run_file: Path, dataset: str, manifest: Path) -> None:
     """Stages a dataset and writes its manifest."""
     from slurmeval.config.models import Config
     from slurmeval.staging.datasets import stage_dataset
 
     run = json.loads(run_file.read_bytes())
     entry, paths = Config.model_validate(run["config"]).datasets[dataset], Paths.of(run["paths"])
-    manifest = paths.staged_dataset(dataset)
-    stage_dataset(dataset, entry, manifest, paths.hf_home, Path(run["project"]), _say)
+    stage_dataset(dataset, entry, manifest.absolute(), paths.hf_home, Path(run["project"]), _say)
 
 
 @click.command()
@@ -72,9 +74,9 @@ def stage_dataset(run_file: Path, dataset: str) -> None:
 @click.argument("benchmark")
 def lease(run_file: Path, model: str, benchmark: str) -> None:
     """Leases a model's server for an evaluation; submits the server if there is none."""
-    from slurmeval.evaluations.leasing import lease_or_record
+    from slurmeval.evaluations.leasing import lease_for_rule
 
-    lease_or_record(json.loads(run_file.read_bytes()), model, benchmark)
+    lease_for_rule(json.loads(run_file.read_bytes()), model, benchmark)
 
 
 @click.command()

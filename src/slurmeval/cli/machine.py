@@ -18,6 +18,7 @@ from typing import Literal
 
 from slurmeval.errors import SlurmevalError
 from slurmeval.paths import Paths
+from slurmeval.slurm import commands
 
 Level = Literal["ok", "warn", "bad"]
 
@@ -50,7 +51,7 @@ def python() -> Check:
 
 
 def packages() -> Iterator[Check]:
-    """What slurmeval needs itself, and Snakemake's plugins."""
+    """What slurmeval needs itself."""
     try:
         wanted = importlib.metadata.requires("slurmeval") or []
     except importlib.metadata.PackageNotFoundError:
@@ -65,11 +66,6 @@ def packages() -> Iterator[Check]:
     snakemake = _version("snakemake")
     if snakemake is not None:
         yield Check("Snakemake", "ok", snakemake)
-    plugin = _version("snakemake-executor-plugin-slurm")
-    if plugin is None:
-        yield Check("Snakemake's Slurm executor", "ok", "absent: evaluations run on this machine only")
-    else:
-        yield Check("Snakemake's Slurm executor", "ok", plugin)
 
 
 def _version(package: str) -> str | None:
@@ -210,7 +206,12 @@ def slurm() -> Check:
     missing = [name for name in names if name not in there]
     if missing:
         return Check("Slurm", "warn", f"missing: {', '.join(missing)}", "profiles/slurm needs all of them")
-    return Check("Slurm", "ok", _output(["sbatch", "--version"]) or "there")
+    version = _output(["sbatch", "--version"]) or "there"
+    try:
+        commands.queue(["slurmeval"])
+    except commands.SlurmAway as error:
+        return Check("Slurm", "warn", f"{version}, but it does not answer: {error}", "is this a login node?")
+    return Check("Slurm", "ok", version)
 
 
 def containers() -> Check:

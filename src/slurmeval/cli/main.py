@@ -17,6 +17,7 @@ from slurmeval.errors import SlurmevalError, UserError
 FOR_PEOPLE = {
     "check": ("slurmeval.cli.check", "Checks config files and says what they mean."),
     "doctor": ("slurmeval.cli.doctor", "Says what this machine lacks, and what to do about it."),
+    "plan": ("slurmeval.cli.plan", "Says what a run would do and take, without running anything."),
     "prune": ("slurmeval.cli.upkeep", "Removes environments that no lock asks for any more."),
     "status": ("slurmeval.cli.status", "Shows the run: servers, evaluations, failures."),
     "stop": ("slurmeval.cli.stop", "Stops the servers of some models, or all."),

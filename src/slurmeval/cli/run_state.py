@@ -88,7 +88,10 @@ def read_server(folder: Path) -> Server | None:
     owner = state.get("owner")
     status = _text(state.get("status")) or "pending"
     reason = _text(state.get("reason"))
-    if status not in ("stopped", "failed"):
+    gone = mapping(files.gone)
+    if gone:
+        status, reason = "gone", _text(gone.get("reason"))
+    elif status not in ("stopped", "failed"):
         status, reason = _surviving(files, status, reason, owner, submitted=bool(state or job))
     return Server(
         model=folder.parent.name,
@@ -121,10 +124,11 @@ def _surviving(
 
 
 def live_servers(paths: Paths) -> list[Path]:
-    """Folders of the newest servers that run, or will."""
+    """Folders of the servers that run, or will."""
+    folders = (folder for folder in sorted(paths.servers.glob("*/*")) if folder.name.isdecimal())
     return [
         folder
-        for folder in _newest_servers(paths)
+        for folder in folders
         if (server := read_server(folder)) and server.status not in ("stopped", "failed", "gone")
     ]
 

@@ -48,12 +48,12 @@ def stop(models: tuple[str, ...], now: bool, no_wait: bool, timeout_s: float, re
 
     root = results.absolute()
     paths = Paths(results=root, environments=root, hf_home=root)
-    known = sorted(folder.name for folder in paths.servers.glob("*") if folder.is_dir())
+    known = sorted({_model(folder) for folder in paths.servers.glob("*") if folder.is_dir()})
     for model in models:
         if model not in known:
             there = ", ".join(known) or "none"
             raise UserError(f"no server of a model '{model}' in {results}; there are: {there}")
-    folders = [folder for folder in live_servers(paths) if not models or folder.parent.name in models]
+    folders = [folder for folder in live_servers(paths) if not models or _model(folder.parent) in models]
     if not folders:
         click.echo("No server runs.")
         return 0
@@ -148,6 +148,11 @@ def terminate(owner: dict[str, Any]) -> bool:
     finally:
         os.close(handle)
     return True
+
+
+def _model(folder: Path) -> str:
+    """The model whose servers, or whose replica's, lie in a folder."""
+    return folder.name.partition("@")[0]
 
 
 def _name(folder: Path) -> str:

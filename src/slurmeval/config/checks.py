@@ -61,6 +61,10 @@ def _servers(config: Config, project: Path) -> Iterator[Problem]:
     for identifier, server in config.servers.items():
         if server.environment not in locks:
             yield _unknown(("servers", identifier, "environment"), "environment", server.environment, locks)
+        limit = config.server_jobs.max_at_once
+        if limit is not None and server.replicas > limit:
+            text = f"is {server.replicas}, but server_jobs.max_at_once lets {limit} run at once"
+            yield Problem(("servers", identifier, "replicas"), text)
 
 
 def _datasets(config: Config, project: Path) -> Iterator[Problem]:

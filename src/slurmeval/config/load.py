@@ -1,22 +1,25 @@
-"""From config files to a checked `Config`."""
+"""From config files to a checked `Config`, and from a site file to a checked `Site`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from slurmeval.config.checks import BenchmarkCheck, check
-from slurmeval.config.merging import merge
+from slurmeval.config.merging import Merged, display, merge
 from slurmeval.config.messages import Problem, config_error, problems_of
-from slurmeval.config.models import CONFIG_VERSION, Config
-from slurmeval.config.yaml_files import shown
+from slurmeval.config.models import CONFIG_VERSION, Config, Section
+from slurmeval.config.site import SITE_VERSION, Site
+from slurmeval.config.yaml_files import read_yaml, shown
 from slurmeval.errors import ConfigError
 
 LONGEST = 1000
 """Characters of a message."""
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 def load(
@@ -37,6 +40,18 @@ def load(
         raise ConfigError(_one_line(str(error))) from None
 
 
+def load_site(file: Path, *, project: Path | None = None) -> Site:
+    """Reads a cluster's site file. Raises ConfigError, one line with file and key, for any input that is
+    wrong; nothing else."""
+    try:
+        name = display(Path(file), project or Path.cwd())
+        merged = Merged(name=name)
+        merged.put(read_yaml(Path(file), name), name)
+        return _validated(merged, Site, SITE_VERSION)
+    except ConfigError as error:
+        raise ConfigError(_one_line(str(error))) from None
+
+
 def _load(
     files: Sequence[Path],
     overrides: Mapping[str, Any],
@@ -46,18 +61,22 @@ def _load(
     if not files:
         raise ConfigError("no config file is given (--configfile FILE)")
     merged = merge(files, overrides, project)
-    version = merged.values.get("version", CONFIG_VERSION)
-    if version != CONFIG_VERSION or not isinstance(version, int) or isinstance(version, bool):
-        # of another version the keys mean other things: nothing more is said about them
-        text = f"is {shown(version)}; this program reads version {CONFIG_VERSION}"
-        raise config_error([Problem(("version",), text)], merged)
-    try:
-        config = Config.model_validate(merged.values, strict=True)
-    except ValidationError as error:
-        raise config_error(problems_of(error, merged.values), merged) from None
+    config = _validated(merged, Config, CONFIG_VERSION)
     if problems := check(config, project, check_benchmark):
         raise config_error(problems, merged)
     return config
+
+
+def _validated(merged: Merged, model: type[AnySection], wanted: int) -> AnySection:
+    version = merged.values.get("version", wanted)
+    if version != wanted or not isinstance(version, int) or isinstance(version, bool):
+        # of another version the keys mean other things: nothing more is said about them
+        text = f"is {shown(version)}; this program reads version {wanted}"
+        raise config_error([Problem(("version",), text)], merged)
+    try:
+        return model.model_validate(merged.values, strict=True)
+    except ValidationError as error:
+        raise config_error(problems_of(error, merged.values, model), merged) from None
 
 
 def _one_line(text: str) -> str:

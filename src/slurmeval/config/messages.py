@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from slurmeval.config.merging import Key, Merged
-from slurmeval.config.models import Config
+from slurmeval.config.models import Config, Section
 from slurmeval.config.yaml_files import kind, shown
 from slurmeval.errors import ConfigError
 
@@ -54,12 +54,14 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     return f"allowed: {', '.join(allowed[:MAX_NAMED]) or 'none'}{more}"
 
 
-def problems_of(error: ValidationError, values: Mapping[str, Any]) -> list[Problem]:
-    """pydantic's findings in plain words, one per key."""
+def problems_of(
+    error: ValidationError, values: Mapping[str, Any], model: type[Section] = Config
+) -> list[Problem]:
+    """pydantic's findings about a file that should be a `model`, in plain words, one per key."""
     found: dict[Key, Problem] = {}
     for detail in error.errors(include_url=False):
         key = _key_in_data(detail, values)
-        found.setdefault(key, Problem(key, _in_words(detail, key)))
+        found.setdefault(key, Problem(key, _in_words(detail, key, model)))
     return list(found.values())
 
 
@@ -79,15 +81,15 @@ def _key_in_data(detail: ErrorDetails, values: Mapping[str, Any]) -> Key:
     return place
 
 
-def _in_words(detail: ErrorDetails, key: Key) -> str:
+def _in_words(detail: ErrorDetails, key: Key, model: type[Section]) -> str:
     given, context = detail["input"], detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
-            return f"unknown key; {nearest(str(key[-1]), _fields_at(key[:-1]))}"
+            return f"unknown key; {nearest(str(key[-1]), _fields_at(key[:-1], model))}"
         case "missing":
             return "is missing"
         case "literal_error":
-            return _not_allowed(given, key)
+            return _not_allowed(given, key, model)
         case "string_pattern_mismatch":
             return f"{shown(given)}: {_pattern_in_words(detail['loc'], context['pattern'])}"
         case "string_too_long":
@@ -131,8 +133,8 @@ def _wanted(detail: ErrorDetails, key: Key) -> str:
     return _WANTED.get(detail["type"]) or detail["msg"][:1].lower() + detail["msg"][1:]
 
 
-def _not_allowed(given: object, key: Key) -> str:
-    annotation = _annotation_at(key)
+def _not_allowed(given: object, key: Key, model: type[Section]) -> str:
+    annotation = _annotation_at(key, model)
     allowed = [str(value) for value in typing.get_args(annotation)]
     if key == ("version",):
         return f"is {shown(given)}; this program reads version {allowed[0]}"
@@ -151,17 +153,17 @@ def _pattern_in_words(place: Key, pattern: str) -> str:
     return f"not an id; {ID_RULE}"
 
 
-def _fields_at(key: Key) -> list[str]:
+def _fields_at(key: Key, model: type[Section]) -> list[str]:
     """The keys that the mapping at `key` may have."""
-    annotation = _annotation_at(key)
+    annotation = _annotation_at(key, model)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return list(annotation.model_fields)
     return []
 
 
-def _annotation_at(key: Key) -> Any:
+def _annotation_at(key: Key, model: type[Section]) -> Any:
     """The type of the value at `key`, without Annotated and None."""
-    annotation: Any = Config
+    annotation: Any = model
     for part in key:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             field = annotation.model_fields.get(str(part))

@@ -143,8 +143,8 @@ class Benchmark(Section):
     """Requests under way at once."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 600
     """Longest time that the harness waits for one answer."""
-    time_limit_min: Annotated[float, Field(gt=0)] = 240
-    """Longest time of one try of an evaluation."""
+    time_limit_min: Annotated[float, Field(gt=0)] | None = None
+    """Longest time of one try of an evaluation; null: from how long it took before, else from its size."""
 
 
 class Server(Section):
@@ -156,6 +156,17 @@ class Server(Section):
     """Flags of vLLM that do not alter answers, such as `max-num-seqs: 8`; null: a flag without value."""
     env: dict[str, str] = {}
     """Environment variables of vLLM. Not for secrets: they are written to the server's folder."""
+    gpus: Annotated[int, Field(ge=0)] = 0
+    """On a cluster: GPUs on each node of one server. Layers are split over them (tensor parallel) unless
+    `flags` say otherwise."""
+    nodes: Annotated[int, Field(ge=1)] = 1
+    """On a cluster: nodes of one server, for a model that is too large for one (pipeline parallel)."""
+    replicas: Annotated[int, Field(ge=1)] = 1
+    """Servers that share the requests for one model."""
+    cpus: Annotated[int, Field(ge=1)] | None = None
+    """On a cluster: cores on each node; null: as the site says for each GPU, or 4 without GPU."""
+    memory_gb: Annotated[float, Field(gt=0)] = 32
+    """On a cluster: memory of each node."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 1800
     """Longest time from start to the first answer."""
     time_limit_min: Annotated[int, Field(ge=1)] = 1440
@@ -169,8 +180,11 @@ class Server(Section):
 class Servers(Section):
     """What holds for all servers."""
 
-    max_at_once: Annotated[int, Field(ge=1)] = 1
-    """Servers of this project that run at the same time."""
+    max_at_once: Annotated[int, Field(ge=1)] | None = None
+    """Servers of this project that run at once; null: one on one machine, any number on a cluster."""
+    renew_before_min: Annotated[float, Field(gt=0)] | None = 30
+    """On a cluster: so long before a server's time ends its successor is submitted, which takes over once it
+    answers. null: the server's job is requeued when its time ends, and evaluations wait for it."""
 
 
 class Gateway(Section):
@@ -178,8 +192,8 @@ class Gateway(Section):
 
     max_in_flight: Annotated[int, Field(ge=1)] = 256
     """Requests of one evaluation under way at the server; more wait in the gateway."""
-    hold_s: Annotated[float, Field(gt=0)] = 3600
-    """Longest time that a request waits for a server that is starting, restarting or being replaced."""
+    hold_s: Annotated[float, Field(gt=0)] = 86400
+    """Longest time that a request waits for a server that answered before and is away now."""
     retries: Annotated[int, Field(ge=0)] = 3
     """How often a request is sent again after a broken connection or an answer of 500, 502, 503 or 504."""
 

@@ -1,4 +1,4 @@
-"""The config's JSON schema (for editors) and reference page, generated from the typed config."""
+"""JSON schemas (for editors) and reference pages of config and site files, generated from their types."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 import json
 import typing
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -13,15 +14,50 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from slurmeval.config.models import Config, Identifier, Section
+from slurmeval.config.site import Site
 from slurmeval.files import write_atomically
 
-SCHEMA = Path("workflow/schemas/config.schema.json")
-REFERENCE = Path("docs/config.md")
 COMMAND = "scripts/update-schema"
 
-INTRODUCTION = f"""# The config
 
-Generated from `src/slurmeval/config/models.py` by `{COMMAND}`; do not edit.
+@dataclass(frozen=True)
+class Generated:
+    """What is written from the type of a kind of file."""
+
+    model: type[Section]
+    code: str
+    """The module that has the type."""
+    schema: Path
+    reference: Path
+    introduction: str
+
+    def schema_value(self) -> dict[str, Any]:
+        """The JSON schema of a whole file."""
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "$comment": f"Generated from {self.code} by {COMMAND}; do not edit.",
+            **self.model.model_json_schema(),
+            "title": f"slurmeval {self.model.__name__.lower()}",
+        }
+
+    def schema_text(self) -> str:
+        """What the file `schema` holds."""
+        return json.dumps(self.schema_value(), indent=2, ensure_ascii=False) + "\n"
+
+    def reference_text(self) -> str:
+        """What the file `reference` holds: a table for each section."""
+        title, text = self.introduction.split("\n", 1)
+        generated = f"Generated from `{self.code}` by `{COMMAND}`; do not edit."
+        tables = "".join(_section(path, section) for path, section in sections(self.model))
+        return f"{title}\n\n{generated}\n{text}{tables}"
+
+
+CONFIG = Generated(
+    model=Config,
+    code="src/slurmeval/config/models.py",
+    schema=Path("workflow/schemas/config.schema.json"),
+    reference=Path("docs/config.md"),
+    introduction="""# The config
 
 A config is one YAML file, or several: `include:` names further files with models, servers, datasets,
 benchmarks and suites, and Snakemake's `--configfile a.yaml b.yaml` and `--config key=value` lay later values
@@ -32,7 +68,28 @@ case only. An unknown key, a key given twice and a value of the wrong type are r
 Editors complete and check a file whose first line is
 
     # yaml-language-server: $schema=../workflow/schemas/config.schema.json
-"""
+""",
+)
+
+SITE = Generated(
+    model=Site,
+    code="src/slurmeval/config/site.py",
+    schema=Path("workflow/schemas/site.schema.json"),
+    reference=Path("docs/site-reference.md"),
+    introduction="""# The site file
+
+A site file says how a cluster wants to be asked for jobs. It stands beside a Snakemake profile, which names
+it (`slurmeval-site: site.yaml`); [sites.md](sites.md) says how to write one. Nothing in it alters answers:
+after an edit, nothing that is finished runs again. What cannot be used is refused before anything starts,
+with file and key.
+
+Editors complete and check a file whose first line is
+
+    # yaml-language-server: $schema=../../workflow/schemas/site.schema.json
+""",
+)
+
+ALL = (CONFIG, SITE)
 
 _NAMES = {
     str: "text",
@@ -45,37 +102,21 @@ _NAMES = {
 _LIMITS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
 
 
-def config_schema() -> dict[str, Any]:
-    """The JSON schema of a whole config file."""
-    schema = Config.model_json_schema()
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$comment": f"Generated from src/slurmeval/config/models.py by {COMMAND}; do not edit.",
-        **schema,
-        "title": "slurmeval config",
-    }
-
-
-def schema_text() -> str:
-    """What SCHEMA holds."""
-    return json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def reference_text() -> str:
-    """What REFERENCE holds: a table for each section of the config."""
-    return INTRODUCTION + "".join(_section(path, section) for path, section in _sections(Config, "", set()))
-
-
 def update(project: Path) -> None:
-    """Writes both files."""
-    write_atomically(project / SCHEMA, schema_text())
-    write_atomically(project / REFERENCE, reference_text())
+    """Writes all of them."""
+    for each in ALL:
+        write_atomically(project / each.schema, each.schema_text())
+        write_atomically(project / each.reference, each.reference_text())
+
+
+def sections(model: type[Section]) -> Iterator[tuple[str, type[Section]]]:
+    """Every section of a file with its place, each once, in the order of the file."""
+    return _sections(model, "", set())
 
 
 def _sections(
     section: type[Section], path: str, seen: set[type[Section]]
 ) -> Iterator[tuple[str, type[Section]]]:
-    """Every section with its place in the file, each once, in the order of the file."""
     seen.add(section)
     yield path, section
     for name, field in section.model_fields.items():

@@ -5,10 +5,10 @@ Snakemake's own lock outlives a killed run until someone says `--unlock`; this o
 from __future__ import annotations
 
 import secrets
-import shutil
 import time
 
 from slurmeval.errors import UserError
+from slurmeval.evaluations.leasing import forget_leases
 from slurmeval.ownership import Claim
 from slurmeval.paths import Paths
 
@@ -29,8 +29,9 @@ class Controller:
             raise UserError(f"another run is under way in this folder ({where}); wait for it or stop it")
 
     def end_leases(self) -> None:
-        """Ends all leases, so that servers stop, and the next plan shows what it will lease."""
-        shutil.rmtree(self.paths.leases, ignore_errors=True)
+        """Ends all leases but those of evaluations that go on without this run (on a cluster they do), so
+        that servers stop, and the next plan shows what it will lease."""
+        forget_leases(self.paths, None)
 
     def end(self) -> None:
         """Gives the folder back."""

@@ -1,5 +1,5 @@
-"""Taking a lease for an evaluation of a run. Every evaluation starts a process to do it, so what this module
-imports is light."""
+"""The leases of an evaluation: one for each replica of its model's server. Every evaluation starts a process
+to take them, so what this module imports is light."""
 
 from __future__ import annotations
 
@@ -7,36 +7,89 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slurmeval.errors import ServerFailed, SlurmevalError
+from slurmeval.errors import ServerFailed
+from slurmeval.evaluations import finished
 from slurmeval.evaluations.failures import no_server, record
-from slurmeval.files import read_json
+from slurmeval.evaluations.submission import acquire, submit_earlier
+from slurmeval.evaluations.tracks import claim_of, controller_of, held, lease_files, tracks
+from slurmeval.files import read_json, write_json
 from slurmeval.paths import Paths
 from slurmeval.servers import leases
 
 
 def lease(run: dict[str, Any], model: str, benchmark: str) -> None:
-    """Holds the lease of an evaluation: takes it, or leaves the one that holds as it is. Raises ServerFailed
-    where this run's server failed for good, SlurmevalError where no run is under way."""
-    entry = run["models"][model]
-    spec = {
-        **entry["serving"],
-        "weights": read_json(Path(entry["manifest"]))["folder"],
-        "python": read_json(Path(entry["environment"]))["python"],
-    }
-    controller = read_json(Path(spec["controller"]))
-    if controller is None:
-        raise SlurmevalError("no run is under way here: leases are taken for Snakemake's jobs")
-    if not leases.holds(spec, benchmark, controller):
-        leases.acquire(spec, benchmark, controller)
+    """Holds the leases of an evaluation: takes them, or leaves those that hold as they are. Raises
+    ServerFailed where no replica is to be had, SlurmevalError where no run is under way."""
+    controller = controller_of(run)
+    claim = claim_of(run, model, benchmark)
+    failure = None
+    failed = 0
+    specs = tracks(run, model)
+    for spec in specs:
+        try:
+            if not leases.holds(spec, benchmark, controller):
+                acquire(run, model, spec, benchmark, claim)
+        except ServerFailed as error:
+            failure, failed = error, failed + 1
+    if failure is not None and failed == len(specs):
+        raise failure
 
 
-def lease_or_record(run: dict[str, Any], model: str, benchmark: str) -> None:
+def check(run: dict[str, Any], model: str, benchmark: str) -> bool:
+    """Whether a server is there or on its way, taking no lease. Raises ServerFailed where all have failed
+    for good."""
+    failure = None
+    there = failed = 0
+    specs = tracks(run, model)
+    for spec, file in zip(specs, lease_files(run, model, benchmark), strict=True):
+        held_lease = read_json(file)
+        try:
+            there += held_lease is not None and leases.holds(spec, benchmark, held_lease["controller"])
+        except ServerFailed as error:
+            failure, failed = error, failed + 1
+    if failure is not None and failed == len(specs):
+        raise failure
+    return there > 0
+
+
+def release(run: dict[str, Any], model: str, benchmark: str) -> None:
+    """Gives the leases back."""
+    for file in lease_files(run, model, benchmark):
+        leases.release(file)
+
+
+def server_jobs(run: dict[str, Any], model: str, benchmark: str) -> list[str]:
+    """The batch system's jobs of the servers that the evaluation holds leases of."""
+    return [lease["job_id"] for lease in held(run, model, benchmark) if lease["job_id"] is not None]
+
+
+def lease_for_rule(run: dict[str, Any], model: str, benchmark: str) -> None:
     """`lease`, for the rule: where there is no server to be had, the evaluation will not start, so its
-    failure is recorded here. Raises EvaluationFailed then."""
+    failure is recorded here. Raises EvaluationFailed then. An evaluation that an earlier run left finished
+    needs no server: its lease says so."""
     started_at = datetime.now(UTC)
+    if finished.is_there(run, model, benchmark):
+        no_lease = {"server": None, "model": model, "benchmark": benchmark, "job_id": None, "released": True}
+        write_json(lease_files(run, model, benchmark)[0], {**no_lease, "controller": controller_of(run)})
+        return
     try:
+        submit_earlier(run, model)
         lease(run, model, benchmark)
     except ServerFailed as error:
         failure = no_server(error)
         record(Paths.of(run["paths"]).failure(model, benchmark), failure, model, benchmark, started_at, None)
         raise failure from error
+
+
+def forget_leases(paths: Paths, controller: Path | None) -> None:
+    """Removes the leases that do not count: those of runs that are gone, or, without `controller`, all but
+    those of evaluations that run."""
+    for file in paths.leases.glob("*/*.json"):
+        try:
+            counts = leases.counts(file, controller)
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError):
+            counts = False
+        if not counts:
+            file.unlink(missing_ok=True)

@@ -5,28 +5,38 @@ use it. Its `document` is what jobs read (`results/state/runs/<hash>.json`)."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from slurmeval.config.models import Benchmark, Config, Model, Source
+from slurmeval.config.site import Site
+from slurmeval.evaluations.forecast import Forecast
+from slurmeval.evaluations.packing import job_of, packs
 from slurmeval.files import sha256_of_file, sha256_of_json
 from slurmeval.harnesses import harness
 from slurmeval.paths import Paths
-from slurmeval.results import SCHEMA_VERSION
+from slurmeval.results import SCHEMA_VERSION, TABLES_VERSION
 from slurmeval.runtime.locks import Lock, read_lock
 from slurmeval.servers.spec import server_spec
+from slurmeval.slurm.names import job_name
 
 NOT_IN_MODEL = {"server"}
+KEY = 8
+"""Hex digits of the hashes in names."""
+
 NOT_IN_BENCHMARK = {"parallelism", "request_timeout_s", "time_limit_min"}
 
 
 class Plan:
     """A config in a project folder. Raises ConfigError where a file it names is missing."""
 
-    def __init__(self, config: Config, project: Path, hf_home: Path) -> None:
+    def __init__(self, config: Config, project: Path, hf_home: Path, site: Site | None = None) -> None:
+        """`site`: the cluster; None: one machine."""
         self.config = config
+        self.site = site
         self.project = project
         # As the rules name them: relative to the project folder, unless the config says otherwise
         self.paths = Paths(Path(config.results), Path(config.staging.environments), hf_home)
@@ -49,9 +59,20 @@ class Plan:
     def lock(self, environment: str) -> Path:
         return self.project / "containers" / "locks" / f"{environment}.lock"
 
+    # What is made once lies under a name with a hash of what it is made from. Made anew under one name, it
+    # would hide all that depends on it from Snakemake's plan, since those read it as `ancient`.
+
     def environment_record(self, environment: str) -> Path:
-        """Says where the environment of this name lies, once it is made."""
-        return self.paths.environments / f"{environment}.json"
+        return self.paths.environment_record(environment, self.lock_sha(environment)[:KEY])
+
+    def staged_model(self, model: str) -> Path:
+        return self.paths.staged_model(model, self._source_key(self.config.models[model].weights))
+
+    def staged_dataset(self, dataset: str) -> Path:
+        return self.paths.staged_dataset(dataset, self._source_key(self.config.datasets[dataset]))
+
+    def _source_key(self, source: Source) -> str:
+        return sha256_of_json(self._source_params(source))[:KEY]
 
     def server_environment(self, model: str) -> str:
         return self.config.servers[self.config.models[model].server].environment
@@ -85,23 +106,23 @@ class Plan:
         return [self.environment_record(self.server_environment(model))]
 
     def datasets_for(self, benchmark: str) -> list[Path]:
-        return [self.paths.staged_dataset(name) for name in self.config.benchmarks[benchmark].datasets]
+        return [self.staged_dataset(name) for name in self.config.benchmarks[benchmark].datasets]
+
+    @property
+    def _datasets(self) -> list[str]:
+        """Every dataset of the benchmarks, once."""
+        entries = self.config.benchmarks
+        return list(dict.fromkeys(name for b in self.benchmarks for name in entries[b].datasets))
 
     # What makes a job run again
 
     def lock_sha(self, environment: str) -> str:
         return self._locks[environment].sha256
 
-    def weights_params(self, model: str) -> str:
-        return self._source_params(self.config.models[model].weights)
-
-    def dataset_params(self, dataset: str) -> str:
-        return self._source_params(self.config.datasets[dataset])
-
     @cached_property
     def evaluations_params(self) -> str:
         """The set of evaluations whose results are gathered."""
-        return sha256_of_json(self.evaluations)
+        return sha256_of_json([self.evaluations, TABLES_VERSION])
 
     @cached_property
     def report_params(self) -> str:
@@ -167,32 +188,81 @@ class Plan:
             [(str(path.relative_to(folder)), s.st_size, s.st_mtime_ns) for path, s in stats]
         )
 
+    @cached_property
+    def forecast(self) -> Forecast:
+        """What it will take, going by earlier runs."""
+        return Forecast(self.config, self.benchmarks, self.absolute)
+
+    @cached_property
+    def order(self) -> list[str]:
+        """The models, in the order that frees GPUs soonest."""
+        return self.forecast.order(self.models)
+
+    def replicas(self, model: str) -> int:
+        return self.config.servers[self.config.models[model].server].replicas
+
     # What is written down for jobs
 
     @cached_property
+    def _job_names(self) -> dict[str, list[str]]:
+        """The names of the jobs of each model's replicas. Where only so many servers may run at once, that
+        many names are shared: Slurm runs jobs of one name one after another (`--dependency=singleton`)."""
+        limit, results = self.config.server_jobs.max_at_once, self.absolute.results
+        slots = (
+            job_name(results, f"slot-{number}") for number in itertools.cycle(range(1, (limit or 1) + 1))
+        )
+        return {
+            model: [
+                next(slots) if limit else job_name(results, f"serve-{model}")
+                for _ in range(self.replicas(model))
+            ]
+            for model in self.order
+        }
+
+    @cached_property
+    def _packs(self) -> dict[str, dict[str, Any]]:
+        """By model: which models share its job, and the parameters of that job. Only those that share one."""
+        if self.site is None or self.site.servers.gpus_per_job is None:
+            return {}
+        servers = {name: self.config.servers[self.config.models[name].server] for name in self.order}
+        return {
+            name: {"models": pack, "job": job_of(self.site, [servers[member] for member in pack])}
+            for pack in packs(servers, self.site.servers.gpus_per_job)
+            for name in pack
+        }
+
+    @cached_property
     def document(self) -> dict[str, Any]:
-        """All that jobs need, as JSON: the same config gives the same document, on every machine that sees
-        the same folders."""
+        """All that jobs need, as JSON: the same config and the same earlier runs give the same document, on
+        every machine that sees the same folders."""
         return {
             "project": str(self.project),
             "paths": {name: str(place) for name, place in vars(self.absolute).items()},
             "config": self.config.model_dump(mode="json"),
+            "site": None if self.site is None else self.site.model_dump(mode="json"),
             "evaluations": self.evaluations,
+            "order": self.order,
             "models": {
                 name: {
                     "answers_key": self.answers_key(name),
                     "params": json.loads(self.model_params[name]),
-                    "manifest": str(self.absolute.staged_model(name)),
+                    "manifest": str(self.project / self.staged_model(name)),
                     "environment": self._absolute_record(self.server_environment(name)),
                     "serving": self._serving(name),
+                    "replicas": self.replicas(name),
+                    "job_names": self._job_names[name],
+                    "pack": self._packs.get(name),
                 }
                 for name in self.models
             },
+            "datasets": {name: str(self.project / self.staged_dataset(name)) for name in self._datasets},
             "benchmarks": {
                 name: {
                     "environment": self._absolute_record(self.harness_environment(name)),
                     "environment_sha256": self.lock_sha(self.harness_environment(name)),
                     "versions": json.loads(self.benchmark_params[name])["versions"],
+                    "results_key": sha256_of_json(self.benchmark_params[name]),
+                    "time_limit_min": self.forecast.time_limit_min(name),
                 }
                 for name in self.benchmarks
             },
@@ -210,13 +280,20 @@ class Plan:
             self.config.servers[entry.server],
             paths=self.absolute,
             weights_folder=Path(),
+            manifest=self.project / self.staged_model(model),
             python=Path(),
             max_at_once=self.config.server_jobs.max_at_once,
             project=self.project,
+            site=self.site,
         )
         return spec.to_json()
 
     @property
+    def retries(self) -> int:
+        """How often Snakemake may try an evaluation again; the executor decides whether it does."""
+        return 0 if self.site is None else self.site.evaluations.retries
+
+    @cached_property
     def run_file(self) -> Path:
         return self.absolute.state / "runs" / f"{sha256_of_json(self.document)[:12]}.json"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 import traceback
@@ -17,9 +18,8 @@ from typing import Any
 from slurmeval import __version__
 from slurmeval.config.models import Benchmark, Config
 from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, SlurmevalError
-from slurmeval.evaluations import provenance
+from slurmeval.evaluations import finished, leasing, provenance, tracks
 from slurmeval.evaluations.failures import failed_attempts, no_server, record
-from slurmeval.evaluations.leasing import lease
 from slurmeval.files import read_json, sha256_of_json, write_json
 from slurmeval.gateway import log as gateway_log
 from slurmeval.gateway.process import GatewayProcess
@@ -31,7 +31,6 @@ from slurmeval.ownership import Claim, live_owner
 from slurmeval.paths import Paths
 from slurmeval.results import evaluation as results
 from slurmeval.results import partitions
-from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
 
 POLL_S = 0.25
@@ -40,8 +39,11 @@ POLL_S = 0.25
 STATE_POLL_S = 2.0
 """Between two looks at the run, the gateway and the server."""
 
-OWNER_STOPS_S = 60.0
-"""How long an evaluation of a dead run may take to notice."""
+OWNER_STOPS_S = 90.0
+"""How long an evaluation of a dead run may take to notice, or one of a dead node to count as dead."""
+
+OUT_OF_REACH_S = 300.0
+"""How long a server that says it answers may be out of reach: networks fail for minutes."""
 
 STOP_S = 10.0
 """How long a harness may take to end after SIGTERM."""
@@ -55,14 +57,18 @@ class Evaluation:
     model: str
     benchmark_id: str
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    out_of_reach_since: float | None = None
 
     def __post_init__(self) -> None:
         self.paths = Paths.of(self.run["paths"])
         self.config = Config.model_validate(self.run["config"])
         self.benchmark: Benchmark = self.config.benchmarks[self.benchmark_id]
+        self.time_limit_min: float = self.run["benchmarks"][self.benchmark_id]["time_limit_min"]
         self.answers_key: str = self.run["models"][self.model]["answers_key"]
         self.work = self.paths.work(self.model, self.benchmark_id, self.answers_key)
-        self.lease = self.paths.lease(self.model, self.benchmark_id)
+        self.model_manifest = Path(self.run["models"][self.model]["manifest"])
+        self.leases = tracks.lease_files(self.run, self.model, self.benchmark_id)
+        self.on_cluster = self.run["site"] is not None
         self.harness_log = self.work / "harness.log"
         self.attempt = 1 + failed_attempts(self.paths.failure(self.model, self.benchmark_id))
 
@@ -101,7 +107,7 @@ def evaluate(run: dict[str, Any], model: str, benchmark: str) -> int:
                 log,
             )
             evaluation.phase("failed")
-            leases.release(evaluation.lease)
+            leasing.release(run, model, benchmark)
             raise failure from error
         evaluation.paths.failure(model, benchmark).unlink(missing_ok=True)
         return samples
@@ -119,8 +125,11 @@ def _as_failure(error: Exception) -> EvaluationFailed:
 
 def _run_alone(evaluation: Evaluation) -> int:
     """An evaluation of a dead run notices within seconds and stops; so long its successor waits for it."""
-    claim = Claim(evaluation.work / "owner.json")
-    owner = claim.wait(OWNER_STOPS_S)
+    claim = Claim(evaluation.paths.claim(evaluation.model, evaluation.benchmark_id, evaluation.answers_key))
+    job_id = os.environ.get("SLURM_JOB_ID") if evaluation.on_cluster else None
+    if job_id is not None and (read_json(claim.path) or {}).get("job_id") == job_id:
+        claim.path.unlink()  # this very job, before it was requeued
+    owner = claim.wait(OWNER_STOPS_S, job_id=job_id)
     if owner is not None:
         who = f"process {owner['pid']} on {owner['host']}"
         raise EvaluationFailed(ErrorClass.CANCELLED, f"{who} still runs this evaluation")
@@ -131,16 +140,22 @@ def _run_alone(evaluation: Evaluation) -> int:
 
 
 def _run(evaluation: Evaluation) -> int:
+    names = evaluation.run, evaluation.model, evaluation.benchmark_id
+    if finished.is_there(*names):
+        evaluation.phase("done")
+        return finished.publish(*names)
     program = harness(evaluation.benchmark.harness)
     evaluation.phase("waiting for the server")
     _take_lease(evaluation)
     gateway = start_gateway(_gateway_config(evaluation), evaluation.work)
     try:
-        _wait_for_server(evaluation, gateway)
+        _wait_for_server(evaluation, gateway, early=program.starts_early(evaluation.benchmark))
         evaluation.phase("running")
         job = _job(evaluation, gateway)
         command = program.prepare(job)
         returncode = _supervise(evaluation, command.argv, command.env, command.cwd, gateway)
+        _raise_failure(gateway, returncode)
+        leasing.release(*names)  # scoring and writing need no server
     finally:
         gateway.stop()
     evaluation.phase("scoring")
@@ -153,38 +168,59 @@ def _run(evaluation: Evaluation) -> int:
         output,
         gateway_log.read(evaluation.work / "gateway"),
     )
+    if evaluation.on_cluster:
+        finished.keep(*names)
     evaluation.phase("done")
     return len(output.samples)
 
 
 def _take_lease(evaluation: Evaluation) -> None:
-    """Takes the lease up again where it has ended: after a retry, a dead run, or a server that is gone."""
+    """Takes the lease up again where it has ended: after a retry, a dead run, or a server that is gone. On a
+    cluster the controller does, as long as there is one: nodes may not submit jobs everywhere."""
+    names = evaluation.run, evaluation.model, evaluation.benchmark_id
     try:
-        lease(evaluation.run, evaluation.model, evaluation.benchmark_id)
+        if not evaluation.on_cluster:
+            leasing.lease(*names)
+        elif not leasing.check(*names) and live_owner(evaluation.paths.controller) is None:
+            reason = "the run that started this evaluation is gone, and so is its server"
+            raise EvaluationFailed(ErrorClass.CANCELLED, reason)
     except ServerFailed as failure:
         raise no_server(failure) from failure
 
 
-def _wait_for_server(evaluation: Evaluation, gateway: GatewayProcess) -> None:
-    """Harnesses probe the server as they start, with time-outs of their own (NeMo Evaluator: 30 s), so they
-    start once it answers. The server's own deadline bounds the wait."""
+def _raise_failure(gateway: GatewayProcess, returncode: int) -> None:
+    """A harness that got errors may end in any way (bfcl: with status 0); the gateway knows better."""
+    failed = gateway.failure() or (gateway.failing() if returncode != 0 else None)
+    if failed is not None:
+        raise failed
+
+
+def _wait_for_server(evaluation: Evaluation, gateway: GatewayProcess, early: bool) -> None:
+    """Until the server answers, or, `early`, until it loads the model: a harness that is warm by then asks at
+    once. Not before: it holds memory. The server's own deadline bounds the wait."""
     next_look = 0.0
-    while not _server_answers(evaluation):
+    while not _server_answers(evaluation, early):
         if time.monotonic() >= next_look:
             _check_surroundings(evaluation, gateway)
             next_look = time.monotonic() + STATE_POLL_S
         time.sleep(POLL_S)
 
 
-def _server_answers(evaluation: Evaluation) -> bool:
-    held = read_json(evaluation.lease)
-    return held is not None and ServerFolder(held["server"]).endpoint.exists()
+def _server_answers(evaluation: Evaluation, or_starts: bool = False) -> bool:
+    """Whether a server answers, or, `or_starts`, loads the model."""
+    for lease in tracks.held(evaluation.run, evaluation.model, evaluation.benchmark_id):
+        server = ServerFolder(lease["server"])
+        if server.endpoint.exists():
+            return True
+        if or_starts and (read_json(server.state) or {}).get("status") == "starting":
+            return True
+    return False
 
 
 def _gateway_config(evaluation: Evaluation) -> GatewayConfig:
     settings = evaluation.config.gateway
     return GatewayConfig(
-        lease=evaluation.lease,
+        leases=evaluation.leases,
         log=evaluation.work / "gateway",
         ready_file=evaluation.work / "gateway-ready.json",
         model=evaluation.model,
@@ -197,7 +233,7 @@ def _gateway_config(evaluation: Evaluation) -> GatewayConfig:
 
 def _job(evaluation: Evaluation, gateway: GatewayProcess) -> Job:
     environment = read_json(Path(evaluation.run["benchmarks"][evaluation.benchmark_id]["environment"]))
-    manifests = {name: evaluation.paths.staged_dataset(name) for name in evaluation.benchmark.datasets}
+    manifests = {name: Path(evaluation.run["datasets"][name]) for name in evaluation.benchmark.datasets}
     task_file = evaluation.benchmark.task_file
     return Job(
         model=evaluation.model,
@@ -208,7 +244,7 @@ def _job(evaluation: Evaluation, gateway: GatewayProcess) -> Job:
         base_url=gateway.url,
         api_key=gateway.api_key,
         served_name=evaluation.model,
-        tokenizer=Path(read_json(evaluation.paths.staged_model(evaluation.model))["folder"]),
+        tokenizer=Path(read_json(evaluation.model_manifest)["folder"]),
         datasets={name: Path(read_json(path)["folder"]) for name, path in manifests.items()},
         task_file=Path(evaluation.run["project"]) / task_file if task_file else None,
     )
@@ -218,7 +254,7 @@ def _supervise(
     evaluation: Evaluation, argv: list[str], env: dict[str, str], cwd: Path, gateway: GatewayProcess
 ) -> int:
     """Runs the harness until it ends, or until something says that it cannot end well."""
-    deadline = time.monotonic() + evaluation.benchmark.time_limit_min * 60
+    deadline = None
     next_look = time.monotonic() + STATE_POLL_S
     with evaluation.harness_log.open("wb") as log:
         process = subprocess.Popen(
@@ -226,8 +262,10 @@ def _supervise(
         )
     try:
         while process.poll() is None:
-            if time.monotonic() >= deadline:
-                limit = f"{evaluation.benchmark.time_limit_min:g} min"
+            if deadline is None and _server_answers(evaluation):  # loading is not the harness's time
+                deadline = time.monotonic() + evaluation.time_limit_min * 60
+            if deadline is not None and time.monotonic() >= deadline:
+                limit = f"{evaluation.time_limit_min:g} min"
                 raise EvaluationFailed(ErrorClass.TIME_LIMIT, f"not done within time_limit_min ({limit})")
             if time.monotonic() >= next_look:
                 _check_surroundings(evaluation, gateway)
@@ -241,11 +279,25 @@ def _supervise(
 
 def _check_surroundings(evaluation: Evaluation, gateway: GatewayProcess) -> None:
     """The gateway lives, the run lives, and the server is there or on its way back. Else raises."""
-    if (reason := gateway.failure()) is not None:
-        raise EvaluationFailed(ErrorClass.HARNESS_ERROR, reason)
-    if live_owner(evaluation.paths.controller) is None:
+    if (failed := gateway.failure()) is not None:
+        raise failed
+    if not evaluation.on_cluster and live_owner(evaluation.paths.controller) is None:
         raise EvaluationFailed(ErrorClass.CANCELLED, "the run that started this evaluation is gone")
+    _check_reach(evaluation, gateway)
     _take_lease(evaluation)
+
+
+def _check_reach(evaluation: Evaluation, gateway: GatewayProcess) -> None:
+    """A server that says it answers, and does not answer here, holds its GPUs for nothing."""
+    progress = gateway.progress()
+    if progress is None or progress["reaches"] or not _server_answers(evaluation):
+        evaluation.out_of_reach_since = None
+        return
+    evaluation.out_of_reach_since = evaluation.out_of_reach_since or time.monotonic()
+    if time.monotonic() - evaluation.out_of_reach_since > OUT_OF_REACH_S:
+        here = socket.gethostname()
+        reason = f"the server answers, but not to {here}: ports between nodes may be closed (docs/sites.md)"
+        raise EvaluationFailed(ErrorClass.SERVER_LOST, reason)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
@@ -272,8 +324,8 @@ def _read(program: Harness, job: Job, returncode: int, log: Path) -> HarnessOutp
 def _pins(evaluation: Evaluation) -> results.Evaluation:
     """By what the evaluation can be repeated."""
     benchmark = evaluation.benchmark
-    model = read_json(evaluation.paths.staged_model(evaluation.model))
-    datasets = {name: read_json(evaluation.paths.staged_dataset(name)) for name in benchmark.datasets}
+    model = read_json(evaluation.model_manifest)
+    datasets = {name: read_json(Path(evaluation.run["datasets"][name])) for name in benchmark.datasets}
     commit, dirty = provenance.commit(Path(evaluation.run["project"]))
     return results.Evaluation(
         attempt=evaluation.attempt,

@@ -19,6 +19,8 @@ class Facts:
     completion_tokens: int | None = None
     finish_reason: str | None = None
     error: str | None = None
+    model: str | None = None
+    """Which model answered, as the server says."""
     cut_off: bool = False
     """The server stopped half-way because it is going away: ask again."""
 
@@ -37,14 +39,14 @@ def facts_of_body(body: bytes) -> Facts:
     if finish_reason == "abort":
         error = "the server broke off its answer (finish_reason abort)"
     cut_off = finish_reason == "abort"
-    return Facts(True, prompt_tokens, completion_tokens, finish_reason, error, cut_off)
+    return Facts(True, prompt_tokens, completion_tokens, finish_reason, error, _model(value), cut_off)
 
 
 def facts_of_stream(body: bytes) -> Facts:
     """Of a stream that has ended. It is whole when its last event is `[DONE]` and none is an error."""
     events = stream_events(body)
     prompt_tokens = completion_tokens = None
-    finish_reason = error = None
+    finish_reason = error = model = None
     for data in events:
         try:
             value = orjson.loads(data)
@@ -55,12 +57,13 @@ def facts_of_stream(body: bytes) -> Facts:
             if usage != (None, None):
                 prompt_tokens, completion_tokens = usage
             finish_reason = _finish_reason(value) or finish_reason
+            model = model or _model(value)
             error = _error(value) or error
     if finish_reason == "abort":
         error = "the server broke off its answer (finish_reason abort)"
     elif error is None and (not events or events[-1] != b"[DONE]"):
         error = "the stream ended without [DONE]"
-    return Facts(False, prompt_tokens, completion_tokens, finish_reason, error, error is not None)
+    return Facts(False, prompt_tokens, completion_tokens, finish_reason, error, model, error is not None)
 
 
 def _usage(value: dict[str, Any]) -> tuple[int | None, int | None]:
@@ -68,6 +71,11 @@ def _usage(value: dict[str, Any]) -> tuple[int | None, int | None]:
     if not isinstance(usage, dict):
         return None, None
     return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+
+
+def _model(value: dict[str, Any]) -> str | None:
+    model = value.get("model")
+    return model if isinstance(model, str) else None
 
 
 def _count(value: Any) -> int | None:

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from slurmeval.errors import ErrorClass
 from slurmeval.gateway.log import Record, encode_exchange, encode_replay
 from slurmeval.gateway.memory import Memory
 from slurmeval.gateway.replay import Replays, parse, request_key
@@ -73,13 +74,24 @@ class Gateway:
         )
 
     def progress_report(self) -> dict[str, Any]:
-        report = asdict(self.progress) | {"holding": self._upstream.finder.holding}
-        return report | {"stored": self._replays.stored, "failure": self._log.failure}
+        """What `GET /progress` answers; docs/gateway.md describes it."""
+        trouble = self._upstream.trouble
+        failure, error_class = self._log.failure, ErrorClass.HARNESS_ERROR
+        if failure is None:
+            failure, error_class = trouble.failure(), ErrorClass.SERVER_LOST
+        return asdict(self.progress) | {
+            "holding": self._upstream.replicas.holding,
+            "reaches": self._upstream.replicas.known,
+            "stored": self._replays.stored,
+            "failure": failure,
+            "failure_class": None if failure is None else error_class.value,
+            "failing": trouble.reason(),
+        }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path
         if path == "/health":
-            known = self._upstream.finder.known is not None
+            known = self._upstream.replicas.known
             return _respond(
                 200 if known else 503, JSON, orjson.dumps({"status": "ok" if known else "holding"})
             )
@@ -129,6 +141,8 @@ class Gateway:
         stored = self._replays.take(key)
         if stored is not None:
             return self._replay(stored, started_at, call)
+        if isinstance(value, dict) and isinstance(value.get("model"), str):
+            call.model = value["model"]
         reply = Reply(request)
         gone = failure(
             499, "hung_up", "the harness hung up, or the gateway was stopped, before the answer was whole"

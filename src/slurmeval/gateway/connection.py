@@ -76,6 +76,12 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         self._transport.abort()
 
+    def break_off(self, reason: str) -> None:
+        """Ends it with its request, which fails with `reason`."""
+        self._error, self._in_body = ConnectionError(reason), False
+        self._transport.abort()
+        self._wake()
+
     async def _wait(self) -> None:
         if self._error is not None:
             raise self._error
@@ -159,6 +165,11 @@ class Connections:
             if connection.reusable and connection.idle_since > newest_useless:
                 return connection
             connection.close()
+        return await self.open(url)
+
+    @staticmethod
+    async def open(url: str) -> Connection:
+        """A new connection. Raises OSError."""
         parts = urlsplit(url)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):

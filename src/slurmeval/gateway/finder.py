@@ -1,22 +1,27 @@
-"""Where the server is: lease -> server folder -> endpoint and state. Read again while it is away."""
+"""Where a replica's server is: lease -> server folder -> endpoint and state. Read again while it is away."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slurmeval.errors import ServerFailed
+from slurmeval.gateway.connection import Connection
 
 AWAY_POLL_S = 0.25
 """Seconds between two looks for a server that is away."""
 
+SILENT_PROBES = 2
+"""Probes without answer after which a server that is not asked any more counts as dead."""
+
 KNOWN_POLL_S = 2.0
-"""Seconds between two looks at a server that answers: it may announce that it drains, or move."""
+"""Seconds between two looks at a server that answers (it may announce that it drains, or the lease may move),
+and between two questions to a server that answers, but is not ours."""
 
 _logger = logging.getLogger(__name__)
 
@@ -29,9 +34,23 @@ class Endpoint:
     api_key: str
     server_id: str
     life: int
+    folder: Path
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url}, server {self.server_id}, life {self.life})"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why an endpoint is not used."""
+
+    reason: str
+    answers: bool = False
+    """It answers, but not as our server: there is no hurry to ask again."""
+
+
+Probe = Callable[[Endpoint], Awaitable[Refusal | None]]
+"""Asks an endpoint whether it is healthy and ours; None: it is."""
 
 
 @dataclass(frozen=True)
@@ -41,31 +60,68 @@ class Sight:
     endpoint: Endpoint | None
     reason: str
     lost: bool = False
+    given_up: bool = False
+    """The lease itself says that it needs no server, or has none."""
 
 
-def look(lease_path: Path) -> Sight:
-    """Reads the files. Whatever is missing or half-written means: away for now."""
+def look(lease: Path, before: Endpoint | None = None) -> Sight:
+    """Reads the files. Whatever is missing or half-written means: away for now. While the lease is being
+    replaced, or names a server that has no endpoint yet, the one used `before` serves on, if it still does:
+    a lease moves to a successor without a gap."""
+    sight = _look_by_lease(lease)
+    if sight.endpoint is None and not sight.given_up and before is not None:
+        old = look_at(before.folder)
+        if old.endpoint == before:
+            return old
+    return sight
+
+
+def _look_by_lease(path: Path) -> Sight:
     try:
-        lease = _read(lease_path)
+        lease = _read(path)
         if lease.get("released"):
-            return Sight(None, f"the lease {lease_path} is released")
+            return Sight(None, f"the lease {path} is released", given_up=True)
+        if lease.get("server") is None:
+            return Sight(None, f"the lease {path} names no server", given_up=True)
         folder = Path(lease["server"])
-        server_id = f"{folder.parent.name}/{folder.name}"
+    except FileNotFoundError:
+        return Sight(None, f"there is no {path} yet")
+    except (OSError, ValueError, TypeError) as error:
+        return Sight(None, f"the lease {path} cannot be read now: {error}")
+    return look_at(folder)
+
+
+def look_at(folder: Path) -> Sight:
+    """Reads the files of one server."""
+    server_id = f"{folder.parent.name}/{folder.name}"
+    try:
+        if (gone := _gone(folder)) is not None:
+            return Sight(None, f"server {server_id} is gone: {gone}")
         state = _read(folder / "state.json")
         status = state.get("status")
         if status == "failed":
             return Sight(None, f"server {server_id}: {state.get('reason') or 'it has failed'}", lost=True)
         if status in ("draining", "restarting", "stopped"):  # the evaluation leases another, or ends
             return Sight(None, f"server {server_id} is {status}")
-        endpoint = _read(folder / "endpoint.json")
-        found = Endpoint(
-            str(endpoint["url"]).rstrip("/"), str(endpoint["api_key"]), server_id, int(endpoint["life"])
-        )
-        return Sight(found, f"server {server_id} answers")
+        value = _read(folder / "endpoint.json")
+        url = str(value["url"]).rstrip("/")
+        endpoint = Endpoint(url, str(value["api_key"]), server_id, int(value["life"]), folder)
+        return Sight(endpoint, f"server {server_id} answers")
     except FileNotFoundError as error:
         return Sight(None, f"there is no {error.filename} yet")
     except (OSError, ValueError, KeyError, TypeError) as error:
         return Sight(None, f"the server's files cannot be read now: {error}")
+
+
+def _gone(folder: Path) -> str | None:
+    """What the batch system says of a server that ended without a word."""
+    try:
+        value = _read(folder / "gone")
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return "its job has ended"
+    return str(value.get("reason") or value.get("state") or "its job has ended")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -75,67 +131,101 @@ def _read(path: Path) -> dict[str, Any]:
     return value
 
 
-class Finder:
-    """Follows the server. `endpoint` waits while it is away; `still_answers` is asked after a failure."""
+class Server:
+    """An endpoint in use: how many requests are under way at it, and how it has done lately."""
 
-    def __init__(self, lease: Path, hold_s: float, probe: Callable[[Endpoint], Awaitable[bool]]) -> None:
-        """`probe` asks an endpoint whether it is healthy."""
+    __slots__ = ("asked", "endpoint", "failures", "in_flight", "rest_until")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.in_flight = 0
+        self.asked: set[Connection] = set()
+        """The connections on which they are."""
+        self.failures = 0
+        """Failed requests since the last good answer."""
+        self.rest_until = 0.0
+        """Until then others are preferred (monotonic clock)."""
+
+
+class Track:
+    """Follows one lease."""
+
+    def __init__(self, lease: Path, probe: Probe, changed: Callable[[], None]) -> None:
+        """`changed` is called after each look that found something new."""
         self._lease = lease
-        self._hold_s = hold_s
         self._probe = probe
-        self._known: Endpoint | None = None
-        self._sight = Sight(None, "not looked yet")
-        self._settled = asyncio.Event()
+        self._changed = changed
         self._lock = asyncio.Lock()
-        self.holding = 0
-
-    @property
-    def known(self) -> Endpoint | None:
-        return self._known
-
-    async def endpoint(self) -> Endpoint:
-        """The endpoint, as soon as there is one. Raises ServerFailed when the server is lost for good, or
-        away for longer than `hold_s`."""
-        if self._known is not None:
-            return self._known
-        self.holding += 1
-        try:
-            async with asyncio.timeout(self._hold_s):
-                while True:
-                    await self._settled.wait()
-                    if self._known is not None:
-                        return self._known
-                    if self._sight.lost:
-                        raise ServerFailed(self._sight.reason)
-        except TimeoutError:
-            reason = f"no server for {self._hold_s:g} s: {self._sight.reason}"
-            raise ServerFailed(reason) from None
-        finally:
-            self.holding -= 1
-
-    async def still_answers(self, endpoint: Endpoint) -> bool:
-        """Whether `endpoint`, at which a request just failed, is still the server's and healthy."""
-        async with self._lock:
-            if self._known == endpoint:
-                await self._look(doubt=True)
-        return self._known == endpoint
+        self._doubted_at = 0.0
+        self._pause_s = AWAY_POLL_S
+        self._retiring: set[asyncio.Task[None]] = set()
+        self.server: Server | None = None
+        self.sight = Sight(None, "not looked yet")
 
     async def follow(self) -> None:
         """Looks again and again; runs until cancelled."""
         while True:
             async with self._lock:
                 await self._look(doubt=False)
-            await asyncio.sleep(AWAY_POLL_S if self._known is None else KNOWN_POLL_S)
+            await asyncio.sleep(self._pause_s if self.server is None else KNOWN_POLL_S)
+
+    async def still_answers(self, server: Server) -> bool:
+        """Whether `server`, at which a request just failed, is still the one to ask, and healthy."""
+        asked_at = time.monotonic()
+        async with self._lock:
+            if self.server is server and self._doubted_at < asked_at:  # else another request has just looked
+                self._doubted_at = time.monotonic()
+                await self._look(doubt=True)
+        return self.server is server
 
     async def _look(self, doubt: bool) -> None:
-        sight = await asyncio.to_thread(look, self._lease)
-        known = sight.endpoint
-        if known is not None and (doubt or known != self._known) and not await self._probe(known):
-            sight, known = Sight(None, f"server {known.server_id} does not answer at {known.url}"), None
-        if known != self._known or sight.lost != self._sight.lost:
-            _logger.info("%s", sight.reason)
-        self._sight, self._known = sight, known
-        if known is not None or sight.lost:
-            self._settled.set()
-        else:
-            self._settled.clear()
+        known = None if self.server is None else self.server.endpoint
+        sight = await asyncio.to_thread(look, self._lease, known)
+        self._pause_s = AWAY_POLL_S
+        found = sight.endpoint
+        if found is not None and (doubt or found != known):
+            refusal = await self._probe(found)
+            if refusal is not None:
+                sight = Sight(None, refusal.reason)
+                if refusal.answers:
+                    self._pause_s = KNOWN_POLL_S
+                if known is not None and found != known:
+                    sight = await self._serve_on(known, doubt) or sight
+        self._take(sight)
+
+    async def _serve_on(self, known: Endpoint, doubt: bool) -> Sight | None:
+        """The old server, where the new one that the lease names cannot be used yet."""
+        sight = await asyncio.to_thread(look_at, known.folder)
+        if sight.endpoint != known or (doubt and await self._probe(known) is not None):
+            return None
+        return sight
+
+    def _take(self, sight: Sight) -> None:
+        before, self.sight = self.sight, sight
+        if sight.endpoint == before.endpoint and sight.lost == before.lost:
+            return
+        _logger.info("%s", sight.reason)
+        if sight.endpoint != before.endpoint:
+            if self.server is not None and self.server.in_flight:
+                task = asyncio.create_task(self._retire(self.server))
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
+            self.server = None if sight.endpoint is None else Server(sight.endpoint)
+        self._changed()
+
+    async def _retire(self, server: Server) -> None:
+        """Requests at a server that gets no more may end there, unless it is dead: a node that went down does
+        not even say so."""
+        silent = 0
+        while server.in_flight:
+            silent = silent + 1 if await self._probe(server.endpoint) is not None else 0
+            if silent >= SILENT_PROBES or self._lives_again(server.endpoint):
+                for connection in list(server.asked):
+                    connection.break_off("the server is gone")
+                return
+            await asyncio.sleep(KNOWN_POLL_S)
+
+    def _lives_again(self, endpoint: Endpoint) -> bool:
+        """Whether a later life of that server answers: what was asked of the earlier is lost."""
+        now = None if self.server is None else self.server.endpoint
+        return now is not None and now.server_id == endpoint.server_id and now.life > endpoint.life

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from slurmeval.errors import SlurmevalError
+from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
 from slurmeval.files import read_json, write_json
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.gateway.writer import FAILED_FILE
@@ -42,15 +42,27 @@ class GatewayProcess:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def failure(self) -> str | None:
-        """Why it can answer no more, or None. An evaluation whose gateway failed cannot end well."""
+    def failure(self) -> EvaluationFailed | None:
+        """Why the evaluation cannot end well any more, or None; to be raised. The gateway has ended or cannot
+        log (harness_error); or the servers are lost, or answer errors to everything (server_lost)."""
         if not self.alive():
-            return f"the gateway ended with status {self._process.returncode}"
+            status = self._process.returncode
+            return EvaluationFailed(ErrorClass.HARNESS_ERROR, f"the gateway ended with status {status}")
         value = read_json(self._config.log / FAILED_FILE)
         if value is not None:
-            return str(value["reason"])
+            return EvaluationFailed(ErrorClass.HARNESS_ERROR, str(value["reason"]))
         report = self.progress()  # a full disk may have had no room for the file
-        return None if report is None else report["failure"]
+        if report is None or report["failure"] is None:
+            return None
+        return EvaluationFailed(ErrorClass(report["failure_class"]), report["failure"])
+
+    def failing(self) -> EvaluationFailed | None:
+        """What the last requests failed of, or None where the last one was answered: the cause where a
+        harness has ended badly."""
+        report = self.progress()
+        if report is None or report["failing"] is None:
+            return None
+        return EvaluationFailed(ErrorClass.SERVER_LOST, report["failing"])
 
     def progress(self) -> dict[str, Any] | None:
         """What it has done so far (see docs/gateway.md); None where it does not answer now."""

@@ -14,8 +14,8 @@ from slurmeval.errors import UserError
 class GatewayConfig:
     """The settings of one gateway. JSON round trip through `write` and `read`."""
 
-    lease: Path
-    """The lease file that names the server's folder."""
+    leases: list[Path]
+    """The lease files, one for each replica; each names its server's folder."""
     log: Path
     """The folder of the request log, kept between tries of an evaluation."""
     ready_file: Path
@@ -23,9 +23,10 @@ class GatewayConfig:
     max_in_flight: int
     """Requests under way at the server; more wait."""
     hold_s: float
-    """Longest time that a request waits for a server that is away."""
+    """Longest time that requests wait while all servers are away, from the moment when the last one went.
+    Before the first has answered they wait without bound."""
     retries: int
-    """How often a request is sent again to a server that answers others."""
+    """How often a request is sent again to servers that answer others; each time to each replica."""
     request_timeout_s: float
     """Longest time from sending a request to the end of its answer."""
     model: str
@@ -35,15 +36,17 @@ class GatewayConfig:
     """0: any free port."""
 
     def as_json(self) -> dict[str, Any]:
-        return {name: str(v) if isinstance(v, Path) else v for name, v in asdict(self).items()}
+        value = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(self).items()}
+        return value | {"leases": [str(lease) for lease in self.leases]}
 
     @classmethod
     def read(cls, path: Path) -> GatewayConfig:
         """Raises UserError where the file is missing, no JSON, or has missing or unknown keys."""
         try:
             value = json.loads(path.read_bytes())
-            for name in ("lease", "log", "ready_file"):
+            for name in ("log", "ready_file"):
                 value[name] = Path(value[name])
+            value["leases"] = [Path(lease) for lease in value["leases"]]
             return cls(**value)
         except (OSError, ValueError, KeyError, TypeError) as error:
             known = ", ".join(field.name for field in fields(cls))

@@ -13,16 +13,20 @@ import orjson
 from slurmeval.errors import ServerFailed
 from slurmeval.gateway.answers import Facts, facts_of_body, facts_of_stream
 from slurmeval.gateway.connection import Connection, Connections, encode_request
-from slurmeval.gateway.finder import Endpoint, Finder
+from slurmeval.gateway.finder import Endpoint, Refusal, Server
+from slurmeval.gateway.probe import probe
+from slurmeval.gateway.replicas import Replicas
 from slurmeval.gateway.settings import GatewayConfig
+from slurmeval.gateway.trouble import Trouble
 
 AGAIN = frozenset({500, 502, 503, 504})
 """Statuses after which a request is sent again."""
 
-PROBE_TIMEOUT_S = 5.0
+STRANGE = frozenset({401, 403, 404})
+"""Statuses that somebody else's server would answer, had it taken over the port: it is looked at again."""
 
 PAUSE_S = 0.5
-"""Before a request is sent to the same server again; doubles each time, up to PAUSE_MAX_S."""
+"""Before a request is sent to a server again at which it failed; doubles each time, up to PAUSE_MAX_S."""
 PAUSE_MAX_S = 10.0
 
 JSON = "application/json"
@@ -41,6 +45,8 @@ class Call:
     content_type: str
     arrived: float
     """Monotonic clock, seconds."""
+    model: str | None = None
+    """Which model is asked; None: the request does not say."""
 
 
 @dataclass(slots=True)
@@ -60,6 +66,11 @@ class Answer:
     again: bool = False
     timed_out: bool = False
 
+    @property
+    def failed(self) -> bool:
+        """The server's fault, as far as one can see."""
+        return self.again or (self.streamed and self.error is not None)
+
 
 class HarnessGone(Exception):
     """The harness hung up while its answer was streamed."""
@@ -72,16 +83,18 @@ def failure(status: int, kind: str, message: str) -> Answer:
 
 
 class Upstream:
-    """The server as requests see it. An async context manager: it follows the server while it is open."""
+    """The servers as requests see them. An async context manager: it follows them while it is open."""
 
     def __init__(self, config: GatewayConfig) -> None:
         self._retries = config.retries
         self._timeout_s = config.request_timeout_s
+        self._model = config.model
         self._connections = Connections()
-        self.finder = Finder(config.lease, config.hold_s, self._is_healthy)
+        self.replicas = Replicas(config.leases, config.hold_s, self._probe)
+        self.trouble = Trouble()
 
     async def __aenter__(self) -> Upstream:
-        self._following = asyncio.create_task(self.finder.follow())
+        self._following = asyncio.create_task(self.replicas.follow())
         return self
 
     async def __aexit__(
@@ -91,36 +104,64 @@ class Upstream:
         await asyncio.wait([self._following])
         self._connections.close()
 
+    async def _probe(self, endpoint: Endpoint) -> Refusal | None:
+        return await probe(endpoint, self._model)
+
     async def ask(self, call: Call, sink: Sink) -> Answer:
-        """The server's answer, from whichever server or life gives it first. A try that failed because the
-        server went away is made again for as long as it takes; one that failed at a server that answers
-        others is made again `retries` times. Raises HarnessGone."""
+        """The answer of whichever server or life gives it first. Raises HarnessGone."""
+        answer = await self._ask(call, sink)
+        if call.method == "POST" and not answer.timed_out and answer.endpoint is not None:
+            if answer.failed:
+                self.trouble.failed(answer.error or "", answer.endpoint.server_id)
+            else:
+                self.trouble.answered()
+        return answer
+
+    async def _ask(self, call: Call, sink: Sink) -> Answer:
+        """A try that failed because the server went away is made again for as long as it takes; one that
+        failed at a server that answers others goes to each other replica, then all over again `retries`
+        times. Raises HarnessGone."""
         attempt = retried = 0
+        failed_at: list[Server] = []
         while True:
             try:
-                endpoint = await self.finder.endpoint()
+                server = await self.replicas.take(failed_at)
             except ServerFailed as error:
+                self.trouble.lost = str(error)
                 answer = failure(503, "server_lost", str(error))
                 answer.attempt = attempt
                 return answer
             attempt += 1
-            answer = await self._try(endpoint, call, sink)
-            answer.endpoint, answer.attempt = endpoint, attempt
-            if not answer.again or not await self.finder.still_answers(endpoint):
-                if answer.again:
-                    continue
+            server.in_flight += 1
+            try:
+                answer = await self._try(server, call, sink)
+            finally:
+                server.in_flight -= 1
+            answer.endpoint, answer.attempt = server.endpoint, attempt
+            if not answer.timed_out:
+                self.replicas.note(server, answer.failed)
+            if not answer.again and answer.status not in STRANGE:
                 return answer
-            if answer.timed_out or retried >= self._retries:
+            if not await self.replicas.still_answers(server):
+                continue
+            if answer.timed_out or not answer.again:
+                return answer
+            failed_at.append(server)
+            if self.replicas.others(failed_at):
+                continue
+            if retried >= self._retries:
                 return answer
             await asyncio.sleep(min(PAUSE_S * 2**retried, PAUSE_MAX_S))
             retried += 1
+            failed_at.clear()
 
-    async def _try(self, endpoint: Endpoint, call: Call, sink: Sink) -> Answer:
-        pieces: list[bytes] = []
+    async def _try(self, server: Server, call: Call, sink: Sink) -> Answer:
+        endpoint, pieces = server.endpoint, list[bytes]()
         connection = None
         try:
             async with asyncio.timeout(self._timeout_s) as timeout:
                 connection = await self._connections.connect(endpoint.url)
+                server.asked.add(connection)
                 await connection.ask(
                     encode_request(
                         call.method, endpoint.url, call.path, endpoint.api_key, call.content_type, call.body
@@ -129,7 +170,7 @@ class Upstream:
                 if connection.streams:
                     answer = await self._stream(call, connection, pieces, sink)
                 else:
-                    answer = _whole(connection.status, connection.content_type, connection.body())
+                    answer = _whole(call, connection.status, connection.content_type, connection.body())
             self._connections.give_back(endpoint.url, connection)
             return answer
         except OSError as error:  # TimeoutError is one
@@ -143,6 +184,9 @@ class Upstream:
             if connection is not None:
                 connection.close()
             raise
+        finally:
+            if connection is not None:
+                server.asked.discard(connection)
         if connection is not None:
             connection.close()
         answer.streamed = bool(pieces)
@@ -155,6 +199,8 @@ class Upstream:
         async for piece in connection.pieces():
             if not pieces:
                 ttft_ms = (time.monotonic() - call.arrived) * 1000
+                if (stranger := _wrong_model(call, facts_of_stream(piece))) is not None:
+                    return stranger
             pieces.append(piece)
             try:
                 await sink(connection.content_type, piece)
@@ -162,28 +208,26 @@ class Upstream:
                 raise HarnessGone from error
         body = b"".join(pieces)
         facts = facts_of_stream(body)
+        if pieces and (stranger := _wrong_model(call, facts)) is not None:
+            stranger.streamed, stranger.again = True, False
+            return stranger
         answer = Answer(200, connection.content_type, body, facts, error=facts.error, ttft_ms=ttft_ms)
         answer.streamed = bool(pieces)
         answer.again = not pieces
         return answer
 
-    async def _is_healthy(self, endpoint: Endpoint) -> bool:
-        connection = None
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                connection = await self._connections.connect(endpoint.url)
-                await connection.ask(
-                    encode_request("GET", endpoint.url, "/health", endpoint.api_key, JSON, b"")
-                )
-                return connection.status < 500
-        except OSError:
-            return False
-        finally:
-            if connection is not None:
-                connection.close()
+
+def _wrong_model(call: Call, facts: Facts) -> Answer | None:
+    """A failure in place of an answer that says of itself that another model gave it."""
+    if facts.model is None or call.model is None or facts.model == call.model:
+        return None
+    message = f"the server answered for another model, {facts.model[:100]!r}, not {call.model[:100]!r}"
+    answer = failure(502, "wrong_model", message)
+    answer.again = True
+    return answer
 
 
-def _whole(status: int, content_type: str, body: bytes) -> Answer:
+def _whole(call: Call, status: int, content_type: str, body: bytes) -> Answer:
     facts = facts_of_body(body)
     if status in AGAIN:
         return Answer(status, content_type, body, facts, error=f"the server answered {status}", again=True)
@@ -191,5 +235,7 @@ def _whole(status: int, content_type: str, body: bytes) -> Answer:
         answer = failure(502, "answer_cut_off", facts.error or "")
         answer.again = True
         return answer
+    if status == 200 and (stranger := _wrong_model(call, facts)) is not None:
+        return stranger
     error = f"the server answered {status}" if status != 200 else facts.error
     return Answer(status, content_type, body, facts, error=error)

@@ -15,6 +15,10 @@ from slurmeval.config.models import Benchmark
 GATEWAY_KEY = "SLURMEVAL_GATEWAY_KEY"
 """The environment variable with the gateway's key. It never stands on a command line or in a file."""
 
+NEVER_S = 7 * 24 * 3600
+"""The time-out of a harness that must have one. The gateway bounds each request and slurmeval the evaluation;
+a harness that starts while its server still loads waits for as long as that takes."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -122,6 +126,10 @@ class Harness(Protocol):
 
     def environments(self, benchmark: Benchmark) -> str:
         """The name of the lock of the environment that it runs in."""
+
+    def starts_early(self, benchmark: Benchmark) -> bool:
+        """Whether it may be started while its server still loads: it asks for nothing but answers, and waits
+        for them for as long as it takes (see docs/harnesses.md)."""
 
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         """The pinned versions that alter results, by package."""

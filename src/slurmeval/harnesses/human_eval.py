@@ -52,6 +52,9 @@ class HumanEval:
     def environments(self, benchmark: Benchmark) -> str:
         return TASK
 
+    def starts_early(self, benchmark: Benchmark) -> bool:
+        return True
+
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         return {"slurmeval-human-eval": VERSION} | pinned_versions(lock, (TASK,))
 

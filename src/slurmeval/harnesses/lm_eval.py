@@ -11,7 +11,7 @@ from typing import Any
 from slurmeval.config.models import Benchmark
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
-from slurmeval.harnesses.base import Command, HarnessOutput, Job
+from slurmeval.harnesses.base import NEVER_S, Command, HarnessOutput, Job
 from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_metrics, read_samples
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_results import task_version
@@ -44,6 +44,11 @@ class LmEval:
 
     def environments(self, benchmark: Benchmark) -> str:
         return "lm-eval"
+
+    def starts_early(self, benchmark: Benchmark) -> bool:
+        """Not with another time-out, nor with the server's tokenizer, which is fetched at the start."""
+        given = benchmark.extra.get("model_args", {})
+        return "timeout" not in given and given.get("tokenizer_backend") != "remote"
 
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         return pinned_versions(lock, ("lm-eval",))
@@ -129,8 +134,7 @@ def _model_args(job: Job) -> dict[str, Any]:
         "model": job.served_name,
         "base_url": f"{job.base_url}/v1/{route}",
         "num_concurrent": benchmark.parallelism,
-        # The gateway bounds each request; here only a bound that is never reached first.
-        "timeout": round(benchmark.time_limit_min * 60),
+        "timeout": NEVER_S,
     }
     if benchmark.endpoint == "completions":
         # Log-likelihoods need the prompt's tokens, and so the model's own tokenizer.

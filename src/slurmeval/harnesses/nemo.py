@@ -16,7 +16,7 @@ import yaml
 from slurmeval.config.models import Benchmark
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
-from slurmeval.harnesses.base import GATEWAY_KEY, Command, HarnessOutput, Job
+from slurmeval.harnesses.base import GATEWAY_KEY, NEVER_S, Command, HarnessOutput, Job
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_results import read_output
 from slurmeval.harnesses.packages import installed_version, pinned_versions, version_tuple
@@ -28,6 +28,8 @@ PACKAGES = {LM_EVAL: "nvidia-lm-eval", "bfcl": "nvidia-bfcl"}
 OUTPUT = "output"
 _RENAMED_KEY = (0, 1, 51)
 """From this version of nemo-evaluator on, `api_key_name` names the key's variable; before, `api_key`."""
+_PROBES = (0, 2, 0)
+"""From this version on, the endpoint is probed before the start, for what the task needs of it."""
 _ADAPTER_PORTS = range(10_000, 30_000)
 """Below the kernel's range for outgoing connections (32768 on), so that none takes the port meanwhile."""
 
@@ -60,6 +62,10 @@ class Nemo:
 
     def environments(self, benchmark: Benchmark) -> str:
         return f"nemo-{wrapped_harness(benchmark)}"
+
+    def starts_early(self, benchmark: Benchmark) -> bool:
+        """bfcl asks without a time-out, lm-eval with ours; of other wrapped harnesses it is not known."""
+        return wrapped_harness(benchmark) in PACKAGES
 
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         wrapped = wrapped_harness(benchmark)
@@ -143,9 +149,13 @@ def run_config(job: Job, evaluator_version: str) -> dict[str, Any]:
     attempt's folder, because the wrapped harness's command line takes them unquoted."""
     benchmark = job.benchmark
     route = "chat/completions" if benchmark.endpoint == "chat" else "completions"
-    key = "api_key_name" if version_tuple(evaluator_version) >= _RENAMED_KEY else "api_key"
+    version = version_tuple(evaluator_version)
+    key = "api_key_name" if version >= _RENAMED_KEY else "api_key"
+    # No probe: its fixed time-out of 30 s would end the evaluation while the server loads, and of its answer
+    # comes nothing but a warning.
+    no_probe: dict[str, Any] = {"required_capabilities": []} if version >= _PROBES else {}
     return {
-        "config": {"type": benchmark.task, "output_dir": OUTPUT, "params": _params(job)},
+        "config": {"type": benchmark.task, "output_dir": OUTPUT, "params": _params(job), **no_probe},
         "target": {
             "api_endpoint": {
                 "url": f"{job.base_url}/v1/{route}",
@@ -180,8 +190,7 @@ def _params(job: Job) -> dict[str, Any]:
     }
     params |= {key: value for key, value in given.items() if value is not None}
     if wrapped_harness(benchmark) == LM_EVAL:
-        # The gateway bounds each request; here only a bound that is never reached first.
-        params["request_timeout"] = round(benchmark.time_limit_min * 60)
+        params["request_timeout"] = NEVER_S
         extra = _lm_eval_extra(job) | extra
         if job.task_file is not None:
             params.setdefault("task", task_name(job))

@@ -14,6 +14,7 @@ from slurmeval.report import exports, rendering, tables
 from slurmeval.report.chart import chart
 from slurmeval.report.provenance import RunInfo, collect, staged
 from slurmeval.report.samples import page_name, write_pages
+from slurmeval.report.usage import job_words, usage
 
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
@@ -44,13 +45,20 @@ def build(paths: Paths, document: Mapping[str, Any]) -> Path:
     write_atomically(paths.report / "metrics.csv", exports.metrics_csv(run))
     write_atomically(paths.report / "scores.tex", exports.scores_tex(run))
     index = paths.report / "index.html"
-    write_atomically(index, rendering.render("index.html.j2", **_index(run, paths, info, config, written)))
+    write_atomically(
+        index, rendering.render("index.html.j2", **_index(run, paths, info, config, document, written))
+    )
     _remove_others(paths.report, written)
     return index
 
 
 def _index(
-    run: tables.Tables, paths: Paths, info: RunInfo, config: Config, written: set[Path]
+    run: tables.Tables,
+    paths: Paths,
+    info: RunInfo,
+    config: Config,
+    document: Mapping[str, Any],
+    written: set[Path],
 ) -> dict[str, Any]:
     down, across = exports.sides(run)
     return {
@@ -69,9 +77,12 @@ def _index(
         "chart": chart(list(run.scores.values())),
         "sample_links": _sample_links(run, paths, written),
         "server_sums": _server_sums(run),
+        "usage": usage(run),
+        "on_slurm": any(row["slurm_state"] for row in run.servers),
+        "job_words": job_words,
         "harnesses": _harness_versions(run),
         "info": info,
-        "staged": staged(paths, config),
+        "staged": staged(document, config),
         "config": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     }
 
@@ -86,6 +97,9 @@ def _model_page(
         "run": run,
         "evaluations": evaluations,
         "metrics": [row for row in run.metrics if row["model"] == model],
+        "on_slurm": any(row["slurm_state"] for row in evaluations),
+        "has_gpus": any(row["gpus"] for row in run.servers if row["model"] == model),
+        "job_words": job_words,
         "chart": chart([run.scores[model, row["benchmark"]] for row in evaluations], MAX_MODEL_CHART),
         "sample_links": _sample_links(run, paths, written),
     }
@@ -120,7 +134,7 @@ def _harness_versions(run: tables.Tables) -> list[tuple[str, str, str, int]]:
 
 
 def _server_sums(run: tables.Tables) -> dict[str, float]:
-    names = ("starting_s", "busy_s", "idle_s", "requests", "prompt_tokens", "generated_tokens")
+    names = ("prompt_tokens", "generated_tokens")
     return {name: sum(row[name] or 0 for row in run.servers) for name in names}
 
 

@@ -16,7 +16,6 @@ from slurmeval.files import read_json, sha256_of_file
 
 if TYPE_CHECKING:
     from slurmeval.config.models import Config, Source
-    from slurmeval.paths import Paths
 
 
 @dataclass(frozen=True)
@@ -45,16 +44,16 @@ def collect(project: Path, config: Config) -> RunInfo:
     return RunInfo(datetime.now(UTC), versions, locks, commit, dirty)
 
 
-def staged(paths: Paths, config: Config) -> list[dict[str, Any]]:
-    """Models and datasets as they were staged: kind, id, source, revision, n_files, bytes, sha256 over all
-    files. One that is not staged has only what the config says."""
+def staged(run: Mapping[str, Any], config: Config) -> list[dict[str, Any]]:
+    """A run's models and datasets as they were staged: kind, id, source, revision, n_files, bytes, sha256
+    over all files. One that is not staged has only what the config says."""
     models = [
-        _staged("model", name, paths.staged_model(name), model.weights)
-        for name, model in config.models.items()
+        _staged("model", name, Path(entry["manifest"]), config.models[name].weights)
+        for name, entry in run["models"].items()
     ]
     return models + [
-        _staged("dataset", name, paths.staged_dataset(name), source)
-        for name, source in config.datasets.items()
+        _staged("dataset", name, Path(manifest), config.datasets[name])
+        for name, manifest in run["datasets"].items()
     ]
 
 

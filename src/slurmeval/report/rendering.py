@@ -44,6 +44,8 @@ def _environment() -> jinja2.Environment:
         number=number,
         score=score,
         duration=duration,
+        hours=hours,
+        share=share,
         moment=moment,
         size=size,
         href=href,
@@ -108,6 +110,20 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def hours(seconds: float | None) -> str:
+    """A sum of times in its largest unit, so that the figures of a column can be compared."""
+    if seconds is None:
+        return "–"
+    if seconds >= 3600:
+        return f"{seconds / 3600:,.1f} h".replace(",", "\u2009")
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
+
+
+def share(part: float, whole: float) -> str:
+    """A part in per cent; nothing where there is no whole."""
+    return f"{100 * part / whole:.0f} %" if whole > 0 else ""
 
 
 def moment(time: datetime | None) -> str:

@@ -90,7 +90,7 @@ class Tables:
 def load(paths: Paths) -> Tables:
     """Reads the three combined tables. Raises SchemaDrift on tables of another version."""
     return Tables(
-        evaluations=read_rows(paths.all_evaluations, schema.EVALUATIONS).to_pylist(),
+        evaluations=read_rows(paths.all_evaluations, schema.ALL_EVALUATIONS).to_pylist(),
         metrics=read_rows(paths.all_metrics, schema.METRICS).to_pylist(),
         servers=read_rows(paths.all_servers, schema.SERVERS).to_pylist(),
     )

@@ -112,6 +112,9 @@ def prune(locks: Path, environments: Path) -> list[Path]:
         if base not in wanted:
             base.with_name(base.name + ".log").unlink(missing_ok=True)
         removed.append(folder)
+    for record in environments.glob("*~*.json"):  # what the workflow has noted of them
+        if not Path((read_json(record) or {}).get("folder", "")).exists():
+            record.unlink(missing_ok=True)
     return removed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -79,25 +80,41 @@ class Life:
         self._sampled = now
         self.figures = figures
 
-    def ended(self, reason: str, now: float) -> dict[str, Any]:
-        """The life's line in `lives.jsonl`."""
+    def so_far(self, now: float) -> dict[str, Any]:
+        """What there is to tell of a life under way; it stands in `state.json`, should nobody live to tell
+        of its end."""
         return {
             "life": self.number,
             "started_at": timestamp(self.started),
             "ready_at": None if self.ready is None else timestamp(self.ready),
-            "ended_at": timestamp(now),
+            "seen_at": timestamp(now),
             "starting_s": round((now if self.ready is None else self.ready) - self.started, 3),
             "busy_s": round(self.busy_s, 3),
             "idle_s": round(self.idle_s, 3),
-            "exit_reason": reason,
             "requests": self.figures.requests,
             "generated_tokens": self.figures.generated_tokens,
             "prompt_tokens": self.figures.prompt_tokens,
         }
 
+    def ended(self, reason: str, now: float) -> dict[str, Any]:
+        """The life's line in `lives.jsonl`."""
+        line = self.so_far(now)
+        return line | {"ended_at": line.pop("seen_at"), "exit_reason": reason}
+
+
+CUT_OFF = "cut off: its supervisor was killed"
+"""Why a life ended that nobody saw end."""
+
+
+def cut_off(so_far: dict[str, Any]) -> dict[str, Any]:
+    """The line of a life that nobody saw end, out of what was told of it last. It ended later than that."""
+    return so_far | {"ended_at": None, "exit_reason": CUT_OFF}
+
 
 def append_life(path: Path, line: dict[str, Any]) -> None:
-    """Adds a line to `lives.jsonl`, on disk when this returns."""
+    """Adds a line to `lives.jsonl`, on disk when this returns. A line that a crash cut short is dropped."""
+    with contextlib.suppress(FileNotFoundError):
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
     with path.open("ab") as stream:
         stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         stream.flush()

@@ -15,6 +15,7 @@ class ServerFolder:
     CLOSING = "closing"
     CLOSED = "closed"
     STOP = "stop"
+    GONE = "gone"
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -24,11 +25,15 @@ class ServerFolder:
         self.job = self.path / self.JOB
         self.submitted = self.path / "submitted"
         """Made by the process that submits, before it does: nobody submits a second time."""
+        self.pack = self.path / "pack.json"
+        """The other servers that share the job of this one, and what is asked for all of them."""
         self.state = self.path / self.STATE
         self.endpoint = self.path / "endpoint.json"
         self.closing = self.path / self.CLOSING
         self.closed = self.path / self.CLOSED
         self.stop = self.path / self.STOP
+        self.gone = self.path / self.GONE
+        """The controller has seen that the server's job ended without a word: what the batch system says."""
         self.lives = self.path / "lives.jsonl"
         self.vllm_log = self.path / "vllm.log"
         self.supervisor_log = self.path / "supervisor.log"

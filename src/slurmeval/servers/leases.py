@@ -17,8 +17,17 @@ from typing import Any
 from slurmeval.errors import ServerFailed
 from slurmeval.files import create_exclusively, read_json, write_json
 from slurmeval.processes import identity, is_alive
-from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.protocol import Lease, acquiring, closing, living, run_steps, usable
+from slurmeval.servers.folder import ServerFolder, numbered, numbers
+from slurmeval.servers.protocol import (
+    Lease,
+    acquiring,
+    closing,
+    counting,
+    evaluating,
+    living,
+    run_steps,
+    usable,
+)
 
 SUBMISSION_TIMEOUT_S = 120.0
 """Longest wait for a job that another lessee is submitting."""
@@ -41,7 +50,10 @@ class LocalDisk:
             return frozenset()
 
     def read(self, path: Path) -> Any:
-        return read_json(path)
+        try:
+            return read_json(path)
+        except ValueError:  # a claim that is made just now
+            return None
 
     def write(self, path: Path, value: Any) -> None:
         write_json(path, value)
@@ -93,15 +105,16 @@ class LocalDisk:
         time.sleep(0.02)
 
 
-def submit_detached(folder: Path) -> None:
+def submit_detached(folder: Path, *options: str) -> None:
     """Has the server's job submitted by a process in a session of its own with its output in a file: a
-    local job inherits both, and must outlive Ctrl-C and hold no pipe open. Raises ServerFailed."""
+    local job inherits both, and must outlive Ctrl-C and hold no pipe open. `options`: of
+    `slurmeval.servers.submit`. Raises ServerFailed."""
     import subprocess  # here, since most leases submit nothing
 
     log = ServerFolder(folder).submit_log
     with log.open("wb") as stream:
         returncode = subprocess.run(
-            [sys.executable, "-m", "slurmeval.servers.submit", str(folder)],
+            [sys.executable, "-m", "slurmeval.servers.submit", *options, str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
@@ -120,13 +133,18 @@ def acquire(
     controller: Mapping[str, Any],
     submit: Submit = submit_detached,
     timeout_s: float = SUBMISSION_TIMEOUT_S,
+    evaluation: Path | None = None,
+    above: int = 0,
 ) -> Lease:
     """Takes a lease of `benchmark` on the server of `spec` (ServerSpec.to_json) and returns at once, with the
     server pending, starting or ready; submits one where none is current. `controller` is the content of
-    `state/controller.json`: identity and token. Raises ServerFailed where this run's server failed for good
-    or could not be submitted; then no lease is held."""
+    `state/controller.json`: identity and token. `evaluation` is the file by which the running evaluation
+    claims to. `above`: only a server with a higher number will do. Raises ServerFailed where this run's
+    server failed for good or could not be submitted; then no lease is held."""
     as_written = json.loads(json.dumps(dict(spec)))  # it is compared with what other processes have read
-    return run_steps(LocalDisk(submit, timeout_s), acquiring(as_written, benchmark, controller))
+    claim = None if evaluation is None else str(evaluation)
+    steps = acquiring(as_written, benchmark, controller, claim, above)
+    return run_steps(LocalDisk(submit, timeout_s), steps)
 
 
 def holds(spec: Mapping[str, Any], benchmark: str, controller: Mapping[str, Any]) -> bool:
@@ -137,6 +155,23 @@ def holds(spec: Mapping[str, Any], benchmark: str, controller: Mapping[str, Any]
     if lease is None or lease["released"] or lease["controller"].get("token") != controller.get("token"):
         return False
     return run_steps(LocalDisk(submit_detached), usable(Path(lease["server"]), as_written, controller))
+
+
+def prepare(spec: Mapping[str, Any], controller: Mapping[str, Any]) -> Path | None:
+    """Makes the folder of a server of `spec` that the caller is to submit, marked as such; None where one is
+    there already. Raises ServerFailed where this run's server failed for good."""
+    as_written = json.loads(json.dumps(dict(spec)))
+    disk, servers = LocalDisk(submit_detached), Path(spec["servers"])
+    number = max(numbers(disk.list(servers)), default=0)
+    if number and run_steps(disk, usable(numbered(servers, number), as_written, controller)):
+        return None
+    folder = numbered(servers, number + 1)
+    submitter = {**identity(), "token": controller.get("token")}
+    files = {ServerFolder.SPEC: as_written, ServerFolder.SUBMITTER: submitter}
+    if not disk.make(folder, files):
+        return None
+    create_exclusively(ServerFolder(folder).submitted)
+    return folder
 
 
 def release(lease: Path) -> None:
@@ -159,3 +194,11 @@ def is_leased(server: Path, leases: Path, controller: Path) -> bool:
 def close_if_unused(server: Path, leases: Path, controller: Path) -> bool:
     """One try of a server to close itself; True when it is closed for good. For its supervisor only."""
     return run_steps(LocalDisk(submit_detached), closing(server, leases, controller))
+
+
+def counts(lease: Path, controller: Path | None) -> bool:
+    """Whether a lease is live: its run is under way (not asked where `controller` is None), or its
+    evaluation. Raises ValueError, KeyError where the file is no lease."""
+    content = json.loads(lease.read_bytes())
+    steps = evaluating(content) if controller is None else counting(content, controller)
+    return not content["released"] and run_steps(LocalDisk(submit_detached), steps)

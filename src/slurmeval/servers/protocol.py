@@ -22,7 +22,7 @@ from slurmeval.servers.folder import ServerFolder, numbered, numbers
 T = TypeVar("T")
 Steps = Generator[tuple[Any, ...], Any, T]
 
-GIVE_WAY = frozenset({ServerFolder.CLOSING, ServerFolder.CLOSED, ServerFolder.STOP})
+GIVE_WAY = frozenset({ServerFolder.CLOSING, ServerFolder.CLOSED, ServerFolder.STOP, ServerFolder.GONE})
 """A server with one of these files takes no lessees."""
 
 MAX_REFUSED = 20
@@ -39,7 +39,7 @@ class Disk(Protocol):
         """The names in a folder; none where there is no folder."""
 
     def read(self, path: Path) -> Any:
-        """The JSON value in a file; None where there is none."""
+        """The JSON value in a file; None where there is none, or not a whole one."""
 
     def write(self, path: Path, value: Any) -> None:
         """Replaces a file's JSON value atomically."""
@@ -77,6 +77,8 @@ class Lease(NamedTuple):
     """The server's job; None while it is being submitted."""
     controller: dict[str, Any]
     """Identity and token of the run that took the lease."""
+    evaluation: str | None = None
+    """The file by which the evaluation claims to run (`work/…/owner.json`): it may outlive its controller."""
     released: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -104,13 +106,18 @@ def run_steps(disk: Disk, steps: Steps[T]) -> T:
         return value
 
 
-def acquiring(spec: Mapping[str, Any], benchmark: str, controller: Mapping[str, Any]) -> Steps[Lease]:
+def acquiring(
+    spec: Mapping[str, Any],
+    benchmark: str,
+    controller: Mapping[str, Any],
+    evaluation: str | None = None,
+    refused: int = 0,
+) -> Steps[Lease]:
     """Takes the lease `<leases>/<benchmark>.json` on the model's current server, or on a new one that it has
-    submitted. Raises ServerFailed where this run's server of that spec has failed for good; no lease is
-    left then."""
+    submitted; on one with a number above `refused` in any case. Raises ServerFailed where this run's server
+    of that spec has failed for good; no lease is left then."""
     servers, path = Path(spec["servers"]), Path(spec["leases"]) / f"{benchmark}.json"
-    lease = Lease(servers, spec["model"], benchmark, None, dict(controller))
-    refused = 0
+    lease = Lease(servers, spec["model"], benchmark, None, dict(controller), evaluation)
     try:
         for _ in range(MAX_REFUSED):
             lease = lease._replace(job_id=None)
@@ -214,8 +221,20 @@ def _names(path: Path, server: Path, controller: Path) -> Steps[bool]:
 
 
 def counting(lease: Mapping[str, Any], controller: Path) -> Steps[bool]:
-    """Whether the controller or the evaluation of a lease is alive."""
-    alive: bool = yield ("alive", lease["controller"], controller)
-    if not alive and "evaluation" in lease:
-        alive = yield ("alive", lease["evaluation"], Path(lease["evaluation_beat"]))
+    """Whether the controller or the evaluation of a lease is alive. The controller's beat alone does not
+    tell: it may be that of a later run."""
+    now = yield ("read", controller)
+    current = now is not None and now.get("token") == lease["controller"].get("token")
+    if current and (yield ("alive", lease["controller"], controller)):
+        return True
+    return (yield from evaluating(lease))
+
+
+def evaluating(lease: Mapping[str, Any]) -> Steps[bool]:
+    """Whether the evaluation of a lease runs."""
+    if lease.get("evaluation") is None:
+        return False
+    claim = Path(lease["evaluation"])
+    owner = yield ("read", claim)
+    alive: bool = owner is not None and (yield ("alive", owner, claim))
     return alive

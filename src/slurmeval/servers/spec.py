@@ -10,16 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slurmeval.config.models import Model, Server
+    from slurmeval.config.site import Site
     from slurmeval.paths import Paths
 
 Scalar = str | int | float | bool
-
-QUIET = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "PYTHONUNBUFFERED": "1"}
-"""vLLM's environment unless the config says otherwise: weights are staged, and nothing is reported."""
-
-
-NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-"""Variables that belong to the interpreter that runs the supervisor."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +52,24 @@ class ServerSpec:
     time_limit_min: int = 1440
     max_restarts: int = 3
     drain_s: float = 60
-    max_at_once: int = 1
+    max_at_once: int | None = 1
+    """Servers that run at once. None: the batch system sees to it."""
     host: str = "127.0.0.1"
-    """The address that vLLM listens on; 0.0.0.0 makes the endpoint name the node."""
+    """By what others reach vLLM; {host} stands for the name of the node."""
+    gpus: int = 0
+    """GPUs on each node; 0: vLLM finds what there is."""
+    nodes: int = 1
+    """Nodes of this server."""
+    replica: int = 1
+    """Which of the servers that share the requests for the model."""
+    cache: str | None = None
+    """Folder of what vLLM compiles; None: vLLM's own place, in the home folder."""
+    inside: str | None = None
+    """Folder of requests for evaluations that run in the server's job; None: they are jobs of their own."""
     cluster: str = "local"
     """submitit's executor: local or slurm."""
     job: dict[str, Any] = field(default_factory=dict)
-    """Further parameters of submitit's AutoExecutor, such as `slurm_partition`."""
+    """Further parameters of submitit's AutoExecutor, such as `slurm_additional_parameters`."""
 
     def to_json(self) -> dict[str, Any]:
         """The spec as `spec.json` holds it."""
@@ -84,18 +89,27 @@ def server_spec(
     *,
     paths: Paths,
     weights_folder: Path,
+    manifest: Path,
     python: Path,
-    max_at_once: int,
+    max_at_once: int | None,
     project: Path,
-    host: str = "127.0.0.1",
+    site: Site | None = None,
 ) -> ServerSpec:
-    """The spec of a model's server from the typed config. `project` is the folder that the config's relative
-    files (chat templates) are relative to."""
+    """The spec of a model's server from the typed config: the first replica's; others differ in `replica`,
+    `servers` and `leases`. `project` is the folder that the config's relative files (chat templates) are
+    relative to; `site` is the cluster, None on one machine, where one server runs at once by default."""
+    where: dict[str, Any] = {"max_at_once": max_at_once or 1, "time_limit_min": server.time_limit_min}
+    if site is not None:
+        where = _on_cluster(site, server, paths.state / "vllm-cache" / model_id)
+        if site.evaluations.where == "server":
+            where["inside"] = str(paths.state / "inside" / model_id)
+            if server.replicas == server.nodes == 1:
+                where["host"] = "127.0.0.1"
     return ServerSpec(
         model=model_id,
         served_name=model_id,
         weights=str(weights_folder),
-        manifest=str(paths.staged_model(model_id)),
+        manifest=str(manifest),
         python=str(python),
         servers=str(paths.servers_of(model_id)),
         leases=str(paths.leases / model_id),
@@ -110,43 +124,32 @@ def server_spec(
         flags={**server.flags, **model.flags},
         env=dict(server.env),
         ready_timeout_s=server.ready_timeout_s,
-        time_limit_min=server.time_limit_min,
         max_restarts=server.max_restarts,
         drain_s=server.drain_s,
-        max_at_once=max_at_once,
-        host=host,
+        **where,
     )
 
 
-def vllm_argv(spec: ServerSpec, port: int) -> list[str]:
-    """vLLM's command line. The API key is not in it: other users read command lines."""
-    argv = [spec.python, "-m", "vllm.entrypoints.openai.api_server"]
-    argv += ["--model", spec.weights, "--served-model-name", spec.served_name]
-    argv += ["--host", spec.host, "--port", str(port), "--dtype", spec.dtype]
-    if spec.quantization is not None:
-        argv += ["--quantization", spec.quantization]
-    if spec.max_model_len is not None:
-        argv += ["--max-model-len", str(spec.max_model_len)]
-    if spec.chat_template is not None:
-        argv += ["--chat-template", spec.chat_template]
-    if spec.trust_remote_code:
-        argv.append("--trust-remote-code")
-    if spec.generation:
-        argv += ["--override-generation-config", json.dumps(spec.generation)]
-    for name, value in spec.flags.items():
-        if value is None or value is True:
-            argv.append(f"--{name}")
-        elif value is False:
-            argv.append(f"--no-{name}")
-        else:
-            argv.append(f"--{name}={value}")
-    return argv
+def _on_cluster(site: Site, server: Server, cache: Path) -> dict[str, Any]:
+    """What a server's spec says of its job on a cluster."""
+    from slurmeval.slurm.request import server_flags, submitit_parameters, time_min
 
-
-def vllm_environment(spec: ServerSpec, base: Mapping[str, str], api_key: str) -> dict[str, str]:
-    """vLLM's environment variables: `base` without NOT_INHERITED, the spec's own, and the key."""
-    env = {name: value for name, value in base.items() if name not in NOT_INHERITED}
-    if not env.get("CUDA_VISIBLE_DEVICES"):
-        env.pop("CUDA_VISIBLE_DEVICES", None)  # submitit's local executor hides all GPUs with an empty value
-    env["PATH"] = f"{Path(spec.python).parent}:{env.get('PATH', '/usr/bin:/bin')}"
-    return {**env, **QUIET, **spec.env, "VLLM_API_KEY": api_key}
+    limit_min = time_min(server.time_limit_min, site.servers)
+    flags = server_flags(
+        site,
+        gpus=server.gpus,
+        nodes=server.nodes,
+        cpus=server.cpus,
+        memory_gb=server.memory_gb,
+        time_min=limit_min,
+    )
+    return {
+        "max_at_once": None,
+        "time_limit_min": limit_min,
+        "host": site.servers.address,
+        "gpus": server.gpus,
+        "nodes": server.nodes,
+        "cache": str(cache),
+        "cluster": "slurm",
+        "job": submitit_parameters(flags, site.servers.setup),
+    }

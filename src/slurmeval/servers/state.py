@@ -1,31 +1,47 @@
-"""What a supervisor tells the world: `state.json`, its beat, and `endpoint.json`."""
+"""What a supervisor tells the world: `state.json`, its beat, and `endpoint.json`.
+
+One supervisor at a time writes. A node that is cut off runs on while Slurm starts the job again elsewhere;
+then the older supervisor finds that a younger one writes, and is fenced off."""
 
 from __future__ import annotations
 
-import socket
 import time
 from typing import Any
 
 from slurmeval.errors import ErrorClass
 from slurmeval.files import read_json, write_json
 from slurmeval.processes import identity
-from slurmeval.servers.accounting import Figures, Life, read_lives, timestamp
+from slurmeval.servers.accounting import Figures, Life, append_life, cut_off, read_lives, timestamp
 from slurmeval.servers.folder import ServerFolder
+from slurmeval.servers.job import Job
+
+Epoch = list[float]
+"""Which supervisor of a server this is: how often Slurm has started the job again, and when the supervisor
+began. The greatest is the one that counts."""
+
+
+class FencedOff(BaseException):
+    """A younger supervisor runs this server. Not an Exception: whatever is under way, nothing more may be
+    written."""
 
 
 class Published:
-    """The state of one server, on disk. Only its supervisor writes it."""
+    """The state of one server, on disk. Only its youngest supervisor writes it; in any other every writing
+    raises FencedOff."""
 
-    def __init__(self, folder: ServerFolder) -> None:
-        self._folder = folder
-        lives = read_lives(folder.lives)
+    def __init__(self, folder: ServerFolder, job: Job, gpus: int) -> None:
+        self._folder, self._job = folder, job
+        self._life: Life | None = None
+        self._endpoint: dict[str, Any] | None = None
+        before: dict[str, Any] = _read(folder) or {}
+        self.epoch = _next_epoch(before.get("epoch"), job.restart)
+        lives = _all_lives(folder, before)
         self._before = Figures(
             generated_tokens=sum(life["generated_tokens"] for life in lives),
             prompt_tokens=sum(life["prompt_tokens"] for life in lives),
         )
         self.lives = max((life["life"] for life in lives), default=0)
         """Lives so far: a job that was requeued counts on."""
-        before = read_json(folder.state) or {}
         now = timestamp(time.time())
         self._state: dict[str, Any] = {
             "status": "pending",
@@ -33,7 +49,11 @@ class Published:
             "error_class": None,
             "life": self.lives,
             "server_id": folder.server_id,
+            "epoch": self.epoch,
             "owner": identity(),
+            **job.where,
+            "gpus": gpus,
+            "ends_at": timestamp(job.ends_at),
             "started_at": before.get("started_at") or now,
             "ready_at": None,
             "changed_at": now,
@@ -41,6 +61,7 @@ class Published:
             "prompt_tokens": self._before.prompt_tokens,
             "tokens_per_s": 0.0,
             "requests_running": 0,
+            "under_way": None,
         }
         self._beaten = 0.0
 
@@ -48,6 +69,12 @@ class Published:
     def status(self) -> str:
         status: str = self._state["status"]
         return status
+
+    def guard(self) -> None:
+        """Raises FencedOff where a younger supervisor has taken over."""
+        found = (_read(self._folder) or {}).get("epoch")
+        if found is not None and found > self.epoch:
+            raise FencedOff(f"another supervisor has taken over: {found} comes after {self.epoch}")
 
     def change(self, status: str, reason: str | None = None, error_class: ErrorClass | None = None) -> None:
         """Publishes a new status at once."""
@@ -64,6 +91,8 @@ class Published:
         self._state["owner"] = None
 
     def begin(self, life: Life) -> None:
+        """Tells of this life from now on."""
+        self._life = life
         self.lives = life.number
         self._state["life"] = life.number
 
@@ -76,32 +105,75 @@ class Published:
             "requests_running": life.figures.requests_running,
         }
 
-    def end(self, life: Life) -> None:
-        """Counts a life's figures for good."""
+    def end(self, life: Life, reason: str) -> None:
+        """Books a life, and counts its figures for good."""
+        self.guard()
+        append_life(self._folder.lives, life.ended(reason, time.time()) | self._job.where)
+        self._life = None
         self._before = Figures(
             generated_tokens=self._before.generated_tokens + life.figures.generated_tokens,
             prompt_tokens=self._before.prompt_tokens + life.figures.prompt_tokens,
         )
 
     def beat(self, every_s: float) -> None:
-        """Rewrites the state where the last writing is older than `every_s`."""
-        if time.monotonic() - self._beaten >= every_s:
+        """Rewrites the state where the last writing is older than `every_s`. A file system that is full or
+        away for a while does not end the server."""
+        if time.monotonic() - self._beaten < every_s:
+            return
+        try:
             self._write()
+            # An older supervisor may have written in the moment before it was fenced off.
+            if self._endpoint is not None and read_json(self._folder.endpoint) != self._endpoint:
+                write_json(self._folder.endpoint, self._endpoint, mode=0o600)
+        except OSError:
+            self._beaten = time.monotonic()
 
     def _write(self) -> None:
+        self.guard()
+        so_far = None if self._life is None else self._life.so_far(time.time()) | self._job.where
+        self._state["under_way"] = so_far
         write_json(self._folder.state, self._state)
         self._beaten = time.monotonic()
 
     def announce(self, url: str, api_key: str, model: str, life: int) -> None:
         """Publishes where the server answers, for its owner's eyes only."""
-        endpoint = {"url": url, "api_key": api_key, "model": model, "life": life}
-        write_json(self._folder.endpoint, endpoint, mode=0o600)
+        self.guard()
+        self._endpoint = {"url": url, "api_key": api_key, "model": model, "life": life}
+        write_json(self._folder.endpoint, self._endpoint, mode=0o600)
 
     def withdraw(self) -> None:
         """Takes the endpoint back: gateways hold their requests."""
+        self.guard()
+        self._endpoint = None
         self._folder.endpoint.unlink(missing_ok=True)
 
+    def close(self) -> None:
+        """The server is closed for good."""
+        self.guard()
+        self._folder.closed.touch()
 
-def address(host: str) -> str:
-    """The address that others reach a listener on `host` by."""
-    return socket.gethostname() if host == "0.0.0.0" else host
+
+def _read(folder: ServerFolder) -> dict[str, Any] | None:
+    state: dict[str, Any] | None = read_json(folder.state)
+    return state
+
+
+def _next_epoch(before: Epoch | None, restart: int) -> Epoch:
+    """The epoch of a supervisor that starts now. Raises FencedOff where the job has been started again."""
+    if before is None:
+        return [restart, time.time()]
+    if before[0] > restart:
+        raise FencedOff(f"the job has been started again since: {before[0]} times, this is start {restart}")
+    # Two nodes' clocks may differ: who comes later is younger all the same.
+    later = before[1] + 0.001 if before[0] == restart else 0.0
+    return [restart, max(time.time(), later)]
+
+
+def _all_lives(folder: ServerFolder, state: dict[str, Any]) -> list[dict[str, Any]]:
+    """The lives so far. One whose supervisor was killed is booked by the next one, as far as it was told."""
+    lives = read_lives(folder.lives)
+    so_far = state.get("under_way")
+    if so_far is not None and all(life["life"] != so_far["life"] for life in lives):
+        lives.append(cut_off(so_far))
+        append_life(folder.lives, lives[-1])
+    return lives

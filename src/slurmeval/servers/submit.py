@@ -5,58 +5,156 @@ the session of its submitter. Slurm is the same code: spec.cluster is `slurm`, s
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from slurmeval.errors import SlurmevalError
 from slurmeval.files import create_exclusively, read_json, write_json
 from slurmeval.processes import identity
+from slurmeval.servers.command_line import is_secret
 from slurmeval.servers.folder import ServerFolder
+from slurmeval.servers.pack import Pack
 from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.supervisor import Supervisor
+from slurmeval.slurm import commands, request
+from slurmeval.slurm.commands import SlurmAway, SubmissionUnsure
 
 MARGIN_S = 30
 """Seconds between the end of draining and the end of the job's time."""
 
+PATIENCE_S = 60.0
+"""How long Slurm may be away."""
 
-def submit(path: Path) -> dict[str, Any]:
-    """Submits the job of the server in `path` and returns what `job.json` then holds. Raises submitit's and
-    the batch system's errors."""
+RETRY_S = 3.0
+
+RANKS_GO_TOGETHER = "--kill-on-bad-exit=1"
+"""For srun: a rank that was killed takes the others with it."""
+
+
+def submit(path: Path, name: str | None = None, one_at_a_time: bool = False) -> dict[str, Any]:
+    """Submits the job of the server in `path` and returns what `job.json` then holds. `one_at_a_time`: on
+    Slurm, of the jobs with that name one runs at once. Raises SubmissionRefused with the batch system's
+    words, or SlurmAway. For a process of its own: it takes secrets, and what a job of Slurm set, out of
+    `os.environ`, which jobs inherit."""
+    folder = ServerFolder(path)
+    name = name or f"serve-{path.parent.name}"
+    spec = ServerSpec.from_json(read_json(folder.spec))
+    members, function = [path], Supervisor(path)  # type: list[Path], Callable[[], Any]
+    if (pack := read_json(folder.pack)) is not None:
+        members += map(Path, pack["others"])
+        spec, function = replace(spec, job=pack["job"]), Pack(members)
+    content = _written_down(spec, _submit(folder, spec, function, name, one_at_a_time), name)
+    for member in members:
+        write_json(ServerFolder(member).job, content)
+    return content
+
+
+def _written_down(spec: ServerSpec, job_id: str, name: str) -> dict[str, Any]:
+    """What `job.json` holds."""
+    content: dict[str, Any] = {
+        "job_id": job_id,
+        "cluster": spec.cluster,
+        "submitted_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "name": name,
+    }
+    if spec.cluster == "local":
+        content["process"] = identity(int(job_id))
+    return content
+
+
+def _submit(
+    folder: ServerFolder, spec: ServerSpec, function: Callable[[], Any], name: str, one_at_a_time: bool
+) -> str:
+    """Submits a job of `spec` with its files in `folder`, and returns its id."""
     import submitit
 
-    folder = ServerFolder(path)
-    spec = ServerSpec.from_json(read_json(folder.spec))
     executor = submitit.AutoExecutor(
         folder=folder.submitit, cluster=spec.cluster, **{f"{spec.cluster}_max_num_timeout": 1000}
     )
     # submitit sends SIGUSR2 this long before the time limit: the server drains, then the job is requeued.
     signal_delay_s = min(int(spec.drain_s) + MARGIN_S, spec.time_limit_min * 30)
-    parameters = {"name": f"serve-{spec.model}", "timeout_min": spec.time_limit_min, **spec.job}
+    parameters = {"name": name, "timeout_min": spec.time_limit_min, **spec.job}
     if spec.cluster == "slurm":
         parameters["slurm_signal_delay_s"] = signal_delay_s
+        further = dict(parameters.get("slurm_additional_parameters", {}))
+        if one_at_a_time:
+            further["dependency"] = "singleton"
+        parameters["slurm_additional_parameters"] = further
+        if spec.nodes > 1:
+            parameters["slurm_srun_args"] = [RANKS_GO_TOGETHER]
+        _clean_environment([f"--{flag}" for flag in further])
     executor.update_parameters(**parameters)
-    if spec.cluster == "local":
+    inner = executor._executor
+    if spec.cluster == "slurm":
+        inner.update_parameters(**request.SUBMITIT_DEFAULTS)
+        inner._submit_command = lambda command: _sbatch(inner, command, folder.path)
+    else:
+        _clean_environment([])
         # AutoExecutor does not pass this one on to the local executor.
-        executor._executor.update_parameters(signal_delay_s=signal_delay_s)
-    job = executor.submit(Supervisor(path))
-    content: dict[str, Any] = {
-        "job_id": job.job_id,
-        "cluster": spec.cluster,
-        "submitted_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-    }
-    if spec.cluster == "local":
-        content["process"] = identity(int(job.job_id))
-    write_json(folder.job, content)
-    return content
+        inner.update_parameters(signal_delay_s=signal_delay_s)
+    job_id: str = executor.submit(function).job_id
+    return job_id
+
+
+def _clean_environment(flags: list[str]) -> None:
+    wanted = request.environment(flags, os.environ)
+    for name in list(os.environ):
+        if name not in wanted or (is_secret(name) and name not in request.KEPT):
+            del os.environ[name]
+
+
+def _sbatch(executor: Any, command: str, folder: Path) -> Any:
+    """In place of submitit's own call, which cannot tell a refusal from a controller that is away."""
+    script = executor._make_submission_file_text(command, "")
+    (folder / "submitit" / "job.sh").write_text(script)
+    job_id = _submit_once(script, folder)
+    return executor.job_class(folder=executor.folder, job_id=job_id, tasks=list(range(executor._num_tasks())))
+
+
+def _submit_once(script: str, folder: Path) -> str:
+    """Submits from the server's folder: by it a job is found whose submission went unanswered."""
+    deadline = time.monotonic() + PATIENCE_S
+    unsure = False
+    while True:
+        try:
+            if unsure and (job_id := _found(folder)) is not None:
+                return job_id
+            return commands.submit([], script, folder)
+        except SlurmAway as error:
+            unsure = unsure or isinstance(error, SubmissionUnsure)
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_S)
+
+
+def _found(folder: Path) -> str | None:
+    """The job in the queue that was submitted for this folder."""
+    there = folder.resolve()
+    return next((job.job_id for job in commands.queue() if Path(job.workdir) == there), None)
 
 
 def main() -> None:
     """The command. A folder is submitted once."""
-    (path,) = sys.argv[1:]
-    if not create_exclusively(ServerFolder(path).submitted):
-        sys.exit(f"{path} has been submitted before")
-    submit(Path(path))
+    parser = argparse.ArgumentParser(prog="python -m slurmeval.servers.submit")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--name", help="the job's")
+    parser.add_argument(
+        "--one-at-a-time", action="store_true", help="on Slurm: of the jobs with this name one runs at once"
+    )
+    arguments = parser.parse_args()
+    if not create_exclusively(ServerFolder(arguments.folder).submitted):
+        sys.exit(f"{arguments.folder} has been submitted before")
+    try:
+        submit(arguments.folder, arguments.name, arguments.one_at_a_time)
+    except SlurmevalError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""vLLM as a process: started in a group of its own, and ended with everything that it started."""
+"""vLLM as a process: started in a session of its own, and ended with everything that it started."""
 
 from __future__ import annotations
 
@@ -6,58 +6,71 @@ import contextlib
 import ctypes
 import os
 import signal
-import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 from slurmeval.servers.failures import TAIL_BYTES
-from slurmeval.servers.spec import ServerSpec, vllm_argv, vllm_environment
 
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def free_port(host: str) -> int:
-    """A TCP port that nobody listens on now. Another may take it before vLLM does: vLLM then says so."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def die_with_parent(number: signal.Signals) -> None:
+    """In a child: this signal when the parent is gone, however it went."""
+    _libc.prctl(PR_SET_PDEATHSIG, number)
 
 
-def _die_with_parent() -> None:
-    """In the child: SIGTERM when the supervisor is gone, however it went."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def _prepare() -> None:
+    """What Slurm tells the supervisor before the job's time ends may reach all its processes, and would kill
+    vLLM."""
+    die_with_parent(signal.SIGTERM)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 class Vllm:
     """One process of vLLM and its workers."""
 
-    def __init__(self, spec: ServerSpec, port: int, api_key: str, log: Path) -> None:
+    def __init__(self, argv: list[str], environment: dict[str, str], log: Path) -> None:
         """Starts it, appending its output to `log`. Raises OSError where the interpreter cannot be run."""
         self._log = log
+        self._ended = threading.Event()
         with log.open("ab") as stream:
             self._log_start = stream.tell()
             self._process = subprocess.Popen(
-                vllm_argv(spec, port),
-                env=vllm_environment(spec, os.environ, api_key),
+                argv,
+                env=environment,
                 cwd=log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_prepare,
             )
+        threading.Thread(target=self._watch, name=f"watch {self.pid}", daemon=True).start()
+
+    def _watch(self) -> None:
+        with contextlib.suppress(ChildProcessError):  # another thread has seen it first
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        self._ended.set()
 
     @property
     def pid(self) -> int:
-        """Its process number, and that of its group."""
+        """Its process number, and that of its session."""
         return self._process.pid
 
     def returncode(self) -> int | None:
         """None while it runs."""
         return self._process.poll()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it has ended; returns as soon as it has, after `timeout_s` at the latest."""
+        return self._ended.wait(timeout_s)
+
+    def processes(self) -> list[int]:
+        """It and everything that it started."""
+        return session_members(self.pid)
 
     def log_tail(self) -> str:
         """The end of what this process has written."""
@@ -67,31 +80,35 @@ class Vllm:
             return stream.read().decode(errors="replace")
 
     def end(self, grace_s: float) -> None:
-        """SIGTERM, and after `grace_s` SIGKILL, to the whole group. Returns when nothing of it is left."""
+        """SIGTERM, and after `grace_s` SIGKILL, to all of it. Returns when nothing of it is left."""
         self._signal(signal.SIGTERM)
         self._wait(grace_s)
         self.kill()
 
     def kill(self) -> None:
-        """SIGKILL to the whole group: also to workers whose parent has died before them."""
+        """SIGKILL to all of it: also to workers whose parent has died before them."""
         self._signal(signal.SIGKILL)
         self._wait(10.0)
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                if os.getpgid(pid) != self.pid:
+                    os.kill(pid, number)
 
     def _wait(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self._process.poll()
-            if not group_members(self.pid):
+            if not self.processes():
                 return
             time.sleep(0.05)
 
 
-def group_members(group: int) -> list[int]:
-    """The processes of a process group that have not ended (zombies have)."""
+def session_members(session: int) -> list[int]:
+    """The processes of a session that have not ended (zombies have)."""
     members = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
@@ -100,6 +117,6 @@ def group_members(group: int) -> list[int]:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if int(fields[2]) == group and fields[0] not in "ZX":
+        if int(fields[3]) == session and fields[0] not in "ZX":
             members.append(int(entry.name))
     return members

@@ -16,15 +16,27 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from slurmeval.config import schema
-from slurmeval.config.models import Config, Section
 from slurmeval.results import schema as results
 
 PROJECT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize(
-    ("path", "wanted"), [(schema.SCHEMA, schema.schema_text()), (schema.REFERENCE, schema.reference_text())]
-)
+FILES = [
+    (path, text)
+    for each in schema.ALL
+    for path, text in ((each.schema, each.schema_text()), (each.reference, each.reference_text()))
+]
+EXAMPLES = [
+    *((PROJECT / "config" / name, schema.CONFIG) for name in ("config.yaml", "demo.yaml")),
+    *((file, schema.SITE) for file in sorted(PROJECT.glob("profiles/**/site.yaml"))),
+]
+
+
+def example(value: object) -> str | None:
+    return str(value.relative_to(PROJECT)) if isinstance(value, Path) else None
+
+
+@pytest.mark.parametrize(("path", "wanted"), FILES, ids=lambda value: str(value)[:40].split("\n")[0])
 def test_generated_file_is_current(path: Path, wanted: str) -> None:
     found = (PROJECT / path).read_text()
     diff = "\n".join(
@@ -41,35 +53,39 @@ def test_command_writes_what_is_generated(tmp_path: Path) -> None:
     script = shutil.copy(PROJECT / schema.COMMAND, tmp_path / schema.COMMAND)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run([script], check=True, env={**os.environ, "PATH": path})
-    assert (tmp_path / schema.SCHEMA).read_text() == schema.schema_text()
-    assert (tmp_path / schema.REFERENCE).read_text() == schema.reference_text()
+    for generated, wanted in FILES:
+        assert (tmp_path / generated).read_text() == wanted
     assert (tmp_path / results.REFERENCE).read_text() == text
 
 
-def all_sections(section: type[Section] = Config) -> dict[str, FieldInfo]:
-    fields = {}
-    for path, each in schema._sections(section, "", set()):
-        fields |= {f"{path}.{name}": field for name, field in each.model_fields.items()}
-    return fields
+def all_keys() -> dict[str, FieldInfo]:
+    return {
+        f"{each.model.__name__}: {path}.{name}": field
+        for each in schema.ALL
+        for path, section in schema.sections(each.model)
+        for name, field in section.model_fields.items()
+    }
 
 
-@pytest.mark.parametrize("name", sorted(all_sections()))
+@pytest.mark.parametrize("name", sorted(all_keys()))
 def test_every_key_is_explained(name: str) -> None:
-    assert all_sections()[name].description
+    assert all_keys()[name].description
 
 
-def test_schema_refuses_unknown_keys_everywhere() -> None:
-    definitions: dict[str, Any] = schema.config_schema()["$defs"]
-    assert all(each["additionalProperties"] is False for each in definitions.values())
+@pytest.mark.parametrize("generated", schema.ALL, ids=lambda each: each.model.__name__)
+def test_schema_refuses_unknown_keys_everywhere(generated: schema.Generated) -> None:
+    value = generated.schema_value()
+    definitions: dict[str, Any] = value["$defs"]
+    assert all(each["additionalProperties"] is False for each in (value, *definitions.values()))
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml"])
-def test_editors_find_the_schema(name: str) -> None:
-    first = (PROJECT / "config" / name).read_text().splitlines()[0]
+@pytest.mark.parametrize(("file", "generated"), EXAMPLES, ids=example)
+def test_editors_find_the_schema(file: Path, generated: schema.Generated) -> None:
+    first = file.read_text().splitlines()[0]
     written = first.removeprefix("# yaml-language-server: $schema=")
-    assert (PROJECT / "config" / written).resolve() == (PROJECT / schema.SCHEMA).resolve()
+    assert (file.parent / written).resolve() == (PROJECT / generated.schema).resolve()
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml"])
-def test_schema_admits_the_configs(name: str) -> None:
-    jsonschema.validate(yaml.safe_load((PROJECT / "config" / name).read_text()), schema.config_schema())
+@pytest.mark.parametrize(("file", "generated"), EXAMPLES, ids=example)
+def test_schema_admits_the_examples(file: Path, generated: schema.Generated) -> None:
+    jsonschema.validate(yaml.safe_load(file.read_text()), generated.schema_value())

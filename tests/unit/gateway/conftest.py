@@ -57,7 +57,7 @@ def server_folder(tmp_path: Path) -> ServerFolder:
 def settings(server_folder: ServerFolder, tmp_path: Path) -> Callable[..., GatewayConfig]:
     def make(**changes: Any) -> GatewayConfig:
         values: dict[str, Any] = {
-            "lease": server_folder.lease,
+            "leases": [server_folder.lease],
             "log": tmp_path / "log",
             "ready_file": tmp_path / "gateway-ready.json",
             "max_in_flight": 16,

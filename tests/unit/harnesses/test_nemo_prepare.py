@@ -75,6 +75,26 @@ def test_the_keys_name_follows_the_installed_version(
     assert {"api_key", "api_key_name"} & endpoint.keys() == {key}
 
 
+@pytest.mark.parametrize(("version", "probes"), [("0.1.95", False), ("0.2.0", True), ("0.2.8", True)])
+def test_no_version_probes_the_endpoint_before_the_start(
+    make_job: MakeJob, environment: Path, version: str, probes: bool
+) -> None:
+    """The probe's 30 s would end what waits for a server that loads; 0.1 has none, and refuses the key."""
+    packages = environment / "lib" / "python3.11" / "site-packages"
+    (packages / "nemo_evaluator-0.2.8.dist-info").rename(packages / f"nemo_evaluator-{version}.dist-info")
+    config = config_of(make_job(**ASDIV))["config"]
+    assert config.get("required_capabilities") == ([] if probes else None)
+    assert config["params"]["request_timeout"] >= 24 * 3600
+
+
+@pytest.mark.parametrize(
+    ("task", "early"),
+    [("lm-evaluation-harness.mmlu", True), ("bfcl.bfclv3_ast", True), ("simple_evals.mmlu", False)],
+)
+def test_only_wrapped_harnesses_that_are_known_to_wait_start_early(task: str, early: bool) -> None:
+    assert NEMO.starts_early(Benchmark(harness="nemo", task=task)) == early
+
+
 def test_old_environments_have_eval_factory(make_job: MakeJob, environment: Path) -> None:
     (environment / "bin" / "nemo-evaluator").rename(environment / "bin" / "eval-factory")
     assert NEMO.prepare(make_job(**ASDIV)).argv[0].endswith("/bin/eval-factory")

@@ -24,7 +24,7 @@ def paths(tmp_path: Path) -> Paths:
 
 
 def _evaluations(paths: Paths) -> list[dict[str, Any]]:
-    return read_rows(paths.all_evaluations, schema.EVALUATIONS).to_pylist()
+    return read_rows(paths.all_evaluations, schema.ALL_EVALUATIONS).to_pylist()
 
 
 def _metrics(paths: Paths) -> list[dict[str, Any]]:

@@ -19,11 +19,19 @@ from slurmeval.processes import identity
 from slurmeval.servers.folder import ServerFolder, numbered
 from slurmeval.servers.leases import acquire
 from slurmeval.servers.spec import ServerSpec
-from slurmeval.servers.vllm import group_members
+from slurmeval.servers.vllm import session_members
 from tests.waiting import wait_for
 
 PROJECT = Path(__file__).parents[3]
-FAST = {"poll_s": 0.05, "beat_s": 0.2, "linger_s": 0.3, "unhealthy_s": 1.5, "backoff_s": 0.05, "grace_s": 3.0}
+FAST = {
+    "poll_s": 0.05,
+    "beat_s": 0.2,
+    "linger_s": 0.3,
+    "unhealthy_s": 1.5,
+    "backoff_s": 0.05,
+    "grace_s": 3.0,
+    "idle_grace_s": 3.0,
+}
 DEADLINE_S = 30.0
 
 
@@ -59,6 +67,8 @@ class Bench:
             drain_s=5,
         )
         self.order({})
+        self.environment: dict[str, str] = {}
+        """What a batch system adds to the supervisor's."""
         self.supervisors: list[subprocess.Popen[bytes]] = []
 
     def order(self, *lives: dict[str, Any]) -> None:
@@ -74,10 +84,12 @@ class Bench:
         """Starts a supervisor, with short times, instead of a job."""
         code = (
             "import json, sys; from pathlib import Path; "
-            "from slurmeval.servers.supervisor import Supervisor, Timing; "
+            "from slurmeval.servers.supervisor import Supervisor; "
+            "from slurmeval.servers.timing import Timing; "
             "Supervisor(Path(sys.argv[1]), Timing(**json.loads(sys.argv[2])))()"
         )
-        process = subprocess.Popen([sys.executable, "-c", code, str(folder), json.dumps(self.timing)])
+        argv = [sys.executable, "-c", code, str(folder), json.dumps(self.timing)]
+        process = subprocess.Popen(argv, env={**os.environ, **self.environment})
         self.supervisors.append(process)
         content = {"job_id": str(process.pid), "cluster": "local", "process": identity(process.pid)}
         write_json(ServerFolder(folder).job, content)
@@ -111,7 +123,7 @@ class Bench:
 
     def leftovers(self) -> list[int]:
         """Processes of all lives that are still there."""
-        return [pid for life in self.lives() for pid in group_members(life["pid"])]
+        return [pid for life in self.lives() for pid in session_members(life["pid"])]
 
     def close(self) -> None:
         for process in self.supervisors:

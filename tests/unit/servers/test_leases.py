@@ -53,6 +53,7 @@ def test_many_lessees_at_once_share_one_submission(bench: Bench) -> None:
         "model": "smol",
         "benchmark": "b0",
         "job_id": "7",
+        "evaluation": None,
         "controller": bench.controller,
         "released": False,
     }
@@ -128,9 +129,33 @@ def test_lease_counts_while_its_evaluation_is_alive(bench: Bench) -> None:
     lease = {**read_json(bench.lease_path()), "controller": DEAD}
     write_json(bench.lease_path(), lease)
     assert not is_leased(server, leases, bench.controller_path)
-    lease |= {"evaluation": identity(), "evaluation_beat": str(bench.root / "beat")}
+    lease |= {"evaluation": str(bench.root / "owner.json")}
     write_json(bench.lease_path(), lease)
+    assert not is_leased(server, leases, bench.controller_path)
+    write_json(bench.root / "owner.json", identity())
     assert is_leased(server, leases, bench.controller_path)
+
+
+def test_lease_of_an_earlier_run_does_not_count_though_a_later_one_beats(bench: Bench) -> None:
+    server, leases = take(bench), Path(bench.spec.leases)
+    lease = {**read_json(bench.lease_path()), "controller": {**bench.controller, "token": "run-0"}}
+    write_json(bench.lease_path(), lease)
+    assert not is_leased(server, leases, bench.controller_path)
+
+
+def test_a_server_whose_job_is_gone_is_replaced(bench: Bench) -> None:
+    server = take(bench)
+    write_json(ServerFolder(server).gone, {"state": "CANCELLED", "reason": "by hand"})
+    assert not holds(bench.spec.to_json(), "arc", bench.controller)
+    assert take(bench).name == "0002"
+
+
+def test_a_successor_has_a_higher_number_though_the_server_is_there(bench: Bench) -> None:
+    assert take(bench).name == "0001"
+    spec = bench.spec.to_json()
+    above = acquire(spec, "~renewal", bench.controller, bench.submit, above=1)
+    assert above.server.name == "0002"
+    assert holds(spec, "arc", bench.controller)
 
 
 def test_run_knows_whether_it_holds_a_lease(bench: Bench) -> None:

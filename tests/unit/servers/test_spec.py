@@ -1,68 +1,73 @@
-"""The spec and the command line that it becomes."""
+"""The spec of a server."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 from slurmeval.config.models import Model, Server, Weights
+from slurmeval.config.site import Site
 from slurmeval.paths import Paths
-from slurmeval.servers.spec import ServerSpec, server_spec, vllm_argv, vllm_environment
+from slurmeval.servers.spec import ServerSpec, server_spec
 
 
-@pytest.fixture
-def spec() -> ServerSpec:
+def make_spec(server: Server, **changed: Any) -> ServerSpec:
     model = Model(
         weights=Weights(folder="weights"),
         server="cpu",
         dtype="float32",
-        max_model_len=2048,
         chat_template="templates/plain.jinja",
-        generation={"max_new_tokens": 64},
         flags={"reasoning-parser": "deepseek_r1"},
     )
-    server = Server(flags={"enforce-eager": None, "max-num-seqs": 8}, env={"HF_HUB_OFFLINE": "0", "A": "b"})
-    return server_spec(
-        "smol",
-        model,
-        server,
-        paths=Paths(Path("/p/results"), Path("/p/.environments"), Path("/hf")),
-        weights_folder=Path("/hf/my weights"),
-        python=Path("/env/bin/python"),
-        max_at_once=2,
-        project=Path("/p"),
-    )
+    arguments: dict[str, Any] = {
+        "paths": Paths(Path("/p/results"), Path("/p/.environments"), Path("/hf")),
+        "manifest": Path("/p/results/staged/models/smol.json"),
+        "weights_folder": Path("/hf/my weights"),
+        "python": Path("/env/bin/python"),
+        "max_at_once": None,
+        "project": Path("/p"),
+    }
+    return server_spec("smol", model, server, **{**arguments, **changed})
 
 
-def test_spec_survives_json(spec: ServerSpec) -> None:
+def test_spec_survives_json() -> None:
+    spec = make_spec(Server(flags={"enforce-eager": None, "max-num-seqs": 8}))
     assert ServerSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
     assert spec.servers == "/p/results/state/servers/smol"
     assert spec.leases == "/p/results/leases/smol"
+    assert spec.chat_template == "/p/templates/plain.jinja"
+    assert spec.flags == {"enforce-eager": None, "max-num-seqs": 8, "reasoning-parser": "deepseek_r1"}
 
 
-def test_command_line_holds_the_config_and_no_key(spec: ServerSpec) -> None:
-    assert vllm_argv(spec, 8123) == [
-        *("/env/bin/python", "-m", "vllm.entrypoints.openai.api_server"),
-        *("--model", "/hf/my weights", "--served-model-name", "smol"),
-        *("--host", "127.0.0.1", "--port", "8123", "--dtype", "float32", "--max-model-len", "2048"),
-        *("--chat-template", "/p/templates/plain.jinja"),
-        *("--override-generation-config", '{"max_new_tokens": 64}'),
-        *("--enforce-eager", "--max-num-seqs=8", "--reasoning-parser=deepseek_r1"),
-    ]
+def test_one_machine_runs_one_server_at_once_and_has_the_gpus_it_has() -> None:
+    spec = make_spec(Server(gpus=4, nodes=2))
+    assert (spec.max_at_once, spec.gpus, spec.nodes, spec.cluster) == (1, 0, 1, "local")
+    assert spec.host == "127.0.0.1" and spec.job == {}
+    assert make_spec(Server(), max_at_once=3).max_at_once == 3
 
 
-def test_switches_are_flags_without_value(spec: ServerSpec) -> None:
-    changed = ServerSpec.from_json({**spec.to_json(), "flags": {"a": True, "b": False, "c": None}})
-    assert vllm_argv(changed, 1)[-3:] == ["--a", "--no-b", "--c"]
-
-
-def test_environment_is_the_servers_own(spec: ServerSpec) -> None:
-    base = {"PATH": "/bin", "PYTHONPATH": "/x", "CUDA_VISIBLE_DEVICES": "", "HOME": "/h"}
-    env = vllm_environment(spec, base, "secret")
-    assert env["VLLM_API_KEY"] == "secret"
-    assert env["PATH"] == "/env/bin:/bin"
-    assert (env["HF_HUB_OFFLINE"], env["A"], env["HOME"]) == ("0", "b", "/h")
-    assert "PYTHONPATH" not in env and "CUDA_VISIBLE_DEVICES" not in env
-    assert vllm_environment(spec, {**base, "CUDA_VISIBLE_DEVICES": "1"}, "k")["CUDA_VISIBLE_DEVICES"] == "1"
+def test_cluster_is_asked_for_what_the_server_needs() -> None:
+    site = Site.model_validate(
+        {
+            "version": 1,
+            "servers": {
+                "account": "P1",
+                "gpus": "--gpus-per-node=A100:{gpus}",
+                "memory": None,
+                "address": "{host}i",
+                "max_time_min": 600,
+                "setup": ["module load CUDA"],
+            },
+        }
+    )
+    spec = make_spec(Server(gpus=4, nodes=2, cpus=16), site=site, max_at_once=3)
+    assert (spec.cluster, spec.gpus, spec.nodes, spec.host) == ("slurm", 4, 2, "{host}i")
+    assert spec.max_at_once is None, "Slurm sees to it"
+    assert spec.time_limit_min == spec.job["timeout_min"] == 600
+    assert (spec.job["nodes"], spec.job["tasks_per_node"]) == (2, 1)
+    assert "module load CUDA" in spec.job["slurm_setup"]
+    flags = spec.job["slurm_additional_parameters"]
+    assert (flags["account"], flags["gpus-per-node"], flags["cpus-per-task"]) == ("P1", "A100:4", "16")
+    assert "mem" not in flags
+    assert spec.cache == "/p/results/state/vllm-cache/smol"

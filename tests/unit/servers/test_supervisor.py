@@ -16,7 +16,7 @@ from slurmeval.errors import ServerFailed
 from slurmeval.files import read_json
 from slurmeval.servers.accounting import read_lives
 from slurmeval.servers.leases import release
-from slurmeval.servers.vllm import group_members
+from slurmeval.servers.vllm import session_members
 from tests.unit.servers.conftest import Bench
 from tests.waiting import wait_for
 
@@ -88,7 +88,7 @@ def test_killed_vllm_is_started_again_with_a_new_key(bench: Bench) -> None:
     bench.wait_for_status("ready")
     (line,) = read_lives(bench.folder().lives)
     assert line["exit_reason"] == "vLLM was killed by SIGKILL"
-    assert group_members(bench.lives()[0]["pid"]) == [], "a worker outlived its vLLM"
+    assert session_members(bench.lives()[0]["pid"]) == [], "a worker outlived its vLLM"
 
 
 def test_hanging_vllm_is_replaced(bench: Bench) -> None:
@@ -136,6 +136,29 @@ def test_taken_port_is_given_up_for_another_and_counts_as_no_restart(bench: Benc
     bench.lease()
     bench.wait_for_status("ready")
     assert len({life["port"] for life in bench.lives()}) == 4
+
+
+def test_stranger_on_the_port_is_never_taken_for_our_server(bench: Bench) -> None:
+    bench.order({"stranger": True, "start_s": 60}, {})
+    bench.lease()
+    endpoint = endpoint_of_life(bench, 2)
+    first, second = bench.lives()
+    os.kill(first["stranger"], signal.SIGKILL)
+    (line,) = read_lives(bench.folder().lives)
+    assert line["exit_reason"] == f"another process listens on the server's port {first['port']}"
+    assert line["ready_at"] is None
+    assert endpoint["url"] == f"http://127.0.0.1:{second['port']}"
+
+
+def test_endpoint_is_withdrawn_as_soon_as_vllm_has_ended(bench: Bench) -> None:
+    bench.timing |= {"poll_s": 5.0, "backoff_s": 5.0}
+    bench.lease()
+    endpoint_of_life(bench, 1)
+    time.sleep(0.3)  # the first look is over
+    os.kill(bench.lives()[0]["pid"], signal.SIGKILL)
+    killed = time.monotonic()
+    wait_for(lambda: not bench.folder().endpoint.exists(), "the endpoint to go", 3)
+    assert time.monotonic() - killed < 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,116 @@
+"""What a dry run says when Snakemake has said its part: the summary of what it has planned.
+
+`slurmeval plan` is a dry run too, in which the cluster's queue is asked as well."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slurmeval.evaluations import finished
+from slurmeval.evaluations.fitting import Request, requests, unfit
+from slurmeval.evaluations.summary import Summary, counted, lines, summarize, wrapped
+from slurmeval.ownership import live_owner
+
+if TYPE_CHECKING:
+    from slurmeval.config.site import Site
+    from slurmeval.evaluations.plan import Plan
+
+FULL_PLAN = "SLURMEVAL_PLAN"
+"""The environment variable with which `slurmeval plan` asks for the queue too: the file to write to."""
+
+SCRIPT = "#!/bin/sh\n"
+MOST_KINDS = 8
+"""Kinds of jobs that the queue is asked about."""
+
+
+def tell_at_exit(workflow: Any, plan: Plan) -> None:
+    """Has Snakemake's dry run end with a summary: what it has planned is known only then."""
+    atexit.register(_tell, workflow, plan)
+
+
+def _tell(workflow: Any, plan: Plan) -> None:
+    # The scheduler is made once the jobs are known, in a dry run too, and not where that failed
+    if not workflow.dryrun or getattr(workflow, "scheduler", None) is None:
+        return
+    jobs = list(workflow.dag.needrun_jobs(exclude_finished=False))
+    planned = [(job.wildcards.model, job.wildcards.benchmark) for job in jobs if job.rule.name == "evaluate"]
+    file = os.environ.get(FULL_PLAN)
+    if file is None:
+        with contextlib.suppress(BrokenPipeError):
+            print("", *text(plan, planned, with_queue=False), sep="\n", flush=True)
+        return
+    rules = Counter(job.rule.name for job in jobs)
+    numbers = ", ".join(f"{count} {rule}" for rule, count in sorted(rules.items()))
+    found = text(plan, planned, with_queue=True)
+    found += wrapped(f"Snakemake's jobs: {rules.total()} in all{f' ({numbers})' if numbers else ''}.")
+    Path(file).write_text("\n".join(found) + "\n")
+
+
+def text(plan: Plan, planned: Iterable[tuple[str, str]], *, with_queue: bool) -> list[str]:
+    """All that is said of a run of these evaluations."""
+    places = {pair: place for place, pair in enumerate(plan.evaluations)}
+    pairs = sorted(planned, key=places.__getitem__)
+    left = set(_finished(plan, pairs))
+    summary = summarize(
+        plan.config,
+        plan.site,
+        plan.forecast,
+        [pair for pair in pairs if pair not in left],
+        finished=len(left),
+        in_all=len(places),
+    )
+    found = lines(summary)
+    owner = live_owner(plan.absolute.controller)
+    if owner is not None:
+        who = f"process {owner['pid']} on {owner['host']}"
+        found += wrapped(f"A run is under way in this folder ({who}): what it does is not counted here.")
+    if plan.site is not None and summary.evaluations:
+        found += [part for line in _cluster(plan, plan.site, summary, with_queue) for part in wrapped(line)]
+    return found
+
+
+def _finished(plan: Plan, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Those that an earlier run has left finished: they need no server."""
+    keys = {model: plan.answers_key(model) for model in plan.models}
+    for model, benchmark in pairs:
+        mark = plan.absolute.work(model, benchmark, keys[model]) / finished.MARK
+        if mark.exists() and finished.is_there(plan.document, model, benchmark):
+            yield model, benchmark
+
+
+def _cluster(plan: Plan, site: Site, summary: Summary, with_queue: bool) -> list[str]:
+    """What the cluster says of the jobs."""
+    from slurmeval.slurm.commands import SlurmAway, partitions
+
+    asked = requests(site, plan.config, [row.model for row in summary.rows], summary.limits_min)
+    try:
+        there = partitions()
+    except SlurmAway as error:
+        return [f"Limits and queue of the cluster are not known: Slurm does not answer here ({error})."]
+    reasons = ((request, unfit(request, there)) for request in asked)
+    found = [f"Will not fit: {request.title}: {reason}." for request, reason in reasons if reason]
+    found = found or ["All jobs fit the limits of their partitions."]
+    return found + (_queue(asked) if with_queue else [])
+
+
+def _queue(asked: Sequence[Request]) -> list[str]:
+    """When Slurm would start a server of each kind and one evaluation."""
+    from slurmeval.slurm.commands import SlurmAway, queue, would_start
+
+    servers = [request for request in asked if request.kind == "server"]
+    evaluations = [request for request in asked if request.kind == "evaluation"]
+    try:
+        jobs = queue()
+        running = sum(job.state == "RUNNING" for job in jobs)
+        found = [f"Queue: {counted(len(jobs), 'job')} of yours, {running} running. If submitted now (UTC):"]
+        for request in [*servers[:MOST_KINDS], *evaluations[:1]]:
+            found.append(f"  {request.title}: {would_start(request.flags, SCRIPT)}")
+    except SlurmAway as error:
+        return [f"The queue is not known: Slurm does not answer ({error})."]
+    return found

@@ -1,0 +1,82 @@
+"""Evaluations that ended well, though the run that started them may not know it.
+
+An evaluation may outlive its controller. What it found lies in its outputs, which Snakemake then counts as
+half-made and deletes. So it is kept in the work folder too (hard links take no space) until the controller
+knows of it; a run whose controller died is carried on without asking the model, or for a GPU, again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from slurmeval.files import read_json, write_json
+from slurmeval.paths import Paths
+
+MARK = "finished.json"
+FOLDER = "finished"
+
+
+def is_there(run: dict[str, Any], model: str, benchmark: str) -> bool:
+    """Whether the evaluation, with just these parameters, has ended well and is kept."""
+    mark = _work(run, model, benchmark) / MARK
+    try:
+        content = read_json(mark)
+    except ValueError:
+        return False
+    if content is None or content["results_key"] != run["benchmarks"][benchmark]["results_key"]:
+        return False
+    return all((mark.parent / FOLDER / name).exists() for name, _ in _partitions(run, model, benchmark))
+
+
+def keep(run: dict[str, Any], model: str, benchmark: str) -> None:
+    """Keeps the partitions just written."""
+    work = _work(run, model, benchmark)
+    forget(run, model, benchmark)
+    (work / FOLDER).mkdir()
+    for name, partition in _partitions(run, model, benchmark):
+        _link(partition, work / FOLDER / name)
+    write_json(work / MARK, {"results_key": run["benchmarks"][benchmark]["results_key"]})
+
+
+def publish(run: dict[str, Any], model: str, benchmark: str) -> int:
+    """Puts what is kept in its place. Returns the number of samples."""
+    import pyarrow.parquet as pq  # here, since every lease imports this module
+
+    work = _work(run, model, benchmark)
+    for name, partition in _partitions(run, model, benchmark):
+        partition.parent.mkdir(parents=True, exist_ok=True)
+        aside = partition.with_name(f".{partition.name}.kept")
+        aside.unlink(missing_ok=True)
+        _link(work / FOLDER / name, aside)
+        os.utime(aside)  # Snakemake wants outputs that are younger than the lease
+        aside.replace(partition)
+    return int(pq.read_metadata(Paths.of(run["paths"]).samples(model, benchmark)).num_rows)
+
+
+def forget(run: dict[str, Any], model: str, benchmark: str) -> None:
+    """Keeps nothing any more."""
+    work = _work(run, model, benchmark)
+    (work / MARK).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(work / FOLDER)
+
+
+def _work(run: dict[str, Any], model: str, benchmark: str) -> Path:
+    return Paths.of(run["paths"]).work(model, benchmark, run["models"][model]["answers_key"])
+
+
+def _partitions(run: dict[str, Any], model: str, benchmark: str) -> Iterator[tuple[str, Path]]:
+    paths = Paths.of(run["paths"])
+    for kind in ("metrics", "samples", "requests", "evaluation"):
+        yield f"{kind}.parquet", getattr(paths, kind)(model, benchmark)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)

@@ -1,0 +1,148 @@
+"""What a cluster's partitions cannot give: jobs that would wait for ever, or be refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slurmeval.config.models import Config, Server
+    from slurmeval.config.site import Jobs, Site
+    from slurmeval.slurm.parsing import Partition
+
+MOST_NAMES = 4
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job asks of each of its nodes. None: it does not ask."""
+
+    kind: str
+    """`server` or `evaluation`."""
+    names: tuple[str, ...]
+    """The models or benchmarks whose jobs ask for this."""
+    flags: tuple[str, ...]
+    partition: str | None
+    """Several with commas; None: the cluster's default."""
+    time_min: int
+    nodes: int
+    gpus: int
+    cpus: int | None
+    memory_gb: float | None
+
+    @property
+    def title(self) -> str:
+        preposition = "of" if self.kind == "server" else "on"
+        noun = self.kind if len(self.names) == 1 else f"{self.kind}s"
+        named, more = self.names[:MOST_NAMES], len(self.names) - MOST_NAMES
+        return f"{noun} {preposition} {', '.join(named)}{f' and {more} more' if more > 0 else ''}"
+
+
+def requests(
+    site: Site, config: Config, models: Iterable[str], limits_min: Mapping[str, float]
+) -> list[Request]:
+    """The jobs to be submitted, alike ones once: a server of each of `models`, and an evaluation on each
+    benchmark of `limits_min` (its time limit)."""
+    found: dict[Request, list[str]] = {}
+    models = list(models)
+    for model in models:
+        found.setdefault(_server(site, config.servers[config.models[model].server]), []).append(model)
+    if site.evaluations.where == "jobs":
+        servers = [config.servers[config.models[model].server] for model in models]
+        loading_s = max((server.ready_timeout_s for server in servers), default=0.0)
+        for benchmark, limit in limits_min.items():
+            found.setdefault(_evaluation(site, limit, loading_s), []).append(benchmark)
+    return [Request(**{**vars(request), "names": tuple(names)}) for request, names in found.items()]
+
+
+def _server(site: Site, server: Server) -> Request:
+    from slurmeval.slurm.request import CPUS_WITHOUT_GPU, server_flags, time_min
+
+    jobs = site.servers
+    minutes = time_min(server.time_limit_min, jobs)
+    cpus = server.cpus or server.gpus * jobs.cpus_per_gpu or CPUS_WITHOUT_GPU
+    flags = server_flags(
+        site,
+        gpus=server.gpus,
+        nodes=server.nodes,
+        cpus=server.cpus,
+        memory_gb=server.memory_gb,
+        time_min=minutes,
+    )
+    return Request(
+        kind="server",
+        names=(),
+        flags=tuple(flags),
+        partition=_partition(jobs),
+        time_min=minutes,
+        nodes=server.nodes,
+        gpus=server.gpus,
+        cpus=None if jobs.cpus is None else cpus,
+        memory_gb=None if jobs.memory is None else server.memory_gb,
+    )
+
+
+def _evaluation(site: Site, limit_min: float, loading_s: float) -> Request:
+    from slurmeval.slurm.request import evaluation_flags, evaluation_time_min
+
+    jobs = site.evaluations
+    minutes = evaluation_time_min(limit_min, loading_s, jobs)
+    return Request(
+        kind="evaluation",
+        names=(),
+        flags=tuple(evaluation_flags(site, time_min=minutes, memory_gb=jobs.memory_gb)),
+        partition=_partition(jobs),
+        time_min=minutes,
+        nodes=1,
+        gpus=0,
+        cpus=jobs.cpus,
+        memory_gb=None if jobs.memory is None else jobs.memory_gb,
+    )
+
+
+def _partition(jobs: Jobs) -> str | None:
+    return jobs.partition or os.environ.get("SBATCH_PARTITION")
+
+
+def unfit(request: Request, partitions: Mapping[str, Partition]) -> str | None:
+    """Why no partition that the job may run in can take it, in words; None: one can, or none is known."""
+    if request.partition is None:
+        names = [name for name, partition in partitions.items() if partition.default]
+    else:
+        names = request.partition.split(",")
+    if not names:
+        return "no partition is named, and the cluster has no default one"
+    reasons = []
+    for name in names:
+        if name not in partitions:
+            reasons.append(f"there is no partition {name}")
+            continue
+        lacking = list(_lacking(request, partitions[name]))
+        if not lacking:
+            return None
+        reasons.append(f"partition {name}: {', '.join(lacking)}")
+    return "; ".join(reasons)
+
+
+def _lacking(request: Request, partition: Partition) -> Iterable[str]:
+    if partition.state not in ("", "UP"):
+        yield f"it is {partition.state}"
+    if partition.max_time_min is not None and request.time_min > partition.max_time_min:
+        yield f"at most {_minutes(partition.max_time_min)} ({_minutes(request.time_min)} asked for)"
+    if not partition.nodes:
+        return  # what its nodes have is not known
+    wants: list[tuple[float | None, float, str]] = [
+        (request.nodes, partition.nodes, "nodes"),
+        (request.gpus, partition.gpus_per_node, "GPUs a node"),
+        (request.cpus, partition.cpus, "cores a node"),
+        (request.memory_gb, partition.memory_mb / 1024, "GB a node"),
+    ]
+    for wanted, there, unit in wants:
+        if wanted is not None and wanted > there:
+            yield f"{there:.4g} {unit} ({wanted:.4g} asked for)"
+
+
+def _minutes(minutes: int) -> str:
+    return f"{minutes // 60} h" if minutes % 60 == 0 else f"{minutes} min"

@@ -1,0 +1,165 @@
+"""The keeper: in a run on a cluster, every evaluation has a server that is there or on its way.
+
+Jobs on nodes may not submit jobs everywhere, so only the controller does. The keeper, a part of it, replaces
+servers whose jobs are gone, has successors started before a server's time ends, and moves leases to them.
+
+It looks at each server once, whatever the number of evaluations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from slurmeval.errors import ErrorClass, ServerFailed
+from slurmeval.evaluations.submission import acquire
+from slurmeval.evaluations.tracks import claim_of, controller_of, tracks
+from slurmeval.files import read_json, write_json
+from slurmeval.servers import leases
+from slurmeval.servers.folder import ServerFolder
+from slurmeval.slurm import commands
+from slurmeval.slurm.commands import QueuedJob, SlurmAway
+
+GONE_S = 15.0
+"""How long a job may be out of sight before it counts as gone: sbatch's answer is older than squeue's."""
+
+SILENT_S = 120.0
+"""… where accounting does not say how it ended."""
+
+MAX_REPLACED = 5
+"""Servers of a replica that end without a word until it counts as failed."""
+
+BY_OTHERS = frozenset({"CANCELLED", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "TIMEOUT", "DEADLINE", "UNKNOWN"})
+"""States of a job that say nothing against starting another like it."""
+
+RENEWAL = "~renewal"
+"""The lease of a successor while it warms up. No benchmark has this name."""
+
+Pair = tuple[str, str]
+
+
+@dataclass
+class Keeper:
+    """Looks after the servers of one run."""
+
+    run: dict[str, Any]
+    clock: Any = time.monotonic
+    _missing: dict[Path, float] = field(default_factory=dict)
+    """When a server's job was first seen to be out of the queue."""
+    _replaced: dict[str, int] = field(default_factory=dict)
+
+    def look(self, pairs: Iterable[Pair], queue: Mapping[str, QueuedJob]) -> dict[Pair, ServerFailed]:
+        """Keeps the leases of these evaluations on servers that will do; returns those for which there is
+        none to be had in any replica. `queue` is what Slurm has, by job id."""
+        by_model: dict[str, list[str]] = {}
+        for model, benchmark in pairs:
+            by_model.setdefault(model, []).append(benchmark)
+        failed = {}
+        for model, benchmarks in by_model.items():
+            specs = tracks(self.run, model)
+            answers = [self._look_at(spec, model, benchmarks, queue) for spec in specs]
+            for benchmark in benchmarks:
+                failures = [answer[benchmark] for answer in answers if benchmark in answer]
+                if len(failures) == len(specs):
+                    failed[model, benchmark] = failures[0]
+        return failed
+
+    def _look_at(
+        self, spec: dict[str, Any], model: str, benchmarks: list[str], queue: Mapping[str, QueuedJob]
+    ) -> dict[str, ServerFailed]:
+        """One replica of a model. Returns the evaluations that it fails, with the reason."""
+        leased: dict[Path, list[str]] = {}
+        for benchmark in benchmarks:
+            lease = read_json(Path(spec["leases"]) / f"{benchmark}.json")
+            if lease is not None and not lease["released"] and lease["server"] is not None:
+                leased.setdefault(Path(lease["server"]), []).append(benchmark)
+        failed: dict[str, ServerFailed] = {}
+        for server, lessees in leased.items():
+            self._bury(ServerFolder(server), queue)
+            try:
+                if not leases.holds(spec, lessees[0], controller_of(self.run)):
+                    self._move(spec, model, lessees)
+                elif (successor := self._successor(spec, model, server)) is not None:
+                    self._move(spec, model, lessees)
+                    leases.release(Path(spec["leases"]) / f"{RENEWAL}.json")
+                    print(f"slurmeval: {successor} takes over from {server.name} of {model}", flush=True)
+            except ServerFailed as error:
+                failed |= dict.fromkeys(lessees, error)
+        return failed
+
+    def _move(self, spec: dict[str, Any], model: str, benchmarks: list[str]) -> None:
+        """Takes the leases anew, on the current server or a new one."""
+        for benchmark in benchmarks:
+            acquire(self.run, model, spec, benchmark, claim_of(self.run, model, benchmark))
+
+    # Servers that are gone
+
+    def _bury(self, server: ServerFolder, queue: Mapping[str, QueuedJob]) -> None:
+        """Marks a server as gone whose job has left the queue without the supervisor having said why."""
+        job, state = read_json(server.job), read_json(server.state) or {}
+        if job is None or job["job_id"] in queue or state.get("status") in ("stopped", "failed"):
+            self._missing.pop(server.path, None)
+            return
+        if server.gone.exists() or server.closed.exists():
+            return
+        missing_s = self.clock() - self._missing.setdefault(server.path, self.clock())
+        if missing_s < GONE_S:
+            return
+        try:
+            lives = commands.lives([job["job_id"]]).get(job["job_id"])
+        except SlurmAway:
+            lives = None
+        if missing_s < SILENT_S and (not lives or lives[-1].ended is None):
+            return
+        self._mark(server, job["job_id"], lives[-1].state if lives else "UNKNOWN", started=bool(state))
+
+    def _mark(self, server: ServerFolder, job_id: str, slurm_state: str, started: bool) -> None:
+        track = server.path.parent.name
+        self._replaced[track] = self._replaced.get(track, 0) + 1
+        reason = f"its job {job_id} ended without a word; Slurm says {slurm_state}"
+        print(f"slurmeval: server {server.server_id}: {reason}", flush=True)
+        failed_to_start = not started and slurm_state not in BY_OTHERS
+        if failed_to_start or self._replaced[track] > MAX_REPLACED:
+            if failed_to_start and (words := _last_words(server.submitit)):
+                reason = f"{reason}; its last words: {words}"
+            state = {
+                "status": "failed",
+                "reason": reason,
+                "error_class": ErrorClass.SERVER_LOST,
+                "owner": None,
+            }
+            write_json(server.state, {**(read_json(server.state) or {}), **state})
+        write_json(server.gone, {"state": slurm_state, "reason": reason})
+
+    # Successors
+
+    def _successor(self, spec: dict[str, Any], model: str, server: Path) -> str | None:
+        """Has a successor started where the server's time ends soon; its name once it answers."""
+        limits = self.run["config"]["server_jobs"]
+        before_min = limits["renew_before_min"]
+        if before_min is None or limits["max_at_once"] is not None or spec["inside"] is not None:
+            # Beside its predecessor a successor would be one too many, or would run what that one runs
+            return None
+        state = read_json(server / ServerFolder.STATE) or {}
+        ends_at = state.get("ends_at")
+        if state.get("status") != "ready" or ends_at is None:
+            return None
+        left_s = (datetime.fromisoformat(ends_at) - datetime.now(UTC)).total_seconds()
+        if left_s > min(before_min * 60, spec["time_limit_min"] * 60 / 2):
+            return None
+        lease = acquire(self.run, model, spec, RENEWAL, above=int(server.name))
+        successor = read_json(lease.server / ServerFolder.STATE) or {}
+        return lease.server.name if successor.get("status") == "ready" else None
+
+
+def _last_words(folder: Path) -> str:
+    """The last line that a job has written to its log."""
+    logs = sorted(folder.glob("*_log.err")) + sorted(folder.glob("*_log.out"))
+    for log in logs:
+        lines = log.read_text(errors="replace").strip().splitlines()
+        if lines:
+            return lines[-1][:300]
+    return ""

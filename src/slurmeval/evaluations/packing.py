@@ -1,0 +1,43 @@
+"""Which small servers share a job, on clusters that give nodes whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from slurmeval.config.models import Server
+from slurmeval.config.site import Site
+from slurmeval.slurm.request import CPUS_WITHOUT_GPU, server_flags, submitit_parameters, time_min
+
+
+def packs(servers: Mapping[str, Server], gpus_per_job: int) -> list[list[str]]:
+    """The models that share jobs of so many GPUs: each goes to the first job that has room, in their order. A
+    model whose server fills a job, or is more than one server, is in none; nor is one that is left alone."""
+    bins: list[tuple[list[str], int]] = []
+    for name, server in servers.items():
+        if server.nodes > 1 or server.replicas > 1 or not 0 < server.gpus < gpus_per_job:
+            continue
+        for number, (members, gpus) in enumerate(bins):
+            if gpus + server.gpus <= gpus_per_job:
+                bins[number] = ([*members, name], gpus + server.gpus)
+                break
+        else:
+            bins.append(([name], server.gpus))
+    return [members for members, _ in bins if len(members) > 1]
+
+
+def job_of(site: Site, servers: Sequence[Server]) -> dict[str, Any]:
+    """What is asked for servers that share a job, as parameters of submitit's executor: the GPUs of a node,
+    the memory and cores of all, the time of the longest."""
+    gpus = site.servers.gpus_per_job
+    assert gpus is not None
+    cpus = [server.cpus or server.gpus * site.servers.cpus_per_gpu or CPUS_WITHOUT_GPU for server in servers]
+    flags = server_flags(
+        site,
+        gpus=gpus,
+        nodes=1,
+        cpus=sum(cpus),
+        memory_gb=sum(server.memory_gb for server in servers),
+        time_min=time_min(max(server.time_limit_min for server in servers), site.servers),
+    )
+    return submitit_parameters(flags, site.servers.setup)

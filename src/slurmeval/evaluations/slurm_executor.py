@@ -1,0 +1,144 @@
+"""Snakemake's executor for Slurm clusters: evaluations become Slurm jobs, one each.
+
+Two rules are not local. `evaluate` becomes the rule's own shell command in a Slurm job: no Snakemake on the
+node. `lease` is done in this process: as a command it would be a process for each evaluation.
+docs/design.md says why this is not Snakemake's own Slurm plugin."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
+from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
+from slurmeval.evaluations.failures import no_server
+from slurmeval.evaluations.keeper import Keeper
+from slurmeval.evaluations.leasing import lease_for_rule
+from slurmeval.evaluations.slurm_jobs import Ended, EvaluationJob, SlurmJobs
+from slurmeval.slurm import commands
+from slurmeval.slurm.commands import SlurmAway
+
+
+class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
+    """Submits evaluations, and tells Snakemake what became of them."""
+
+    def __post_init__(self) -> None:
+        self._run = self.workflow.globals["RUN"]
+        self._jobs = SlurmJobs(self._run.plan.document)
+        self._keeper = Keeper(self._run.plan.document)
+        self._deferred: list[Any] = []
+        """Jobs of Snakemake's that could not be submitted: Slurm did not answer, or their server has not
+        begun and nothing may depend on its job."""
+        self._away = False
+
+    def run_job(self, job: Any) -> None:
+        model, benchmark = job.wildcards.model, job.wildcards.benchmark
+        if job.rule.name == "lease":
+            self._lease(job, model, benchmark)
+            return
+        try:
+            submitted = self._jobs.submit(model, benchmark, self._run.command_prefix + job.shellcmd)
+        except SlurmAway as error:
+            self._say_away(error)
+            self._deferred.append(job)
+            return
+        except EvaluationFailed as error:
+            self._report_failure(SubmittedJobInfo(job), Ended(error))
+            return
+        if submitted is None:
+            self._deferred.append(job)
+            return
+        job_info = SubmittedJobInfo(job, submitted.job_id, {"evaluation": submitted})
+        self.logger.info(f"{model} on {benchmark}: Slurm job {submitted.job_id}")
+        self.report_job_submission(job_info)
+
+    def _lease(self, job: Any, model: str, benchmark: str) -> None:
+        """What the command `slurmeval lease` does."""
+        job_info = SubmittedJobInfo(job)
+        try:
+            lease_for_rule(self._run.plan.document, model, benchmark)
+        except EvaluationFailed as error:
+            self._report_failure(job_info, Ended(error))
+        except (SlurmevalError, OSError) as error:
+            self._report_failure(job_info, Ended(EvaluationFailed(ErrorClass.CANCELLED, str(error))))
+        else:
+            self.report_job_success(job_info)
+
+    async def check_active_jobs(
+        self, active_jobs: list[SubmittedJobInfo]
+    ) -> AsyncGenerator[SubmittedJobInfo, None]:
+        """One look at the queue, at the servers and at the evaluations. Yields those that go on."""
+        self.next_seconds_between_status_checks = self._jobs.site.poll_s
+        try:
+            queue = {job.job_id: job for job in commands.queue()}
+            if self._away:
+                self._away = False
+                self.logger.info("Slurm answers again")
+            ended = self._look(active_jobs, queue)
+        except (SlurmAway, OSError) as error:  # Snakemake ends a run whose executor raises
+            self._say_away(error)
+            ended = {}
+        for job_info in active_jobs:
+            outcome = ended.get(job_info.aux["evaluation"].pair)
+            if outcome is None:
+                yield job_info
+            elif outcome.failure is None:
+                self.report_job_success(job_info)
+                self._jobs.forget(job_info.aux["evaluation"])
+            else:
+                self._report_failure(job_info, outcome)
+        deferred, self._deferred = self._deferred, []
+        for job in deferred:
+            if self.workflow.scheduler._user_kill:
+                failure = EvaluationFailed(ErrorClass.CANCELLED, "the run was told to stop")
+                self._report_failure(SubmittedJobInfo(job), Ended(failure))
+            else:
+                self.run_job(job)
+
+    def _look(
+        self, active: list[SubmittedJobInfo], queue: dict[str, commands.QueuedJob]
+    ) -> dict[tuple[str, str], Ended]:
+        jobs: list[EvaluationJob] = [job_info.aux["evaluation"] for job_info in active]
+        ended = self._jobs.look(jobs, queue)
+        going_on = {job.pair: job for job in jobs if job.pair not in ended}
+        if self.workflow.scheduler._user_kill:  # SIGTERM: Snakemake waits for what it has submitted
+            stop = EvaluationFailed(ErrorClass.CANCELLED, "the run was told to stop")
+            waiting = [job for job in going_on.values() if _waits(job, queue)]
+            self._jobs.cancel_waiting(waiting)
+            ended |= {job.pair: self._jobs.fail(job, stop) for job in waiting}
+            return ended
+        deferred = [(job.wildcards.model, job.wildcards.benchmark) for job in self._deferred]
+        for pair, error in self._keeper.look([*going_on, *deferred], queue).items():
+            if pair not in going_on:
+                continue  # its next try to be submitted says the same
+            # One that runs finds out by itself; one that waits need not start to
+            if _waits(going_on[pair], queue):
+                ended[pair] = self._jobs.fail(going_on[pair], no_server(error))
+                self._jobs.cancel_waiting([going_on[pair]])
+        return ended
+
+    def _report_failure(self, job_info: SubmittedJobInfo, outcome: Ended) -> None:
+        job, failure = job_info.job, outcome.failure
+        assert failure is not None
+        if not outcome.retry:
+            job.attempt = job.restart_times + 1  # Snakemake retries by number alone
+        what = f"{job.wildcards.model} on {job.wildcards.benchmark}"
+        self.report_job_error(job_info, msg=f"{what}: {failure.error_class}: {failure.reason}. ")
+
+    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
+        """Ctrl-C: evaluations that have begun go on to their end, and the next run finds them finished."""
+        self._jobs.cancel_waiting([job_info.aux["evaluation"] for job_info in active_jobs])
+
+    def _say_away(self, error: Exception) -> None:
+        if not self._away:
+            self._away = True
+            what = "Slurm does not answer" if isinstance(error, SlurmAway) else "a file cannot be read"
+            self.logger.warning(f"{what}, trying again: {error}")
+
+
+def _waits(job: EvaluationJob, queue: dict[str, commands.QueuedJob]) -> bool:
+    """Whether it has not begun."""
+    queued = queue.get(job.job_id)
+    return queued is not None and queued.state == "PENDING"

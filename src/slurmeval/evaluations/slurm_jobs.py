@@ -1,0 +1,321 @@
+"""Evaluations as jobs of Slurm: submitting them, and finding out what became of them.
+
+Nothing runs on the login node for an evaluation that waits: its job depends on its server's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from slurmeval.config.site import Site
+from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, SlurmevalError
+from slurmeval.evaluations import finished
+from slurmeval.evaluations.failures import failed_attempts, no_server, record
+from slurmeval.evaluations.leasing import lease, release, server_jobs
+from slurmeval.evaluations.tracks import claim_of, held
+from slurmeval.files import append_json, read_json
+from slurmeval.paths import Paths
+from slurmeval.servers import inside
+from slurmeval.servers.folder import ServerFolder
+from slurmeval.slurm import commands
+from slurmeval.slurm.commands import QueuedJob, SlurmAway
+from slurmeval.slurm.names import job_name
+from slurmeval.slurm.request import evaluation_flags, evaluation_time_min
+
+FILES_S = 60.0
+"""How long the files of a job that has ended may take to be seen here (network file systems cache)."""
+
+UNKNOWN_S = 600.0
+"""How long accounting may be silent about a job that left the queue."""
+
+CLASSES = {
+    "OUT_OF_MEMORY": ErrorClass.OUT_OF_MEMORY,
+    "TIMEOUT": ErrorClass.TIME_LIMIT,
+    "DEADLINE": ErrorClass.TIME_LIMIT,
+    "NODE_FAIL": ErrorClass.NODE_FAILURE,
+    "BOOT_FAIL": ErrorClass.NODE_FAILURE,
+    "PREEMPTED": ErrorClass.NODE_FAILURE,
+    "CANCELLED": ErrorClass.CANCELLED,
+}
+"""By Slurm's state of a job that has ended without a word of its own; any other: harness_error."""
+
+RETRIED = frozenset({ErrorClass.OUT_OF_MEMORY, ErrorClass.NODE_FAILURE, ErrorClass.TIME_LIMIT})
+"""Where another try may end otherwise."""
+
+
+@dataclass
+class EvaluationJob:
+    """An evaluation's job, submitted by this run or an earlier one."""
+
+    model: str
+    benchmark: str
+    job_id: str
+    failures: int
+    """Failures on record before it."""
+    answered: int
+    """Requests answered before it."""
+    ended_since: float | None = None
+    """When it was first seen to have left the queue (monotonic clock)."""
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return self.model, self.benchmark
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a job."""
+
+    failure: EvaluationFailed | None = None
+    retry: bool = False
+
+
+@dataclass
+class SlurmJobs:
+    """The evaluations' jobs of one run."""
+
+    run: dict[str, Any]
+    clock: Any = time.monotonic
+    _earlier: dict[str, QueuedJob] | None = None
+    _out_of_memory: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.site = Site.model_validate(self.run["site"])
+        self.paths = Paths.of(self.run["paths"])
+        self.name = job_name(self.paths.results, "evaluate")
+
+    def submit(self, model: str, benchmark: str, command: str) -> EvaluationJob | None:
+        """Submits `command` (for a shell), or takes over what an earlier run has left: a job in the queue, or
+        finished results, which need no job. None: not yet; try again. Raises EvaluationFailed, recorded,
+        where there is no server or Slurm refuses; SlurmAway."""
+        failures = failed_attempts(self.paths.failure(model, benchmark))
+        answered = self._answered(model, benchmark)
+        if finished.is_there(self.run, model, benchmark):
+            finished.publish(self.run, model, benchmark)
+            return EvaluationJob(model, benchmark, "none", failures, answered)
+        started_at = datetime.now(UTC)
+        try:
+            left = self._left(model, benchmark)
+            job_id = left or self._submit(model, benchmark, command)
+        except commands.SubmissionUnsure:
+            self._earlier = None  # it may be in the queue: look there before the next try
+            raise
+        except (ServerFailed, commands.SubmissionRefused) as error:
+            if isinstance(error, commands.SubmissionRefused) and error.for_now:
+                return None
+            failure = (
+                no_server(error)
+                if isinstance(error, ServerFailed)
+                else EvaluationFailed(
+                    ErrorClass.CANCELLED, f"Slurm does not take the evaluation's job: {error}"
+                )
+            )
+            release(self.run, model, benchmark)
+            record(self.paths.failure(model, benchmark), failure, model, benchmark, started_at, None)
+            raise failure from error
+        return None if job_id is None else EvaluationJob(model, benchmark, job_id, failures, answered)
+
+    def _submit(self, model: str, benchmark: str, command: str) -> str | None:
+        dependency: list[str] = []
+        lease(self.run, model, benchmark)
+        if not self.site.dependencies:
+            if not any(is_running(server) for server in held(self.run, model, benchmark)):
+                return None
+        elif servers := server_jobs(self.run, model, benchmark):
+            dependency = ["--dependency=" + "?".join(f"after:{job}" for job in servers)]
+        if self.inside(model) is not None:
+            return self._request(model, benchmark, command)
+        limit_min = self.run["benchmarks"][benchmark]["time_limit_min"]
+        loading_s = self.run["models"][model]["serving"]["ready_timeout_s"]
+        minutes = evaluation_time_min(limit_min, loading_s, self.site.evaluations)
+        memory_gb = self.site.evaluations.memory_gb * 2 ** self._out_of_memory.get((model, benchmark), 0)
+        request = evaluation_flags(self.site, time_min=minutes, memory_gb=memory_gb)
+        log = self.paths.log("evaluate", model, f"{benchmark}-%j")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        own = [
+            f"--job-name={self.name}",
+            f"--comment={self._comment(model, benchmark)}",
+            f"--output={log}",
+            "--open-mode=append",
+            "--requeue",
+        ]
+        lines = ["#!/bin/bash", *self.site.evaluations.setup, command]
+        project = Path(self.run["project"])
+        job_id = commands.submit([*request, *own, *dependency], "\n".join(lines) + "\n", project)
+        line = {"job_id": job_id, "submitted_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        append_json(self.paths.evaluation_jobs(model, benchmark), line)
+        return job_id
+
+    def inside(self, model: str) -> Path | None:
+        """The folder of requests to the model's server; None where evaluations are jobs of their own."""
+        folder = self.run["models"][model]["serving"]["inside"]
+        return None if folder is None else Path(folder)
+
+    def _request(self, model: str, benchmark: str, command: str) -> str:
+        folder = self.inside(model)
+        assert folder is not None
+        log = self.paths.log("evaluate", model, f"{benchmark}-inside")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        inside.request(folder, benchmark, command, log)
+        return f"inside {model}"
+
+    def _comment(self, model: str, benchmark: str) -> str:
+        """What a job is for, to the last parameter: a later run knows its own by it."""
+        keys = self.run["models"][model]["answers_key"], self.run["benchmarks"][benchmark]["results_key"]
+        return f"{model} {benchmark} {keys[0][:12]} {keys[1][:12]}"
+
+    def _left(self, model: str, benchmark: str) -> str | None:
+        """The job of this evaluation that an earlier run has left. One with other parameters is cancelled."""
+        if self.inside(model) is not None:
+            return None
+        if self._earlier is None:
+            named = (job for job in commands.queue() if job.name == self.name)
+            jobs = [job for job in named if job.state != "COMPLETING"]
+            self._earlier = {job.comment: job for job in jobs}
+        wanted = self._comment(model, benchmark)
+        found = self._earlier.pop(wanted, None)
+        for comment, job in list(self._earlier.items()):
+            if comment.split()[:2] == [model, benchmark]:
+                commands.cancel([job.job_id])
+                del self._earlier[comment]
+        return None if found is None else found.job_id
+
+    # What became of them
+
+    def look(
+        self, jobs: Iterable[EvaluationJob], queue: Mapping[str, QueuedJob]
+    ) -> dict[tuple[str, str], Ended]:
+        """Which of these have ended, and how. `queue` is what Slurm has, by job id."""
+        ended: dict[tuple[str, str], Ended] = {}
+        asked: list[EvaluationJob] = []
+        for job in jobs:
+            if finished.is_there(self.run, *job.pair):
+                ended[job.pair] = Ended()
+            elif (failure := self._recorded(job)) is not None:
+                if failure.error_class is ErrorClass.HARNESS_ERROR and self.inside(job.model) is None:
+                    # A harness that was killed for its memory looks like one that broke; accounting knows
+                    if job.job_id not in queue:
+                        asked.append(job)
+                    continue
+                ended[job.pair] = Ended(failure, self._worth_retrying(job, failure.error_class))
+            elif (folder := self.inside(job.model)) is not None:
+                if (status := inside.status(folder, job.benchmark)) is None:
+                    continue
+                if job.ended_since is None:  # it may have ended between the two looks: look once more
+                    job.ended_since = self.clock()
+                else:
+                    reason = f"it ended with status {status} and without results"
+                    ended[job.pair] = self.fail(job, EvaluationFailed(ErrorClass.HARNESS_ERROR, reason))
+            elif job.job_id in queue:
+                job.ended_since = None
+            else:
+                asked.append(job)
+        if asked:
+            ended |= self._asked(asked)
+        return ended
+
+    def _recorded(self, job: EvaluationJob) -> EvaluationFailed | None:
+        """The failure that an evaluation has put on record itself."""
+        file = self.paths.failure(*job.pair)
+        if failed_attempts(file) <= job.failures:
+            return None
+        content = read_json(file)
+        return EvaluationFailed(ErrorClass(content["error_class"]), content["reason"])
+
+    def _asked(self, jobs: list[EvaluationJob]) -> dict[tuple[str, str], Ended]:
+        """What accounting says of jobs that left the queue, without a word or with one that it may better."""
+        try:
+            known = commands.lives([job.job_id for job in jobs])
+        except SlurmAway:
+            known = {}
+        ended = {}
+        for job in jobs:
+            job.ended_since = job.ended_since or self.clock()
+            lives = known.get(job.job_id)
+            waited_s = self.clock() - job.ended_since
+            if lives and lives[-1].ended is None and waited_s < UNKNOWN_S:
+                continue  # accounting lags behind, or the job is requeued at this moment
+            if waited_s < (FILES_S if lives else UNKNOWN_S) and not (lives and _died(lives[-1].state)):
+                continue
+            recorded = self._recorded(job)
+            if recorded is not None and not (lives and lives[-1].state == "OUT_OF_MEMORY"):
+                ended[job.pair] = Ended(recorded, self._worth_retrying(job, recorded.error_class))
+            else:
+                ended[job.pair] = self._died(job, lives[-1] if lives else None)
+        return ended
+
+    def _died(self, job: EvaluationJob, life: commands.JobLife | None) -> Ended:
+        if life is None:
+            error_class = ErrorClass.NODE_FAILURE
+            reason = f"job {job.job_id} left the queue, and accounting does not say how"
+        else:
+            error_class = CLASSES.get(life.state, ErrorClass.HARNESS_ERROR)
+            where = f" on {life.nodes}" if life.nodes else ""
+            reason = f"job {job.job_id} ended{where} without a word; Slurm says {life.state}"
+        failure = EvaluationFailed(error_class, reason)
+        return self.fail(job, failure)
+
+    def fail(self, job: EvaluationJob, failure: EvaluationFailed) -> Ended:
+        """Records a failure on the evaluation's behalf: it cannot do it itself."""
+        claim_of(self.run, *job.pair).unlink(missing_ok=True)
+        release(self.run, *job.pair)
+        logs = sorted(
+            self.paths.log("evaluate", job.model, "x").parent.glob(f"{job.benchmark}-{job.job_id}.log")
+        )
+        log = str(logs[0].relative_to(self.paths.results)) if logs else None
+        file = self.paths.failure(*job.pair)
+        record(file, failure, *job.pair, datetime.now(UTC), log)
+        return Ended(failure, self._worth_retrying(job, failure.error_class))
+
+    def _worth_retrying(self, job: EvaluationJob, error_class: ErrorClass) -> bool:
+        """Whether another try may end otherwise. One that ran out of time has another chance if it came on:
+        what was answered is not asked again."""
+        if error_class is ErrorClass.OUT_OF_MEMORY:
+            self._out_of_memory[job.pair] = self._out_of_memory.get(job.pair, 0) + 1
+        if error_class is ErrorClass.TIME_LIMIT:
+            return self._answered(*job.pair) > job.answered
+        return error_class in RETRIED
+
+    def _answered(self, model: str, benchmark: str) -> int:
+        """Requests that the model has answered, in all tries."""
+        claim = claim_of(self.run, model, benchmark)
+        try:
+            progress = read_json(claim.parent / "gateway" / "progress.json") or {}
+        except ValueError:
+            return 0
+        return (
+            int(progress.get("stored", 0))
+            + int(progress.get("answered", 0))
+            - int(progress.get("replayed", 0))
+        )
+
+    def forget(self, job: EvaluationJob) -> None:
+        """Once Snakemake knows of its success."""
+        finished.forget(self.run, *job.pair)
+
+    def cancel_waiting(self, jobs: Iterable[EvaluationJob]) -> None:
+        """Takes those that have not begun out of the queue; the others run on."""
+        waiting = list(jobs)
+        for job in waiting:
+            if (folder := self.inside(job.model)) is not None:
+                inside.take_back(folder, job.benchmark)
+        ids = [job.job_id for job in waiting if self.inside(job.model) is None]
+        if ids:
+            try:
+                commands.cancel(ids, "PENDING")
+            except SlurmevalError as error:
+                print(f"slurmeval: {error}")
+
+
+def is_running(lease: Mapping[str, Any]) -> bool:
+    """Whether the job of a lease's server has begun."""
+    return (Path(lease["server"]) / ServerFolder.STATE).exists()
+
+
+def _died(state: str) -> bool:
+    """Whether a job in this state has certainly left no results behind."""
+    return state in CLASSES or state == "FAILED"

@@ -1,0 +1,115 @@
+"""Which server a request goes to: one of the model's replicas, or none for now, and then it waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from slurmeval.errors import ServerFailed
+from slurmeval.gateway.finder import Probe, Server, Track
+
+SUSPECT_AFTER = 3
+"""Failures in a row after which a server gets no request while others are better."""
+
+REST_S = 2.0
+"""So long; then one request tries it. Doubles with each further failure, up to REST_MAX_S."""
+REST_MAX_S = 60.0
+
+
+class Replicas:
+    """Follows all leases. Requests go to the server with the fewest under way."""
+
+    def __init__(self, leases: Sequence[Path], hold_s: float, probe: Probe) -> None:
+        self._hold_s = hold_s
+        self._tracks = [Track(lease, probe, self._look_around) for lease in leases]
+        self._changed = asyncio.Event()
+        self._seen = False
+        self._away_since: float | None = None
+        self._turn = 0
+        self.holding = 0
+        """Requests that wait for a server."""
+
+    @property
+    def known(self) -> bool:
+        """Whether any server answers."""
+        return any(track.server is not None for track in self._tracks)
+
+    async def follow(self) -> None:
+        """Runs until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for track in self._tracks:
+                group.create_task(track.follow())
+
+    async def take(self, avoid: Collection[Server]) -> Server:
+        """The server to ask, one of `avoid` only where there is no other; waits until there is one. Raises
+        ServerFailed when all are lost for good, or were away for longer than `hold_s`. Before the first has
+        answered there is no such bound: it may load for long, and the evaluation watches it."""
+        return self._choose(avoid) or await self._hold(avoid)
+
+    def others(self, avoid: Collection[Server]) -> bool:
+        """Whether a server answers that is none of `avoid`."""
+        return any(track.server is not None and track.server not in avoid for track in self._tracks)
+
+    async def still_answers(self, server: Server) -> bool:
+        """Whether `server`, at which a request just failed, is still in use and healthy."""
+        for track in self._tracks:
+            if track.server is server:
+                return await track.still_answers(server)
+        return False
+
+    @staticmethod
+    def note(server: Server, failed: bool) -> None:
+        """Takes in how a request ended."""
+        if not failed:
+            server.failures, server.rest_until = 0, 0.0
+            return
+        server.failures += 1
+        if server.failures >= SUSPECT_AFTER:
+            rest_s = min(REST_S * 2 ** (server.failures - SUSPECT_AFTER), REST_MAX_S)
+            server.rest_until = time.monotonic() + rest_s
+
+    def _choose(self, avoid: Collection[Server]) -> Server | None:
+        servers = [track.server for track in self._tracks if track.server is not None]
+        if len(servers) <= 1:
+            return servers[0] if servers else None
+        servers = [server for server in servers if server not in avoid] or servers
+        now = time.monotonic()
+        servers = [server for server in servers if server.rest_until <= now] or servers
+        self._turn += 1
+        turn = self._turn % len(servers)
+        chosen = min(servers[turn:] + servers[:turn], key=lambda server: server.in_flight)
+        if chosen.failures >= SUSPECT_AFTER:  # this request tries it; the next wait for what comes of it
+            chosen.rest_until = now + REST_MAX_S
+        return chosen
+
+    async def _hold(self, avoid: Collection[Server]) -> Server:
+        self.holding += 1
+        try:
+            while True:
+                if (server := self._choose(avoid)) is not None:
+                    return server
+                if all(track.sight.lost for track in self._tracks):
+                    raise ServerFailed(self._reasons())
+                changed = self._changed
+                until = None if self._away_since is None else self._away_since + self._hold_s
+                async with asyncio.timeout_at(until):
+                    await changed.wait()
+        except TimeoutError:
+            raise ServerFailed(f"no server for {self._hold_s:g} s: {self._reasons()}") from None
+        finally:
+            self.holding -= 1
+
+    def _reasons(self) -> str:
+        return "; ".join(dict.fromkeys(track.sight.reason for track in self._tracks))
+
+    def _look_around(self) -> None:
+        """Wakes those who wait, to see for themselves."""
+        if self.known:
+            self._away_since = None
+            self._seen = True
+        elif self._seen and self._away_since is None:
+            self._away_since = asyncio.get_running_loop().time()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

@@ -1,0 +1,123 @@
+"""What accounting says of a run's jobs: which there were, and asking for all of them at once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slurmeval.results.records import read_lines, read_record, time_of
+from slurmeval.servers.folder import ServerFolder
+from slurmeval.slurm import commands
+from slurmeval.slurm.commands import JobLife, SlurmAway
+
+if TYPE_CHECKING:
+    from slurmeval.paths import Paths
+
+SETTLE_S = 30.0
+"""How long accounting may take to learn of the end of a job."""
+
+RECENT_S = 600.0
+"""After this long accounting knows what it will ever know."""
+
+Ask = Callable[[Sequence[str]], Mapping[str, list[JobLife]]]
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of Slurm, from our own files."""
+
+    job_id: str
+    submitted: datetime | None
+    over: bool
+    """Whether it has just ended, going by our own files: accounting is to say so too."""
+
+    def own(self, lives: Iterable[JobLife]) -> list[JobLife]:
+        """Slurm counts from 1 again after years: the lives of this job, not of one before it."""
+        earliest = None if self.submitted is None else self.submitted - timedelta(days=1)
+        return [life for life in lives if earliest is None or life.submitted >= earliest]
+
+
+def server_folders(paths: Paths, model: str) -> list[ServerFolder]:
+    """The folders of a model's servers, replicas' too, in order."""
+    tracks = [paths.servers_of(model), *sorted(paths.servers.glob(f"{model}@*"))]
+    return [ServerFolder(path) for track in tracks for path in sorted(track.glob("[0-9]*"))]
+
+
+def job_of_server(folder: ServerFolder) -> Job | None:
+    """None where it has no job of Slurm's."""
+    job, state = read_record(folder.job) or {}, read_record(folder.state) or {}
+    if job.get("cluster") != "slurm" or not job.get("job_id"):
+        return None
+    ended = state.get("status") in ("stopped", "failed") or folder.gone.exists()
+    return Job(str(job["job_id"]), time_of(job.get("submitted_at")), ended and _recent(folder.state))
+
+
+def jobs_of_evaluation(paths: Paths, model: str, benchmark: str) -> list[Job]:
+    """All that were submitted for it, oldest first; none on one machine."""
+    over = _recent(paths.evaluation(model, benchmark)) or _recent(paths.failure(model, benchmark))
+    lines = read_lines(paths.evaluation_jobs(model, benchmark))
+    return [
+        Job(str(line["job_id"]), time_of(line.get("submitted_at")), over)
+        for line in lines
+        if "job_id" in line
+    ]
+
+
+def _recent(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime < RECENT_S
+    except FileNotFoundError:
+        return False
+
+
+def lives(
+    jobs: Sequence[Job], ask: Ask = commands.lives, settle_s: float = SETTLE_S
+) -> dict[str, list[JobLife]]:
+    """The lives of the jobs that accounting knows; empty where it is away. Waits a little for the end of
+    those that are over: accounting lags behind."""
+    if not jobs:
+        return {}
+    deadline = time.monotonic() + settle_s
+    by_id = {job.job_id: job for job in jobs}
+    while True:
+        try:
+            answer = ask(list(by_id))
+        except SlurmAway as error:
+            if not error.for_good and time.monotonic() < deadline:
+                time.sleep(min(1.0, settle_s / 5))
+                continue
+            _logger.warning("no accounting, so no job's state and times are in the results: %s", error)
+            return {}
+        found = {name: own for name, job in by_id.items() if (own := job.own(answer.get(name, ())))}
+        open_jobs = [name for name, job in by_id.items() if job.over and not _ended(found.get(name, []))]
+        if not open_jobs or time.monotonic() >= deadline:
+            return found
+        time.sleep(min(1.0, settle_s / 5))
+
+
+def _ended(own: list[JobLife]) -> bool:
+    """Whether the job is over: a life that was requeued is followed by another."""
+    return bool(own) and own[-1].is_over and own[-1].state != "REQUEUED"
+
+
+def queued_s(life: JobLife) -> float | None:
+    """From submission or requeue to start, or to the end where it never started; None: it still waits."""
+    until = life.started or life.ended
+    return None if until is None else max(0.0, (until - life.submitted).total_seconds())
+
+
+def ended_at(life: JobLife) -> datetime:
+    """Where its time ends: by what was counted, so that times add up (a job may have been suspended)."""
+    return (life.started or life.submitted) + timedelta(seconds=life.elapsed_s)
+
+
+def explained(life: JobLife) -> str:
+    """Slurm's state with what it adds to it."""
+    return f"{life.state} ({life.reason})" if life.reason else life.state

@@ -1,0 +1,225 @@
+"""One life of vLLM after another: started, proved, watched, and ended with nothing left of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from slurmeval.errors import ErrorClass
+from slurmeval.servers.accounting import Life
+from slurmeval.servers.command_line import vllm_argv, vllm_environment
+from slurmeval.servers.failures import Failure, classify
+from slurmeval.servers.folder import ServerFolder
+from slurmeval.servers.ports import EVERYWHERE, free_port, place, strangers_listen
+from slurmeval.servers.ranks import Crew
+from slurmeval.servers.readiness import Nonsense, NotReady, check_health, check_ready, read_figures
+from slurmeval.servers.spec import ServerSpec
+from slurmeval.servers.state import Published
+from slurmeval.servers.timing import Timing
+from slurmeval.servers.vllm import Vllm
+
+log = logging.getLogger(__name__)
+
+NONSENSE_TRIES = 3
+"""Wrong answers in a row until a server that starts counts as wrong for good."""
+
+
+STRANGER_LOOKS = 2
+"""Looks in a row at which someone else listens on vLLM's port until the port counts as lost."""
+
+
+class Died(Exception):
+    """A life of vLLM has ended by itself."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+class Engine:
+    """The vLLM of a server. `pause` waits, and raises whatever is to end the server."""
+
+    def __init__(
+        self,
+        folder: ServerFolder,
+        spec: ServerSpec,
+        timing: Timing,
+        published: Published,
+        pause: Callable[[float], None],
+    ) -> None:
+        self._folder, self._spec, self._timing = folder, spec, timing
+        self._published, self._pause = published, pause
+        self._crew = Crew(folder, spec, published.epoch)
+        self._vllm: Vllm | None = None
+        self.life: Life | None = None
+        self._place = place(spec.host)
+        self._port = 0
+        self._url = self._api_key = ""
+        self._strangers = 0
+
+    def start(self) -> None:
+        """Begins a life. Raises Died."""
+        life = Life(self._published.lives + 1, time.time())
+        self.life = life
+        self._published.begin(life)
+        self._published.change("starting")
+        self._place = place(self._spec.host)
+        self._port = free_port(self._place.bind)
+        self._url = f"http://{self._place.host}:{self._port}"
+        self._api_key = secrets.token_urlsafe(32)
+        self._strangers = 0
+        rank = self._crew.muster(life.number)
+        alone = rank is None or self._place.bind in EVERYWHERE
+        bind = None if alone else self._place.bind
+        try:
+            self._vllm = Vllm(
+                vllm_argv(self._spec, self._place.bind, self._port, rank),
+                vllm_environment(self._spec, os.environ, self._api_key, bind),
+                self._folder.vllm_log,
+            )
+        except OSError as error:
+            reason = f"the environment's interpreter cannot be run: {error}"
+            raise Died(Failure(reason, ErrorClass.SERVER_LOST, retryable=False)) from error
+        log.info("life %d: process %d, %s", life.number, self._vllm.pid, self._url)
+
+    def await_ready(self) -> None:
+        """Returns when vLLM has completed a prompt, and publishes it. Raises Died."""
+        deadline = time.monotonic() + self._spec.ready_timeout_s
+        nonsense, seen = 0, "nothing"
+        while True:
+            self._check_process()
+            try:
+                self._check_port()
+                check_ready(self._url, self._api_key, self._spec.served_name)
+                self._check_process()
+                break
+            except Nonsense as error:
+                nonsense += 1
+                if nonsense == NONSENSE_TRIES:
+                    raise Died(Failure(str(error), ErrorClass.BAD_RESULT, retryable=False)) from error
+                seen = str(error)
+            except NotReady as error:
+                nonsense, seen = 0, str(error)
+            if time.monotonic() > deadline:
+                reason = f"vLLM was not ready within {self._spec.ready_timeout_s:g} s; seen last: {seen}"
+                raise Died(Failure(reason, ErrorClass.TIME_LIMIT, retryable=False))
+            self._published.beat(self._timing.beat_s)
+            self._pause(min(0.5, self._timing.poll_s))
+        assert self.life is not None
+        self.life.ready = time.time()
+        self._published.announce(self._url, self._api_key, self._spec.served_name, self.life.number)
+        self._published.change("ready")
+        log.info("life %d: ready after %.1f s", self.life.number, self.life.ready - self.life.started)
+
+    def _check_port(self) -> None:
+        """Raises NotReady unless vLLM itself listens on its port, and Died where someone else does: vLLM can
+        have it no more, and what answers there may even look like it."""
+        assert self._vllm is not None
+        strangers = strangers_listen(self._place.bind, self._port, self._vllm.processes())
+        # Sockets and processes are not listed in one moment: a vLLM that listens just now looks like another.
+        self._strangers = self._strangers + 1 if strangers else 0
+        if strangers is None:
+            raise NotReady("vLLM does not listen yet")
+        if strangers:
+            reason = f"another process listens on the server's port {self._port}"
+            if self._strangers < STRANGER_LOOKS:
+                raise NotReady(reason)
+            raise Died(Failure(reason, ErrorClass.SERVER_LOST, retryable=True, port_taken=True))
+
+    def keep(self, look: Callable[[Life], None]) -> None:
+        """Watches vLLM while it serves, and has `look` look at its figures. Raises Died."""
+        failing_since: float | None = None
+        while True:
+            self._check_process()
+            try:
+                check_health(self._url, self._api_key)
+                look(self.sample())
+                failing_since = None
+            except NotReady as error:
+                # From the first failure on, not from the last success: a machine may have slept.
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() - failing_since > self._timing.unhealthy_s:
+                    reason = f"vLLM hangs: no good answer for {self._timing.unhealthy_s:g} s ({error})"
+                    raise Died(Failure(reason, ErrorClass.SERVER_LOST, retryable=True)) from error
+            self._published.beat(self._timing.beat_s)
+            self._pause(self._timing.poll_s)
+
+    def sample(self) -> Life:
+        """Takes in vLLM's figures. Raises NotReady."""
+        assert self.life is not None
+        self.life.sample(read_figures(self._url, self._api_key), time.time())
+        self._published.take_in(self.life)
+        return self.life
+
+    def wait(self, seconds: float) -> bool:
+        """Waits; returns at once, and True, when vLLM has ended."""
+        if self._vllm is None:
+            time.sleep(seconds)
+            return False
+        return self._vllm.wait(seconds)
+
+    def _check_process(self) -> None:
+        assert self._vllm is not None
+        returncode = self._vllm.returncode()
+        elsewhere = self._crew.failure()
+        if returncode is None and elsewhere is None:
+            return
+        self._published.withdraw()
+        if returncode is None:
+            assert elsewhere is not None
+            raise Died(elsewhere)
+        failure = classify(self._vllm.log_tail(), returncode)
+        if self._spec.nodes > 1 and failure.retryable:
+            # It may have ended of what happened on another node.
+            time.sleep(2 * self._timing.poll_s)
+            elsewhere = self._crew.failure()
+            if elsewhere is not None:
+                failure = replace(elsewhere, reason=f"{failure.reason}; {elsewhere.reason}")
+        raise Died(failure)
+
+    def end(self, reason: str, drain_s: float = 0.0, comes_back: bool = False) -> None:
+        """Ends vLLM, if it lives, and books the life. Requests under way may end within `drain_s`.
+        `comes_back`: lessees are to wait for the next life, and not to lease another server. Safe to call
+        again."""
+        vllm, life = self._vllm, self.life
+        self._published.withdraw()
+        if vllm is not None:
+            running = vllm.returncode() is None
+            if running and drain_s > 0 and life is not None and life.ready is not None:
+                self._published.change("restarting" if comes_back else "draining", reason)
+                self._drain(drain_s)
+            self._crew.dismiss()
+            if running:
+                busy = life is not None and life.figures.requests_running > 0
+                vllm.end(self._timing.grace_s if busy and drain_s > 0 else self._timing.idle_grace_s)
+            else:
+                vllm.kill()  # workers that outlived it
+        if life is not None:
+            self._published.end(life, reason)
+        self._vllm = self.life = None
+
+    def dismiss_crew(self) -> None:
+        """The other ranks end: this one does."""
+        self._crew.dismiss(over=True)
+
+    def abandon(self) -> None:
+        """Kills vLLM and writes nothing: the server is another supervisor's."""
+        if self._vllm is not None:
+            self._vllm.kill()
+        self._vllm = self.life = None
+
+    def _drain(self, drain_s: float) -> None:
+        """Lets requests under way end. The endpoint is withdrawn: none are added."""
+        deadline = time.monotonic() + drain_s
+        while time.monotonic() < deadline:
+            try:
+                if self.sample().figures.requests_running == 0:
+                    return
+            except NotReady:
+                return
+            self._published.beat(self._timing.beat_s)
+            self.wait(min(0.2, self._timing.poll_s))

@@ -1,0 +1,169 @@
+"""A server on several nodes: rank 0 supervises and answers; the others run further parts of the same vLLM.
+
+They speak through the server's folder, as everything here does: rank 0 writes `ranks/order.json`, which names
+the life of vLLM that is to run, and each other rank writes `ranks/<n>.json`, its beat and how its part ended.
+A part that ends is a death of the whole life. Slurm ends all ranks when one of them is killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from slurmeval.errors import ErrorClass
+from slurmeval.files import read_json, write_json
+from slurmeval.processes import STALE_S
+from slurmeval.servers.command_line import Rank, vllm_argv, vllm_environment
+from slurmeval.servers.failures import Failure, classify
+from slurmeval.servers.folder import ServerFolder
+from slurmeval.servers.job import Job
+from slurmeval.servers.ports import EVERYWHERE, free_port, place
+from slurmeval.servers.spec import ServerSpec
+from slurmeval.servers.state import Epoch
+from slurmeval.servers.timing import Timing
+from slurmeval.servers.vllm import Vllm
+
+log = logging.getLogger(__name__)
+
+
+class Crew:
+    """The other ranks, as rank 0 sees them. None on one node."""
+
+    def __init__(self, folder: ServerFolder, spec: ServerSpec, epoch: Epoch) -> None:
+        self._folder, self._spec, self._epoch = folder.path / "ranks", spec, epoch
+        self._life: int | None = None
+        self._since = 0.0
+
+    def muster(self, life: int) -> Rank | None:
+        """Has the other ranks start their parts of this life; returns rank 0's own part."""
+        if self._spec.nodes == 1:
+            return None
+        here = place(self._spec.host)
+        master = here.host if here.bind in EVERYWHERE else here.bind
+        rank = Rank(0, master, free_port(here.bind))
+        self._life, self._since = life, time.time()
+        self._order(life=life, master=rank.master, master_port=rank.master_port)
+        return rank
+
+    def failure(self) -> Failure | None:
+        """How a part of this life has ended on another rank, if one has."""
+        if self._life is None:
+            return None
+        for number in range(1, self._spec.nodes):
+            path = self._folder / f"{number}.json"
+            report = read_json(path) or {}
+            of_this_life = report.get("restart") == self._epoch[0] and report.get("life") == self._life
+            if of_this_life and report["failure"] is not None:
+                failure = report["failure"]
+                reason = f"on node {number + 1} of {self._spec.nodes}: {failure['reason']}"
+                error_class = ErrorClass(failure["error_class"])
+                return Failure(**{**failure, "reason": reason, "error_class": error_class})
+            beat = path.stat().st_mtime if report else 0.0
+            if time.time() - max(beat, self._since) > STALE_S:
+                reason = f"node {number + 1} of {self._spec.nodes} has not been heard of for {STALE_S:g} s"
+                return Failure(reason, ErrorClass.NODE_FAILURE, retryable=True)
+        return None
+
+    def dismiss(self, over: bool = False) -> None:
+        """Has the other ranks end their parts, and with `over` themselves."""
+        if self._spec.nodes > 1 and (over or self._life is not None):
+            self._life = None
+            self._order(life=None, over=over)
+
+    def _order(self, **what: Any) -> None:
+        write_json(self._folder / "order.json", {"epoch": self._epoch, "over": False, **what})
+
+
+class Follower:
+    """What every rank but the first runs."""
+
+    def __init__(self, folder: ServerFolder, spec: ServerSpec, job: Job, timing: Timing) -> None:
+        self._folder, self._spec, self._job, self._timing = folder, spec, job, timing
+        self._ranks = folder.path / "ranks"
+        self._vllm: Vllm | None = None
+        self._life: int | None = None
+        self._failure: Failure | None = None
+        self._began = time.time()
+        self._beaten = 0.0
+
+    def run(self) -> str:
+        """Follows rank 0's orders until it is over, and returns why it ended."""
+        try:
+            while True:
+                if reason := self._over():
+                    return reason
+                self._follow()
+                if time.monotonic() - self._beaten > self._timing.beat_s:
+                    self._report()
+                if self._vllm is None or self._failure is not None:
+                    time.sleep(self._timing.poll_s / 2)
+                else:
+                    self._vllm.wait(self._timing.poll_s / 2)
+        finally:
+            self._end()
+
+    def _over(self) -> str | None:
+        """Why this rank is to end, if it is."""
+        if self._folder.closed.exists():
+            return "the server is closed"
+        order = self._order()
+        if order is not None and order["epoch"][0] > self._job.restart:
+            return "the job has been started again since"
+        if order is not None and order["over"]:
+            return "rank 0 has ended"
+        try:
+            beat = self._folder.state.stat().st_mtime
+        except FileNotFoundError:
+            beat = 0.0
+        # Rank 0 starts as this one does; what lies there until then is of the job's life before.
+        if time.time() - max(beat, self._began) > STALE_S:
+            return f"rank 0 has not been heard of for {STALE_S:g} s"
+        return None
+
+    def _order(self) -> dict[str, Any] | None:
+        """Rank 0's order; None where it is one of the job's life before."""
+        order: dict[str, Any] | None = read_json(self._ranks / "order.json")
+        return None if order is None or order["epoch"][0] < self._job.restart else order
+
+    def _follow(self) -> None:
+        order = self._order()
+        life = None if order is None else order["life"]
+        if life != self._life:
+            self._end()
+            self._life = life
+            if order is not None and life is not None:
+                self._start(Rank(self._job.rank, order["master"], order["master_port"]))
+        elif self._vllm is not None and self._failure is None and self._vllm.returncode() is not None:
+            self._failure = classify(self._vllm.log_tail(), self._vllm.returncode())
+            log.error("rank %d: its part of life %s ended: %s", self._job.rank, life, self._failure.reason)
+            self._report()
+
+    def _start(self, rank: Rank) -> None:
+        here = place(self._spec.host)
+        bind = None if here.bind in EVERYWHERE else here.bind
+        environment = vllm_environment(self._spec, os.environ, "", bind)
+        try:
+            argv = vllm_argv(self._spec, here.bind, 0, rank)
+            self._vllm = Vllm(argv, environment, self._log)
+            log.info("rank %d: process %d of life %s", rank.number, self._vllm.pid, self._life)
+        except OSError as error:
+            reason = f"the environment's interpreter cannot be run: {error}"
+            self._failure = Failure(reason, ErrorClass.SERVER_LOST, retryable=False)
+        self._report()
+
+    @property
+    def _log(self) -> Path:
+        return self._folder.vllm_log.with_name(f"vllm-{self._job.rank}.log")
+
+    def _end(self) -> None:
+        if self._vllm is not None:
+            self._vllm.end(self._timing.idle_grace_s)
+        self._vllm = self._failure = None
+
+    def _report(self) -> None:
+        failure = None if self._failure is None else vars(self._failure)
+        report = {"restart": self._job.restart, "life": self._life, "failure": failure}
+        write_json(self._ranks / f"{self._job.rank}.json", report)
+        self._beaten = time.monotonic()

@@ -1,0 +1,30 @@
+"""A supervisor's times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from slurmeval.processes import BEAT_S
+
+
+@dataclass(frozen=True)
+class Timing:
+    """In seconds. The defaults are for real servers; tests shorten them."""
+
+    poll_s: float = 1.0
+    """Between two looks at vLLM, at the leases and at the `stop` file."""
+    beat_s: float = BEAT_S
+    linger_s: float = 3.0
+    """How long a server without leases waits for another."""
+    unhealthy_s: float = 30.0
+    """How long /health may fail before vLLM counts as dead."""
+    backoff_s: float = 1.0
+    """Before the first restart; doubled for each further one."""
+    sound_s: float = 600.0
+    """A life that served this long forgives the restarts before it."""
+    give_way_s: float = 60.0
+    """How long a leased server may be idle while another waits for its slot."""
+    grace_s: float = 10.0
+    """Between SIGTERM and SIGKILL, with requests under way."""
+    idle_grace_s: float = 2.5
+    """… without."""

@@ -1,0 +1,1 @@
+"""Slurm: calling its programs, and what is asked of it."""

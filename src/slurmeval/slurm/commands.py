@@ -1,0 +1,232 @@
+"""Slurm's programs: asking the queue and the accounting, submitting, cancelling. Nobody else calls them.
+
+Queries ask for delimited fields, since `--json` differs between versions; `parsing` reads the answers. A
+query that failed raises `SlurmAway`: it says nothing of any job."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from slurmeval.errors import SlurmevalError
+from slurmeval.slurm import parsing
+from slurmeval.slurm.parsing import JobLife, Partition, QueuedJob
+
+__all__ = [
+    "JobLife",
+    "Partition",
+    "QueuedJob",
+    "SlurmAway",
+    "SubmissionRefused",
+    "SubmissionUnsure",
+    "cancel",
+    "lives",
+    "partitions",
+    "queue",
+    "submit",
+    "would_start",
+]
+
+TIMEOUT_S = 60.0
+"""After this long without an answer a daemon counts as away."""
+
+RETRY_S = 1.0
+"""Before a query is asked again; doubled for each further time."""
+
+IDS_AT_ONCE = 500
+"""Job ids in one call: command lines and the database's queries have their limits."""
+
+_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_DEBUG")
+_OTHERS_FORMATS = ("SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_")
+
+_AWAY = re.compile(
+    r"Unable to contact slurm controller|Connection (refused|reset|timed out)|[Ss]ocket timed out"
+    r"|Zero Bytes were transmitted|Unable to connect to (slurm )?database|Problem talking to the database"
+    r"|slurmdbd|No route to host|Network is unreachable|Name or service not known"
+    r"|[Uu]nable to resolve|Protocol authentication error|Munge|munge|Invalid authentication credential"
+    r"|temporarily unable|Transport endpoint|accounting storage is disabled|in standby mode"
+    r"|Unable to establish (configuration source|controller machine)|Message (send|receive) failure"
+    r"|Slurm backup controller|Resource temporarily unavailable"
+)
+"""What Slurm's programs say when it is not the request that is wrong."""
+
+_DISABLED = "accounting storage is disabled"
+
+_UNSURE = re.compile(
+    r"[Ss]ocket timed out|Zero Bytes were transmitted|Message receive failure|Connection reset"
+)
+"""What sbatch says when the answer got lost: the job may be in the queue."""
+
+_LIMIT = re.compile(
+    r"(Max|Grp)\w*Submit\w*|MaxJobCount|job submit limit|temporarily unable to accept job|too many jobs",
+    re.IGNORECASE,
+)
+
+
+class SlurmAway(SlurmevalError):
+    """A program of Slurm is missing, or its daemon does not answer. Nothing is known of any job."""
+
+    def __init__(self, words: str, for_good: bool = False) -> None:
+        super().__init__(words)
+        self.for_good = for_good or _DISABLED in words
+        """Whether there is none here: asking again will not help."""
+
+
+class SubmissionUnsure(SlurmAway):
+    """sbatch's answer got lost: the job may be in the queue. Look there before submitting again."""
+
+
+class SubmissionRefused(SlurmevalError):
+    """Slurm will not have the job. The text is sbatch's own, in one line."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words)
+        self.for_now = _LIMIT.search(words) is not None
+        """Whether only too many jobs are queued: it may be accepted once others have ended."""
+
+
+def queue(names: Sequence[str] | None = None, *, tries: int = 1) -> list[QueuedJob]:
+    """The user's own jobs that wait, run or end, those with one of `names` only where given; elements of
+    arrays one by one. Jobs that have ended are not in it. Raises SlurmAway."""
+    if names is not None and not names:
+        return []
+    argv = ["squeue", "--me", "--noheader", "--array", f"--Format={parsing.QUEUE_FORMAT}"]
+    if names is not None:
+        argv.append(f"--name={','.join(names)}")
+    return parsing.queue(_ask(argv, tries))
+
+
+def lives(job_ids: Sequence[str], *, tries: int = 1) -> dict[str, list[JobLife]]:
+    """What accounting knows of these jobs: every life of each, oldest first; a requeue begins a new one.
+
+    A job that is not in the answer is **not known yet**: accounting lags behind. Numbers of jobs are used
+    again after years; who keeps them that long compares `submitted`. Raises SlurmAway when accounting is
+    away, or the cluster has none."""
+    found: dict[str, list[JobLife]] = {}
+    unique = list(dict.fromkeys(job_ids))
+    for first in range(0, len(unique), IDS_AT_ONCE):
+        argv = ["sacct", "--duplicates", "--parsable2", "--noheader", "--units=M"]
+        argv += [
+            f"--format={parsing.LIVES_FORMAT}",
+            f"--jobs={','.join(unique[first : first + IDS_AT_ONCE])}",
+        ]
+        found |= parsing.lives(_ask(argv, tries))
+    return found
+
+
+def submit(flags: Sequence[str], script: str, cwd: Path) -> str:
+    """Submits `script` and returns the job's id. Raises SubmissionRefused with sbatch's own words, SlurmAway
+    where it was surely not submitted, and SubmissionUnsure where it may have been. Never tries twice."""
+    try:
+        done = _run(["sbatch", "--parsable", *flags], script, cwd, submits=True)
+    except subprocess.TimeoutExpired:
+        raise SubmissionUnsure(f"sbatch gave no answer for {TIMEOUT_S:g} s") from None
+    words = parsing.one_line(done.stderr)
+    if done.returncode == 0:
+        job_id = parsing.submitted(done.stdout)
+        if job_id is None:
+            raise SubmissionUnsure(f"sbatch named no job: {parsing.one_line(done.stdout + done.stderr)}")
+        return job_id
+    if _UNSURE.search(done.stderr):
+        raise SubmissionUnsure(words)
+    if _AWAY.search(done.stderr) and not _LIMIT.search(done.stderr):
+        raise SlurmAway(words)
+    raise SubmissionRefused(words or f"sbatch ended with status {done.returncode}")
+
+
+def cancel(job_ids: Sequence[str], state: str | None = None, *, tries: int = 1) -> None:
+    """Cancels jobs, those in `state` (PENDING, RUNNING, SUSPENDED) only where given. Jobs that have ended, or
+    that Slurm never had, are no error. Raises SlurmAway."""
+    unique = list(dict.fromkeys(job_ids))
+    flags = [] if state is None else [f"--state={state}"]
+    for first in range(0, len(unique), IDS_AT_ONCE):
+        argv = ["scancel", *flags, *unique[first : first + IDS_AT_ONCE]]
+        for left in range(tries - 1, -1, -1):
+            done = _answer(argv)
+            if done.returncode == 0 or not _AWAY.search(done.stderr):
+                break
+            if not left:
+                raise SlurmAway(parsing.one_line(done.stderr))
+            time.sleep(RETRY_S * 2 ** (tries - 1 - left))
+
+
+def would_start(flags: Sequence[str], script: str) -> str:
+    """What Slurm says of a job that is not submitted: when and where it would start (UTC), or why never.
+    Raises SlurmAway."""
+    done = _answer(["sbatch", "--test-only", *flags], script)
+    words = parsing.one_line(done.stderr or done.stdout)
+    if done.returncode and _AWAY.search(done.stderr):
+        raise SlurmAway(words)
+    return words
+
+
+def partitions() -> dict[str, Partition]:
+    """The partitions that the user sees, by name. Raises SlurmAway."""
+    limits = _ask(["scontrol", "show", "partition", "--oneliner"], 1)
+    nodes = _ask(["sinfo", "--noheader", "--exact", f"--format={parsing.NODES_FORMAT}"], 1)
+    return parsing.partitions(limits, nodes)
+
+
+def _ask(argv: list[str], tries: int) -> str:
+    """The output of a query. Raises SlurmAway: whatever made it fail, it says nothing of any job."""
+    for left in range(tries - 1, -1, -1):
+        try:
+            done = _answer(argv)
+            # sacct may end with status 0 although the database did not answer
+            if done.returncode == 0 and (done.stdout or not _AWAY.search(done.stderr)):
+                return done.stdout
+            words = parsing.one_line(done.stderr) or f"status {done.returncode}"
+            raise SlurmAway(f"{argv[0]}: {words}")
+        except SlurmAway:
+            if not left:
+                raise
+            time.sleep(RETRY_S * 2 ** (tries - 1 - left))
+    raise ValueError(f"{tries} tries")
+
+
+def _answer(argv: list[str], script: str | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        return _run(argv, script, None, submits=False)
+    except subprocess.TimeoutExpired:
+        raise SlurmAway(f"{argv[0]}: no answer for {TIMEOUT_S:g} s") from None
+
+
+def _run(
+    argv: list[str], script: str | None, cwd: Path | None, *, submits: bool
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program; raises SlurmAway where there is none, and TimeoutExpired."""
+    try:
+        return subprocess.run(
+            argv,
+            input=script or "",
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env=_environment(submits),
+            cwd=cwd,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise
+        raise SlurmAway(f"{argv[0]}: there is no such program here", for_good=True) from error
+
+
+def _environment(submits: bool) -> dict[str, str]:
+    """This process's environment for a program of Slurm.
+
+    Within a job, that job's own variables are left out: a submitted job inherits what sbatch has, and srun
+    takes them for requests. Times are UTC, but not in the environment that a job inherits."""
+    mine = {
+        name: value
+        for name, value in os.environ.items()
+        if (not name.startswith("SLURM_") or name in _KEPT) and not name.startswith(_OTHERS_FORMATS)
+    }
+    if submits:
+        return mine
+    return mine | {"LC_ALL": "C", "TZ": "UTC", "SLURM_TIME_FORMAT": "standard"}

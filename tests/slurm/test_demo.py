@@ -1,0 +1,47 @@
+"""The demo on a cluster: the real vLLM on a "GPU" node, the real harnesses on CPU nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from slurmeval.slurm.names import job_name
+from tests.serving.test_demo import BENCHMARKS, Demo
+from tests.slurm.cluster import Cluster
+from tests.slurm.project import SITE
+from tests.slurm.test_runs import gpu_seconds_of_sacct
+
+pytestmark = [pytest.mark.serving, pytest.mark.timeout(1500)]
+
+
+def test_the_demo_runs_on_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    demo = Demo(tmp_path)
+    profile = tmp_path / "cluster"
+    profile.mkdir()
+    options = yaml.safe_load(Path("profiles/slurm/config.yaml").read_text())
+    (profile / "config.yaml").write_text(yaml.safe_dump(options))
+    # Two evaluations share a core here: harnesses import for long, and all of them at once
+    site = SITE | {"evaluations": {**SITE["evaluations"], "memory_gb": 4}}
+    (profile / "site.yaml").write_text(yaml.safe_dump(site))
+    here = yaml.safe_load((tmp_path / "here.yaml").read_text())
+    here["servers"] = {"cpu": {"gpus": 1, "cpus": 2, "memory_gb": 12}}
+    (tmp_path / "here.yaml").write_text(yaml.safe_dump(here))
+    demo.command = [str(cluster.base / "login"), *demo.command]
+    demo.command[demo.command.index("profiles/local")] = "cluster"
+
+    demo.say()
+    rows = demo.table("evaluations.parquet")
+    assert {(row["benchmark"], row["status"]) for row in rows} == {(name, "ok") for name in BENCHMARKS}
+    assert all(row["n_samples"] == row["n_requested"] for row in rows)
+    lives = demo.table("servers.parquet")
+    (server,) = {row["job_id"] for row in lives}
+    assert sum(row["gpu_s"] for row in lives) == gpu_seconds_of_sacct(cluster, server)
+    assert {row["nodes"] for row in lives} <= {"gpu1", "gpu2"}
+    assert {row["node"] for row in rows} <= {"cpu1", "cpu2"}
+    assert "GPU" in (demo.results / "report" / "index.html").read_text()
+    prefix = job_name(demo.results, "")
+    assert not [job for job in cluster.jobs() if job["name"].startswith(prefix)]
+    assert "Nothing to be done" in demo.say()

@@ -1,0 +1,153 @@
+"""A run of one model on three benchmarks on a cluster, with a stand-in for Slurm's programs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurmeval.config.site import Site
+from slurmeval.files import write_json
+from slurmeval.paths import Paths
+from slurmeval.processes import identity
+from slurmeval.servers import leases
+from slurmeval.servers.folder import ServerFolder
+from slurmeval.slurm import commands
+from slurmeval.slurm.commands import JobLife, QueuedJob, SlurmAway
+
+BENCHMARKS = ("first", "second", "third")
+
+
+@dataclass
+class StandInSlurm:
+    """What Slurm's programs would say. Jobs wait until a test says otherwise."""
+
+    jobs: dict[str, QueuedJob] = field(default_factory=dict)
+    ended: dict[str, str] = field(default_factory=dict)
+    """States of jobs that have left the queue, as accounting has them."""
+    submitted: list[list[str]] = field(default_factory=list)
+    away: bool = False
+    _ids: Any = field(default_factory=lambda: itertools.count(100))
+
+    def add(self, flags: Sequence[str], workdir: Path) -> str:
+        job_id = str(next(self._ids))
+        said = {flag.partition("=")[0]: flag.partition("=")[2] for flag in flags}
+        name, comment = said.get("--job-name", ""), said.get("--comment", "")
+        dependency = said.get("--dependency", "")
+        self.jobs[job_id] = QueuedJob(
+            job_id, name, "PENDING", "None", comment, str(workdir), "", None, None, dependency, 0
+        )
+        return job_id
+
+    def submit(self, flags: Sequence[str], script: str, cwd: Path) -> str:
+        self._answer()
+        self.submitted.append([*flags])
+        return self.add(flags, cwd)
+
+    def queue(self, names: Sequence[str] | None = None, *, tries: int = 1) -> list[QueuedJob]:
+        self._answer()
+        return [job for job in self.jobs.values() if names is None or job.name in names]
+
+    def lives(self, job_ids: Sequence[str], *, tries: int = 1) -> dict[str, list[JobLife]]:
+        self._answer()
+        now = datetime.now(UTC)
+        return {
+            job_id: [
+                JobLife(
+                    job_id, self.ended[job_id], "0:0", now, now, now, now, 9, "cpu1", 0, None, None, 0, ""
+                )
+            ]
+            for job_id in job_ids
+            if job_id in self.ended
+        }
+
+    def cancel(self, job_ids: Sequence[str], state: str | None = None, *, tries: int = 1) -> None:
+        for job_id in job_ids:
+            self.end(job_id, "CANCELLED")
+
+    def end(self, job_id: str, state: str) -> None:
+        """A job leaves the queue."""
+        self.jobs.pop(job_id, None)
+        self.ended[job_id] = state
+
+    def _answer(self) -> None:
+        if self.away:
+            raise SlurmAway("made to be away")
+
+
+class Run:
+    """The run's document and places. `clock` is turned by the test."""
+
+    def __init__(self, root: Path, slurm: StandInSlurm) -> None:
+        self.slurm = slurm
+        self.now = 1000.0
+        self.paths = Paths(root / "results", root / ".environments", root / "hf")
+        self.controller = {**identity(), "token": "run-1"}
+        write_json(self.paths.controller, self.controller)
+        write_json(root / "manifest.json", {"folder": str(root / "weights")})
+        write_json(root / "environment.json", {"folder": str(root), "python": "/no/python"})
+        self.document: dict[str, Any] = {
+            "project": str(root),
+            "paths": {name: str(place) for name, place in vars(self.paths).items()},
+            "site": Site.model_validate({"version": 1}).model_dump(mode="json"),
+            "config": {"server_jobs": {"max_at_once": None, "renew_before_min": 30}},
+            "order": ["tiny"],
+            "evaluations": [("tiny", benchmark) for benchmark in BENCHMARKS],
+            "models": {
+                "tiny": {
+                    "answers_key": "a" * 64,
+                    "manifest": str(root / "manifest.json"),
+                    "environment": str(root / "environment.json"),
+                    "replicas": 1,
+                    "job_names": ["serve-tiny"],
+                    "pack": None,
+                    "serving": {
+                        "model": "tiny",
+                        "servers": str(self.paths.servers_of("tiny")),
+                        "leases": str(self.paths.leases / "tiny"),
+                        "controller": str(self.paths.controller),
+                        "ready_timeout_s": 1800,
+                        "time_limit_min": 120,
+                        "inside": None,
+                        "job": {},
+                    },
+                }
+            },
+            "benchmarks": {
+                benchmark: {"results_key": "b" * 64, "time_limit_min": 30} for benchmark in BENCHMARKS
+            },
+        }
+
+    def clock(self) -> float:
+        return self.now
+
+    def submit_server(self, folder: Path) -> None:
+        """In place of submitit."""
+        job_id = self.slurm.add(["--job-name=serve-tiny"], folder)
+        write_json(ServerFolder(folder).job, {"job_id": job_id, "cluster": "slurm"})
+
+    def server(self, number: int = 1) -> ServerFolder:
+        return ServerFolder(self.paths.servers_of("tiny") / f"{number:04d}")
+
+    def state(self, status: str, number: int = 1, **more: Any) -> None:
+        write_json(self.server(number).state, {"status": status, "reason": None, "owner": None, **more})
+
+
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch) -> StandInSlurm:
+    stand_in = StandInSlurm()
+    for name in ("submit", "queue", "lives", "cancel"):
+        monkeypatch.setattr(commands, name, getattr(stand_in, name))
+    return stand_in
+
+
+@pytest.fixture
+def run(tmp_path: Path, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch) -> Run:
+    made = Run(tmp_path, slurm)
+    monkeypatch.setattr(leases, "submit_detached", lambda folder, *_options: made.submit_server(folder))
+    return made

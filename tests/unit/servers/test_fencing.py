@@ -1,0 +1,140 @@
+"""Two supervisors on one server: a node was cut off, and Slurm has started the job again elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+
+from slurmeval.files import read_json, write_json
+from slurmeval.servers.accounting import append_life, read_lives
+from slurmeval.servers.job import Job
+from slurmeval.servers.leases import release
+from slurmeval.servers.state import FencedOff, Published
+from tests.unit.servers.conftest import Bench
+from tests.waiting import wait_for
+
+
+@pytest.fixture
+def bench(bench: Bench) -> Bench:
+    bench.spec = replace(bench.spec, cluster="slurm", max_at_once=None)
+    return bench
+
+
+def job(restart: int) -> Job:
+    return Job("7", restart, "gpu1", 0, 0.0)
+
+
+def test_older_supervisor_kills_its_vllm_and_leaves_everything_to_the_younger(bench: Bench) -> None:
+    bench.environment = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "gpu1"}
+    bench.lease()
+    bench.wait_for_status("ready")
+    bench.environment |= {"SLURM_RESTART_COUNT": "1", "SLURMD_NODENAME": "gpu2"}
+    bench.submit(bench.folder().path)
+    assert bench.supervisors[0].wait(20) != 0
+    state = wait_for(lambda: bench.state() if bench.state()["life"] == 2 else None, "the younger's life")
+    state = bench.wait_for_status("ready")
+    assert (state["restart"], state["node"], state["owner"]["pid"]) == (1, "gpu2", bench.supervisors[1].pid)
+    first, second = bench.lives()
+    wait_for(lambda: not _runs(first["pid"]), "the end of the older's vLLM", 5)
+    endpoint = read_json(bench.folder().endpoint)
+    assert (endpoint["life"], endpoint["api_key"]) == (2, second["key"])
+    release(bench.lease_path())
+    assert bench.wait_for_exit(2) == 0
+    lives = read_lives(bench.folder().lives)
+    assert [(life["life"], life["restart"], life["node"]) for life in lives] == [
+        (1, 0, "gpu1"),
+        (2, 1, "gpu2"),
+    ]
+    assert lives[0]["ended_at"] is None and lives[0]["seen_at"] is not None
+    assert lives[1]["exit_reason"] == "no lease is left"
+    assert bench.leftovers() == []
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_supervisor_that_comes_too_late_does_nothing(bench: Bench) -> None:
+    bench.environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"}
+    bench.lease()
+    bench.wait_for_status("ready")
+    before = bench.state()["epoch"]
+    bench.environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}
+    bench.submit(bench.folder().path)
+    assert bench.supervisors[1].wait(20) != 0
+    assert bench.state()["epoch"] == before
+    assert len(bench.lives()) == 1
+
+
+def test_later_start_is_younger_whatever_the_nodes_clocks_say(bench: Bench) -> None:
+    folder = bench.folder()
+    folder.path.mkdir(parents=True)
+    write_json(folder.state, {"epoch": [0, 4e9]})
+    younger = Published(folder, job(restart=0), 0)
+    assert younger.epoch > [0, 4e9]
+    assert Published(folder, job(restart=1), 0).epoch[0] == 1
+
+
+def test_nothing_is_written_once_a_younger_one_has(bench: Bench) -> None:
+    folder = bench.folder()
+    folder.path.mkdir(parents=True)
+    older = Published(folder, job(restart=0), 0)
+    older.change("ready")
+    younger = Published(folder, job(restart=1), 0)
+    younger.change("pending")
+    younger.announce("http://younger", "k", "smol", 1)
+    for write in (
+        older.withdraw,
+        older.close,
+        lambda: older.change("stopped"),
+        lambda: older.beat(0),
+        lambda: older.announce("http://older", "k", "smol", 1),
+    ):
+        with pytest.raises(FencedOff):
+            write()
+    assert read_json(folder.endpoint)["url"] == "http://younger"
+    assert not folder.closed.exists()
+
+
+def test_endpoint_that_the_older_wrote_last_is_mended_with_the_next_beat(bench: Bench) -> None:
+    folder = bench.folder()
+    folder.path.mkdir(parents=True)
+    younger = Published(folder, job(restart=1), 0)
+    younger.announce("http://younger", "k", "smol", 2)
+    write_json(folder.endpoint, {"url": "http://older"})
+    younger.beat(0)
+    assert read_json(folder.endpoint)["url"] == "http://younger"
+    assert folder.endpoint.stat().st_mode & 0o777 == 0o600
+
+
+def test_line_that_a_crash_cut_short_does_not_spoil_the_next(bench: Bench) -> None:
+    folder = bench.folder()
+    folder.path.mkdir(parents=True)
+    append_life(folder.lives, {"life": 1})
+    with folder.lives.open("a") as stream:
+        stream.write('{"life": 2, "sta')
+    append_life(folder.lives, {"life": 3})
+    assert [life["life"] for life in read_lives(folder.lives)] == [1, 3]
+
+
+def test_life_of_a_crashed_supervisor_is_booked_by_the_next(bench: Bench) -> None:
+    bench.environment = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "gpu1"}
+    bench.order({"running": 1, "tokens": 5}, {})
+    bench.lease()
+    wait_for(lambda: (bench.state().get("under_way") or {}).get("busy_s", 0) > 0.1, "busy time")
+    bench.supervisors[0].send_signal(signal.SIGKILL)
+    bench.supervisors[0].wait()
+    bench.environment["SLURM_RESTART_COUNT"] = "1"
+    bench.submit(bench.folder().path)
+    wait_for(lambda: bench.state()["life"] == 2, "the second life")
+    (life,) = read_lives(bench.folder().lives)
+    assert life["exit_reason"] == "cut off: its supervisor was killed"
+    assert life["busy_s"] > 0.1 and life["generated_tokens"] == 5
+    assert (life["job_id"], life["restart"], life["node"]) == ("7", 0, "gpu1")

@@ -1,0 +1,74 @@
+"""What a supervisor tells, so that a killed one's life is not lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurmeval.files import read_json
+from slurmeval.servers.accounting import CUT_OFF, Figures, Life, append_life, read_lives
+from slurmeval.servers.folder import ServerFolder
+from slurmeval.servers.job import Job
+from slurmeval.servers.state import Published
+
+JOB = Job("7", 0, "gpu1", 0, 1e9)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ServerFolder:
+    path = tmp_path / "m" / "0001"
+    path.mkdir(parents=True)
+    return ServerFolder(path)
+
+
+def told(folder: ServerFolder) -> Any:
+    return read_json(folder.state)["under_way"]
+
+
+def served(published: Published, number: int) -> Life:
+    """A life that was busy for 3 s and idle for 2 s, and has told so."""
+    life = Life(number, started=100.0)
+    published.begin(life)
+    life.ready = 160.0
+    for second in range(6):
+        running = 1 if 0 < second <= 3 else 0
+        life.sample(Figures(generated_tokens=10, prompt_tokens=5, requests_running=running), 161.0 + second)
+    published.take_in(life)
+    published.change("ready")
+    return life
+
+
+def test_the_life_under_way_stands_in_the_state(folder: ServerFolder) -> None:
+    published = Published(folder, JOB, 4)
+    published.change("pending")
+    assert told(folder) is None
+    life = served(published, 1)
+    assert told(folder).items() >= {"life": 1, "busy_s": 3.0, "idle_s": 2.0, "starting_s": 60.0}.items()
+    published.end(life, "no lease is left")
+    published.change("stopped")
+    assert told(folder) is None
+    assert [line["busy_s"] for line in read_lives(folder.lives)] == [3.0]
+
+
+def test_the_next_supervisor_books_a_life_that_was_killed(folder: ServerFolder) -> None:
+    served(Published(folder, JOB, 4), 1)
+    published = Published(folder, JOB, 4)
+    (line,) = read_lives(folder.lives)
+    assert (line["life"], line["busy_s"], line["exit_reason"], line["ended_at"]) == (1, 3.0, CUT_OFF, None)
+    assert (line["job_id"], line["restart"], line["node"]) == ("7", 0, "gpu1")
+    assert line["seen_at"] is not None
+    assert published.lives == 1
+    published.change("pending")
+    assert read_json(folder.state)["generated_tokens"] == 10
+    Published(folder, JOB, 4)
+    assert len(read_lives(folder.lives)) == 1
+
+
+def test_a_life_is_booked_once_when_its_supervisor_was_killed_right_after(folder: ServerFolder) -> None:
+    """The line is written, the state is not yet."""
+    life = served(Published(folder, JOB, 4), 1)
+    append_life(folder.lives, life.ended("requeued", 170.0))
+    Published(folder, JOB, 4)
+    assert [line["exit_reason"] for line in read_lives(folder.lives)] == ["requeued"]

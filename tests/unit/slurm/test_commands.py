@@ -1,0 +1,398 @@
+"""Slurm's programs, played by their recorded answers. `record.py` makes these on a real cluster."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurmeval.slurm import commands, parsing
+from slurmeval.slurm.commands import JobLife, SlurmAway, SubmissionRefused, SubmissionUnsure
+
+RECORDED = Path(__file__).with_name("recorded")
+JOBS: dict[str, str] = json.loads((RECORDED / "jobs.json").read_text())
+COMMENT = '{"id": "a|b, c"}\n%s \x1f \'é\' <&>\\'
+Play = Callable[..., list[dict[str, Any]]]
+
+
+def recorded(name: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads((RECORDED / f"{name}.json").read_text())
+    return answer
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Play:
+    """`play(*answers)`: the programs answer so, one after the other; gives the calls that were made. An
+    answer is the name of a recorded one, one itself, or an exception."""
+
+    def play(*answers: str | dict[str, Any] | Exception) -> list[dict[str, Any]]:
+        calls: list[dict[str, Any]] = []
+        left = list(answers)
+
+        def run(argv: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+            calls.append({"argv": argv, **options})
+            answer = left.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            value = recorded(answer) if isinstance(answer, str) else answer
+            return subprocess.CompletedProcess(argv, value["status"], value["stdout"], value["stderr"])
+
+        monkeypatch.setattr(subprocess, "run", run)
+        monkeypatch.setattr(commands, "RETRY_S", 0.0)
+        return calls
+
+    return play
+
+
+def answer(stdout: str = "", stderr: str = "", status: int = 0) -> dict[str, Any]:
+    return {"status": status, "stdout": stdout, "stderr": stderr}
+
+
+# The queue
+
+
+def test_queue_is_asked_as_it_was_when_it_was_recorded(play: Play) -> None:
+    calls = play("squeue")
+    jobs = commands.queue()
+    assert calls[0]["argv"] == recorded("squeue")["argv"]
+    assert len({job.job_id for job in jobs}) == len(jobs) > 10
+
+
+def test_a_comment_may_hold_any_character(play: Play) -> None:
+    play("squeue")
+    (job,) = [job for job in commands.queue() if job.name == "running"]
+    assert job.comment == COMMENT
+    assert (job.state, job.nodes, job.workdir, job.reason) == ("RUNNING", "cpu1", "/", "")
+    assert job.start is not None and job.end == job.start + timedelta(minutes=30)
+    assert job.start.tzinfo is UTC
+
+
+def test_a_job_that_waits_for_another(play: Play) -> None:
+    play("squeue")
+    (job,) = [job for job in commands.queue() if job.name == "dependent"]
+    assert (job.state, job.reason) == ("PENDING", "Dependency")
+    assert job.dependency == f"after:{JOBS['held']}(unfulfilled)"
+    assert (job.nodes, job.comment, job.start) == ("", "", None)
+
+
+def test_elements_of_an_array_are_jobs(play: Play) -> None:
+    play("squeue")
+    array = JOBS["array"]
+    assert {job.job_id for job in commands.queue() if job.name == "array"} == {
+        f"{array}_{index}" for index in (1, 2, 5)
+    }
+
+
+def test_a_requeued_job_counts_its_restarts(play: Play) -> None:
+    play("squeue-requeued")
+    jobs = {job.name: job for job in commands.queue()}
+    assert (jobs["requeued"].state, jobs["requeued"].restarts) == ("PENDING", 1)
+    assert (jobs["running"].state, jobs["running"].restarts) == ("RUNNING", 0)
+
+
+def test_only_jobs_with_the_names(play: Play) -> None:
+    calls = play("squeue")
+    commands.queue(["a", "b"])
+    assert calls[0]["argv"][-1] == "--name=a,b"
+    assert commands.queue([]) == []
+    assert len(calls) == 1
+
+
+def test_a_separator_in_a_strangers_job_name_hides_no_other_job() -> None:
+    fields = ["1", "RUNNING", "N/A", "N/A", "0", "None", "n", "(null)", "na\x1fme\x1e", "/", "c"]
+    ours = ["2", "PENDING", "N/A", "N/A", "x", "None", "", "(null)", "ours", "/", "c"]
+    text = "\x1f".join(fields) + "\x1e\n" + "\x1f".join(ours) + "\x1e\n"
+    assert [(job.job_id, job.restarts) for job in parsing.queue(text)][-1] == ("2", None)
+
+
+# The accounting
+
+
+@pytest.fixture
+def known(play: Play) -> dict[str, list[JobLife]]:
+    play("sacct")
+    found = commands.lives(list(JOBS.values()))
+    return {name: found[job_id] for name, job_id in JOBS.items() if job_id in found}
+
+
+def test_accounting_is_asked_as_it_was_when_it_was_recorded(play: Play) -> None:
+    calls = play("sacct")
+    commands.lives(list(JOBS.values()))
+    assert calls[0]["argv"] == recorded("sacct")["argv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "states"),
+    [
+        ("completed", ["COMPLETED"]),
+        ("failed", ["FAILED"]),
+        ("held", ["CANCELLED"]),
+        ("cancelled", ["CANCELLED"]),
+        ("timeout", ["TIMEOUT"]),
+        ("out-of-memory", ["OUT_OF_MEMORY"]),
+        ("node-fail", ["NODE_FAIL"]),
+        ("node-fail-requeued", ["NODE_FAIL", "CANCELLED"]),
+        ("requeued", ["REQUEUED", "CANCELLED"]),
+        ("requeued-held", ["REQUEUED", "CANCELLED"]),
+        ("preempted", ["PREEMPTED", "CANCELLED"]),
+    ],
+)
+def test_every_life_of_a_job(known: dict[str, list[JobLife]], name: str, states: list[str]) -> None:
+    lives = known[name]
+    assert [life.state for life in lives] == states
+    assert [life.restart for life in lives] == list(range(len(states)))
+    assert all(life.is_over for life in lives)
+    for life in lives:
+        if life.started is not None and life.ended is not None:
+            assert (life.ended - life.started).total_seconds() == life.elapsed_s
+            assert life.submitted <= life.started
+
+
+def test_what_a_job_had_and_took(known: dict[str, list[JobLife]]) -> None:
+    (life,) = known["completed"]
+    assert (life.gpus, life.nodes, life.exit_code, life.reason) == (4, "gpu[1-2]", "0:0", "")
+    assert life.max_rss_mb is not None and 1 < life.max_rss_mb < 50
+    assert life.cpu_s is not None and 0 < life.cpu_s < 1
+    assert known["out-of-memory"][0].exit_code == "0:125"
+    assert known["failed"][0].exit_code == "3:0"
+    assert [life.gpus for life in known["preempted"]] == [8, 8]
+
+
+def test_who_cancelled_it(known: dict[str, list[JobLife]]) -> None:
+    (life,) = known["cancelled"]
+    assert life.reason == "cancelled by user 0"
+
+
+def test_a_job_that_never_started_has_no_start(known: dict[str, list[JobLife]]) -> None:
+    (life,) = known["held"]
+    assert (life.started, life.elapsed_s, life.nodes, life.gpus) == (None, 0, "", 0)
+    assert life.ended is not None
+
+
+def test_a_running_job_is_not_over(play: Play) -> None:
+    play("sacct-requeued")
+    found = commands.lives(list(JOBS.values()))
+    last = found[JOBS["requeued"]][-1]
+    assert (last.state, last.restart, last.ended, last.is_over) == ("RUNNING", 1, None, False)
+
+
+def test_a_job_that_has_just_started_is_still_pending_in_accounting(play: Play) -> None:
+    """Seen on a real cluster: the step runs, and the job's own line says PENDING."""
+    play("sacct-early")
+    (life,) = commands.lives(list(JOBS.values()))[JOBS["running"]]
+    assert (life.state, life.is_over, life.ended) == ("PENDING", False, None)
+
+
+def test_a_job_that_accounting_does_not_know_is_not_in_the_answer(play: Play) -> None:
+    play("sacct-unknown")
+    assert commands.lives(["99999"]) == {}
+
+
+def test_many_jobs_are_asked_for_in_several_calls(play: Play) -> None:
+    calls = play(*[answer()] * 3)
+    commands.lives([str(number) for number in range(1200)] * 2)
+    assert [call["argv"][-1].count(",") + 1 for call in calls] == [500, 500, 200]
+
+
+@pytest.mark.parametrize(
+    ("tres", "gpus"),
+    [
+        ("billing=4,cpu=4,gres/gpu:h100=2,gres/gpu=2,mem=8G,node=1", 2),
+        ("cpu=4,gres/gpu:a100_1g.5gb=1,gres/gpu:a100=2", 3),
+        ("cpu=4,gres/shard=4,mem=8G", 0),
+        ("", 0),
+    ],
+)
+def test_gpus_of_a_job_in_other_versions_words(tres: str, gpus: int) -> None:
+    times = "2026-01-01T00:00:00|Unknown|2026-01-01T00:00:01|2026-01-01T00:00:02"
+    line = f"7|COMPLETED|0:0|{times}|1|n|{tres}|||None"
+    assert parsing.lives(line)["7"][0].gpus == gpus
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("00:01.234", 1.234), ("01:02:03", 3723.0), ("1-00:00:01", 86401.0), ("", None), ("INVALID", None)],
+)
+def test_cpu_time(text: str, seconds: float | None) -> None:
+    line = f"7|COMPLETED|0:0|2026-01-01T00:00:00|Unknown|None|Unknown|1|n||1.5G|{text}|None"
+    (life,) = parsing.lives(line)["7"]
+    assert (life.cpu_s, life.max_rss_mb) == (seconds, 1536.0)
+
+
+# Away, or refused
+
+
+@pytest.mark.parametrize(
+    ("name", "question", "words"),
+    [
+        ("squeue-away", commands.queue, "Unable to contact slurm controller"),
+        ("sacct-away", lambda: commands.lives(["1"]), "Problem talking to the database: Connection refused"),
+        ("scancel-away", lambda: commands.cancel(["1"]), "Unable to contact slurm controller"),
+        ("would-start-away", lambda: commands.would_start([], ""), "Unable to contact slurm controller"),
+        ("sbatch-away", lambda: commands.submit([], "", Path("/")), "Unable to contact slurm controller"),
+    ],
+)
+def test_a_daemon_that_does_not_answer(play: Play, name: str, question: Any, words: str) -> None:
+    play(name)
+    with pytest.raises(SlurmAway, match=words) as caught:
+        question()
+    assert not isinstance(caught.value, SubmissionUnsure)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [commands.queue, lambda: commands.lives(["1"]), commands.partitions, lambda: commands.cancel(["1"])],
+)
+def test_a_machine_without_slurm(monkeypatch: pytest.MonkeyPatch, question: Any, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SlurmAway, match="there is no such program here"):
+        question()
+
+
+def test_a_query_that_failed_in_any_way_says_nothing(play: Play) -> None:
+    play(answer(status=1, stderr="squeue: error: something new\n"), subprocess.TimeoutExpired("squeue", 60))
+    with pytest.raises(SlurmAway, match="squeue: something new"):
+        commands.queue()
+    with pytest.raises(SlurmAway, match="no answer for 60 s"):
+        commands.queue()
+
+
+def test_a_database_that_is_away_is_no_empty_answer(play: Play) -> None:
+    play(answer(stderr="sacct: error: Problem talking to the database: Connection timed out\n"))
+    with pytest.raises(SlurmAway):
+        commands.lives(["1"])
+
+
+def test_a_query_is_tried_again_where_asked(play: Play) -> None:
+    calls = play("squeue-away", "squeue-away", "squeue")
+    assert commands.queue(tries=3)
+    assert len(calls) == 3
+    calls = play("scancel-away", "scancel-unknown")
+    commands.cancel(["1"], tries=2)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "partition",
+            "invalid partition specified: nope; Batch job submission failed: Invalid partition name",
+        ),
+        ("account", "Invalid account or account/partition combination specified"),
+        ("nodes", "Requested node configuration is not available"),
+        ("time", "Requested time limit is invalid"),
+        ("flag", "unrecognized option '--nope'"),
+        ("dependency", "Job dependency problem"),
+    ],
+)
+def test_a_refused_job(play: Play, name: str, words: str) -> None:
+    play(f"sbatch-bad-{name}")
+    with pytest.raises(SubmissionRefused, match=words) as caught:
+        commands.submit([], "", Path("/"))
+    assert not caught.value.for_now
+    assert not str(caught.value).startswith("sbatch")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS "
+        "policy (job submit limit, user's size and/or time limits)",
+        "QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates accounting",
+        "Batch job submission failed: Slurm temporarily unable to accept job, sleeping and retrying",
+    ],
+)
+def test_too_many_jobs_are_refused_for_now(play: Play, words: str) -> None:
+    play(answer(status=1, stderr=f"sbatch: error: {words}\n"))
+    with pytest.raises(SubmissionRefused) as caught:
+        commands.submit([], "", Path("/"))
+    assert caught.value.for_now
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        subprocess.TimeoutExpired("sbatch", 60),
+        answer(status=1, stderr="sbatch: error: Batch job submission failed: Socket timed out on send/recv"),
+        answer(status=1, stderr="sbatch: error: Batch job submission failed: Zero Bytes were transmitted or"),
+        answer("odd\n"),
+    ],
+)
+def test_a_lost_answer_is_not_taken_for_a_refusal(play: Play, lost: Any) -> None:
+    calls = play(lost)
+    with pytest.raises(SubmissionUnsure):
+        commands.submit([], "", Path("/"))
+    assert len(calls) == 1
+
+
+# Submitting
+
+
+def test_submitting(play: Play, tmp_path: Path) -> None:
+    calls = play("sbatch", answer("41;cluster\n"), answer("a site's greeting\n42\n"))
+    assert commands.submit(["--hold"], "#!/bin/sh\n", tmp_path) == recorded("sbatch")["stdout"].strip()
+    assert commands.submit([], "", tmp_path) == "41"
+    assert commands.submit([], "", tmp_path) == "42"
+    assert calls[0]["argv"] == ["sbatch", "--parsable", "--hold"]
+    assert (calls[0]["input"], calls[0]["cwd"]) == ("#!/bin/sh\n", tmp_path)
+
+
+def test_a_job_does_not_inherit_the_variables_of_the_job_it_was_submitted_from(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_MEM_PER_CPU", "SLURM_CONF", "SBATCH_ACCOUNT", "SQUEUE_FORMAT", "TZ"):
+        monkeypatch.setenv(name, "x")
+    calls = play("sbatch", "squeue")
+    commands.submit([], "", Path("/"))
+    commands.queue()
+    sbatch, squeue = (call["env"] for call in calls)
+    assert {"SLURM_CONF", "SBATCH_ACCOUNT"} <= set(sbatch)
+    assert not {"SLURM_MEM_PER_CPU", "SQUEUE_FORMAT"} & (set(sbatch) | set(squeue))
+    assert (sbatch["TZ"], squeue["TZ"], squeue["LC_ALL"]) == ("x", "UTC", "C")
+
+
+def test_cancelling(play: Play) -> None:
+    calls = play("scancel-unknown", answer(status=1, stderr="scancel: error: Invalid job id specified\n"))
+    commands.cancel(["1", "2_3", "1"], "PENDING")
+    commands.cancel(["99999"])
+    assert calls[0]["argv"] == ["scancel", "--state=PENDING", "1", "2_3"]
+    commands.cancel([])
+    assert len(calls) == 2
+
+
+# What there is
+
+
+def test_when_a_job_would_start(play: Play) -> None:
+    play("would-start", "would-never-start")
+    assert " to start at 20" in commands.would_start([], "")
+    assert "Requested node configuration is not available" in commands.would_start([], "")
+
+
+def test_partitions(play: Play) -> None:
+    play("scontrol-partitions", "sinfo")
+    found = commands.partitions()
+    assert found["gpu"] == parsing.Partition("gpu", 1440, 4, 128000, 16, 2, False, "UP")
+    assert found["gpu-short"].max_time_min == 5
+    assert [name for name, partition in found.items() if partition.default] == ["cpu"]
+
+
+def test_nodes_of_several_kinds_in_a_partition() -> None:
+    limits = "PartitionName=p MaxTime=UNLIMITED State=DRAIN Nodes=a[1-3]\n\nPartitionName=empty State=UP\n"
+    gres = ("(null)", "gpu:a100:4(S:0-1),shard:8", "gpu:a100_1g.5gb:14(S:0),gpu:a100:1,nvme:1", "gpu:2")
+    nodes = "\n".join(f"p\x1f2\x1f{8 * n}+\x1f{100 * n}\x1f{one}" for n, one in enumerate(gres, 1))
+    found = parsing.partitions(limits, nodes)
+    assert found["p"] == parsing.Partition("p", None, 15, 400, 32, 8, False, "DRAIN")
+    assert found["empty"].nodes == 0
+
+
+def test_times_are_utc() -> None:
+    text = "1|RUNNING|0:0|2026-06-01T12:00:00|Unknown|2026-06-01T12:00:05|Unknown|9|n|cpu=1|||None"
+    assert parsing.lives(text)["1"][0].started == datetime(2026, 6, 1, 12, 0, 5, tzinfo=UTC)
