@@ -92,7 +92,7 @@ def test_the_servers_time_ends_and_its_job_is_requeued(project: ClusterProject) 
 
 
 def test_a_successor_takes_over_before_the_servers_time_ends(project: ClusterProject) -> None:
-    project.config["servers"]["stand-in"]["time_limit_min"] = 2
+    project.config["servers"]["stand-in"]["time_limit_min"] = 3
     project.n_problems = 12
     project.write_problems("problems", range(12))
     run = begin(project, delay_s=6, answers=1)

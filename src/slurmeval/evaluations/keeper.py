@@ -20,6 +20,7 @@ from slurmeval.evaluations.tracks import claim_of, controller_of, tracks
 from slurmeval.files import read_json, write_json
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
+from slurmeval.servers.timing import MARGIN_S
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob, SlurmAway
 
@@ -34,6 +35,12 @@ MAX_REPLACED = 5
 
 BY_OTHERS = frozenset({"CANCELLED", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "TIMEOUT", "DEADLINE", "UNKNOWN"})
 """States of a job that say nothing against starting another like it."""
+
+SIGNAL_EARLY_S = 60.0
+"""So much earlier than asked for Slurm may send a signal before a job's end."""
+
+STARTING_S = 30.0
+"""A server takes at least so long to start."""
 
 RENEWAL = "~renewal"
 """The lease of a successor while it warms up. No benchmark has this name."""
@@ -148,11 +155,19 @@ class Keeper:
         if state.get("status") != "ready" or ends_at is None:
             return None
         left_s = (datetime.fromisoformat(ends_at) - datetime.now(UTC)).total_seconds()
-        if left_s > min(before_min * 60, spec["time_limit_min"] * 60 / 2):
+        if left_s > _renewal_s(spec, before_min * 60):
             return None
         lease = acquire(self.run, model, spec, RENEWAL, above=int(server.name))
         successor = read_json(lease.server / ServerFolder.STATE) or {}
         return lease.server.name if successor.get("status") == "ready" else None
+
+
+def _renewal_s(spec: dict[str, Any], wanted_s: float) -> float:
+    """So long before the end of a server's job its successor is submitted: half its time at most, but early enough
+    to answer before Slurm's signal makes the server drain. 0 where the job is too short for both."""
+    limit_s = spec["time_limit_min"] * 60
+    least_s = spec["drain_s"] + MARGIN_S + SIGNAL_EARLY_S + STARTING_S
+    return max(min(wanted_s, limit_s / 2), least_s) if least_s < limit_s * 3 / 4 else 0.0
 
 
 def _last_words(folder: Path) -> str:

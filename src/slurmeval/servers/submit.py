@@ -23,11 +23,9 @@ from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.pack import Pack
 from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.supervisor import Supervisor
+from slurmeval.servers.timing import MARGIN_S
 from slurmeval.slurm import commands, request
 from slurmeval.slurm.commands import SlurmAway, SubmissionUnsure
-
-MARGIN_S = 30
-"""Seconds between the end of draining and the end of the job's time."""
 
 PATIENCE_S = 60.0
 """How long Slurm may be away."""

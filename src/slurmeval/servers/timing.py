@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from slurmeval.processes import BEAT_S
 
+MARGIN_S = 30
+"""Seconds between the end of draining and the end of the job's time."""
+
 
 @dataclass(frozen=True)
 class Timing:

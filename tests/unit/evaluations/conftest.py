@@ -113,6 +113,7 @@ class Run:
                         "controller": str(self.paths.controller),
                         "ready_timeout_s": 1800,
                         "time_limit_min": 120,
+                        "drain_s": 60,
                         "inside": None,
                         "job": {},
                     },

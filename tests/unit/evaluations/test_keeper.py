@@ -116,6 +116,22 @@ def test_a_successor_takes_over_once_it_answers(run: Run, keeper: Keeper, slurm:
     assert not run.server(3).path.exists()
 
 
+def test_a_successor_comes_before_slurms_signal_and_not_at_all_in_too_short_a_job(
+    run: Run, keeper: Keeper, slurm: StandInSlurm
+) -> None:
+    serving = run.document["models"]["tiny"]["serving"]
+    for limit_min, has_successor in ((3, False), (5, True)):
+        serving["time_limit_min"] = limit_min
+        run.document["config"]["server_jobs"]["renew_before_min"] = 1
+        for pair in PAIRS:
+            lease(run.document, *pair)
+        number = max(int(folder.name) for folder in run.paths.servers_of("tiny").iterdir())
+        ends_at = datetime.now(UTC) + timedelta(seconds=170)
+        run.state("ready", number, ends_at=ends_at.isoformat())
+        keeper.look(PAIRS, slurm.jobs)
+        assert run.server(number + 1).path.exists() is has_successor
+
+
 def test_no_successor_where_the_config_wants_none(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
     run.document["config"]["server_jobs"]["renew_before_min"] = None
     run.state("ready", ends_at=datetime.now(UTC).isoformat())
