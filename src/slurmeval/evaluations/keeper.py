@@ -163,8 +163,8 @@ class Keeper:
 
 
 def _renewal_s(spec: dict[str, Any], wanted_s: float) -> float:
-    """So long before the end of a server's job its successor is submitted: half its time at most, but early enough
-    to answer before Slurm's signal makes the server drain. 0 where the job is too short for both."""
+    """So long before the end of a server's job its successor is submitted: half its time at most, but early
+    enough to answer before Slurm's signal makes the server drain. 0 where the job is too short for both."""
     limit_s = spec["time_limit_min"] * 60
     least_s = spec["drain_s"] + MARGIN_S + SIGNAL_EARLY_S + STARTING_S
     return max(min(wanted_s, limit_s / 2), least_s) if least_s < limit_s * 3 / 4 else 0.0
