@@ -124,7 +124,8 @@ def _as_failure(error: Exception) -> EvaluationFailed:
 
 
 def _run_alone(evaluation: Evaluation) -> int:
-    """An evaluation of a dead run notices within seconds and stops; so long its successor waits for it."""
+    """One at a time: another of a dead run or a dead node is waited for until it has stopped, or counts as
+    dead."""
     claim = Claim(evaluation.paths.claim(evaluation.model, evaluation.benchmark_id, evaluation.answers_key))
     job_id = os.environ.get("SLURM_JOB_ID") if evaluation.on_cluster else None
     if job_id is not None and (read_json(claim.path) or {}).get("job_id") == job_id:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slurmeval.errors import SlurmevalError
-from slurmeval.slurm import parsing
+from slurmeval.slurm import parsing, request
 from slurmeval.slurm.parsing import JobLife, Partition, QueuedJob
 
 __all__ = [
@@ -40,7 +40,6 @@ RETRY_S = 1.0
 IDS_AT_ONCE = 500
 """Job ids in one call: command lines and the database's queries have their limits."""
 
-_KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_DEBUG")
 _OTHERS_FORMATS = ("SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_")
 
 _AWAY = re.compile(
@@ -122,7 +121,9 @@ def submit(flags: Sequence[str], script: str, cwd: Path) -> str:
     """Submits `script` and returns the job's id. Raises SubmissionRefused with sbatch's own words, SlurmAway
     where it was surely not submitted, and SubmissionUnsure where it may have been. Never tries twice."""
     try:
-        done = _run(["sbatch", "--parsable", *flags], script, cwd, submits=True)
+        # What a job inherits is sbatch's environment: times and language are the user's
+        environment = request.environment(flags, os.environ)
+        done = _run(["sbatch", "--parsable", *flags], script, cwd, environment)
     except subprocess.TimeoutExpired:
         raise SubmissionUnsure(f"sbatch gave no answer for {TIMEOUT_S:g} s") from None
     words = parsing.one_line(done.stderr)
@@ -190,13 +191,13 @@ def _ask(argv: list[str], tries: int) -> str:
 
 def _answer(argv: list[str], script: str | None = None) -> subprocess.CompletedProcess[str]:
     try:
-        return _run(argv, script, None, submits=False)
+        return _run(argv, script, None, _for_queries())
     except subprocess.TimeoutExpired:
         raise SlurmAway(f"{argv[0]}: no answer for {TIMEOUT_S:g} s") from None
 
 
 def _run(
-    argv: list[str], script: str | None, cwd: Path | None, *, submits: bool
+    argv: list[str], script: str | None, cwd: Path | None, environment: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Runs a program; raises SlurmAway where there is none, and TimeoutExpired."""
     try:
@@ -206,7 +207,7 @@ def _run(
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            env=_environment(submits),
+            env=environment,
             cwd=cwd,
             timeout=TIMEOUT_S,
             check=False,
@@ -217,16 +218,11 @@ def _run(
         raise SlurmAway(f"{argv[0]}: there is no such program here", for_good=True) from error
 
 
-def _environment(submits: bool) -> dict[str, str]:
-    """This process's environment for a program of Slurm.
-
-    Within a job, that job's own variables are left out: a submitted job inherits what sbatch has, and srun
-    takes them for requests. Times are UTC, but not in the environment that a job inherits."""
+def _for_queries() -> dict[str, str]:
+    """This process's environment for a program that tells something: no formats of others, times in UTC."""
     mine = {
         name: value
-        for name, value in os.environ.items()
-        if (not name.startswith("SLURM_") or name in _KEPT) and not name.startswith(_OTHERS_FORMATS)
+        for name, value in request.environment([], os.environ).items()
+        if not name.startswith(_OTHERS_FORMATS)
     }
-    if submits:
-        return mine
     return mine | {"LC_ALL": "C", "TZ": "UTC", "SLURM_TIME_FORMAT": "standard"}

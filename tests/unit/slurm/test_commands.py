@@ -347,14 +347,16 @@ def test_submitting(play: Play, tmp_path: Path) -> None:
 def test_a_job_does_not_inherit_the_variables_of_the_job_it_was_submitted_from(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("SLURM_MEM_PER_CPU", "SLURM_CONF", "SBATCH_ACCOUNT", "SQUEUE_FORMAT", "TZ"):
+    mine = ("SLURM_CONF", "SBATCH_ACCOUNT", "SBATCH_GRES", "SQUEUE_FORMAT", "TZ")
+    for name in ("SLURM_MEM_PER_CPU", *mine):
         monkeypatch.setenv(name, "x")
     calls = play("sbatch", "squeue")
     commands.submit([], "", Path("/"))
     commands.queue()
     sbatch, squeue = (call["env"] for call in calls)
     assert {"SLURM_CONF", "SBATCH_ACCOUNT"} <= set(sbatch)
-    assert not {"SLURM_MEM_PER_CPU", "SQUEUE_FORMAT"} & (set(sbatch) | set(squeue))
+    assert not {"SLURM_MEM_PER_CPU", "SBATCH_GRES"} & (set(sbatch) | set(squeue))
+    assert "SQUEUE_FORMAT" not in squeue
     assert (sbatch["TZ"], squeue["TZ"], squeue["LC_ALL"]) == ("x", "UTC", "C")
 
 
