@@ -230,11 +230,14 @@ async def test_progress_counts(
     await post(client, process, chat("a b"))
     async with client.get(process.url + "/progress", headers=bearer(process)) as response:
         report = await response.json()
+    assert report["reaches"] in (True, False)  # an answer from the log needs no server
     expected = {"answered": 1, "replayed": 1, "errors": 0, "prompt_tokens": 2, "completion_tokens": 3}
     expected |= {"in_flight": 0, "holding": 0, "stored": 1}
-    assert report == expected | {"failure": None, "failure_class": None, "failing": None}
+    expected |= {"failure": None, "failure_class": None, "failing": None}
+    assert report == expected | {"reaches": report["reaches"]}
     await asyncio.to_thread(process.stop)
-    assert json.loads((tmp_path / "log" / "progress.json").read_text()) == report
+    written = json.loads((tmp_path / "log" / "progress.json").read_text())
+    assert written == expected | {"reaches": written["reaches"]}
 
 
 async def test_harness_that_hangs_up_frees_the_server(
