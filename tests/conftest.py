@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,23 @@ import pytest
 
 from tests.lacking import lacking
 from tests.slurm.cluster import Cluster, ClusterError, packages, requirements
+
+
+@pytest.fixture
+def amd64() -> None:
+    """The stand-in for Apptainer builds for such machines only."""
+    if os.uname().machine != "x86_64":
+        lacking("the stand-in for Apptainer builds for amd64 only")
+
+
+@pytest.fixture
+def projects_folder() -> Iterator[Path]:
+    """For projects whose jobs go to the cluster: every host sees it, and every user may enter it."""
+    # Not pytest's folder: other users cannot go there
+    folder = Path(tempfile.mkdtemp(prefix="slurmeval-projects-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@ nodes reach neither."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -123,23 +122,18 @@ def run_online(internet: Internet) -> Callable[..., subprocess.CompletedProcess[
 
 @pytest.fixture
 def make_online_project(
-    cluster: Cluster, internet: Internet, apptainer: Path, registry: Registry, hub: Hub
+    cluster: Cluster, internet: Internet, apptainer: Path, registry: Registry, hub: Hub, projects_folder: Path
 ) -> Iterator[Callable[[str], OnlineProject]]:
     """Makes project folders that every host sees, whose controller is online."""
-    root = Path(tempfile.mkdtemp(prefix="slurmeval-projects-"))
-    root.chmod(0o755)
     made: list[OnlineProject] = []
 
-    def make(name: str = "project with 'quotes'") -> OnlineProject:
-        folder = root / name
-        folder.mkdir()
-        made.append(OnlineProject(folder, cluster, internet, apptainer))
+    def make(name: str) -> OnlineProject:
+        made.append(OnlineProject(projects_folder / name, cluster, internet, apptainer))
         return made[-1]
 
     yield make
     for project in made:
         project.end()
-    shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture

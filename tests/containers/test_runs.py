@@ -178,9 +178,7 @@ def test_the_plug_is_pulled_at_five_points(
     mark = hub.mark()
     run = project.start()
     with contextlib.suppress(AssertionError):
-        wait_for(
-            lambda: any("asdiv" in path for _, path, _ in hub.requests(mark)), "the harness to fetch", 100
-        )
+        wait_for(lambda: asked(hub, mark, "asdiv"), "the harness to fetch", 100)
     hub.unplug()
     run.wait(500)
     hub.plug()

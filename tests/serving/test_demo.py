@@ -88,10 +88,11 @@ def test_every_evaluation_ends_well_though_vllm_was_killed(demo: Demo) -> None:
     assert {name: row["status"] for name, row in rows.items()} == dict.fromkeys(BENCHMARKS, "ok")
     assert all(row["n_samples"] == row["n_requested"] for row in rows.values())
     lives = demo.table("servers.parquet")
-    # One more where another program of this machine took the port that vLLM was about to have
     assert [life["life"] for life in lives] == list(range(1, len(lives) + 1))
-    assert sum(life["exit_reason"] == "vLLM was killed by SIGKILL" for life in lives) == 1
-    assert lives[-1]["exit_reason"] == "no lease is left"
+    # Another program of this machine may take the port that vLLM was about to have: that life served nobody
+    taken = "another process listens on the server's port"
+    reasons = [life["exit_reason"] for life in lives if not life["exit_reason"].startswith(taken)]
+    assert reasons == ["vLLM was killed by SIGKILL", "no lease is left"]
 
 
 def test_no_answered_request_was_asked_again(demo: Demo) -> None:

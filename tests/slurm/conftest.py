@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,27 +12,10 @@ from tests.slurm.project import ClusterProject
 
 
 @pytest.fixture
-def make_project(cluster: Cluster) -> Iterator[Callable[[str], ClusterProject]]:
-    """Makes project folders that every host sees and every user may enter."""
-    root = Path(tempfile.mkdtemp(prefix="slurmeval-projects-"))
-    root.chmod(0o755)
-    made: list[ClusterProject] = []
-
-    def make(name: str = "project with 'quotes'") -> ClusterProject:
-        folder = root / name
-        folder.mkdir()
-        made.append(ClusterProject(folder, cluster))
-        return made[-1]
-
-    yield make
-    for project in made:
-        project.end()
-    shutil.rmtree(root, ignore_errors=True)
-
-
-@pytest.fixture
-def project(make_project: Callable[[str], ClusterProject]) -> ClusterProject:
-    return make_project("project with 'quotes'")
+def project(cluster: Cluster, projects_folder: Path) -> Iterator[ClusterProject]:
+    made = ClusterProject(projects_folder / "project with 'quotes'", cluster)
+    yield made
+    made.end()
 
 
 @pytest.fixture(autouse=True)

@@ -61,6 +61,7 @@ class Project:
         """What commands begin with, to run on another host."""
         self.results = folder / "results"
         self.seen = folder / "seen"
+        folder.mkdir()
         for name in ("Snakefile", "workflow", "profiles"):
             (folder / name).symlink_to(ROOT / name)
         locks = folder / "containers" / "locks"
@@ -195,9 +196,7 @@ def make_project(tmp_path: Path) -> Iterator[Callable[[str], Project]]:
     made: list[Project] = []
 
     def make(name: str = "project with 'quotes'") -> Project:
-        folder = tmp_path / name
-        folder.mkdir()
-        made.append(Project(folder))
+        made.append(Project(tmp_path / name))
         return made[-1]
 
     yield make

@@ -14,7 +14,7 @@ from tests.stand_ins.stand_in_registry import StandInRegistry
 
 FILES = {"bin/nemo-evaluator": "#!/bin/sh\necho apple\n"}
 
-pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the stand-in builds for amd64 only")
+pytestmark = pytest.mark.usefixtures("amd64")
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
-"""Locks of small packages that are made here, so that environments are made with no network."""
+"""Locks of small packages and images that are made here, so that all is made with no network."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from slurmeval.runtime.indexes import pip_configuration
+from tests.stand_ins import stand_in_apptainer
+from tests.stand_ins.stand_in_registry import StandInRegistry
 from tests.stand_ins.wheels import build_wheel
 
 
@@ -38,6 +41,27 @@ def make_lock(tmp_path: Path) -> Callable[..., Path]:
         return lock
 
     return make
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInRegistry]:
+    """An empty registry, and no login for any."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    monkeypatch.setenv("APPTAINER_NOHTTPS", "true")
+    for name in ("APPTAINER_DOCKER_USERNAME", "APPTAINER_DOCKER_PASSWORD", "DOCKER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    with StandInRegistry() as running:
+        yield running
+
+
+@pytest.fixture
+def programs(amd64: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the stand-in for Apptainer, first on PATH."""
+    folder = tmp_path / "programs"
+    stand_in_apptainer.write_program(folder)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
 
 
 def folder_of(environments: Path, lock: Path) -> Path:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,7 @@ FILES = {"bin/nemo-evaluator": "#!/bin/sh\necho apple\n"}
 BROKEN = {"bin/nemo-evaluator": "#!/bin/sh\necho 'no module named apple' >&2\nexit 3\n"}
 Pull = Callable[..., Path]
 
-pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the stand-in builds for amd64 only")
-
-
-@pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInRegistry]:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("NO_PROXY", "localhost")
-    monkeypatch.setenv("APPTAINER_NOHTTPS", "true")
-    for name in ("APPTAINER_DOCKER_USERNAME", "APPTAINER_DOCKER_PASSWORD", "DOCKER_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    with StandInRegistry() as running:
-        yield running
-
-
-@pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "programs"
-    stand_in_apptainer.write_program(folder)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return folder
+pytestmark = pytest.mark.usefixtures("amd64")
 
 
 @pytest.fixture

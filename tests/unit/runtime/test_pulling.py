@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,27 +27,7 @@ HARNESS = {
 LOGIN = ("me", "a-secret-password")
 Push = Callable[..., Image]
 
-pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the stand-in builds for amd64 only")
-
-
-@pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInRegistry]:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("NO_PROXY", "localhost")
-    monkeypatch.setenv("APPTAINER_NOHTTPS", "true")
-    for name in ("APPTAINER_DOCKER_USERNAME", "APPTAINER_DOCKER_PASSWORD", "DOCKER_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    with StandInRegistry() as running:
-        yield running
-
-
-@pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the stand-in for Apptainer, first on PATH."""
-    folder = tmp_path / "programs"
-    stand_in_apptainer.write_program(folder)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return folder
+pytestmark = pytest.mark.usefixtures("amd64")
 
 
 @pytest.fixture
