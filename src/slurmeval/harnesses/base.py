@@ -58,6 +58,10 @@ class Command:
     argv: list[str]
     env: dict[str, str] = field(repr=False)
     cwd: Path
+    hostile: bool = False
+    """Whether it runs what the model writes."""
+    own: bool = False
+    """Whether it is slurmeval's own program, which contains by itself what it runs."""
 
 
 @dataclass

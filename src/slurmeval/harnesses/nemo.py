@@ -24,7 +24,7 @@ from slurmeval.harnesses.nemo_results import read_output
 from slurmeval.harnesses.nemo_traits import LM_EVAL, UNQUALIFIED, traits
 from slurmeval.harnesses.packages import pinned_versions, version_tuple
 from slurmeval.harnesses.runtimes import Runtime
-from slurmeval.harnesses.surroundings import environment_variables, place_files, task_name
+from slurmeval.harnesses.surroundings import CODE_ALLOWED, environment_variables, place_files, task_name
 
 OUTPUT = "output"
 _RENAMED_KEY = (0, 1, 51)
@@ -47,10 +47,10 @@ def package_of(wrapped: str) -> str:
 
 
 def executes_code(benchmark: Benchmark) -> bool:
-    """Whether its harness runs programs that the model writes."""
+    """Whether its harness runs programs that the model writes, or evaluates its calls."""
     task = catalog.tasks().get(benchmark.task)
     allowed = "unsafe_code" in str(benchmark.extra)  # lm-eval's own flag for tasks of one's own
-    return allowed or (task is not None and task.executes_code)
+    return allowed or (task is not None and (task.executes_code or task.evaluates_calls))
 
 
 class Nemo:
@@ -61,8 +61,6 @@ class Nemo:
         if not task:
             return catalog.problems(benchmark.task, benchmark.endpoint)
         found = [] if benchmark.task_file else catalog.problems(benchmark.task, benchmark.endpoint)
-        if benchmark.runtime == "environment" and executes_code(benchmark):
-            found.append("runtime: code that models write is run in images only (runtime: image)")
         found += nemo_traits.problems(wrapped, benchmark)
         return found
 
@@ -96,7 +94,9 @@ class Nemo:
             "NEMO_EVALUATOR_TELEMETRY_LEVEL": "0",
             "NEMO_EVALUATOR_SHUTDOWN_TIMEOUT_SECONDS": "10",
         }
-        return Command([program, "run_eval", "--run_config", "run_config.yaml"], env, attempt)
+        argv = [program, "run_eval", "--run_config", "run_config.yaml"]
+        hostile = executes_code(job.benchmark)
+        return Command(argv, env | (CODE_ALLOWED if hostile else {}), attempt, hostile)
 
     def check(self, job: Job, returncode: int, log: Path) -> None:
         output = last_attempt(job.folder) / OUTPUT

@@ -32,8 +32,11 @@ def start(job: Job, command: Command, room: Room, port: int, log: Path) -> subpr
         room=room,
         port=port,
         network=job.benchmark.network or job.online,
+        hostile=command.hostile,
     )
-    argv, env = job.runtime.command(command.argv, command.env, contained)
+    argv, env = command.argv, command.env
+    if not command.own:
+        argv, env = job.runtime.command(argv, env, contained)
     log.unlink(missing_ok=True)  # a mode counts for new files only
     # Harnesses may write their variables into their logs: only the owner reads them
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:

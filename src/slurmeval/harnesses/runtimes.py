@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.packages import canonical, installed_version, site_packages
-from slurmeval.runtime import loopback
+from slurmeval.runtime import enclosure, loopback
 from slurmeval.runtime.apptainer import Apptainer, Bind, with_targets
+from slurmeval.runtime.interpreter import inspect
 
 _NOT_INSIDE = ("HOME", "PATH", "VIRTUAL_ENV", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 """Variables that name places outside; an image has its own."""
@@ -27,8 +28,13 @@ class Room:
     folder: Path
 
     @property
+    def way(self) -> Path:
+        """The folder of the gateway's socket: all of the room that a harness sees."""
+        return self.folder / "way"
+
+    @property
     def socket(self) -> Path:
-        return self.folder / "gateway.sock"
+        return self.way / "gateway.sock"
 
     @property
     def scratch(self) -> Path:
@@ -41,16 +47,18 @@ def room() -> Iterator[Room]:
     has at most 107 bytes."""
     parent = tempfile.gettempdir()
     folder = Path(tempfile.mkdtemp(prefix="slurmeval-", dir=parent if len(parent) < 60 else "/tmp"))
-    (folder / "scratch").mkdir()
+    made = Room(folder)
     try:
-        yield Room(folder)
+        made.way.mkdir()
+        made.scratch.mkdir()
+        yield made
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class Contained:
-    """What a command in an image may see and reach."""
+    """What a harness's command may see and reach."""
 
     cwd: Path
     home: Path
@@ -60,6 +68,8 @@ class Contained:
     port: int
     """The gateway's port, at which it is reached inside too."""
     network: bool = False
+    hostile: bool = False
+    """It runs what the model writes: it must not run but contained."""
 
 
 class Runtime(Protocol):
@@ -89,7 +99,7 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True)
 class EnvironmentRuntime:
-    """A locked virtual environment."""
+    """A locked virtual environment. Its programs run enclosed wherever the kernel grants namespaces."""
 
     folder: Path
 
@@ -120,7 +130,32 @@ class EnvironmentRuntime:
     def command(
         self, argv: list[str], env: dict[str, str], contained: Contained
     ) -> tuple[list[str], dict[str, str]]:
-        return argv, env
+        if (why := enclosure.lacking()) is not None:
+            if contained.hostile:
+                raise EvaluationFailed(
+                    ErrorClass.HARNESS_ERROR,
+                    "it runs what the model writes, which needs user namespaces or an image "
+                    f"(runtime: image), and here: {why}",
+                )
+            return argv, env
+        script = Path(loopback.__file__)
+        if not contained.network:
+            argv = [self.python, str(script), str(contained.room.socket), str(contained.port), *argv]
+        places = [env.get("SSL_CERT_FILE", ""), *env.get("LD_LIBRARY_PATH", "").split(":")]
+        reads = [Path(place) for place in (*places, *inspect(Path(self.python)).folders) if place]
+        started = enclosure.argv(
+            argv,
+            folder=contained.room.scratch,
+            cwd=contained.cwd,
+            reads=[
+                *(path for path in reads if path.exists()),
+                *with_targets(contained.reads),
+                *(self.folder, script, contained.room.way),
+            ],
+            writes=contained.writes,
+            network=contained.network,
+        )
+        return started, env | {"TMPDIR": "/tmp"}
 
 
 @dataclass(frozen=True)
@@ -174,7 +209,7 @@ class ImageRuntime:
     ) -> tuple[list[str], dict[str, str]]:
         script = Path(loopback.__file__)
         inside = Path("/slurmeval") / script.name
-        binds = [Bind(script, inside), Bind(contained.room.folder)]
+        binds = [Bind(script, inside), Bind(contained.room.way)]
         binds += [Bind(folder, writable=True) for folder in contained.writes]
         binds += [Bind(folder) for folder in with_targets(contained.reads)]
         if not contained.network:

@@ -7,7 +7,6 @@ kernel does not grant namespaces, nothing is run. What it does not protect from 
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import secrets
@@ -21,6 +20,7 @@ from typing import IO
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import sandbox_child
+from slurmeval.runtime.interpreter import inspect
 
 _GRACE_S = 10.0
 """How long after its time the sandbox may take to end itself, before it is ended from outside."""
@@ -69,7 +69,7 @@ def run(program: str, limits: Limits = DEFAULT_LIMITS, interpreter: Path | None 
             "root": os.path.realpath(root),
             "interpreter": python.binary,
             "packages": python.packages,
-            "visible": [python.installation, python.packages],
+            "visible": python.folders,
             "timeout_s": limits.timeout_s,
             "memory_mb": limits.memory_mb,
             "disk_mb": limits.disk_mb,
@@ -92,34 +92,6 @@ def available() -> str | None:
     except (EvaluationFailed, OSError) as error:
         return str(error)
     return None if outcome.passed else f"the sandbox does not run Python: {outcome.reason}"
-
-
-@dataclass(frozen=True)
-class Python:
-    """An interpreter as the sandbox sees it."""
-
-    binary: str
-    """The real file: links on the way to it are not there inside."""
-    installation: str
-    packages: str
-    """Its site-packages, perhaps of a virtual environment."""
-
-
-@functools.cache
-def inspect(interpreter: Path) -> Python:
-    """Asks an interpreter where it lives. Raises EvaluationFailed where that would show the home folder."""
-    script = "import os, sys, sysconfig; print(sys.base_prefix, sysconfig.get_path('purelib'), sep='\\n')"
-    asked = subprocess.run(
-        [interpreter, "-I", "-c", script], capture_output=True, text=True, check=True, timeout=60
-    )
-    installation, packages = (os.path.realpath(line) for line in asked.stdout.splitlines())
-    home = os.path.realpath(Path.home())
-    if installation == "/" or os.path.commonpath([installation, home]) == installation:
-        raise EvaluationFailed(
-            ErrorClass.HARNESS_ERROR,
-            f"code execution needs a Python in a folder of its own: {installation} would show {home}",
-        )
-    return Python(os.path.realpath(interpreter), installation, packages)
 
 
 def _run_child(order: bytes, limits: Limits) -> tuple[int, str, bytes]:

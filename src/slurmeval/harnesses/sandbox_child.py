@@ -1,6 +1,6 @@
 """The inside of the sandbox: makes namespaces, builds a root of its own, runs one program there.
 
-Started by `sandbox.run` as a script of its own, with nothing imported but the standard library:
+Started by `sandbox.run` as a script of its own, which needs nothing but the standard library:
 `python -I -S sandbox_child.py <verdict descriptor>`, the order (JSON) on standard input. Three processes:
 
 outside   in the host's process namespace; kills the sandbox when its time is up
@@ -11,8 +11,6 @@ On the verdict descriptor: "S" once the sandbox stands, then what `_WRAPPER` say
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
 import resource
@@ -21,17 +19,13 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from slurmeval.runtime import namespaces as ns
+
 NOBODY = 65534
 TIMED_OUT = 124
 SET_UP = b"S"
-
-_NAMESPACES = {"mount": 0x00020000, "cgroup": 0x02000000, "uts": 0x04000000, "ipc": 0x08000000,
-               "user": 0x10000000, "pid": 0x20000000, "net": 0x40000000}  # fmt: skip
-_RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
-_DETACH = 2
-_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
-_SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_DEVICES = ("null", "zero", "full", "random", "urandom")
 
 # Reads a token and the program, runs it, and says so with the token, which the program cannot say by chance.
 _WRAPPER = """
@@ -51,33 +45,16 @@ sys.stdout.flush()
 os._exit(0)
 """
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _checked(result: int, what: str) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
-
-
-def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    words = [None if word is None else os.fsencode(word) for word in (source, target, kind, data)]
-    _checked(_libc.mount(words[0], words[1], words[2], ctypes.c_ulong(flags), words[3]), f"mount {target}")
-
-
-def _write(path: str, text: str) -> None:
-    Path(path).write_text(text)
-
 
 def _unshare() -> None:
     """New namespaces of every kind. Outside root, this process's user is the only one in there, as nobody;
     as root, root builds and another user, nobody, runs the program (limits do not hold for root)."""
     uid, gid = os.getuid(), os.getgid()
     if uid != 0:
-        _checked(_libc.unshare(sum(_NAMESPACES.values())), "unshare")
-        _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/uid_map", f"{NOBODY} {uid} 1")
-        _write("/proc/self/gid_map", f"{NOBODY} {gid} 1")
+        ns.unshare(*ns.FLAGS)
+        ns.write("/proc/self/setgroups", "deny")
+        ns.write("/proc/self/uid_map", f"{NOBODY} {uid} 1")
+        ns.write("/proc/self/gid_map", f"{NOBODY} {gid} 1")
         return
     ready_read, ready_write = os.pipe()
     parent = os.getpid()
@@ -88,11 +65,11 @@ def _unshare() -> None:
             os.close(ready_write)
             os.read(ready_read, 1)
             for name in ("uid_map", "gid_map"):
-                _write(f"/proc/{parent}/{name}", f"0 0 1\n{NOBODY} {NOBODY} 1\n")
+                ns.write(f"/proc/{parent}/{name}", f"0 0 1\n{NOBODY} {NOBODY} 1\n")
             status = 0
         finally:
             os._exit(status)
-    _checked(_libc.unshare(sum(_NAMESPACES.values())), "unshare")
+    ns.unshare(*ns.FLAGS)
     os.close(ready_read)
     os.close(ready_write)
     if os.waitpid(mapper, 0)[1] != 0:
@@ -103,53 +80,24 @@ def _build_root(order: dict[str, Any]) -> None:
     """A root of its own in memory: the system's programs and libraries and the interpreter, all read-only, a
     few devices, and /tmp, the only place to write. No home, no project, no /proc, no /sys, no /run."""
     root = order["root"]
-    _mount(None, "/", None, _REC | _PRIVATE)
-    _mount("tmpfs", root, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=755")
-    with contextlib.suppress(OSError):
-        # Not vital: no user namespaces within this one, where the program would be root of a sort again.
-        _write("/proc/sys/user/max_user_namespaces", "0")
+    ns.begin_root(root)
     for name in ("/tmp", "/dev", "/etc"):
         Path(root + name).mkdir()
     options = f"size={order['disk_mb']}m,mode=1777,nr_inodes=4096"
-    _mount("tmpfs", f"{root}/tmp", "tmpfs", _NOSUID | _NODEV, options)
-    for folder in map(Path, _SYSTEM_FOLDERS):
-        if folder.is_symlink():
-            Path(f"{root}{folder}").symlink_to(folder.readlink())
-        elif folder.is_dir():
-            _show(root, str(folder))
+    ns.mount("tmpfs", f"{root}/tmp", "tmpfs", ns.NOSUID | ns.NODEV, options)
+    ns.show_system(root)
     for folder in order["visible"]:
         # Already there where it lies in a folder before it, such as /usr.
         if not Path(root + folder).is_dir():
-            _show(root, folder)
-    _make_read_only(root)
-    for device in _DEVICES:
-        _write(f"{root}/dev/{device}", "")
-        _mount(f"/dev/{device}", f"{root}/dev/{device}", None, _BIND)
-    _write(f"{root}/etc/passwd", f"nobody:x:{NOBODY}:{NOBODY}:nobody:/tmp:/bin/false\n")
+            ns.show(root, folder)
+    ns.make_read_only(root, ["/tmp"], order["visible"])
+    ns.show_devices(root)
+    ns.write(f"{root}/etc/passwd", f"nobody:x:{NOBODY}:{NOBODY}:nobody:/tmp:/bin/false\n")
     libraries = Path("/etc/ld.so.cache")
     if libraries.exists():
         Path(f"{root}{libraries}").write_bytes(libraries.read_bytes())
-    os.chdir(root)
-    _checked(_libc.pivot_root(b".", b"."), "pivot_root")
-    _checked(_libc.umount2(b".", _DETACH), "umount of the old root")
-    _mount(None, "/", None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV)
+    ns.enter_root(root)
     os.chdir("/tmp")
-
-
-def _show(root: str, folder: str) -> None:
-    Path(root + folder).mkdir(parents=True, exist_ok=True)
-    _mount(folder, root + folder, None, _BIND | _REC)
-
-
-def _make_read_only(root: str) -> None:
-    """Every mount below `root` but its own /tmp, also those that came along with a folder. The flags that a
-    mount has must be given again, or the kernel refuses."""
-    table = Path("/proc/self/mountinfo").read_text()
-    points = [line.split()[4].encode().decode("unicode_escape") for line in table.splitlines()]
-    for point in points:
-        if point.startswith(f"{root}/") and point != f"{root}/tmp":
-            kept = os.statvfs(point).f_flag & (_NOSUID | _NODEV | _NOEXEC)
-            _mount(None, point, None, _REMOUNT | _BIND | _RDONLY | _NOSUID | _NODEV | kept)
 
 
 def _run_program(order: dict[str, Any], source: int, verdict: int) -> NoReturn:
@@ -167,10 +115,7 @@ def _run_program(order: dict[str, Any], source: int, verdict: int) -> NoReturn:
     }
     for kind, value in limits.items():
         resource.setrlimit(kind, (value, value))
-    _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
-    for capability in range(64):
-        if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
-            break
+    ns.drop_rights()
     if os.getuid() != NOBODY:
         os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -183,7 +128,7 @@ def _run_program(order: dict[str, Any], source: int, verdict: int) -> NoReturn:
 
 def _init(order: dict[str, Any], verdict: int) -> int:
     """Process 1: builds, starts the program, reaps, and gives back how the program ended."""
-    _checked(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "parent's death signal")
+    ns.die_with_parent()
     _build_root(order)
     source_read, source_write = os.pipe()
     os.write(verdict, SET_UP)
@@ -208,7 +153,7 @@ def main() -> int:
     verdict = int(sys.argv[1])
     order = json.load(sys.stdin)
     os.setsid()
-    _write("/proc/self/oom_score_adj", "1000")
+    ns.write("/proc/self/oom_score_adj", "1000")
     _unshare()
     init = os.fork()
     if init == 0:

@@ -22,6 +22,8 @@ _OFFLINE = {
     "NO_PROXY": "*",
     "no_proxy": "*",
 }
+CODE_ALLOWED = {"HF_ALLOW_CODE_EVAL": "1"}
+"""Without it, `evaluate`, by which harnesses run what the model writes, refuses to."""
 _PLACEHOLDER = re.compile(r"\$\{dataset:([^}]*)\}")
 KEPT = ("home", "cache")
 """The folders of an attempt in which a harness keeps what it fetches."""

@@ -171,28 +171,29 @@ def test_a_task_file_must_define_the_task_and_use_its_own_datasets(make_job: Mak
         ({"task": "bfcl.bfclv3", "repeats": 2}, "repeats: bfcl has it, if at all, in extra"),
         ({"task": "bfcl.bfclv3", "max_tokens": 9}, "max_tokens: bfcl cannot set it"),
         (
-            {
-                "task": "bigcode-evaluation-harness.humaneval",
-                "endpoint": "completions",
-                "runtime": "environment",
-            },
-            "runtime: code that models write is run in images only",
+            {"task": "livecodebench.codegeneration_notfast"},
+            "extra: livecodebench.codegeneration_notfast",
         ),
         ({"task": "AA-LCR.aa_lcr", "limit": 1}, "limit: AA-LCR needs at least 2"),
-        (
-            {
-                "task": "lm-evaluation-harness.mine",
-                "task_file": "mine.yaml",
-                "runtime": "environment",
-                "extra": {"args": "--confirm_run_unsafe_code"},
-            },
-            "runtime: code that models write is run in images only",
-        ),
     ],
 )
 def test_what_nemo_cannot_do_is_said_beforehand(keys: dict, said: str) -> None:
     (problem,) = NEMO.problems(Benchmark(harness="nemo", **keys))
     assert problem.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("keys", "hostile"),
+    [
+        ({"task": "lm-evaluation-harness.humaneval_instruct"}, True),
+        ({"task": "lm-evaluation-harness.gsm8k_cot_instruct"}, False),
+        ({"task": "lm-evaluation-harness.mine", "extra": {"args": "--confirm_run_unsafe_code"}}, True),
+        ({"task": "bfcl.bfclv3"}, True),
+    ],
+)
+def test_what_runs_the_models_programs_runs_contained(make_job: MakeJob, keys: dict, hostile: bool) -> None:
+    command = NEMO.prepare(make_job(harness="nemo", **keys))
+    assert (command.hostile, command.env.get("HF_ALLOW_CODE_EVAL")) == (hostile, "1" if hostile else None)
 
 
 def test_each_wrapped_harness_has_its_own_environment(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import sandbox
 from tests.lacking import lacking
+from tests.public_copy import public_copy
 
 LIMITS = sandbox.Limits(timeout_s=20, memory_mb=256, disk_mb=8, processes=8, files=32)
 SHORT = sandbox.Limits(timeout_s=1, memory_mb=256, disk_mb=8, processes=8, files=32)
@@ -205,7 +206,8 @@ def test_a_python_that_shows_the_home_folder_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\necho {Path.home().resolve()}\necho {tmp_path}\n")
+    said = {"folders": [str(Path.home().resolve()), str(tmp_path)], "mapped": []}
+    python.write_text(f"#!/bin/sh\necho '{json.dumps(said)}'\n")
     python.chmod(0o755)
     with pytest.raises(EvaluationFailed, match="needs a Python in a folder of its own"):
         sandbox.run("pass", interpreter=python)
@@ -215,8 +217,7 @@ def test_another_user_gets_the_same_protection(tmp_path: Path) -> None:
     system = Path("/usr/bin/python3")
     if os.getuid() != 0 or not system.exists():
         lacking("only root can become somebody else, with a Python that every user can run")
-    child = tmp_path / "sandbox_child.py"
-    child.write_bytes(Path(sandbox.sandbox_child.__file__).read_bytes())
+    child = public_copy(sandbox.sandbox_child.__file__, tmp_path)
     root = tmp_path / "root"
     root.mkdir()
     for folder in (tmp_path, *tmp_path.parents[:-2]):

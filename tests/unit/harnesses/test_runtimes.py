@@ -1,0 +1,82 @@
+"""Where a harness's command runs: in an environment, enclosed."""
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slurmeval.errors import EvaluationFailed
+from slurmeval.harnesses.runtimes import Contained, EnvironmentRuntime, Room, room
+from slurmeval.runtime import enclosure
+from tests.lacking import lacking
+
+PORT = 23_456
+ASK = f"""
+import os, socket
+with socket.create_connection(("127.0.0.1", {PORT})) as gateway:
+    gateway.sendall(b"question")
+    print(gateway.recv(100).decode(), os.environ["TMPDIR"], os.environ["GIVEN"], os.environ.get("HIDDEN"))
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Room]:
+    with room() as made:
+        yield made
+
+
+@pytest.fixture
+def gateway(place: Room) -> Iterator[None]:
+    """Says one question again."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place.socket))
+        listener.listen()
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(connection.recv(100))
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        yield
+        answering.join(10)
+
+
+@pytest.fixture
+def runtime() -> EnvironmentRuntime:
+    return EnvironmentRuntime(Path(sys.prefix))
+
+
+def contained(place: Room, cwd: Path, **options: bool) -> Contained:
+    return Contained(cwd, cwd / "home", (), (cwd,), place, PORT, **options)
+
+
+def test_a_command_in_an_environment_reaches_its_gateway_and_nothing_else(
+    place: Room,
+    gateway: None,
+    runtime: EnvironmentRuntime,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if (why := enclosure.lacking()) is not None:
+        lacking(f"no user namespaces: {why}")
+    monkeypatch.setenv("HIDDEN", "a secret")
+    env = {**runtime.variables(), "TMPDIR": "/elsewhere", "GIVEN": "given"}
+    argv, env = runtime.command([runtime.python, "-c", ASK], env, contained(place, tmp_path, hostile=True))
+    ran = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.stdout, ran.returncode) == ("question /tmp given None\n", 0), ran.stderr
+
+
+def test_without_namespaces_what_the_model_writes_is_not_run(
+    place: Room, runtime: EnvironmentRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enclosure, "lacking", lambda: "the kernel says no")
+    argv = [runtime.python, "-c", "pass"]
+    assert runtime.command(argv, {}, contained(place, tmp_path)) == (argv, {})
+    with pytest.raises(EvaluationFailed, match=r"needs user namespaces or an image .* the kernel says no"):
+        runtime.command(argv, {}, contained(place, tmp_path, hostile=True))
