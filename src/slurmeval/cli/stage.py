@@ -33,7 +33,7 @@ def _say(text: str) -> None:
 def stage() -> None:
     """Resolves branches; carries what is staged to other machines.
 
-    Staging itself is Snakemake's: `snakemake --profile … --configfile FILE staged`."""
+    Staging itself is Snakemake's: `snakemake staged --profile … --configfile FILE`."""
 
 
 @stage.command()
@@ -64,7 +64,7 @@ def lock(files: tuple[Path, ...], update: bool) -> None:
 def export_(folder: Path, files: tuple[Path, ...]) -> None:
     """Packs what a config needs into FOLDER, for a machine without internet.
 
-    All must be staged here: `snakemake … staged` does that. Exporting to the same FOLDER again brings it up
+    All must be staged here: `snakemake staged …` does that. Exporting to the same FOLDER again brings it up
     to date."""
     from slurmeval.evaluations.plan import Plan
     from slurmeval.staging.export import export

@@ -32,6 +32,7 @@ from slurmeval.files import write_json
 from slurmeval.harnesses import model_problems, problems
 from slurmeval.paths import hf_home
 from slurmeval.runtime.environments import say
+from slurmeval.runtime.making import forget_lost
 from slurmeval.slurm.request import staging_command
 
 DEFAULT_CONFIG = "config/config.yaml"
@@ -88,6 +89,8 @@ class Workflow:
         else:
             # Snakemake plans no lease where there is a file; those of a run that died are of no use
             forget_leases(self.plan.absolute, self.plan.absolute.controller)
+            forget_lost(self.plan.absolute.environments, "python")
+            forget_lost(self.plan.absolute.images, "sif")
             secrets.withdraw_unused(self.plan.absolute)
 
     @property

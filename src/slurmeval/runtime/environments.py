@@ -24,7 +24,7 @@ from slurmeval.files import read_json, write_atomically, write_json
 from slurmeval.runtime.commands import run_bound
 from slurmeval.runtime.indexes import uv_environment, uv_flags, uv_program
 from slurmeval.runtime.locks import Lock, read_lock
-from slurmeval.runtime.making import Progress, owned
+from slurmeval.runtime.making import Progress, forget_lost, owned
 
 _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large|os error (28|122|27)\b")
 _NO_PACKAGE = re.compile(
@@ -112,9 +112,7 @@ def prune(locks: Path, environments: Path) -> list[Path]:
         if base not in wanted:
             base.with_name(base.name + ".log").unlink(missing_ok=True)
         removed.append(folder)
-    for record in environments.glob("*~*.json"):  # what the workflow has noted of them
-        if not Path((read_json(record) or {}).get("folder", "")).exists():
-            record.unlink(missing_ok=True)
+    forget_lost(environments, "python")
     return removed
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slurmeval.errors import SlurmevalError
+from slurmeval.files import read_json
 from slurmeval.ownership import Claim
 
 Progress = Callable[[str], None]
@@ -29,3 +30,15 @@ def owned(path: Path, what: str, progress: Progress, wait_s: float = 7200) -> It
         yield
     finally:
         claim.release()
+
+
+def forget_lost(folder: Path, key: str) -> None:
+    """Removes what the workflow has noted in `folder` of things that are gone, by the path that their records
+    have under `key`: Snakemake makes them anew where there is no record."""
+    for record in folder.glob("*~*.json"):
+        try:
+            there = Path(read_json(record)[key]).exists()
+        except (ValueError, TypeError, KeyError):
+            there = False
+        if not there:
+            record.unlink(missing_ok=True)

@@ -59,7 +59,7 @@ class Packing:
         except ValueError as error:
             raise UserError(f"{file}: damaged; delete it and stage again") from error
         if manifest is None:
-            raise UserError(f"{file}: not staged yet: `snakemake … staged` with this config first")
+            raise UserError(f"{file}: not staged yet: `snakemake staged …` with this config first")
         folder, names = Path(manifest["folder"]), {f["path"]: f["sha256"] for f in manifest["files"]}
         if not names:
             return
@@ -85,7 +85,7 @@ class Packing:
         """A pulled image, by its record."""
         known = read_json(record)
         if known is None:
-            raise UserError(f"{record}: not pulled yet: `snakemake … staged` with this config first")
+            raise UserError(f"{record}: not pulled yet: `snakemake staged …` with this config first")
         sif = Path(known["sif"])
         if sif.parent.resolve() != record.parent.resolve():
             self.left_out.append(f"image {known['id']} is in {sif}")

@@ -153,7 +153,7 @@ def test_folder_of_something_else_is_left_alone(here: Site, tmp_path: Path) -> N
 
 
 def test_what_is_not_staged_or_has_changed_is_not_exported(here: Site, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not staged yet: `snakemake … staged`"):
+    with pytest.raises(UserError, match="not staged yet: `snakemake staged …`"):
         packed(here, tmp_path / "parcel", [tmp_path / "none.json"])
     link = Path(json.loads((here.project / "model.json").read_text())["folder"]) / "model.safetensors"
     link.write_bytes(bytes(len(MODEL["model.safetensors"])))

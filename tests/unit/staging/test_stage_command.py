@@ -108,7 +108,7 @@ def test_export_says_what_to_type_and_import_makes_it_found(
 def test_what_is_not_staged_is_named_with_what_to_type(project: Path, run: Run, tmp_path: Path) -> None:
     status, _, err = run("export", str(tmp_path / "parcel"))
     assert status == 2
-    assert "not staged yet: `snakemake … staged` with this config first" in err
+    assert "not staged yet: `snakemake staged …` with this config first" in err
 
 
 def test_folder_that_is_no_export_is_one_line(project: Path, run: Run, tmp_path: Path) -> None:

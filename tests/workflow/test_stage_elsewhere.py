@@ -1,0 +1,66 @@
+"""What is staged where there is internet is carried to a site that has none, and runs there."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stand_ins.stand_in_hub import StandInHub
+from tests.workflow.conftest import N_PROBLEMS, Project
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandInHub]:
+    for variable in ("HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "HF_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with StandInHub() as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running
+
+
+def from_hub(project: Project) -> Project:
+    """Its model and its dataset come from the hub, by branch."""
+    shutil.rmtree(project.folder / "weights")
+    shutil.rmtree(project.folder / "problems")
+    project.config["models"]["tiny"]["weights"] = {"repo": "acme/tiny"}
+    project.config["datasets"]["problems"] = {"repo": "acme/problems"}
+    project.config["staging"] = {"pinned": False, "hf_home": "hf"}
+    return project
+
+
+def slurmeval(project: Project, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "slurmeval", *map(str, arguments), "--configfile", "config.yaml"]
+    done = project.run_command(command)
+    assert done.returncode == 0, done.stdout
+    return done
+
+
+def test_a_project_without_internet_runs_from_what_another_has_staged(
+    make_project: Callable[[str], Project], hub: StandInHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = make_project("home")
+    problems = (home.folder / "problems" / "HumanEval.jsonl.gz").read_bytes()
+    hub.add("model", "acme/tiny", {"config.json": b"{}", "model.safetensors": b"weights"})
+    hub.add("dataset", "acme/problems", {"HumanEval.jsonl.gz": problems})
+    staged = from_hub(home).run("staged")
+    assert staged.returncode == 0, staged.stdout
+    slurmeval(home, "stage", "export", tmp_path / "parcel")
+
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    away = from_hub(make_project("away"))
+    away.command()  # writes the config
+    slurmeval(away, "stage", "import", tmp_path / "parcel")
+    asked = len(hub.seen)
+    staged = away.run("staged")
+    assert staged.returncode == 0, staged.stdout
+    run = away.run()
+    assert run.returncode == 0, run.stdout
+    rows = away.table("evaluations.parquet")
+    assert [(row["status"], row["n_samples"]) for row in rows] == [("ok", N_PROBLEMS)] * 3
+    assert len(hub.seen) == asked
