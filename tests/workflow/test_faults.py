@@ -87,7 +87,7 @@ def test_a_killed_supervisor_is_replaced(project: Project) -> None:
 def test_a_server_stopped_by_hand_cancels_and_the_next_run_carries_on(
     project: Project,
 ) -> None:
-    project.delay(0.5)
+    project.delay(5)
     run = project.start()
     wait_for(under_way(project), "answers")
     stop = project.run_command([sys.executable, "-m", "slurmeval", "stop"])
@@ -95,6 +95,7 @@ def test_a_server_stopped_by_hand_cancels_and_the_next_run_carries_on(
     assert run.wait(60) != 0
     assert {row["error_class"] for row in project.table("evaluations.parquet")} == {"cancelled"}
     assert len(project.table("servers.parquet")) == 1
+    project.delay(0)
     assert project.run().returncode == 0
     assert_complete(project)
 

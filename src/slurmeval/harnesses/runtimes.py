@@ -15,7 +15,7 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.packages import canonical, installed_version, site_packages
 from slurmeval.runtime import enclosure, loopback
 from slurmeval.runtime.apptainer import Apptainer, Bind, with_targets
-from slurmeval.runtime.interpreter import inspect
+from slurmeval.runtime.interpreter import inspect, links_on_the_way
 
 _NOT_INSIDE = ("HOME", "PATH", "VIRTUAL_ENV", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 """Variables that name places outside; an image has its own."""
@@ -153,6 +153,7 @@ class EnvironmentRuntime:
                 *(self.folder, script, contained.room.way),
             ],
             writes=contained.writes,
+            links=links_on_the_way(Path(self.python)),
             network=contained.network,
         )
         return started, env | {"TMPDIR": "/tmp"}

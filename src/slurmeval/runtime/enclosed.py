@@ -59,6 +59,10 @@ def _build_root(order: dict[str, Any]) -> None:
     for path in sorted({*order["reads"], *order["writes"]}):
         if path in order["writes"] or not Path(root + path).exists():
             ns.show(root, path)
+    for path, target in order["links"].items():
+        if not os.path.lexists(root + path):
+            Path(root + path).parent.mkdir(parents=True, exist_ok=True)
+            Path(root + path).symlink_to(target)
     for path in ("/proc", "/dev/shm"):
         Path(root + path).mkdir(parents=True)
     ns.mount("proc", f"{root}/proc", "proc", ns.NOSUID | ns.NODEV | ns.NOEXEC)

@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from slurmeval.runtime import enclosed
@@ -26,11 +26,12 @@ def argv(
     cwd: Path,
     reads: Iterable[Path] = (),
     writes: Iterable[Path] = (),
+    links: Mapping[str, str] | None = None,
     network: bool = False,
 ) -> list[str]:
     """How to start `command` enclosed. `folder`, on the node's own disk, is for the enclosure's root and its
     /tmp; `reads` and `writes` keep their places inside, and links in them lead somewhere only where that is
-    shown too. With `network` it is the host's."""
+    shown too. `links` are further links, by their places. With `network` it is the host's."""
     for name in ("root", "temporary"):
         (folder / name).mkdir(exist_ok=True)
     order = {
@@ -39,6 +40,7 @@ def argv(
         "cwd": str(cwd.absolute()),
         "reads": _both_names(reads),
         "writes": _both_names(writes),
+        "links": dict(links or {}),
         "network": network,
     }
     return [sys.executable, "-I", "-S", enclosed.__file__, json.dumps(order), *command]

@@ -53,6 +53,24 @@ def inspect(interpreter: Path) -> Python:
     return Python(os.path.realpath(interpreter), installation, packages, tuple(sorted(libraries)))
 
 
+def links_on_the_way(path: Path) -> dict[str, str]:
+    """The symbolic links by which `path` leads to its file, with what each says: a virtual environment's
+    Python is one, and may lead over others to where it is installed."""
+    found: dict[str, str] = {}
+    here, steps = Path("/"), list(path.absolute().parts[1:])
+    while steps:
+        step = steps.pop(0)
+        at = here.parent if step == ".." else here / step
+        if not at.is_symlink() or str(at) in found:
+            here = at
+            continue
+        target = at.readlink()
+        found[str(at)] = str(target)
+        steps = [*(target.parts[1:] if target.is_absolute() else target.parts), *steps]
+        here = Path("/") if target.is_absolute() else here
+    return found
+
+
 _SCRIPT = """
 import contextlib, json, sys, sysconfig
 for name in ("bz2", "ctypes", "curses", "lzma", "readline", "sqlite3", "ssl", "zlib"):

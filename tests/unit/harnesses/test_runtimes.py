@@ -72,6 +72,28 @@ def test_a_command_in_an_environment_reaches_its_gateway_and_nothing_else(
     assert (ran.stdout, ran.returncode) == ("question /tmp given None\n", 0), ran.stderr
 
 
+def test_an_environments_python_is_found_over_links(place: Room, tmp_path: Path) -> None:
+    """As uv lays them out: the environment's leads to one in the home folder, and that to its installation."""
+    if (why := enclosure.lacking()) is not None:
+        lacking(f"no user namespaces: {why}")
+    home, named, environment = tmp_path / "home", tmp_path / "versions", tmp_path / "environment"
+    home.mkdir()
+    (home / "secret").touch()
+    named.symlink_to(Path(sys.base_prefix).parent)
+    (home / "python3").symlink_to(named / Path(sys.base_prefix).name / "bin" / "python3")
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin" / "python").symlink_to("../../home/python3")
+    (environment / "lib").symlink_to(Path(sys.prefix) / "lib")
+    (environment / "pyvenv.cfg").write_text(f"home = {Path(sys.base_prefix) / 'bin'}\n")
+    work = tmp_path / "work"
+    work.mkdir()
+    runtime = EnvironmentRuntime(environment)
+    script = f"import os, ssl, sys; print(sys.prefix, os.listdir({str(home)!r}))"
+    argv, env = runtime.command([runtime.python, "-c", script], {}, contained(place, work))
+    ran = subprocess.run(argv, env=env, cwd=work, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout == f"{environment} ['python3']\n", ran.stderr
+
+
 def test_without_namespaces_what_the_model_writes_is_not_run(
     place: Room, runtime: EnvironmentRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
