@@ -73,7 +73,7 @@ def test_a_command_in_an_environment_reaches_its_gateway_and_nothing_else(
 
 
 def test_an_environments_python_is_found_over_links(place: Room, tmp_path: Path) -> None:
-    """As uv lays them out: the environment's leads to one in the home folder, and that to its installation."""
+    """As uv lays them out: the environment's leads to one in the home folder, that to its installation."""
     if (why := enclosure.lacking()) is not None:
         lacking(f"no user namespaces: {why}")
     home, named, environment = tmp_path / "home", tmp_path / "versions", tmp_path / "environment"
