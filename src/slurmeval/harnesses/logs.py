@@ -9,6 +9,7 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 
 _TAIL_BYTES = 1 << 20
 _LONGEST = 300
+_MOST_SIGNALS = 64
 _FRAME = " │╭╰╮╯─|\t"
 """What rich and groups of exceptions draw around lines."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -52,5 +53,8 @@ def failure(harness: str, returncode: int, log: Path) -> EvaluationFailed:
         if _SERVER_LOST.search(line):
             message = _MESSAGE.search(line)
             return EvaluationFailed(ErrorClass.SERVER_LOST, message[1] if message else "the server was lost")
-    how = f"was killed by signal {-returncode}" if returncode < 0 else f"ended with status {returncode}"
+    # What contains a harness says it as shells do
+    number = -returncode if returncode < 0 else returncode - 128
+    killed = 0 < number <= _MOST_SIGNALS
+    how = f"was killed by signal {number}" if killed else f"ended with status {returncode}"
     return EvaluationFailed(ErrorClass.HARNESS_ERROR, f"{harness} {how}: {telling_line(log)}")

@@ -236,7 +236,12 @@ def test_a_score_that_does_not_follow_from_the_samples_is_a_bad_result(finished:
 
 def test_no_results_is_no_success(finished: Job, tmp_path: Path) -> None:
     (finished.folder / "0001" / "results.json").unlink()
-    for returncode, said in ((0, "wrote no results.json"), (-15, "killed by signal 15")):
+    for returncode, said in (
+        (0, "wrote no results.json"),
+        (-15, "killed by signal 15"),
+        (128 + 15, "killed by signal 15"),
+        (255, "ended with status 255"),
+    ):
         with pytest.raises(EvaluationFailed, match=said):
             HUMAN_EVAL.check(finished, returncode, tmp_path / "log")
 
