@@ -202,7 +202,8 @@ def test_code_that_a_model_writes_finds_nothing(
     """What runs in a harness's image has no network but its gateway's port, no home of the user's, no
     credentials, and no folder that is not the evaluation's."""
     from slurmeval.harnesses.base import Command
-    from slurmeval.harnesses.runtimes import Contained, ImageRuntime, room
+    from slurmeval.harnesses.rooms import room
+    from slurmeval.harnesses.runtimes import Contained, ImageRuntime
     from slurmeval.runtime.apptainer import Apptainer
 
     done = project.online("images", "pull", "nemo-bfcl")

@@ -27,7 +27,7 @@ from slurmeval.harnesses import harness, process
 from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import Job
 from slurmeval.harnesses.rehearsal_model import serving
-from slurmeval.harnesses.runtimes import Room, room
+from slurmeval.harnesses.rooms import Room, room
 from slurmeval.harnesses.surroundings import KEPT
 from slurmeval.paths import Paths
 from slurmeval.runtime.making import Progress, owned

@@ -29,7 +29,7 @@ from slurmeval.gateway.process import start as start_gateway
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.harnesses import harness, process
 from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job
-from slurmeval.harnesses.runtimes import Room, room
+from slurmeval.harnesses.rooms import Room, room
 from slurmeval.ownership import Claim, live_owner
 from slurmeval.paths import Paths
 from slurmeval.results import evaluation as results

@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 from slurmeval.harnesses.base import Command, Job
-from slurmeval.harnesses.runtimes import Contained, Room
+from slurmeval.harnesses.rooms import Room
+from slurmeval.harnesses.runtimes import Contained
 from slurmeval.processes import die_with_parent
 
 STOP_S = 10.0
@@ -34,7 +35,7 @@ def start(job: Job, command: Command, room: Room, port: int, log: Path) -> subpr
         network=job.benchmark.network or job.online,
         hostile=command.hostile,
     )
-    argv, env = command.argv, command.env
+    argv, env = command.argv, command.env | {"TMPDIR": str(room.scratch)}
     if not command.own:
         argv, env = job.runtime.command(argv, env, contained)
     log.unlink(missing_ok=True)  # a mode counts for new files only

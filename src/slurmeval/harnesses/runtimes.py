@@ -2,58 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.packages import canonical, installed_version, site_packages
+from slurmeval.harnesses.rooms import Room
 from slurmeval.runtime import enclosure, loopback
 from slurmeval.runtime.apptainer import Apptainer, Bind, with_targets
 from slurmeval.runtime.interpreter import inspect, links_on_the_way
 
 _NOT_INSIDE = ("HOME", "PATH", "VIRTUAL_ENV", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 """Variables that name places outside; an image has its own."""
-
-
-@dataclass(frozen=True)
-class Room:
-    """A folder on the node's own disk for as long as a harness runs, with the way to its gateway."""
-
-    folder: Path
-
-    @property
-    def way(self) -> Path:
-        """The folder of the gateway's socket: all of the room that a harness sees."""
-        return self.folder / "way"
-
-    @property
-    def socket(self) -> Path:
-        return self.way / "gateway.sock"
-
-    @property
-    def scratch(self) -> Path:
-        return self.folder / "scratch"
-
-
-@contextlib.contextmanager
-def room() -> Iterator[Room]:
-    """Made empty, for this user only, and removed. In /tmp where TMPDIR is deep down: the name of a socket
-    has at most 107 bytes."""
-    parent = tempfile.gettempdir()
-    folder = Path(tempfile.mkdtemp(prefix="slurmeval-", dir=parent if len(parent) < 60 else "/tmp"))
-    made = Room(folder)
-    try:
-        made.way.mkdir()
-        made.scratch.mkdir()
-        yield made
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,6 @@ def environment_variables(job: Job, attempt: Path) -> dict[str, str]:
     env |= {
         **job.runtime.variables(),
         "HOME": str(home),
-        "TMPDIR": _temporary_folder(),
         "XDG_CACHE_HOME": str(cache),
         "HF_HOME": str(cache / "huggingface"),
         "HF_DATASETS_CACHE": str(cache / "huggingface" / "datasets"),
@@ -76,12 +75,6 @@ def link_tree(source: Path, target: Path) -> None:
                 continue
             link = path.readlink() if path.is_symlink() else path.absolute()
             (folder / name).symlink_to(link)
-
-
-def _temporary_folder() -> str:
-    """TMPDIR, unless harnesses that put it unquoted into a shell script would trip over it."""
-    given = os.environ.get("TMPDIR", "/tmp")
-    return given if re.fullmatch(r"[A-Za-z0-9/._+-]+", given) and Path(given).is_dir() else "/tmp"
 
 
 def place_files(job: Job, attempt: Path) -> None:

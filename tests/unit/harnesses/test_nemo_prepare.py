@@ -115,7 +115,6 @@ def test_the_environment_is_offline_and_holds_no_foreign_secret(
         "PYTHONPATH",
     ):
         monkeypatch.setenv(name, "http://elsewhere")
-    monkeypatch.setenv("TMPDIR", "/no such folder")
     job = make_job(**ASDIV)
     command = NEMO.prepare(job)
     assert "http://elsewhere" not in command.env.values()
@@ -123,7 +122,6 @@ def test_the_environment_is_offline_and_holds_no_foreign_secret(
     assert command.env["NEMO_EVALUATOR_TELEMETRY_LEVEL"] == "0"
     assert command.env["PATH"].startswith(f"{job.runtime.folder}/bin:")
     assert command.env["HF_HOME"].startswith(str(job.folder))
-    assert command.env["TMPDIR"] == "/tmp"
 
 
 def test_the_key_stands_in_no_file_and_on_no_command_line(make_job: MakeJob) -> None:

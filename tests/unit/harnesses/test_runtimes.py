@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from slurmeval.errors import EvaluationFailed
-from slurmeval.harnesses.runtimes import Contained, EnvironmentRuntime, Room, room
+from slurmeval.harnesses.rooms import Room, room
+from slurmeval.harnesses.runtimes import Contained, EnvironmentRuntime
 from slurmeval.runtime import enclosure
 from tests.lacking import lacking
 
