@@ -30,6 +30,14 @@ _ETC = ("alternatives", "group", "hosts", "ld.so.cache", "localtime", "nsswitch.
         "protocols", "resolv.conf", "services", "ssl", "mime.types")  # fmt: skip
 """What programs look up in /etc; the rest of it is the machine's own."""
 _TEMPORARY = ("/tmp", "/var/tmp")
+_OF_THE_KERNEL = ("/proc", "/dev/shm", "/dev/pts")
+_DEVICE_LINKS = {
+    "fd": "/proc/self/fd",
+    "ptmx": "pts/ptmx",
+    "stdin": "fd/0",
+    "stdout": "fd/1",
+    "stderr": "fd/2",
+}
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 
@@ -63,14 +71,18 @@ def _build_root(order: dict[str, Any]) -> None:
         if not os.path.lexists(root + path):
             Path(root + path).parent.mkdir(parents=True, exist_ok=True)
             Path(root + path).symlink_to(target)
-    for path in ("/proc", "/dev/shm"):
-        Path(root + path).mkdir(parents=True)
+    for path in _OF_THE_KERNEL:
+        Path(root + path).mkdir(parents=True, exist_ok=True)
     ns.mount("proc", f"{root}/proc", "proc", ns.NOSUID | ns.NODEV | ns.NOEXEC)
     ns.mount("tmpfs", f"{root}/dev/shm", "tmpfs", ns.NOSUID | ns.NODEV, "mode=1777")
-    ns.make_read_only(root, [*order["writes"], *_TEMPORARY, "/proc", "/dev/shm"], order["reads"])
+    # NeMo Evaluator runs its harnesses at a terminal
+    ns.mount(
+        "devpts", f"{root}/dev/pts", "devpts", ns.NOSUID | ns.NOEXEC, "newinstance,ptmxmode=0666,mode=620"
+    )
+    ns.make_read_only(root, [*order["writes"], *_TEMPORARY, *_OF_THE_KERNEL], order["reads"])
     ns.show_devices(root)
-    for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
-        Path(f"{root}/dev/{name}").symlink_to(f"/proc/self/fd{target}")
+    for name, target in _DEVICE_LINKS.items():
+        Path(f"{root}/dev/{name}").symlink_to(target)
     ns.enter_root(root)
 
 

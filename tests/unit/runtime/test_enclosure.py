@@ -126,6 +126,20 @@ def test_it_sees_no_other_process_and_has_no_rights(enclosed: Enclosed) -> None:
     assert run(enclosed("/bin/sh", "-c", tries)).returncode != 0
 
 
+def test_it_has_what_programs_expect_of_a_system(enclosed: Enclosed) -> None:
+    python = inspect(Path(sys.executable))
+    script = (
+        "import multiprocessing, os, pty, pwd, sys, tempfile\n"
+        "pty.spawn(['/bin/echo', 'at a terminal'])\n"
+        "multiprocessing.get_context('spawn').Lock()\n"
+        "tempfile.TemporaryFile().write(b'x')\n"
+        "open('/dev/stdout', 'w').write(pwd.getpwuid(0).pw_name)\n"
+    )
+    argv = [python.binary, "-I", "-c", script]
+    ended = run(enclosed(*argv, reads=[Path(folder) for folder in python.folders]))
+    assert (ended.returncode, ended.stdout) == (0, "at a terminal\nroot"), ended.stderr
+
+
 def test_another_user_may_too(place: Path, work: Path, enclosed: Enclosed) -> None:
     if os.getuid() != 0:
         lacking("only root can be another user")
