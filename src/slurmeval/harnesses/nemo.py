@@ -61,6 +61,8 @@ class Nemo:
         if not task:
             return catalog.problems(benchmark.task, benchmark.endpoint)
         found = [] if benchmark.task_file else catalog.problems(benchmark.task, benchmark.endpoint)
+        if benchmark.network and executes_code(benchmark):
+            found.append("network: it runs what the model writes, and that gets no network")
         found += nemo_traits.problems(wrapped, benchmark)
         return found
 

@@ -10,8 +10,9 @@ LM_EVAL = "lm-evaluation-harness"
 UNQUALIFIED = ("safety_eval.compliance", "safety_eval.aegis_v2_reasoning")
 """Tasks that go wrong when they are asked for by their full names."""
 
-NOT_DEFINED = {"livecodebench.codegeneration_notfast": "release_version"}
-"""Parameters that a task's own definition forgets, and without which NeMo Evaluator does not start it."""
+NOT_DEFINED = {"livecodebench.codegeneration_notfast": ("release_version", "release_v2")}
+"""Parameters in `extra` that a task's own definition forgets, and without which NeMo Evaluator does not start
+it, with what its description means."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ def problems(wrapped: str, benchmark: Benchmark) -> list[str]:
             found.append(f"{key}: {wrapped} cannot set it; {instead}")
     if benchmark.limit is not None and benchmark.limit < known.least_limit:
         found.append(f"limit: {wrapped} needs at least {known.least_limit}")
-    wanted = NOT_DEFINED.get(benchmark.task)
-    if wanted is not None and wanted not in benchmark.extra:
-        found.append(f"extra: {benchmark.task} needs {wanted}, which its definition does not give")
+    key, value = NOT_DEFINED.get(benchmark.task, ("", ""))
+    if key and key not in benchmark.extra:
+        found.append(f"extra: {benchmark.task} needs {key}, such as {value}: its definition does not give it")
     most = known.most_parallelism
     if most is not None and benchmark.parallelism > most:
         found.append(f"parallelism: {wrapped} takes at most {most}")

@@ -81,6 +81,15 @@ def test_the_key_is_in_the_environment_only(make_job: MakeJob) -> None:
     assert KEY not in " ".join(command.argv)
 
 
+def test_what_runs_the_models_programs_runs_contained_and_without_network(make_job: MakeJob) -> None:
+    allowed = {"harness": "lm-eval", "task": "humaneval", "extra": {"confirm_run_unsafe_code": True}}
+    command = LM_EVAL.prepare(make_job(**allowed))
+    assert (command.hostile, command.env["HF_ALLOW_CODE_EVAL"]) == (True, "1")
+    assert not LM_EVAL.prepare(make_job(**CHOICE)).hostile
+    (problem,) = LM_EVAL.problems(Benchmark(**allowed, network=True))
+    assert problem.startswith("network: it runs what the model writes")
+
+
 @pytest.mark.parametrize(
     ("extra", "said"),
     [

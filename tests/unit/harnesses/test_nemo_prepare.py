@@ -168,6 +168,7 @@ def test_a_task_file_must_define_the_task_and_use_its_own_datasets(make_job: Mak
         ({"task": "bfcl.bfclv3", "few_shot": 1}, "few_shot: only lm-evaluation-harness"),
         ({"task": "bfcl.bfclv3", "repeats": 2}, "repeats: bfcl has it, if at all, in extra"),
         ({"task": "bfcl.bfclv3", "max_tokens": 9}, "max_tokens: bfcl cannot set it"),
+        ({"task": "scicode.scicode", "network": True}, "network: it runs what the model writes"),
         (
             {"task": "livecodebench.codegeneration_notfast"},
             "extra: livecodebench.codegeneration_notfast",
