@@ -14,7 +14,7 @@ from slurmeval.config.models import Benchmark
 from slurmeval.errors import SlurmevalError
 from slurmeval.harnesses import harness
 from slurmeval.harnesses.base import Job
-from slurmeval.harnesses.nemo_traits import NOT_DEFINED
+from slurmeval.harnesses.nemo_traits import NOT_DEFINED, UNQUALIFIED
 from slurmeval.harnesses.runtimes import EnvironmentRuntime
 from slurmeval.runtime.environments import ensure
 from tests.lacking import lacking
@@ -73,4 +73,4 @@ def test_nemo_takes_the_run_configs_of_any_tasks(nemo_evaluator: EnvironmentRunt
         )
         assert ran.returncode == 0, f"{task.full_name}: {ran.stdout[-1500:]}{ran.stderr[-1500:]}"
         written = yaml.safe_load((prepared.cwd / "run_config.yaml").read_text())
-        assert written["config"]["type"] == task.full_name
+        assert written["config"]["type"] == (task.name if task.full_name in UNQUALIFIED else task.full_name)
