@@ -18,6 +18,7 @@ FOR_PEOPLE = {
     "check": ("slurmeval.cli.check", "Checks config files and says what they mean."),
     "doctor": ("slurmeval.cli.doctor", "Says what this machine lacks, and what to do about it."),
     "images": ("slurmeval.cli.images", "Locks, pulls, verifies and removes images."),
+    "import-bundles": ("slurmeval.cli.imports", "Imports results of NeMo Evaluator 0.3 and later."),
     "plan": ("slurmeval.cli.plan", "Says what a run would do and take, without running anything."),
     "prune": ("slurmeval.cli.upkeep", "Removes environments that no lock asks for any more."),
     "stage": ("slurmeval.cli.stage", "Resolves branches; carries what is staged to other machines."),

@@ -149,7 +149,7 @@ class Benchmark(Section):
     runtime: Literal["environment", "image"] | None = None
     """Where the harness runs: in its locked environment, or in its image; null: as `harness_runtime` says."""
     network: bool = False
-    """Whether the harness may use the network, as to ask a judge. Where a model's programs are run it may not."""
+    """Whether the harness may use the network, as to ask a judge. It may not where it runs a model's code."""
     secrets: list[SecretName] = []
     """Entries of `secrets` that its harness gets as environment variables."""
     rehearse: bool = True

@@ -5,7 +5,7 @@ Nothing outside this package knows a harness's files or flags."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -124,7 +124,7 @@ class HarnessOutput:
     """All that one evaluation found."""
 
     metrics: list[Metric]
-    samples: list[Sample]
+    samples: Sequence[Sample]
     n_requested: int | None
     """Questions that were to be asked, by the limit and the dataset; None where the harness does not say."""
     harness_version: str

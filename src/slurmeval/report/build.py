@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from slurmeval.config.models import Config
+from slurmeval.config.models import Config, Report
 from slurmeval.files import write_atomically
 from slurmeval.report import exports, rendering, tables
 from slurmeval.report.chart import chart
-from slurmeval.report.provenance import RunInfo, collect, staged
+from slurmeval.report.provenance import RunInfo, collect, of_project, staged
 from slurmeval.report.samples import page_name, write_pages
 from slurmeval.report.usage import job_words, usage
 
@@ -30,9 +30,22 @@ def build(paths: Paths, document: Mapping[str, Any]) -> Path:
     """Writes `results/report/` from the combined tables: `index.html`, a page for each model, the sample
     pages, `metrics.csv`, `scores.tex`. `document` is the run file (its `config` and `project`). Returns the
     first page. Raises SchemaDrift on tables of another version."""
-    run, config = tables.load(paths), Config.model_validate(document["config"])
-    info = collect(document, config)
-    title, per_page = config.report.title, config.report.samples_per_page
+    config = Config.model_validate(document["config"])
+    shown = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return _write(paths, config.report, collect(document, config), staged(document, config), shown)
+
+
+def build_imported(paths: Paths, project: Path) -> Path:
+    """The same of results that were imported: there is no run, no config, and nothing was staged."""
+    return _write(paths, Report(title="Imported results"), of_project(project), [], None)
+
+
+def _write(
+    paths: Paths, settings: Report, info: RunInfo, staged: list[dict[str, Any]], config: str | None
+) -> Path:
+    """`config` is shown as it is; None: there is none."""
+    run = tables.load(paths)
+    title, per_page = settings.title, settings.samples_per_page
     written: set[Path] = set()
     for row in run.of_status("ok"):
         if paths.samples(row["model"], row["benchmark"]).exists():
@@ -45,24 +58,15 @@ def build(paths: Paths, document: Mapping[str, Any]) -> Path:
     write_atomically(paths.report / "metrics.csv", exports.metrics_csv(run))
     write_atomically(paths.report / "scores.tex", exports.scores_tex(run))
     index = paths.report / "index.html"
-    write_atomically(
-        index, rendering.render("index.html.j2", **_index(run, paths, info, config, document, written))
-    )
+    more = {"title": title, "info": info, "staged": staged, "config": config}
+    write_atomically(index, rendering.render("index.html.j2", **_index(run, paths, written), **more))
     _remove_others(paths.report, written)
     return index
 
 
-def _index(
-    run: tables.Tables,
-    paths: Paths,
-    info: RunInfo,
-    config: Config,
-    document: Mapping[str, Any],
-    written: set[Path],
-) -> dict[str, Any]:
+def _index(run: tables.Tables, paths: Paths, written: set[Path]) -> dict[str, Any]:
     down, across = exports.sides(run)
     return {
-        "title": config.report.title,
         "run": run,
         "down": down,
         "across": across,
@@ -81,9 +85,6 @@ def _index(
         "on_slurm": any(row["slurm_state"] for row in run.servers),
         "job_words": job_words,
         "harnesses": _harness_versions(run),
-        "info": info,
-        "staged": staged(document, config),
-        "config": yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -35,18 +35,23 @@ def collect(run: Mapping[str, Any], config: Config) -> RunInfo:
     """Versions of this environment and of the servers' locks, the images, and the git state of the project
     folder."""
     project = Path(run["project"])
-    versions = {"python": platform.python_version()}
-    for package in ("slurmeval", "snakemake", "submitit", "pyarrow"):
-        versions[package] = metadata.version(package)
-    locks = {}
+    info = of_project(project)
+    versions, locks = dict(info.versions), {}
     servers = (config.servers[model.server] for model in config.models.values())
     for name in sorted({server.environment for server in servers if server.image is None}):
         lock = project / "containers" / "locks" / f"{name}.lock"
         if lock.is_file():
             locks[name] = sha256_of_file(lock)
             versions.update(re.findall(r"^(vllm[a-z-]*)==([^\s;\\]+)", lock.read_text(), re.MULTILINE))
-    commit, dirty = provenance.commit(project)
-    return RunInfo(datetime.now(UTC), versions, locks, _images(run), commit, dirty)
+    return replace(info, versions=versions, locks=locks, images=_images(run))
+
+
+def of_project(project: Path) -> RunInfo:
+    """Versions of this environment, and the git state of the project folder."""
+    versions = {"python": platform.python_version()}
+    for package in ("slurmeval", "snakemake", "submitit", "pyarrow"):
+        versions[package] = metadata.version(package)
+    return RunInfo(datetime.now(UTC), versions, {}, {}, *provenance.commit(project))
 
 
 def _images(run: Mapping[str, Any]) -> dict[str, str]:

@@ -97,6 +97,5 @@ def load(paths: Paths) -> Tables:
 
 
 def _primary(rows: Iterable[Row]) -> Row | None:
-    """The metric by which the benchmark is known; where none is marked, its first with a value."""
-    ranked = sorted(rows, key=lambda row: (not row["is_primary"], row["value"] is None))
-    return ranked[0] if ranked else None
+    """The metric by which the benchmark is known; None: none stands for the whole."""
+    return next((row for row in rows if row["is_primary"]), None)

@@ -14,11 +14,11 @@ class Evaluation:
     meaning); mappings and lists become its `_json` columns. None: not known, or the task's own."""
 
     attempt: int
-    started_at: datetime
+    started_at: datetime | None
     ended_at: datetime
     harness: str
     task: str
-    endpoint: str
+    endpoint: str | None
     log: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     environment_sha256: str | None = None

@@ -45,9 +45,10 @@ def write(
     benchmark: str,
     evaluation: Evaluation,
     output: HarnessOutput,
-    requests: Iterable[Record],
+    requests: Iterable[Record] | None,
 ) -> None:
-    """Writes the partition of an evaluation that ended well. `requests` is read once, as a stream."""
+    """Writes the partition of an evaluation that ended well. `requests` is read once, as a stream; None:
+    nobody counted them."""
     key = {"model": model, "benchmark": benchmark}
     targets = {
         "samples": paths.samples(model, benchmark),
@@ -60,14 +61,14 @@ def write(
     uids = [sample_uid(sample, revisions) for sample in output.samples]
     join, totals = Join(output.samples), Counter[str]()
     with _set_aside(targets) as aside:
-        rows = _request_rows(requests, join, uids, output.samples, totals)
+        rows = _request_rows(requests or (), join, uids, output.samples, totals)
         write_rows(aside["requests"], schema.REQUESTS, (key | row for row in rows))
         rows = _sample_rows(output.samples, uids, join)
         write_rows(aside["samples"], schema.SAMPLES, (key | row for row in rows))
         scores = statistics.Scores(output.samples)
         rows = (_metric_row(metric, scores) for metric in output.metrics)
         write_rows(aside["metrics"], schema.METRICS, (key | row for row in rows))
-        row = key | _evaluation_row(evaluation, output, totals)
+        row = key | _evaluation_row(evaluation, output, None if requests is None else totals)
         row["log"] = relative(paths, evaluation.log)
         write_rows(aside["evaluations"], schema.EVALUATIONS, [row])
 
@@ -209,7 +210,9 @@ def _metric_row(metric: Metric, scores: statistics.Scores) -> dict[str, Any]:
     return own | asdict(statistics.spread(metric, scores.of(metric)))
 
 
-def _evaluation_row(evaluation: Evaluation, output: HarnessOutput, totals: Counter[str]) -> dict[str, Any]:
+def _evaluation_row(
+    evaluation: Evaluation, output: HarnessOutput, totals: Counter[str] | None
+) -> dict[str, Any]:
     own = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
     for name, column in _JSON_FIELDS.items():
         own[column] = _json(own.pop(name))
@@ -223,7 +226,7 @@ def _evaluation_row(evaluation: Evaluation, output: HarnessOutput, totals: Count
         "n_samples": len(output.samples),
         "n_errored": statuses["error"],
         "n_unparsed": statuses["unparsed"],
-        **{name: totals[name] for name in counted},
+        **{name: None if totals is None else totals[name] for name in counted},
     }
 
 
