@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lacking import lacking
 from tests.slurm.cluster import Cluster, ClusterError, configuration, network, packages, processes
 from tests.slurm.cluster.commands import run
 from tests.slurm.cluster.layout import CGROUPS, NODES, Layout
@@ -91,7 +92,7 @@ def test_the_stranger_has_no_rights(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_memory_limits_are_enforced(cluster: Cluster) -> None:
     if not configuration.cgroups_v1():
-        pytest.skip("the machine has no control groups of version 1: Slurm cannot limit memory here")
+        lacking("the machine has no control groups of version 1: Slurm cannot limit memory here")
     greedy = f"{sys.executable} -c 'len(b\"x\" * 300_000_000)'"
     job = cluster.submit("--mem=64", "--output=/dev/null", f"--wrap={greedy}")
     wait_for_state(cluster, job, "OUT_OF_MEMORY")

@@ -15,11 +15,15 @@ import hashlib
 import socket
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    import pytest
 
 LARGE = (".safetensors", ".bin", ".parquet")
 LARGE_BYTES = 10_000_000
@@ -222,3 +226,14 @@ class StandInHub:
             method == "GET" and status == 200 and not seen.startswith("/api/") and path in seen
             for method, seen, status in self.seen
         )
+
+
+@contextmanager
+def the_only_hub(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[StandInHub]:
+    """Runs one, which clients find in the hub's place; nobody is logged in."""
+    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "HF_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    with StandInHub() as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running

@@ -10,17 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.stand_ins.stand_in_hub import StandInHub
+from tests.stand_ins.stand_in_hub import StandInHub, the_only_hub
 from tests.workflow.conftest import N_PROBLEMS, Project
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandInHub]:
-    for variable in ("HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE", "HF_HOME"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    with StandInHub() as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
+    with the_only_hub(monkeypatch, tmp_path / "home") as running:
         yield running
 
 

@@ -12,7 +12,7 @@ from slurmeval.config.models import Dataset, Weights
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.models import stage_model
 from tests.lacking import lacking
-from tests.stand_ins.stand_in_hub import StandInHub
+from tests.stand_ins.stand_in_hub import StandInHub, the_only_hub
 
 MODEL = {
     "config.json": b'{"model_type": "tiny"}',
@@ -36,11 +36,7 @@ def share_blobs(hf_home: Path) -> None:
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[StandInHub]:
-    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    with StandInHub() as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
+    with the_only_hub(monkeypatch, tmp_path / "home") as running:
         yield running
 
 
