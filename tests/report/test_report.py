@@ -21,6 +21,7 @@ from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
 from slurmeval.paths import Paths
 from slurmeval.report import build
 from slurmeval.report.samples import page_name
+from slurmeval.report.tables import Tables
 from slurmeval.results import schema
 from slurmeval.results.aggregate import aggregate
 from slurmeval.results.partitions import read_rows, write, write_rows
@@ -365,3 +366,11 @@ def test_images_are_shown_by_their_digests(paths: Paths) -> None:
 def test_report_reads_the_run_file_as_json(run: Paths) -> None:
     document = json.loads(json.dumps(example.document(run.results.parent)))
     assert build(run, document) == run.report / "index.html"
+
+
+def test_where_no_metric_stands_for_the_whole_no_score_is_shown() -> None:
+    key = {"model": "m", "benchmark": "b"}
+    parts = [{**key, "metric": metric, "value": 0.5, "is_primary": False} for metric in ("one", "two")]
+    tables = Tables(evaluations=[{**key, "status": "ok"}], metrics=parts, servers=[])
+    score = tables.scores["m", "b"]
+    assert (score.status, score.metric, score.value) == ("ok", None, None)

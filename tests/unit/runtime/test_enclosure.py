@@ -61,6 +61,12 @@ def run(argv: list[str], **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, **options)  # type: ignore[call-overload,no-any-return]
 
 
+def python_of(script: str) -> tuple[list[str], list[Path]]:
+    """The command line of a Python program, and what must be shown to it."""
+    python = inspect(Path(sys.executable))
+    return [python.binary, "-I", "-c", script], [Path(folder) for folder in python.folders]
+
+
 def test_it_sees_the_system_and_what_it_is_shown(place: Path, work: Path, enclosed: Enclosed) -> None:
     shown, hidden = place / "shown", place / "hidden"
     for folder in (shown, hidden):
@@ -96,8 +102,7 @@ def test_it_writes_to_its_folders_and_to_a_tmp_of_its_own(
 
 
 def test_it_has_a_loopback_of_its_own_and_no_other_network(enclosed: Enclosed) -> None:
-    python = inspect(Path(sys.executable))
-    script = (
+    program, reads = python_of(
         "import socket, sys\n"
         "own = socket.create_server(('127.0.0.1', 0))\n"
         "socket.create_connection(own.getsockname())\n"
@@ -106,8 +111,7 @@ def test_it_has_a_loopback_of_its_own_and_no_other_network(enclosed: Enclosed) -
         "    except OSError as error: print(type(error).__name__, error.errno)\n"
     )
     with socket.create_server(("127.0.0.1", 0)) as outside:
-        argv = (python.binary, "-I", "-c", script, "127.0.0.1", str(outside.getsockname()[1]))
-        reads = [Path(folder) for folder in python.folders]
+        argv = [*program, "127.0.0.1", str(outside.getsockname()[1])]
         alone = run(enclosed(*argv, "192.0.2.1", "80", reads=reads))
         assert alone.stdout == "ConnectionRefusedError 111\nOSError 101\n", alone.stderr
         assert run(enclosed(*argv, reads=reads, network=True)).stdout == ""
@@ -127,16 +131,14 @@ def test_it_sees_no_other_process_and_has_no_rights(enclosed: Enclosed) -> None:
 
 
 def test_it_has_what_programs_expect_of_a_system(enclosed: Enclosed) -> None:
-    python = inspect(Path(sys.executable))
-    script = (
+    program, reads = python_of(
         "import multiprocessing, os, pty, pwd, sys, tempfile\n"
         "pty.spawn(['/bin/echo', 'at a terminal'])\n"
         "multiprocessing.get_context('spawn').Lock()\n"
         "tempfile.TemporaryFile().write(b'x')\n"
         "open('/dev/stdout', 'w').write(pwd.getpwuid(0).pw_name)\n"
     )
-    argv = [python.binary, "-I", "-c", script]
-    ended = run(enclosed(*argv, reads=[Path(folder) for folder in python.folders]))
+    ended = run(enclosed(*program, reads=reads))
     assert (ended.returncode, ended.stdout) == (0, "at a terminal\nroot"), ended.stderr
 
 
