@@ -8,10 +8,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.lacking import lacking
 from tests.slurm.cluster import Cluster, ClusterError, packages, requirements
+
+# A busy machine is no failure: what is slow is measured in benchmarks/
+hypothesis.settings.register_profile("slurmeval", deadline=None)
+hypothesis.settings.load_profile("slurmeval")
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ RECIPE = 1
 """To be raised when this module makes another Apptainer."""
 PROGRAMS = Path("programs")
 """Where it looks first for the programs that it calls."""
-CALLED = ("patchelf", "squashfs-tools", "squashfuse", "uidmap")
 UNSTABLE = ["apptainer", "libc6", "libseccomp2", "libsqlite3-0"]
 LIBRARIES = Path("lib/x86_64-linux-gnu")
 WANTED = (
@@ -37,7 +36,7 @@ def ensure() -> Path:
     """The program `apptainer`; made in about 10 s where it is not there. It runs on the test cluster's nodes
     too, and for every user who may enter the folder of parts."""
     parts.need_amd64()
-    packages.install(CALLED)
+    packages.install(packages.APPTAINER)
     program = parts.made("apptainer", f"{RECIPE:012d}", _make) / "bin" / "apptainer"
     run([program, "--version"])
     return program

@@ -27,7 +27,6 @@ HARNESSES = {"bfcl": "nemo-bfcl", "lm-evaluation-harness": "nemo-lm-evaluation-h
 """Lock of each harness that an image is made of."""
 OF_TWO = ("bfcl",)
 """Harnesses whose image is there for another architecture too, where it holds no harness."""
-CALLED = ("mmdebstrap", "pigz")
 HOME = Path("opt/harness")
 BASE = ("ca-certificates", "libgomp1", "libstdc++6", "python3")
 """Debian's packages in every harness's image, beside the essential ones."""
@@ -54,7 +53,7 @@ def repository(harness: str) -> str:
 def harness_images(harnesses: Sequence[str] = tuple(HARNESSES)) -> dict[str, Image | Index]:
     """Images by harness."""
     parts.need_amd64()
-    packages.install(CALLED)
+    packages.install(packages.IMAGES)
     variables = {"PATH": f"/{HOME}/bin:{SYSTEM_PATH}"}
     images: dict[str, Image | Index] = {}
     with ThreadPoolExecutor(2) as pool:
@@ -71,7 +70,7 @@ def tiny(label: str = "", architecture: str = "amd64") -> Image:
     """A small image, quick to pull: busybox, a Python, and a `nemo-evaluator` that only lists. Each label
     makes another digest. That of another architecture says so, and holds the same files."""
     parts.need_amd64()
-    packages.install(CALLED)
+    packages.install(packages.IMAGES)
     key = _key(STAND_IN.read_bytes(), *(name.encode() for name in TINY))
     layer = Layer.read(parts.made("layer-tiny", key, lambda folder, _: _make_tiny(folder)))
     return Image((layer,), architecture, labels={"label": label})

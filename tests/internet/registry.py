@@ -26,7 +26,6 @@ from tests.slurm.cluster.commands import ClusterError, run, start_daemon, wait_u
 
 NAME = "nvcr.io"
 PORT = 443
-PACKAGES = ("docker-registry", "openssl")
 _ACCESS = re.compile(r'"(?P<method>[A-Z]+) (?P<path>\S+) HTTP/[0-9.]+" (?P<status>\d{3}) ')
 
 
@@ -51,7 +50,7 @@ class Registry:
     @classmethod
     def up(cls, internet: Internet) -> Registry:
         """The registry, empty at first, running. One that is there already is used as it is."""
-        packages.install(PACKAGES)
+        packages.install(packages.REGISTRY)
         registry = cls(internet)
         registry._folder.mkdir(exist_ok=True)
         if not (registry._folder / "certificates").exists():

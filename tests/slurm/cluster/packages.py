@@ -1,17 +1,21 @@
-"""The Debian packages the cluster is made of."""
+"""The Debian packages that tests need: installed when they are missing, removed by CI before it begins.
+
+`python3 -m tests.slurm.cluster.packages install browser`, or `remove`."""
 
 from __future__ import annotations
 
-import os
+import fcntl
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.slurm.cluster.commands import ClusterError, run
 
-PACKAGES = (
+CLUSTER = (
     "iproute2",
     "mariadb-client-core",
     "mariadb-server-core",
@@ -24,13 +28,30 @@ PACKAGES = (
     "slurmdbd",
     "util-linux",
 )
+APPTAINER = ("patchelf", "squashfs-tools", "squashfuse", "uidmap")
+IMAGES = ("mmdebstrap", "pigz")
+REGISTRY = ("docker-registry", "openssl")
+BROWSER = ("chromium", "chromium-driver")
+PARTS = {
+    "cluster": CLUSTER,
+    "apptainer": APPTAINER,
+    "images": IMAGES,
+    "registry": REGISTRY,
+    "browser": BROWSER,
+}
+OF_THE_MACHINE = ("iproute2", "openssl", "util-linux")
+"""Other programs need these too: never removed."""
+LOCK = Path("/run/lock/slurmeval-test-packages")
+LISTS = Path("/var/lib/apt/lists")
+BUSY_S = 180.0
+"""How long another program may hold apt's lists. `DPkg::Lock::Timeout` does not cover them."""
 POLICY = Path("/usr/sbin/policy-rc.d")
 OUR_POLICY = (
     "#!/bin/sh\n# slurmeval's test cluster: packages are being installed, no service starts\nexit 101\n"
 )
 
 
-def missing(packages: Sequence[str] = PACKAGES) -> list[str]:
+def missing(packages: Sequence[str] = CLUSTER) -> list[str]:
     """Packages that are not installed. An error where there is no dpkg."""
     if shutil.which("dpkg-query") is None or shutil.which("apt-get") is None:
         raise ClusterError("the test cluster's packages come from Debian, and here is no apt-get")
@@ -46,9 +67,10 @@ def missing(packages: Sequence[str] = PACKAGES) -> list[str]:
 
 
 @contextmanager
-def no_service_starts(policy: Path = POLICY) -> Iterator[None]:
+def no_service_starts(policy: Path | None = None) -> Iterator[None]:
     """Keeps packages that are being installed from starting their services. A policy that the machine has
     of its own stays as it is; one that a killed installation of ours left behind is removed in the end."""
+    policy = policy or POLICY
     ours = not policy.exists() or policy.read_text() == OUR_POLICY
     if ours:
         policy.write_text(OUR_POLICY)
@@ -60,14 +82,67 @@ def no_service_starts(policy: Path = POLICY) -> Iterator[None]:
             policy.unlink(missing_ok=True)
 
 
-def install(packages: Sequence[str] = PACKAGES) -> None:
-    """Installs those that are missing, without starting a service."""
-    lacking = missing(packages)
-    if not lacking:
+def install(packages: Sequence[str] = CLUSTER) -> None:
+    """Installs those that are missing, without starting a service. Another process that installs for tests
+    is waited for, and what it has installed is not installed again."""
+    if not missing(packages):
         return
-    os.environ.setdefault("DEBIAN_FRONTEND", "noninteractive")
-    # Another installation at the same time is waited for
-    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "-qq"]
-    with no_service_starts():
-        run([*apt, "update"], timeout_s=180)
-        run([*apt, "install", "--yes", "--no-install-recommends", *lacking], timeout_s=600)
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lacking = missing(packages)
+        if not lacking:
+            return
+        with no_service_starts():
+            _update()
+            run([*_APT, "install", "--yes", "--no-install-recommends", *lacking], timeout_s=600)
+
+
+def remove() -> None:
+    """Removes all that `install` may have installed here, and what only that needed, and the lists of
+    packages: the machine is then as if no test had ever run on it."""
+    wanted = {package for part in PARTS.values() for package in part} - set(OF_THE_MACHINE)
+    there = sorted(wanted - set(missing(sorted(wanted))))
+    if there:
+        with no_service_starts():
+            run([*_APT, "purge", "--yes", "--auto-remove", *there], timeout_s=600)
+    shutil.rmtree(LISTS, ignore_errors=True)
+    LISTS.mkdir(parents=True, exist_ok=True)
+
+
+_APT = (
+    "env",
+    "DEBIAN_FRONTEND=noninteractive",
+    "apt-get",
+    "--quiet=2",
+    "--option=DPkg::Lock::Timeout=120",
+)
+
+
+def _update() -> None:
+    """Fetches the lists of packages; waits for another program that does."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            run([*_APT, "update"], timeout_s=180)
+            return
+        except ClusterError as error:
+            if "Could not get lock" not in str(error) or time.monotonic() >= deadline:
+                raise
+        time.sleep(1)
+
+
+def main(arguments: Sequence[str]) -> None:
+    match arguments:
+        case ["remove"]:
+            remove()
+        case ["install", part] if part in PARTS:
+            install(PARTS[part])
+        case _:
+            sys.exit(f"usage: python3 -m tests.slurm.cluster.packages remove | install {'|'.join(PARTS)}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ClusterError as error:
+        sys.exit(str(error))

@@ -99,6 +99,11 @@ class Bench:
         spec = {**self.spec.to_json(), **changed}
         return acquire(spec, benchmark, self.controller, self.submit).server
 
+    def begin_run(self, token: str) -> None:
+        """Another run takes over the folder: leases that name the one before no longer count."""
+        self.controller["token"] = token
+        write_json(self.controller_path, self.controller)
+
     def lease_path(self, benchmark: str = "arc") -> Path:
         return Path(self.spec.leases) / f"{benchmark}.json"
 

@@ -246,7 +246,7 @@ def test_failed_server_fails_its_run_at_once_and_not_the_next(bench: Bench) -> N
         bench.lease("gsm8k")
     assert read_json(bench.lease_path("gsm8k"))["released"] is True
     assert not bench.folder(2).path.exists()
-    bench.controller["token"] = "run-2"
+    bench.begin_run("run-2")
     assert bench.lease("gsm8k") == bench.folder(2).path
     bench.wait_for_status("ready", number=2)
 
