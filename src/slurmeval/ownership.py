@@ -1,13 +1,14 @@
 """Claims: one live process at a time holds a thing, on any file system that creates files exclusively.
 
-A claim is a file that names its owner and whose age is the owner's beat. A dead owner's claim is
-recognised (on the owner's host the kernel is asked, elsewhere the age of the beat decides) and taken over:
+A claim is a file that names its owner and whose time is the owner's beat. A dead owner's claim is
+recognised (on the owner's host the kernel is asked, elsewhere the beat's silence decides) and taken over:
 nobody unlocks by hand."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import threading
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.files import create_exclusively, read_json
-from slurmeval.processes import BEAT_S, identity, is_alive
+from slurmeval.processes import BEAT_S, STALE_S, identity, is_alive, silence_s
 
 
 class Claim:
@@ -68,11 +69,7 @@ def live_owner(path: Path) -> dict[str, Any] | None:
     try:
         owner: dict[str, Any] | None = read_json(path)
     except ValueError:  # made and not yet written, unless its maker died just then
-        try:
-            young = time.time() - path.stat().st_mtime < BEAT_S
-        except FileNotFoundError:
-            return None
-        return {"host": "unknown", "pid": 0} if young else None
+        return {"host": "unknown", "pid": 0} if silence_s(path) < STALE_S else None
     return owner if owner and is_alive(owner, path) else None
 
 
@@ -81,9 +78,8 @@ def _remove_dead(path: Path) -> None:
     the claim that another has made since."""
     guard = path.with_name(f"{path.name}.takeover")
     if not create_exclusively(guard):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - guard.stat().st_mtime > BEAT_S:  # its maker died in these few lines
-                guard.unlink()
+        if STALE_S < silence_s(guard) < math.inf:  # its maker died in these few lines
+            guard.unlink(missing_ok=True)
         time.sleep(0.01)
         return
     try:

@@ -1,14 +1,20 @@
-"""Who runs: naming a process so that it is not mistaken for a later one with the same number."""
+"""Who runs: naming a process so that it is not mistaken for a later one with the same number, and hearing of
+those on other hosts by their beats.
+
+Clocks of nodes differ. So a beat is not dated by them: it counts from when this process saw it change, by its
+own steady clock. Only what is seen for the first time is judged by its age."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
 import socket
+import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 BEAT_S = 5.0
 """Seconds between two beats of anything that beats (a controller, a server, an evaluation)."""
@@ -17,7 +23,13 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 STALE_S = 60.0
-"""A beat older than this, seen from another host, means that its owner is gone."""
+"""So long without a beat, seen from another host, means that its owner is gone."""
+
+SKEW_S = 300.0
+"""How far nodes' clocks may differ: Slurm's own authentication (munge) bears no more."""
+
+WATCH_S = 3 * BEAT_S
+"""How long a beat is watched that looks old at first sight, and may be young by its owner's clock."""
 
 
 def identity(pid: int | None = None) -> dict[str, Any]:
@@ -34,21 +46,73 @@ def identity(pid: int | None = None) -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": pid, "started": int(fields[19])}
 
 
-def is_alive(owner: dict[str, Any], beat_path: Path | None = None, now: float | None = None) -> bool:
+def is_alive(owner: dict[str, Any], beat_path: Path | None = None) -> bool:
     """Whether the process that `identity` described still runs. On its own host the kernel is asked; from
-    another host the age of `beat_path` decides (no beat file: it counts as gone)."""
+    another host the silence of `beat_path` decides (no beat file: it counts as gone)."""
     if owner.get("host") == socket.gethostname():
         try:
             return identity(int(owner["pid"])) == {k: owner[k] for k in ("host", "pid", "started")}
         except ProcessLookupError:
             return False
-    if beat_path is None:
-        return False
+    return beat_path is not None and silence_s(beat_path) < STALE_S
+
+
+class _Beat(NamedTuple):
+    """A beat as this process has seen it."""
+
+    modified_ns: int
+    at: float
+    """When it was, by this process's steady clock."""
+
+
+_beats: dict[Path, _Beat] = {}
+_ahead: dict[int, float] = {}
+"""`file_system_ahead_s` of devices."""
+
+
+def silence_s(beat_path: Path) -> float:
+    """Seconds since the last beat; infinite where there is no such file. What looks too old at first sight,
+    but by no more than clocks differ, gets WATCH_S to change."""
     try:
-        age_s = (time.time() if now is None else now) - beat_path.stat().st_mtime
+        modified_ns = beat_path.stat().st_mtime_ns
     except FileNotFoundError:
-        return False
-    return age_s < STALE_S
+        _beats.pop(beat_path, None)
+        return math.inf
+    now, seen = time.monotonic(), _beats.get(beat_path)
+    if seen is None or modified_ns < seen.modified_ns:
+        age_s = _age_s(beat_path, modified_ns / 1e9)
+        if STALE_S - WATCH_S < age_s < STALE_S + SKEW_S:
+            age_s = STALE_S - WATCH_S
+        seen = _Beat(modified_ns, now - max(age_s, 0.0))
+    elif modified_ns > seen.modified_ns:
+        seen = _Beat(modified_ns, now)
+    _beats[beat_path] = seen
+    return now - seen.at
+
+
+def _age_s(path: Path, modified: float) -> float:
+    """A file's age by this host's clock, and where that makes it look odd, by the file system's."""
+    age_s = time.time() - modified
+    if 0.0 <= age_s < STALE_S - WATCH_S:
+        return age_s
+    try:
+        device = path.parent.stat().st_dev
+        if device not in _ahead:
+            _ahead[device] = file_system_ahead_s(path.parent)
+        return age_s + _ahead[device]
+    except OSError:
+        return age_s
+
+
+def file_system_ahead_s(folder: Path) -> float:
+    """How far the clock that dates files in `folder` is ahead of this host's. Raises OSError where no file
+    can be made there."""
+    before = time.time()
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".slurmeval-clock.") as file:
+        modified = Path(file.name).stat().st_mtime
+    if modified < before:
+        return modified - before
+    return max(modified - time.time(), 0.0)
 
 
 def die_with_parent(number: signal.Signals) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from slurmeval import processes
 from slurmeval.ownership import Claim, live_owner
-from slurmeval.processes import STALE_S, identity, is_alive
+from slurmeval.processes import BEAT_S, SKEW_S, STALE_S, WATCH_S, identity, is_alive
 
 
 @pytest.fixture
@@ -48,13 +49,91 @@ def test_reused_process_number_is_another_process() -> None:
     assert not is_alive({**identity(), "started": 1})
 
 
-def test_owner_on_another_host_lives_while_it_beats(tmp_path: Path) -> None:
+class Clocks:
+    """This host's clocks, as slurmeval.processes sees them: `ahead_s` is the error of the wall clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead_s = self.passed_s = 0.0
+        wall, steady = time.time, time.monotonic
+        monkeypatch.setattr(processes.time, "time", lambda: wall() + self.ahead_s + self.passed_s)
+        monkeypatch.setattr(processes.time, "monotonic", lambda: steady() + self.passed_s)
+        monkeypatch.setattr(processes, "_beats", {})
+        monkeypatch.setattr(processes, "_ahead", {})
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    return Clocks(monkeypatch)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """The claim of a process on another host."""
     path = tmp_path / "claim"
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 1}))
-    assert live_owner(path) is not None
-    old = time.time() - STALE_S - 1
-    os.utime(path, (old, old))
-    assert live_owner(path) is None
+    return path
+
+
+def modified_ago(path: Path, seconds: float) -> None:
+    os.utime(path, (time.time() - seconds, time.time() - seconds))
+
+
+def test_owner_on_another_host_lives_while_it_beats(elsewhere: Path, clocks: Clocks) -> None:
+    assert live_owner(elsewhere) is not None
+    clocks.passed_s = STALE_S + 1
+    assert live_owner(elsewhere) is None
+    os.utime(elsewhere)
+    assert live_owner(elsewhere) is not None
+    elsewhere.unlink()
+    assert live_owner(elsewhere) is None
+
+
+def test_owner_that_was_silent_for_long_at_first_sight_is_gone(elsewhere: Path, clocks: Clocks) -> None:
+    modified_ago(elsewhere, STALE_S + SKEW_S + 1)
+    assert live_owner(elsewhere) is None
+
+
+@pytest.mark.parametrize("ahead_s", [90.0, 3600.0, -90.0, -3600.0])
+def test_clock_that_goes_wrong_on_this_node_takes_nobody_for_dead(
+    elsewhere: Path, clocks: Clocks, ahead_s: float
+) -> None:
+    clocks.ahead_s = ahead_s
+    assert live_owner(elsewhere) is not None
+    assert processes.silence_s(elsewhere) < 5
+    assert Claim(elsewhere).take() is not None
+
+
+def test_owner_whose_clock_dates_its_own_beats_is_watched_before_it_counts_as_gone(
+    elsewhere: Path, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modified_ago(elsewhere, 90)  # it has just beaten, by a clock that is 90 s behind
+    assert live_owner(elsewhere) is not None
+    clocks.passed_s = BEAT_S
+    modified_ago(elsewhere, 90 - BEAT_S)
+    assert live_owner(elsewhere) is not None
+    clocks.passed_s += STALE_S - 1
+    assert live_owner(elsewhere) is not None
+    clocks.passed_s += 2
+    assert live_owner(elsewhere) is None
+
+
+def test_owner_that_looks_dead_and_does_not_beat_while_it_is_watched_is_gone(
+    elsewhere: Path, clocks: Clocks
+) -> None:
+    modified_ago(elsewhere, 90)
+    assert live_owner(elsewhere) is not None
+    clocks.passed_s = WATCH_S + 1
+    assert live_owner(elsewhere) is None
+    claim = Claim(elsewhere)
+    assert claim.take() is None
+    claim.release()
+
+
+def test_owner_whose_clock_is_ahead_does_not_outlive_its_death(elsewhere: Path, clocks: Clocks) -> None:
+    modified_ago(elsewhere, -3600)
+    assert live_owner(elsewhere) is not None
+    clocks.passed_s = STALE_S + 1
+    assert live_owner(elsewhere) is None
 
 
 def test_half_written_claim_counts_while_it_is_young(tmp_path: Path) -> None:

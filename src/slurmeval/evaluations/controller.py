@@ -5,12 +5,14 @@ Snakemake's own lock outlives a killed run until someone says `--unlock`; this o
 from __future__ import annotations
 
 import secrets
+import socket
 import time
 
 from slurmeval.errors import UserError
 from slurmeval.evaluations.leasing import forget_leases
 from slurmeval.ownership import Claim
 from slurmeval.paths import Paths
+from slurmeval.processes import BEAT_S, WATCH_S
 
 
 class Controller:
@@ -23,7 +25,11 @@ class Controller:
     def begin(self) -> None:
         """Takes the folder and beats from now on. Raises UserError where another run holds it."""
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        owner = self.claim.take(token=secrets.token_hex(8), since=since)
+        token = secrets.token_hex(8)
+        owner = self.claim.take(token=token, since=since)
+        if owner is not None and owner["host"] != socket.gethostname():
+            # It may have died with its host
+            owner = self.claim.wait(WATCH_S + BEAT_S, token=token, since=since)
         if owner is not None:
             where = f"process {owner['pid']} on {owner['host']}, since {owner.get('since', 'just now')}"
             raise UserError(f"another run is under way in this folder ({where}); wait for it or stop it")

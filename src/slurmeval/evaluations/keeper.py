@@ -33,6 +33,9 @@ SILENT_S = 120.0
 MAX_REPLACED = 5
 """Servers of a replica that end without a word until it counts as failed."""
 
+MAX_UNUSED = 2
+"""Servers of a replica that close themselves while they are leased until it counts as failed."""
+
 BY_OTHERS = frozenset({"CANCELLED", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "TIMEOUT", "DEADLINE", "UNKNOWN"})
 """States of a job that say nothing against starting another like it."""
 
@@ -57,6 +60,8 @@ class Keeper:
     _missing: dict[Path, float] = field(default_factory=dict)
     """When a server's job was first seen to be out of the queue."""
     _replaced: dict[str, int] = field(default_factory=dict)
+    _unused: dict[str, int] = field(default_factory=dict)
+    """Servers of a replica that closed themselves while they were leased."""
 
     def look(self, pairs: Iterable[Pair], queue: Mapping[str, QueuedJob]) -> dict[Pair, ServerFailed]:
         """Keeps the leases of these evaluations on servers that will do; returns those for which there is
@@ -88,6 +93,7 @@ class Keeper:
             self._bury(ServerFolder(server), queue)
             try:
                 if not leases.holds(spec, lessees[0], controller_of(self.run)):
+                    self._count_unused(ServerFolder(server), model)
                     self._move(spec, model, lessees)
                 elif (successor := self._successor(spec, model, server)) is not None:
                     self._move(spec, model, lessees)
@@ -101,6 +107,21 @@ class Keeper:
         """Takes the leases anew, on the current server or a new one."""
         for benchmark in benchmarks:
             acquire(self.run, model, spec, benchmark, claim_of(self.run, model, benchmark))
+
+    def _count_unused(self, server: ServerFolder, model: str) -> None:
+        """Raises ServerFailed where server after server closes itself, because on its node no lease is seen
+        to live, though evaluations hold them: the next would load the model for nothing too."""
+        state = read_json(server.state) or {}
+        if state.get("reason") != leases.UNUSED:
+            return
+        track = server.path.parent.name
+        self._unused[track] = self._unused.get(track, 0) + 1
+        if self._unused[track] > MAX_UNUSED:
+            raise ServerFailed(
+                f"{self._unused[track]} servers of {model} in a row closed themselves ({leases.UNUSED}), "
+                f"though evaluations lease them: {state.get('node')} does not see the controller's beats "
+                "in the project's folder (docs/servers.md)"
+            )
 
     # Servers that are gone
 

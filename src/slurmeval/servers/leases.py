@@ -32,6 +32,9 @@ from slurmeval.servers.protocol import (
 SUBMISSION_TIMEOUT_S = 120.0
 """Longest wait for a job that another lessee is submitting."""
 
+UNUSED = "no lease is left"
+"""Why a server ends that saw none."""
+
 Submit = Callable[[Path], None]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from slurmeval.errors import ErrorClass
 from slurmeval.files import read_json, write_json
-from slurmeval.processes import STALE_S
+from slurmeval.processes import STALE_S, silence_s
 from slurmeval.servers.command_line import Rank, vllm_argv, vllm_environment
 from slurmeval.servers.contained import base_environment, started
 from slurmeval.servers.failures import Failure, classify
@@ -43,7 +43,7 @@ class Crew:
         here = place(self._spec.host)
         master = here.host if here.bind in EVERYWHERE else here.bind
         rank = Rank(0, master, free_port(here.bind))
-        self._life, self._since = life, time.time()
+        self._life, self._since = life, time.monotonic()
         self._order(life=life, master=rank.master, master_port=rank.master_port)
         return rank
 
@@ -60,8 +60,7 @@ class Crew:
                 reason = f"on node {number + 1} of {self._spec.nodes}: {failure['reason']}"
                 error_class = ErrorClass(failure["error_class"])
                 return Failure(**{**failure, "reason": reason, "error_class": error_class})
-            beat = path.stat().st_mtime if report else 0.0
-            if time.time() - max(beat, self._since) > STALE_S:
+            if min(silence_s(path), time.monotonic() - self._since) > STALE_S:
                 reason = f"node {number + 1} of {self._spec.nodes} has not been heard of for {STALE_S:g} s"
                 return Failure(reason, ErrorClass.NODE_FAILURE, retryable=True)
         return None
@@ -85,7 +84,7 @@ class Follower:
         self._vllm: Vllm | None = None
         self._life: int | None = None
         self._failure: Failure | None = None
-        self._began = time.time()
+        self._began = time.monotonic()
         self._beaten = 0.0
 
     def run(self) -> str:
@@ -113,12 +112,8 @@ class Follower:
             return "the job has been started again since"
         if order is not None and order["over"]:
             return "rank 0 has ended"
-        try:
-            beat = self._folder.state.stat().st_mtime
-        except FileNotFoundError:
-            beat = 0.0
         # Rank 0 starts as this one does; what lies there until then is of the job's life before.
-        if time.time() - max(beat, self._began) > STALE_S:
+        if min(silence_s(self._folder.state), time.monotonic() - self._began) > STALE_S:
             return f"rank 0 has not been heard of for {STALE_S:g} s"
         return None
 

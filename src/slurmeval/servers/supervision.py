@@ -16,7 +16,7 @@ from slurmeval.servers.failures import Failure
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.inside import Inside
 from slurmeval.servers.job import Fate, Job
-from slurmeval.servers.leases import close_if_unused, is_leased
+from slurmeval.servers.leases import UNUSED, close_if_unused, is_leased
 from slurmeval.servers.local_copies import LocalCopies
 from slurmeval.servers.slots import Slot, someone_waits, stand_in_line, take_slot
 from slurmeval.servers.spec import ServerSpec
@@ -224,7 +224,7 @@ class Supervision:
         elif time.monotonic() - self._leased_at > self._timing.linger_s:
             if close_if_unused(self._folder.path, self._leases, self._controller):
                 # Leases that have moved on may leave requests behind that are under way
-                raise _Stop("no lease is left", self._spec.drain_s)
+                raise _Stop(UNUSED, self._spec.drain_s)
             self._leased_at = time.monotonic()
 
     def _terminate(self) -> None:

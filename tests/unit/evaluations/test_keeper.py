@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from slurmeval.evaluations.keeper import GONE_S, MAX_REPLACED, RENEWAL, SILENT_S, Keeper
+from slurmeval.errors import ServerFailed
+from slurmeval.evaluations.keeper import GONE_S, MAX_REPLACED, MAX_UNUSED, RENEWAL, SILENT_S, Keeper
 from slurmeval.evaluations.leasing import lease, lease_files
 from slurmeval.files import read_json
+from slurmeval.servers.leases import UNUSED
 from tests.unit.evaluations.conftest import BENCHMARKS, Run, StandInSlurm
 
 PAIRS = [("tiny", benchmark) for benchmark in BENCHMARKS]
@@ -72,6 +74,20 @@ def test_a_job_that_fails_before_its_server_starts_fails_the_evaluations(
 def test_a_server_that_failed_fails_its_evaluations(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
     run.state("failed", reason="no memory")
     assert {str(error) for error in keeper.look(PAIRS, slurm.jobs).values()} == {"no memory"}
+
+
+def test_servers_that_close_themselves_though_they_are_leased_are_given_up(
+    run: Run, keeper: Keeper, slurm: StandInSlurm
+) -> None:
+    failed: dict[tuple[str, str], ServerFailed] = {}
+    for number in range(1, MAX_UNUSED + 2):
+        assert failed == {}
+        run.state("stopped", number, reason=UNUSED)
+        run.server(number).closed.touch()
+        failed = keeper.look(PAIRS, slurm.jobs)
+    assert not run.server(MAX_UNUSED + 2).path.exists()
+    assert set(failed) == set(PAIRS)
+    assert "closed themselves" in str(failed[PAIRS[0]])
 
 
 def test_servers_that_go_again_and_again_are_given_up(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:

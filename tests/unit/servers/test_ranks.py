@@ -13,7 +13,7 @@ import pytest
 
 from slurmeval.errors import ErrorClass
 from slurmeval.files import read_json, write_json
-from slurmeval.processes import STALE_S
+from slurmeval.processes import SKEW_S, STALE_S
 from slurmeval.servers.accounting import read_lives
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
@@ -115,10 +115,10 @@ def test_rank_that_is_silent_has_failed(bench: Bench) -> None:
     assert crew.failure() is None, "it may be starting"
     report = folder.path / "ranks" / "1.json"
     write_json(report, {"restart": 0, "life": 1, "failure": None})
-    long_ago = report.stat().st_mtime - STALE_S - 1
+    long_ago = report.stat().st_mtime - STALE_S - SKEW_S - 1
     os.utime(report, (long_ago, long_ago))
     assert crew.failure() is None
-    crew._since = long_ago
+    crew._since -= STALE_S + 1
     failure = crew.failure()
     assert failure is not None and failure.error_class is ErrorClass.NODE_FAILURE
     assert failure.reason == "node 2 of 2 has not been heard of for 60 s"
