@@ -27,6 +27,12 @@ FOLDER = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Where images lie (staging.images).",
 )
+RESULTS = click.option(
+    "--results",
+    multiple=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A results folder whose runs may use them; those in this folder are looked at anyway.",
+)
 _LOCK = Path("containers/images.lock.yaml")
 _WANTED = Path("containers/images.yaml")
 
@@ -126,16 +132,19 @@ def verify(ids: tuple[str, ...], folder: Path, every: bool) -> int:
 
 @images.command()
 @FOLDER
+@RESULTS
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-def prune(folder: Path, dry_run: bool) -> None:
+def prune(folder: Path, results: tuple[Path, ...], dry_run: bool) -> None:
     """Removes SIFs that the lock does not ask for, and what killed pulls have left.
 
-    An image that a run of an earlier lock still uses goes, too."""
+    What a run that is under way uses stays."""
+    from slurmeval.cli.in_use import in_use, require_project, shown
     from slurmeval.runtime.images import prune
 
-    removed = prune([*_locked().values(), *_known().values()], folder, dry_run)
+    require_project(_WANTED)
+    removed = prune([*_locked().values(), *_known().values()], folder, dry_run, in_use(results))
     for path in removed:
-        click.echo(f"{'would remove' if dry_run else 'removed'} {path}")
+        click.echo(f"{'would remove' if dry_run else 'removed'} {shown(path)}")
     if not removed:
         click.echo("Every image is in use.")
 

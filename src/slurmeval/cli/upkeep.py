@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+_LOCKS = Path("containers/locks")
+
 
 @click.command()
 @click.option("--results", default="results", type=click.Path(path_type=Path), help="Where results lie.")
@@ -35,12 +37,26 @@ def verify(results: Path, full: bool) -> int:
 @click.option(
     "--environments", default=".environments", type=click.Path(path_type=Path), help="Where environments lie."
 )
-def prune(environments: Path) -> None:
-    """Removes environments that no lock asks for any more."""
-    from slurmeval.runtime.environments import prune
+@click.option(
+    "--results",
+    multiple=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A results folder whose runs may use them; those in this folder are looked at anyway.",
+)
+@click.option("--cache", is_flag=True, help="Empty the package cache, too: packages are then fetched again.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def prune(environments: Path, results: tuple[Path, ...], cache: bool, dry_run: bool) -> None:
+    """Removes environments that no lock asks for and no run that is under way uses.
 
-    removed = prune(Path("containers/locks"), environments)
+    Also what the package cache cannot use any more. Run it in the project folder."""
+    from slurmeval.cli.in_use import in_use, require_project, shown
+    from slurmeval.runtime.environments import prune, prune_packages
+
+    require_project(_LOCKS)
+    removed = prune(_LOCKS, environments, in_use(results), dry_run)
     for folder in removed:
-        click.echo(f"removed {folder}")
+        click.echo(f"{'would remove' if dry_run else 'removed'} {shown(folder)}")
     if not removed:
         click.echo("Every environment is in use.")
+    if environments.is_dir() and not dry_run:
+        click.echo(f"package cache: {prune_packages(environments, cache)}")

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from slurmeval.runtime.indexes import uv_environment, uv_flags, uv_program
 from slurmeval.runtime.locks import Lock, read_lock
 from slurmeval.runtime.making import Progress, forget_lost, owned
 
+_CACHE = ".uv-cache"
 _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large|os error (28|122|27)\b")
 _NO_PACKAGE = re.compile(
     r"there (?:is|are) no versions? of (?P<a>\S+)|(?:Because )?(?P<b>\S+) was not found in the|"
@@ -92,10 +94,12 @@ def ensure(lock: Path, environments: Path, progress: Progress = say) -> Environm
     return environment
 
 
-def prune(locks: Path, environments: Path) -> list[Path]:
-    """Removes what no lock in the folder `locks` asks for: environments of earlier locks and remains of
-    killed makers. Gives the removed folders. Environments that are just being made stay."""
-    wanted = {environment_for(lock, environments).folder for lock in locks.glob("*.lock")}
+def prune(locks: Path, environments: Path, keep: Collection[Path] = (), dry_run: bool = False) -> list[Path]:
+    """Removes what no lock in the folder `locks` asks for and is not in `keep` (absolute): environments of
+    earlier locks and remains of killed makers. Returns the removed folders. Environments that are just being
+    made stay."""
+    environments = environments.absolute()
+    wanted = {environment_for(lock, environments).folder for lock in locks.glob("*.lock")} | {*keep}
     removed = []
     for folder in sorted(environments.glob("*-*")) if environments.is_dir() else []:
         named = re.fullmatch(r"(?P<base>.+-[0-9a-f]{12})(?P<making>\.making-\d+)?", folder.name)
@@ -106,14 +110,30 @@ def prune(locks: Path, environments: Path) -> list[Path]:
             continue
         try:
             with owned(base, f"environment {base.name}", lambda _: None, wait_s=0):
-                _remove(folder)
+                if not dry_run:
+                    _remove(folder)
         except SlurmevalError:  # being made just now
             continue
-        if base not in wanted:
+        if base not in wanted and not dry_run:
             base.with_name(base.name + ".log").unlink(missing_ok=True)
         removed.append(folder)
-    forget_lost(environments, "python")
+    if not dry_run:
+        forget_lost(environments, "python")
     return removed
+
+
+def prune_packages(environments: Path, all_of_them: bool) -> str:
+    """Removes what uv's cache holds and nothing can use any more, or `all_of_them`. Returns what uv says of
+    it, such as `Removed 23 files (4.1MiB)`. Raises SlurmevalError."""
+    done = subprocess.run(
+        [uv_program(), "--no-progress", "cache", "clean" if all_of_them else "prune"],
+        env=uv_environment(environments.absolute() / _CACHE),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+    if done.returncode != 0:
+        raise SlurmevalError(f"the cache of packages cannot be pruned: {lines[-1]}")
+    return lines[-1]
 
 
 def _environment(lock: Lock, environments: Path) -> Environment:
@@ -188,7 +208,7 @@ class _Maker:
 
     def __init__(self, lock: Lock, environments: Path, log: Path, progress: Progress) -> None:
         self.lock, self.folder, self.log, self.progress = lock, environments, log, progress
-        self.environment = uv_environment(environments / ".uv-cache")
+        self.environment = uv_environment(environments / _CACHE)
 
     def uv(self, *arguments: str) -> None:
         returncode, output = run_bound(

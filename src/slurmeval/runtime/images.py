@@ -7,7 +7,7 @@ image and `<same>.json`, written last, its record: a SIF without one that fits i
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,10 +122,14 @@ def verify(record: Path, every: bool, progress: Progress = say) -> list[str]:
     return []
 
 
-def prune(images: Sequence[Image], folder: Path, dry_run: bool = False) -> list[Path]:
-    """Removes what none of `images` asks for: SIFs and records of earlier locks, remains of killed pulls.
-    Gives what was removed. Images that are just being pulled stay, and so do SIFs that lie elsewhere."""
+def prune(
+    images: Sequence[Image], folder: Path, dry_run: bool = False, keep: Collection[Path] = ()
+) -> list[Path]:
+    """Removes what none of `images` asks for and is not in `keep` (SIFs, absolute): SIFs and records of
+    earlier locks, remains of killed pulls. Returns what was removed. Images that are just being pulled stay,
+    and so do SIFs that lie elsewhere."""
     wanted = {image.sif(folder).stem for image in images}
+    wanted |= {sif.stem for sif in keep if sif.parent == folder.absolute()}
     named = re.compile(rf"(?P<stem>.+-(?:[0-9a-f]{{12}}|{_UNLOCKED}))(?:\.sif|\.json|\.log)?")
     found: dict[str, list[Path]] = {}
     for path in sorted([*folder.glob("*-*.*"), *(folder / ".pulling").glob("*-*")]):

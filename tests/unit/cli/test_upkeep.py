@@ -8,6 +8,8 @@ import pytest
 
 from slurmeval.cli import main
 from slurmeval.files import sha256_of_file, write_json
+from slurmeval.processes import identity
+from slurmeval.runtime.environments import environment_for
 
 
 @pytest.fixture
@@ -46,13 +48,117 @@ def test_verify_sees_a_flipped_byte_only_in_full(staged: Path, tmp_path: Path) -
     assert verify(tmp_path, "--full") == 1
 
 
-def test_prune_removes_what_no_lock_asks_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a project with one lock, its environment, and that of an earlier lock."""
+    monkeypatch.chdir(tmp_path)
+    locks = tmp_path / "containers" / "locks"
+    locks.mkdir(parents=True)
+    (locks / "fruit.lock").write_text("apple==1.0\n")
+    for folder in (current(tmp_path), tmp_path / ".environments" / EARLIER):
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin" / "python").touch()
+    return tmp_path
+
+
+EARLIER = "fruit-0123456789ab"
+
+
+def current(project: Path) -> Path:
+    return environment_for(project / "containers" / "locks" / "fruit.lock", project / ".environments").folder
+
+
+def begin_run(results: Path, environment: Path, kind: str = "folder", **files: str) -> None:
+    """A run's document that names an environment, and `files` that a live process holds."""
+    record = results / "record.json"
+    write_json(record, {kind: str(environment)})
+    entry = {"m": {"environment": str(record), "answers_key": "k"}}
+    write_json(results / "state" / "runs" / "0123.json", {"models": entry, "benchmarks": {}})
+    for name in files.values():
+        write_json(results / name, identity())
+
+
+@pytest.mark.parametrize("folder", [".environments", "$PWD/.environments"])
+def test_prune_keeps_what_a_lock_asks_for_and_removes_earlier_environments(
+    project: Path, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    named = [] if folder == ".environments" else ["--environments", str(project / ".environments")]
+    assert main.run(["prune", *named]) == 0
+    assert current(project).exists()
+    assert not (project / ".environments" / EARLIER).exists()
+    removed, cache = capsys.readouterr().out.splitlines()
+    assert removed == f"removed .environments/{EARLIER}"
+    assert cache.startswith("package cache: ")
+
+
+def test_prune_dry_run_removes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["prune", "--dry-run"]) == 0
+    assert capsys.readouterr().out == f"would remove .environments/{EARLIER}\n"
+    assert (project / ".environments" / EARLIER).exists()
+
+
+def test_prune_empties_the_package_cache_when_told(project: Path) -> None:
+    kept = project / ".environments" / ".uv-cache" / "archive-v0" / "apple"
+    kept.mkdir(parents=True)
+    assert main.run(["prune", "--cache"]) == 0
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("held", ["state/controller.json", "work/m/b/0123/owner.json"])
+def test_prune_keeps_what_a_run_under_way_uses(project: Path, held: str) -> None:
+    earlier = project / ".environments" / EARLIER
+    begin_run(project / "results" / "demo", earlier, held=held)
+    assert main.run(["prune"]) == 0
+    assert earlier.exists()
+    (project / "results" / "demo" / held).unlink()
+    assert main.run(["prune"]) == 0
+    assert not earlier.exists()
+
+
+def test_prune_keeps_what_a_server_without_its_run_uses(project: Path) -> None:
+    earlier, results = project / ".environments" / EARLIER, project / "results"
+    begin_run(results, earlier)
+    state = results / "state" / "servers" / "m" / "0001" / "state.json"
+    write_json(state, {"status": "ready", "owner": identity()})
+    assert main.run(["prune"]) == 0
+    assert earlier.exists()
+    write_json(state, {"status": "stopped", "owner": identity()})
+    assert main.run(["prune"]) == 0
+    assert not earlier.exists()
+
+
+def test_prune_looks_at_results_elsewhere_when_told(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    earlier, elsewhere = project / ".environments" / EARLIER, tmp_path_factory.mktemp("elsewhere")
+    begin_run(elsewhere, earlier, held="state/controller.json")
+    assert main.run(["prune", "--results", str(elsewhere)]) == 0
+    assert earlier.exists()
+
+
+def test_images_prune_keeps_what_a_run_under_way_uses(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "containers" / "images.yaml").write_text("{}\n")
+    sif = project / ".images" / "pear-0123456789ab.sif"
+    sif.parent.mkdir()
+    sif.touch()
+    begin_run(project / "results", sif, "sif", held="state/controller.json")
+    assert main.run(["images", "prune"]) == 0
+    assert sif.exists()
+    (project / "results" / "state" / "controller.json").unlink()
+    assert main.run(["images", "prune"]) == 0
+    assert not sif.exists()
+
+
+@pytest.mark.parametrize("command", [["prune"], ["images", "prune"]])
+def test_nothing_is_removed_in_a_folder_that_is_no_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "containers" / "locks").mkdir(parents=True)
-    old = tmp_path / ".environments" / "lm-eval-0123456789ab"
-    old.mkdir(parents=True)
-    assert main.run(["prune"]) == 0
-    assert not old.exists()
-    assert capsys.readouterr().out == "removed .environments/lm-eval-0123456789ab\n"
+    places = [tmp_path / ".environments" / EARLIER, tmp_path / ".images" / "pear-0123456789ab.sif"]
+    for place in places:
+        place.mkdir(parents=True)
+    assert main.run(command) != 0
+    assert "is no project folder" in capsys.readouterr().err
+    assert all(place.exists() for place in places)

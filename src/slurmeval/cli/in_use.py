@@ -1,0 +1,59 @@
+"""Environments and images that runs under way use, so that nothing is removed beneath them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from slurmeval.cli.run_state import live_servers, mapping
+from slurmeval.errors import UserError
+from slurmeval.ownership import live_owner
+from slurmeval.paths import Paths
+
+DEPTH = 3
+"""How many folders below the project results folders are looked for."""
+
+
+def require_project(file: Path) -> None:
+    """Raises UserError unless `file`, which tells what is wanted, is in the current folder: elsewhere all
+    would seem unwanted."""
+    if not file.exists():
+        raise UserError(f"{Path.cwd()} is no project folder: {file} is not there; nothing was removed")
+
+
+def shown(path: Path) -> Path:
+    """`path` as a user in the current folder would write it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def in_use(results: Sequence[Path]) -> dict[Path, Path]:
+    """Absolute paths of environments' folders and images that runs under way use, each with the results
+    folder of one such run. Looks at `results` and at all results folders below the current one."""
+    return {
+        used: folder
+        for folder in sorted({*_results_below(Path.cwd()), *(named.absolute() for named in results)})
+        if _is_under_way(folder)
+        for used in _named_by_runs(folder)
+    }
+
+
+def _results_below(project: Path) -> Iterator[Path]:
+    for depth in range(1, DEPTH + 1):
+        for runs in project.glob("*/" * depth + "state/runs"):
+            yield runs.parents[1]
+
+
+def _is_under_way(results: Path) -> bool:
+    """Whether a controller, a server or an evaluation of `results` is alive."""
+    paths = Paths(results=results, environments=results, hf_home=results, images=results)
+    claims = [paths.controller, *results.glob("work/*/*/*/owner.json")]
+    return bool(live_servers(paths)) or any(live_owner(claim) is not None for claim in claims)
+
+
+def _named_by_runs(results: Path) -> Iterator[Path]:
+    for document in map(mapping, (results / "state" / "runs").glob("*.json")):
+        for kind in ("models", "benchmarks"):
+            for entry in (document.get(kind) or {}).values():
+                record = mapping(Path(entry["environment"]))
+                yield from (Path(record[name]) for name in ("folder", "sif") if name in record)
