@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ def append_json(path: Path, value: Any) -> None:
         os.fsync(stream.fileno())
 
 
+def lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, one in memory at a time. They end at \\n alone: `str.splitlines` also splits at
+    U+2028, U+2029, U+0085 and others, which JSON lines hold as they are."""
+    with path.open("rb") as stream:
+        yield from stream
+
+
 def read_json(path: Path) -> Any:
     """The JSON value in `path`, or None where there is no such file. Raises ValueError on other content."""
     try:
@@ -56,7 +64,7 @@ def create_exclusively(path: Path, data: str = "", mode: int = 0o644) -> bool:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         return False
-    with os.fdopen(descriptor, "w") as stream:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())

@@ -38,7 +38,7 @@ def identity(pid: int | None = None) -> dict[str, Any]:
     process number is told apart. Raises ProcessLookupError where there is no such process."""
     pid = os.getpid() if pid is None else pid
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError) as error:
         raise ProcessLookupError(f"no process {pid}") from error
     if fields[0] in "ZX":

@@ -49,7 +49,7 @@ def _tell(workflow: Any, plan: Plan) -> None:
     numbers = ", ".join(f"{count} {rule}" for rule, count in sorted(rules.items()))
     found = text(plan, planned, with_queue=True)
     found += wrapped(f"Snakemake's jobs: {rules.total()} in all{f' ({numbers})' if numbers else ''}.")
-    Path(file).write_text("\n".join(found) + "\n")
+    Path(file).write_text("\n".join(found) + "\n", encoding="utf-8")
 
 
 def text(plan: Plan, planned: Iterable[tuple[str, str]], *, with_queue: bool) -> list[str]:

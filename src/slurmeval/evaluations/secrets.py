@@ -94,7 +94,7 @@ def take(folder: Path, names: Iterable[str]) -> dict[str, str]:
     found = {}
     for name in names:
         try:
-            found[name] = (folder / name).read_text()
+            found[name] = (folder / name).read_text(encoding="utf-8")
         except FileNotFoundError:
             raise SlurmevalError(
                 f"the secret {name} is not in {folder}: the run that handed it out is over; start it again"

@@ -123,5 +123,5 @@ def start(config: GatewayConfig, folder: Path, ready_timeout_s: float = READY_TI
 
 
 def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else f"it said nothing; see {path}"

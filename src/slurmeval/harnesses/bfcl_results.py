@@ -14,6 +14,7 @@ from typing import Any
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
+from slurmeval.harnesses.json_lines import json_lines
 from slurmeval.harnesses.scores import bad_result
 
 _PYTHON_AST = ["simple", "multiple", "parallel", "parallel_multiple"]
@@ -82,12 +83,7 @@ def _data_folder(job: Job) -> Path | None:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    except ValueError as error:
-        raise bad_result(f"{path.name}: not JSON lines: {error}") from error
+    return json_lines(path) if path.exists() else []
 
 
 def _category_samples(

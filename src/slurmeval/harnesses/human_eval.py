@@ -18,6 +18,7 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.files import write_json
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric, Sample, Score
+from slurmeval.harnesses.json_lines import json_lines
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.packages import pinned_versions
 from slurmeval.harnesses.scores import bad_result
@@ -110,7 +111,7 @@ class HumanEval:
         if results is None:
             raise bad_result(f"{TASK} wrote no results.json")
         try:
-            lines = [json.loads(line) for line in (attempt / "samples.jsonl").read_text().splitlines()]
+            lines = json_lines(attempt / "samples.jsonl")
             samples = [_sample(line) for line in lines]
             wanted = results["n_problems"] * job.benchmark.repeats
             n_problems, written = int(results["n_problems"]), dict(results["scores"])

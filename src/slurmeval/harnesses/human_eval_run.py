@@ -157,7 +157,7 @@ def _message(text: str, status: int) -> str:
 
 def read_problems(data: Path, limit: int | None) -> list[dict[str, Any]]:
     """The problems of HumanEval.jsonl.gz, the first `limit` of them."""
-    with gzip.open(data, "rt") as stream:
+    with gzip.open(data, "rt", encoding="utf-8") as stream:
         return [json.loads(line) for line in stream if line.strip()][:limit]
 
 
@@ -177,7 +177,7 @@ async def _run(order: dict[str, Any], folder: Path) -> None:
 
 def main(path: Path) -> int:
     """Carries out an order. 0: results.json is there; 1: failure.json says why not."""
-    order = json.loads(path.read_text())
+    order = json.loads(path.read_text(encoding="utf-8"))
     status = 0
     try:
         asyncio.run(_run(order, path.parent))

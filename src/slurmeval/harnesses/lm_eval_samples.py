@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Metric, Sample, Score
+from slurmeval.harnesses.json_lines import numbered_objects
 from slurmeval.harnesses.scores import bad_result, number, proportion
 
 _NO_FILTER = "none"
@@ -95,11 +96,10 @@ def read_samples(files: LmEvalFiles) -> list[Sample]:
     samples = []
     for task, path in files.samples.items():
         lines: dict[Any, list[dict[str, Any]]] = {}
-        for number_of_line, text in enumerate(path.read_text().splitlines(), 1):
+        for number_of_line, line in numbered_objects(path):
             try:
-                line = json.loads(text)
                 lines.setdefault(line["doc_id"], []).append(line)
-            except (ValueError, KeyError, TypeError) as error:
+            except (KeyError, TypeError) as error:
                 raise bad_result(f"{path.name}:{number_of_line}: no sample: {error}") from error
         kind = (files.results.get("configs") or {}).get(task, {}).get("output_type")
         try:
@@ -114,7 +114,7 @@ def n_asked(files: LmEvalFiles) -> int:
     total = 0
     for path in files.samples.values():
         seen = set()
-        for line in map(json.loads, path.read_text().splitlines()):
+        for _, line in numbered_objects(path):
             if line["doc_id"] not in seen:
                 seen.add(line["doc_id"])
                 total += sum(len(repeats) for repeats in line["resps"])

@@ -88,7 +88,7 @@ class Nemo:
         if wrapped_harness(job.benchmark) == "garak":
             _lead_garak(attempt)
         config = run_config(job, _evaluator_version(job.runtime))
-        (attempt / "run_config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        (attempt / "run_config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         env = environment_variables(job, attempt) | {
             "ADAPTER_HOST": "127.0.0.1",
             "ADAPTER_PORT": str(_free_adapter_port()),
@@ -104,7 +104,10 @@ class Nemo:
         output = last_attempt(job.folder) / OUTPUT
         lost = output / ".nemo_evaluator_server_error"
         if lost.exists():
-            raise EvaluationFailed(ErrorClass.SERVER_LOST, lost.read_text().strip() or "the server was lost")
+            raise EvaluationFailed(
+                ErrorClass.SERVER_LOST,
+                lost.read_text(encoding="utf-8", errors="replace").strip() or "the server was lost",
+            )
         if (output / ".nemo_evaluator_interrupted").exists():
             raise EvaluationFailed(
                 ErrorClass.CANCELLED, "NeMo Evaluator was told to stop before it had finished"

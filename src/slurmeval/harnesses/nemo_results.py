@@ -37,7 +37,7 @@ def read_output(job: Job, wrapped: str, output: Path, version: str) -> HarnessOu
 
 def _results(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise bad_result("NeMo Evaluator wrote no results.yml") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

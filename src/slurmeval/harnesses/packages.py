@@ -16,7 +16,7 @@ def canonical(name: str) -> str:
 
 def pinned(lock: Path) -> dict[str, str]:
     """Version by canonical name, from a lock of `name==version` lines (uv, pip-tools, pip freeze)."""
-    found = (_PIN.match(line) for line in lock.read_text().splitlines())
+    found = (_PIN.match(line) for line in lock.read_text(encoding="utf-8").splitlines())
     return {canonical(match[1]): match[2] for match in found if match}
 
 

@@ -89,7 +89,9 @@ def place_files(job: Job, attempt: Path) -> None:
         (attempt / "datasets" / name).symlink_to(folder.absolute(), target_is_directory=True)
     if job.task_file is not None:
         (attempt / "task").mkdir()
-        (attempt / "task" / f"{task_name(job)}.yaml").write_text(_task_text(job, job.task_file))
+        (attempt / "task" / f"{task_name(job)}.yaml").write_text(
+            _task_text(job, job.task_file), encoding="utf-8"
+        )
 
 
 def task_name(job: Job) -> str:
@@ -100,7 +102,7 @@ def task_name(job: Job) -> str:
 
 def _task_text(job: Job, task_file: Path) -> str:
     try:
-        text = task_file.read_text()
+        text = task_file.read_text(encoding="utf-8")
     except OSError as error:
         raise EvaluationFailed(ErrorClass.HARNESS_ERROR, f"{task_file}: {error.strerror}") from error
     named = re.search(r"^task:[ \t]*[\"']?([^\s\"'#]+)", text, re.MULTILINE)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slurmeval.files import read_json
+from slurmeval.files import lines, read_json
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -23,16 +23,15 @@ def read_record(path: Path) -> dict[str, Any] | None:
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a file of JSON lines; a last line cut off by a crash is left out."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        for line in lines(path):
+            try:
+                value = json.loads(line.decode(errors="replace"))
+            except ValueError:
+                continue
+            if isinstance(value, dict):
+                yield value
     except FileNotFoundError:
         return
-    for line in text.splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            yield value
 
 
 def time_of(value: Any) -> datetime | None:

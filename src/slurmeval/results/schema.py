@@ -326,7 +326,7 @@ def check(table: Table, found: pa.Schema, where: object) -> None:
 def update(project: Path) -> None:
     """Writes the generated part of `docs/results.md`."""
     path = project / REFERENCE
-    path.write_text(updated_reference(path.read_text()))
+    path.write_text(updated_reference(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def updated_reference(text: str) -> str:

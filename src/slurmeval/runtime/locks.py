@@ -57,7 +57,7 @@ def normalised(name: str) -> str:
 def read_lock(path: Path) -> Lock:
     """Reads a lock. Raises UserError where it is missing or holds anything but pins and known directives."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         known = sorted(lock.stem for lock in path.parent.glob("*.lock"))
         raise UserError(f"{path}: no such lock; there are: {', '.join(known) or 'none'}") from error
@@ -86,7 +86,7 @@ def read_lock(path: Path) -> Lock:
 
 def update_lock(requirements: Path, project: Path) -> Path:
     """Resolves `<name>.in` into `<name>.lock` beside it. Raises SlurmevalError with uv's reason."""
-    text = requirements.read_text()
+    text = requirements.read_text(encoding="utf-8")
     directives = _directives(requirements, text, _FOR_LOCK + _FOR_MAKING)
     argv = [uv_program(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--upgrade"]
     argv += ["--python-version", PYTHON_VERSION, *uv_flags(), str(requirements)]

@@ -43,7 +43,7 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, data: s
 
 
 def write(path: str, text: str) -> None:
-    Path(path).write_text(text)
+    Path(path).write_text(text, encoding="utf-8")
 
 
 def begin_root(root: str) -> None:

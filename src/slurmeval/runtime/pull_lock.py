@@ -119,7 +119,7 @@ def _header(lock_file: Path) -> str:
     if not lock_file.exists():
         return _HEADER
     lines = []
-    for line in lock_file.read_text().splitlines(keepends=True):
+    for line in lock_file.read_text(encoding="utf-8").splitlines(keepends=True):
         if not line.startswith("#"):
             break
         lines.append(line)

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from slurmeval.files import lines
+
 GENERATED = "vllm:generation_tokens_total"
 PROMPT = "vllm:prompt_tokens_total"
 RUNNING = "vllm:num_requests_running"
@@ -124,7 +126,6 @@ def append_life(path: Path, line: dict[str, Any]) -> None:
 def read_lives(path: Path) -> list[dict[str, Any]]:
     """The lives in `lives.jsonl`, oldest first; a last line that was cut short is left out."""
     try:
-        lines = path.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines(path) if line.endswith(b"\n")]
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines if line.endswith("\n")]

@@ -289,7 +289,7 @@ def _is_whole(copy: Path, name: str, files: list[_File]) -> bool:
 
 
 def _record(name: str, files: list[_File]) -> dict[str, Any]:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return {"name": name, "boot": boot, "files": [[file.name, file.size] for file in files]}
 
 

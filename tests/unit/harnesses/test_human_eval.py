@@ -223,7 +223,7 @@ def test_a_lost_line_is_a_bad_result(finished: Job) -> None:
     with pytest.raises(EvaluationFailed, match="8 answers were asked for, and there are samples of 7"):
         HUMAN_EVAL.read(finished)
     path.write_text("".join(lines)[:-9])
-    with pytest.raises(EvaluationFailed, match="do not parse"):
+    with pytest.raises(EvaluationFailed, match=r"samples.jsonl:8: not JSON"):
         HUMAN_EVAL.read(finished)
 
 

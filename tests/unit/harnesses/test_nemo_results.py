@@ -117,7 +117,7 @@ def test_a_truncated_sample_is_a_bad_result(make_job: MakeJob) -> None:
     job = make_job("nemo_asdiv", **ASDIV)
     (path,) = (job.folder / "0001/output").rglob("samples_*.jsonl")
     path.write_text(path.read_text()[:-40])
-    assert ":4: no sample" in refused(job).reason
+    assert ":4: not JSON" in refused(job).reason
 
 
 @pytest.mark.parametrize("content", ["", "results: {", "results: []", "[1]", "results: {tasks: {a: 1}}"])

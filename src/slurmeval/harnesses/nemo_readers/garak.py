@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
-from slurmeval.harnesses.nemo_readers.reading import conversation, json_lines, laid_out_by, one_file
+from slurmeval.harnesses.json_lines import json_lines
+from slurmeval.harnesses.nemo_readers.reading import conversation, laid_out_by, one_file
 from slurmeval.harnesses.scores import bad_result, number
 
 _METRIC = "pass_rate"

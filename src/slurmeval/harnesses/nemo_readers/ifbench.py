@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
+from slurmeval.harnesses.json_lines import json_lines
 from slurmeval.harnesses.nemo_readers import lead, within
-from slurmeval.harnesses.nemo_readers.reading import json_lines, laid_out_by
+from slurmeval.harnesses.nemo_readers.reading import laid_out_by
 from slurmeval.harnesses.scores import bad_result
 
 _MODES = ("strict", "loose")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
-from slurmeval.harnesses.nemo_readers.reading import json_lines, laid_out_by, no_proportion, rescale, text_of
+from slurmeval.harnesses.json_lines import json_lines
+from slurmeval.harnesses.nemo_readers.reading import laid_out_by, no_proportion, rescale, text_of
 from slurmeval.harnesses.scores import bad_result, number
 
 SCALE = 100

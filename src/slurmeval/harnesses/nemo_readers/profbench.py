@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
+from slurmeval.harnesses.json_lines import json_lines
 from slurmeval.harnesses.nemo_readers.reading import (
-    json_lines,
     laid_out_by,
     no_proportion,
     one_file,

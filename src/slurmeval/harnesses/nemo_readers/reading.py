@@ -38,31 +38,11 @@ def json_value(path: Path) -> Any:
         raise bad_result(f"{path.name}: not JSON: {error}") from error
 
 
-def json_lines(path: Path) -> list[dict[str, Any]]:
-    """A file with an object on each line. Raises EvaluationFailed (bad_result)."""
-    lines = []
-    try:
-        text = path.read_text()
-    except FileNotFoundError as error:
-        raise bad_result(f"{path.name}: was not written") from error
-    for number_of_line, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise bad_result(f"{path.name}:{number_of_line}: not JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise bad_result(f"{path.name}:{number_of_line}: no object")
-        lines.append(value)
-    return lines
-
-
 def csv_rows(path: Path) -> list[dict[str, str]]:
     """A CSV file with a header, as pandas writes it. Raises EvaluationFailed (bad_result)."""
     previous = csv.field_size_limit(_CELL_LIMIT)
     try:
-        with path.open(newline="") as stream:
+        with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream, strict=True))
     except FileNotFoundError as error:
         raise bad_result(f"{path.name}: was not written") from error

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
+from slurmeval.harnesses.json_lines import json_lines
 from slurmeval.harnesses.nemo_readers.reading import (
-    json_lines,
     json_value,
     laid_out_by,
     no_proportion,

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from slurmeval.errors import EvaluationFailed
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
-from slurmeval.harnesses.nemo_readers.reading import csv_rows, json_lines, json_value, laid_out_by, rescale
+from slurmeval.harnesses.json_lines import json_lines
+from slurmeval.harnesses.nemo_readers.reading import csv_rows, json_value, laid_out_by, rescale
 from slurmeval.harnesses.scores import bad_result
 
 _AEGIS = "Response Safety"
@@ -42,9 +44,9 @@ def read(job: Job, output: Path) -> list[Sample]:
 def _wildguard(path: Path) -> dict[tuple[str, str], str]:
     """The verdicts by prompt and answer; nothing where NeMo's own report has replaced them."""
     try:
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        lines = json_lines(path)
         return {(line["prompt"], line["model_output"]): line[_WILDGUARD] for line in lines}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (EvaluationFailed, KeyError, TypeError):
         return {}
 
 
