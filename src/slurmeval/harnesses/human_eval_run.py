@@ -9,7 +9,6 @@ import asyncio
 import gzip
 import json
 import os
-import re
 import statistics
 import sys
 import time
@@ -22,28 +21,21 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.files import write_atomically, write_json
 from slurmeval.harnesses import sandbox
 from slurmeval.harnesses.base import GATEWAY_KEY
+from slurmeval.harnesses.code_blocks import defines, extract_code
 from slurmeval.harnesses.human_eval import scores
 
 _STOPS = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]
 """Where a continuation leaves the function (Chen et al. 2021)."""
-_BLOCK = re.compile(r"```[^\n`]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 _PROGRESS_S = 5.0
 _CHECKS_AT_ONCE = max(1, (os.cpu_count() or 1) // 2)
-
-
-def extract_code(answer: str) -> str:
-    """The code of an answer: its first fenced block (to the end where it is not closed), else all of it."""
-    block = _BLOCK.search(answer)
-    return block[1] if block else answer
 
 
 def program_of(problem: dict[str, Any], answer: str) -> str:
     """What is run: the answer's code and the problem's tests. Code that defines the function follows what the
     prompt has before it (imports, other functions); any other code continues the prompt."""
-    code = extract_code(answer)
-    definition = rf"^(async )?def {re.escape(problem['entry_point'])}\b"
-    if re.search(definition, code, re.MULTILINE):
-        found = re.search(definition, problem["prompt"], re.MULTILINE)
+    code = extract_code(answer, problem["entry_point"])
+    if defines(code, problem["entry_point"]):
+        found = defines(problem["prompt"], problem["entry_point"])
         body = problem["prompt"][: found.start()] + code if found else code
     else:
         body = problem["prompt"] + code
@@ -91,7 +83,10 @@ class Run:
             "reason": error,
             "status": "error",
         }
-        if response is not None:
+        if response is not None and not extract_code(response).strip():
+            # The prompt alone would be a program too
+            line |= {"reason": "the answer holds no code", "status": "unparsed"}
+        elif response is not None:
             line["program"] = program_of(problem, response)
             async with self.checking:
                 outcome = await asyncio.to_thread(

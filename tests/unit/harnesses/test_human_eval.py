@@ -17,7 +17,7 @@ from slurmeval.config.models import Benchmark
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import Job, harness, human_eval_run
 from slurmeval.harnesses.human_eval import ks, pass_at_k
-from slurmeval.harnesses.human_eval_run import extract_code, main, program_of
+from slurmeval.harnesses.human_eval_run import main, program_of
 
 from .conftest import FIXTURES, KEY, MakeJob
 
@@ -170,18 +170,16 @@ def test_without_a_sandbox_nothing_is_asked(
     assert model[0].requests == []
 
 
-@pytest.mark.parametrize(
-    ("answer", "code"),
-    [
-        ("Text\n```python\nx = 1\n```\n```\ny\n```", "x = 1"),
-        ("```\nx = 1\n```", "x = 1"),
-        ("```py\nx = 1\ny = 2", "x = 1\ny = 2"),
-        ("    return 1\n", "    return 1\n"),
-        ("", ""),
-    ],
-)
-def test_the_first_block_is_the_code(answer: str, code: str) -> None:
-    assert extract_code(answer) == code
+@pytest.mark.parametrize("answer", [None, "", "<think>\nIt may be that"])
+def test_an_answer_without_code_is_unparsed(
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch, answer: str | None
+) -> None:
+    model[0].answer = staticmethod(lambda body: answer)
+    job = make_job(**CHAT)
+    run(job, model[1], monkeypatch)
+    samples = HUMAN_EVAL.read(job).samples
+    assert {(sample.status, sample.scores[0].correct) for sample in samples} == {("unparsed", False)}
+    assert {sample.scores[0].explanation for sample in samples} == {"the answer holds no code"}
 
 
 def test_a_whole_function_replaces_the_prompts_and_keeps_its_imports() -> None:
