@@ -24,7 +24,7 @@ onstart:
 
 
 onsuccess:
-    end_run()
+    end_run_well()
 
 
 onerror:

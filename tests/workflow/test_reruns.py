@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,3 +124,31 @@ def test_a_server_that_cannot_start_fails_its_evaluations_once_with_its_reason(p
     project.config["servers"]["stand-in"]["flags"] = {}
     run = project.run()
     assert run.returncode == 0, run.stdout
+
+
+def mark_half_made(project: Project, *patterns: str) -> None:
+    """As a Snakemake that was killed leaves what it was making."""
+    from snakemake.persistence.file import FilePersistence
+
+    folder = project.folder / ".snakemake" / "incomplete"
+    persistence = FilePersistence.__new__(FilePersistence)
+    persistence._max_len = None
+    for pattern in patterns:
+        for file in project.folder.glob(pattern):
+            name = str(file.relative_to(project.folder))
+            record = Path(persistence._record_path(str(folder), name))
+            record.parent.mkdir(parents=True, exist_ok=True)
+            record.write_text("{}")
+
+
+def test_what_is_made_again_for_its_own_sake_hides_no_evaluation(project: Project) -> None:
+    staged = project.run("staged")
+    assert staged.returncode == 0, staged.stdout
+    forced = project.run("--forcerun", "rehearse")  # Snakemake plans nothing that reads it as `ancient`
+    assert forced.returncode != 0
+    assert "3 of 3 evaluations have neither a result nor a failure (tiny on first, " in forced.stdout
+    mark_half_made(project, "results/staged/benchmarks/*.json", "results/staged/models/*.json")
+    run = project.run()
+    assert run.returncode == 0, run.stdout
+    assert len(project.table("evaluations.parquet")) == 3
+    assert project.planned() == {}

@@ -20,6 +20,13 @@ def begin_run():
         sys.exit(f"slurmeval: {error}")
 
 
+def end_run_well():
+    try:
+        RUN.end_well()
+    except UserError as error:
+        sys.exit(f"slurmeval: {error}")
+
+
 end_run = RUN.end
 report_failures = RUN.report_failures
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
-from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, ServerStopped
+from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, ServerStopped, SlurmevalError
 from slurmeval.files import read_json, write_json
 
 
@@ -13,6 +14,15 @@ def no_server(failure: ServerFailed) -> EvaluationFailed:
     """What it means for an evaluation that there is no server for it."""
     stopped = isinstance(failure, ServerStopped)
     return EvaluationFailed(ErrorClass.CANCELLED if stopped else ErrorClass.SERVER_LOST, str(failure))
+
+
+def unforeseen(error: Exception) -> EvaluationFailed:
+    """What it means for an evaluation that its start failed by an error that nobody foresaw. Prints the
+    traceback."""
+    if isinstance(error, SlurmevalError | OSError):
+        return EvaluationFailed(ErrorClass.CANCELLED, str(error))
+    traceback.print_exception(error)
+    return EvaluationFailed(ErrorClass.HARNESS_ERROR, f"{type(error).__name__}: {error}")
 
 
 def record(

@@ -6,7 +6,6 @@ knows of it; a run whose controller died is carried on without asking the model,
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -36,8 +35,9 @@ def keep(run: dict[str, Any], model: str, benchmark: str) -> None:
     """Keeps the partitions just written."""
     work = _work(run, model, benchmark)
     forget(run, model, benchmark)
-    (work / FOLDER).mkdir()
+    (work / FOLDER).mkdir(exist_ok=True)
     for name, partition in _partitions(run, model, benchmark):
+        (work / FOLDER / name).unlink(missing_ok=True)
         _link(partition, work / FOLDER / name)
     write_json(work / MARK, {"results_key": run["benchmarks"][benchmark]["results_key"]})
 
@@ -61,8 +61,8 @@ def forget(run: dict[str, Any], model: str, benchmark: str) -> None:
     """Keeps nothing any more."""
     work = _work(run, model, benchmark)
     (work / MARK).unlink(missing_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(work / FOLDER)
+    # Without the mark it counts no more; network file systems keep what someone has open
+    shutil.rmtree(work / FOLDER, ignore_errors=True)
 
 
 def _work(run: dict[str, Any], model: str, benchmark: str) -> Path:

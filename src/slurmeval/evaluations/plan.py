@@ -127,6 +127,13 @@ class Plan:
         rehearsals = [self.rehearsal(benchmark) for benchmark in self.benchmarks]
         return list(dict.fromkeys([*models, *rehearsals]))
 
+    @property
+    def read_as_ancient(self) -> list[Path]:
+        """What jobs read as `ancient`, but for leases: all that a run makes before it leases a server."""
+        harnesses = [self._harness_place(benchmark).record for benchmark in self.benchmarks]
+        datasets = [file for benchmark in self.benchmarks for file in self.datasets_for(benchmark)]
+        return list(dict.fromkeys([*self.staged, *harnesses, *datasets]))
+
     def datasets_for(self, benchmark: str) -> list[Path]:
         return [self.staged_dataset(name) for name in self.config.benchmarks[benchmark].datasets]
 
@@ -201,8 +208,9 @@ class Plan:
 
     def _versions(self, benchmark: Benchmark) -> dict[str, str]:
         place = self.places.of_harness(benchmark)
-        named = {} if place.lock is None else harness(benchmark.harness).versions(benchmark, place.lock.path)
-        return named | place.versions
+        if place.lock is None:
+            return {"image": place.sha256}
+        return harness(benchmark.harness).versions(benchmark, place.lock.path)
 
     def _fingerprint(self, source: Source) -> str | None:
         """Names, sizes and times of the files in a local folder; None for sources pinned by name."""

@@ -6,19 +6,23 @@ docs/design.md says why this is not Snakemake's own Slurm plugin."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncGenerator
 from typing import Any
 
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
-from slurmeval.evaluations.failures import no_server
+from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.evaluations.failures import no_server, unforeseen
 from slurmeval.evaluations.keeper import Keeper
 from slurmeval.evaluations.leasing import lease_for_rule
 from slurmeval.evaluations.slurm_jobs import Ended, EvaluationJob, SlurmJobs
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import SlurmAway
+
+PASSING = frozenset({errno.ESTALE, errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT})
+"""What network file systems answer while they are away."""
 
 
 class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
@@ -34,37 +38,34 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
         self._away = False
 
     def run_job(self, job: Any) -> None:
+        """Does it, submits it, or keeps it for later. Snakemake ends a run whose executor raises, so whatever
+        goes wrong is a failure of this one evaluation."""
         model, benchmark = job.wildcards.model, job.wildcards.benchmark
-        if job.rule.name == "lease":
-            self._lease(job, model, benchmark)
-            return
         try:
-            submitted = self._jobs.submit(model, benchmark, self._run.command_prefix + job.shellcmd)
-        except SlurmAway as error:
-            self._say_away(error)
-            self._deferred.append(job)
-            return
-        except EvaluationFailed as error:
+            if job.rule.name == "lease":
+                lease_for_rule(self._run.plan.document, model, benchmark)
+                self.report_job_success(SubmittedJobInfo(job))
+            else:
+                self._submit(job, model, benchmark)
+        except EvaluationFailed as error:  # on record
             self._report_failure(SubmittedJobInfo(job), Ended(error))
-            return
+        except Exception as error:  # noqa: BLE001
+            if _passes(error):
+                self._say_away(error)
+                self._deferred.append(job)
+                return
+            failure = unforeseen(error)
+            self._jobs.note(model, benchmark, failure)
+            self._report_failure(SubmittedJobInfo(job), Ended(failure))
+
+    def _submit(self, job: Any, model: str, benchmark: str) -> None:
+        submitted = self._jobs.submit(model, benchmark, self._run.command_prefix + job.shellcmd)
         if submitted is None:
             self._deferred.append(job)
             return
         job_info = SubmittedJobInfo(job, submitted.job_id, {"evaluation": submitted})
         self.logger.info(f"{model} on {benchmark}: Slurm job {submitted.job_id}")
         self.report_job_submission(job_info)
-
-    def _lease(self, job: Any, model: str, benchmark: str) -> None:
-        """What the command `slurmeval lease` does."""
-        job_info = SubmittedJobInfo(job)
-        try:
-            lease_for_rule(self._run.plan.document, model, benchmark)
-        except EvaluationFailed as error:
-            self._report_failure(job_info, Ended(error))
-        except (SlurmevalError, OSError) as error:
-            self._report_failure(job_info, Ended(EvaluationFailed(ErrorClass.CANCELLED, str(error))))
-        else:
-            self.report_job_success(job_info)
 
     async def check_active_jobs(
         self, active_jobs: list[SubmittedJobInfo]
@@ -77,7 +78,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
                 self._away = False
                 self.logger.info("Slurm answers again")
             ended = self._look(active_jobs, queue)
-        except (SlurmAway, OSError) as error:  # Snakemake ends a run whose executor raises
+        except Exception as error:  # noqa: BLE001 - Snakemake ends a run whose executor raises
             self._say_away(error)
             ended = {}
         for job_info in active_jobs:
@@ -134,8 +135,18 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
     def _say_away(self, error: Exception) -> None:
         if not self._away:
             self._away = True
-            what = "Slurm does not answer" if isinstance(error, SlurmAway) else "a file cannot be read"
-            self.logger.warning(f"{what}, trying again: {error}")
+            if isinstance(error, SlurmAway):
+                what = f"Slurm does not answer, trying again: {error}"
+            elif isinstance(error, OSError):
+                what = f"a file cannot be read, trying again: {error}"
+            else:
+                what = f"trying again after a fault: {unforeseen(error).reason}"
+            self.logger.warning(what)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether the same may go well in a moment."""
+    return isinstance(error, SlurmAway) or (isinstance(error, OSError) and error.errno in PASSING)
 
 
 def _waits(job: EvaluationJob, queue: dict[str, commands.QueuedJob]) -> bool:

@@ -4,6 +4,7 @@ Nothing runs on the login node for an evaluation that waits: its job depends on 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -60,6 +61,8 @@ class EvaluationJob:
     """Requests answered before it."""
     ended_since: float | None = None
     """When it was first seen to have left the queue (monotonic clock)."""
+    unreadable_since: float | None = None
+    """Since when its files cannot be read (monotonic clock)."""
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -118,6 +121,13 @@ class SlurmJobs:
             record(self.paths.failure(model, benchmark), failure, model, benchmark, started_at, None)
             raise failure from error
         return None if job_id is None else EvaluationJob(model, benchmark, job_id, failures, answered)
+
+    def note(self, model: str, benchmark: str, failure: EvaluationFailed) -> None:
+        """Puts the failure of an evaluation that has no job on record, as far as files can be written."""
+        file = self.paths.failure(model, benchmark)
+        with contextlib.suppress(OSError, ValueError):
+            release(self.run, model, benchmark)
+            record(file, failure, model, benchmark, datetime.now(UTC), None)
 
     def _submit(self, model: str, benchmark: str, command: str) -> str | None:
         dependency: list[str] = []
@@ -193,30 +203,52 @@ class SlurmJobs:
         ended: dict[tuple[str, str], Ended] = {}
         asked: list[EvaluationJob] = []
         for job in jobs:
-            if finished.is_there(self.run, *job.pair):
-                ended[job.pair] = Ended()
-            elif (failure := self._recorded(job)) is not None:
-                if failure.error_class is ErrorClass.HARNESS_ERROR and self.inside(job.model) is None:
-                    # A harness that was killed for its memory looks like one that broke; accounting knows
-                    if job.job_id not in queue:
-                        asked.append(job)
-                    continue
-                ended[job.pair] = Ended(failure, self._worth_retrying(job, failure.error_class))
-            elif (folder := self.inside(job.model)) is not None:
-                if (status := inside.status(folder, job.benchmark)) is None:
-                    continue
-                if job.ended_since is None:  # it may have ended between the two looks: look once more
-                    job.ended_since = self.clock()
-                else:
-                    reason = f"it ended with status {status} and without results"
-                    ended[job.pair] = self.fail(job, EvaluationFailed(ErrorClass.HARNESS_ERROR, reason))
-            elif job.job_id in queue:
-                job.ended_since = None
-            else:
+            try:
+                outcome = self._look_at(job, queue)
+            except (OSError, ValueError) as error:
+                outcome = self._unreadable(job, error)
+            if outcome is not None:
+                ended[job.pair] = outcome
+            elif job.ended_since is not None and self.inside(job.model) is None:
                 asked.append(job)
         if asked:
             ended |= self._asked(asked)
         return ended
+
+    def _look_at(self, job: EvaluationJob, queue: Mapping[str, QueuedJob]) -> Ended | None:
+        """How an evaluation has ended, as its files say; None where they do not. `ended_since` is set where
+        its job has left the queue."""
+        job.unreadable_since = None
+        if finished.is_there(self.run, *job.pair):
+            return Ended()
+        failure = self._recorded(job)
+        if (folder := self.inside(job.model)) is not None:
+            if failure is not None:
+                return Ended(failure, self._worth_retrying(job, failure.error_class))
+            status = inside.status(folder, job.benchmark)
+            if status is None or job.ended_since is None:
+                # It may have ended between the two looks: look once more
+                job.ended_since = None if status is None else self.clock()
+                return None
+            reason = f"it ended with status {status} and without results"
+            return self.fail(job, EvaluationFailed(ErrorClass.HARNESS_ERROR, reason))
+        # A harness that was killed for its memory looks like one that broke; accounting knows
+        if failure is not None and failure.error_class is not ErrorClass.HARNESS_ERROR:
+            return Ended(failure, self._worth_retrying(job, failure.error_class))
+        if job.job_id in queue:
+            job.ended_since = None
+        elif job.ended_since is None:
+            job.ended_since = self.clock()
+        return None
+
+    def _unreadable(self, job: EvaluationJob, error: Exception) -> Ended | None:
+        """Of an evaluation whose files cannot be read: file systems may be away for minutes."""
+        job.unreadable_since = job.unreadable_since or self.clock()
+        if self.clock() - job.unreadable_since < UNKNOWN_S:
+            return None
+        failure = EvaluationFailed(ErrorClass.BAD_RESULT, f"its files cannot be read: {error}")
+        self.note(*job.pair, failure)
+        return Ended(failure)
 
     def _recorded(self, job: EvaluationJob) -> EvaluationFailed | None:
         """The failure that an evaluation has put on record itself."""
@@ -234,7 +266,7 @@ class SlurmJobs:
             known = {}
         ended = {}
         for job in jobs:
-            job.ended_since = job.ended_since or self.clock()
+            assert job.ended_since is not None
             lives = known.get(job.job_id)
             waited_s = self.clock() - job.ended_since
             if lives and lives[-1].ended is None and waited_s < UNKNOWN_S:
@@ -294,8 +326,9 @@ class SlurmJobs:
         )
 
     def forget(self, job: EvaluationJob) -> None:
-        """Once Snakemake knows of its success."""
-        finished.forget(self.run, *job.pair)
+        """Once Snakemake knows of its success. What cannot be removed now is removed by the next run."""
+        with contextlib.suppress(OSError):
+            finished.forget(self.run, *job.pair)
 
     def cancel_waiting(self, jobs: Iterable[EvaluationJob]) -> None:
         """Takes those that have not begun out of the queue; the others run on."""

@@ -26,10 +26,12 @@ from slurmeval.evaluations.cluster import (
 )
 from slurmeval.evaluations.controller import Controller
 from slurmeval.evaluations.dry_run import tell_at_exit
+from slurmeval.evaluations.half_made import forget_half_made
 from slurmeval.evaluations.leasing import forget_leases
 from slurmeval.evaluations.plan import Plan
 from slurmeval.files import write_json
 from slurmeval.harnesses import model_problems, problems
+from slurmeval.ownership import live_owner
 from slurmeval.paths import hf_home
 from slurmeval.runtime.environments import say
 from slurmeval.runtime.making import forget_lost
@@ -37,6 +39,8 @@ from slurmeval.slurm.request import staging_command
 
 DEFAULT_CONFIG = "config/config.yaml"
 EXECUTOR = "slurmeval"
+MOST_NAMED = 5
+"""Evaluations that a message names."""
 
 
 def command_line() -> argparse.Namespace:
@@ -82,6 +86,7 @@ class Workflow:
         home = hf_home(config.staging.hf_home, project)
         if not arguments.dryrun:
             resolve_branches(config, project, home, say)
+        self._workflow = workflow
         self.plan = Plan(config, project, home, site)
         self.controller = Controller(self.plan.absolute)
         if arguments.dryrun:
@@ -92,6 +97,8 @@ class Workflow:
             forget_lost(self.plan.absolute.environments, "python")
             forget_lost(self.plan.absolute.images, "sif")
             secrets.withdraw_unused(self.plan.absolute)
+            if live_owner(self.plan.absolute.controller) is None and not arguments.ignore_incomplete:
+                forget_half_made(project, self.plan.read_as_ancient)
 
     @property
     def command_prefix(self) -> str:
@@ -122,6 +129,19 @@ class Workflow:
         secrets.hand_out(config, project, benchmarks, self.plan.absolute.secrets)
         forget_requests(self.plan.absolute)
         write_json(self.plan.run_file, self.plan.document)
+
+    def end_well(self) -> None:
+        """After a run without failures. Raises UserError where an evaluation that it was to make has no
+        result all the same."""
+        self.end()
+        wanted = [job for job in self._workflow.dag.jobs if job.rule.name == "evaluate"]
+        pairs = sorted((job.wildcards.model, job.wildcards.benchmark) for job in wanted)
+        left = [pair for pair in pairs if not self.plan.absolute.evaluation(*pair).exists()]
+        if left:
+            named = ", ".join(f"{model} on {benchmark}" for model, benchmark in left[:MOST_NAMED])
+            more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
+            nothing = f"{len(left)} of {len(pairs)} evaluations have neither a result nor a failure"
+            raise UserError(f"{nothing} ({named}{more}); the same command carries on")
 
     def end(self) -> None:
         """After the last job. Servers see that their leases are gone, and stop."""

@@ -166,9 +166,11 @@ def usable(server: Path, spec: Mapping[str, Any], controller: Mapping[str, Any])
     names = yield ("list", server)
     state = (yield ("read", server / ServerFolder.STATE)) or {}
     submitter = yield ("read", server / ServerFolder.SUBMITTER)
-    if submitter["token"] == controller.get("token"):
+    if submitter is None:  # what a server wrote into its folder after someone had removed it
+        return False
+    if submitter.get("token") == controller.get("token"):
         if state.get("status") == "failed":
-            raise ServerFailed(state["reason"])
+            raise ServerFailed(str(state.get("reason")))
         if ServerFolder.STOP in names:
             raise ServerStopped("the server was stopped with `slurmeval stop`")
     if not names.isdisjoint(GIVE_WAY) or state.get("status") in ENDED:

@@ -23,7 +23,8 @@ class Slot:
         self._content = content
 
     def release(self) -> None:
-        write_json(self._path, {**self._content, "released": True})
+        if read_json(self._path) == self._content:  # not that of a later run whose folder has this name
+            write_json(self._path, {**self._content, "released": True})
 
 
 def take_slot(slots: Path, max_at_once: int, owner: dict[str, Any], beat: Path) -> Slot | None:

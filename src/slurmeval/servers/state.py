@@ -33,6 +33,7 @@ class Published:
         self._folder, self._job = folder, job
         self._life: Life | None = None
         self._endpoint: dict[str, Any] | None = None
+        self._made_by = read_json(folder.submitter)
         before: dict[str, Any] = _read(folder) or {}
         self.epoch = _next_epoch(before.get("epoch"), job.restart)
         lives = _all_lives(folder, before)
@@ -71,8 +72,15 @@ class Published:
         return status
 
     def guard(self) -> None:
-        """Raises FencedOff where a younger supervisor has taken over."""
-        found = (_read(self._folder) or {}).get("epoch")
+        """Raises FencedOff where a younger supervisor has taken over, or the server's folder was removed: one
+        of this name is another server's then. A file system that is away says nothing."""
+        try:
+            found = (_read(self._folder) or {}).get("epoch")
+            made_by = read_json(self._folder.submitter)
+        except OSError:
+            return
+        if made_by != self._made_by:
+            raise FencedOff("the server's folder has been removed")
         if found is not None and found > self.epoch:
             raise FencedOff(f"another supervisor has taken over: {found} comes after {self.epoch}")
 

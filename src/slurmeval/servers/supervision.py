@@ -211,13 +211,21 @@ class Supervision:
     def _check_stop(self) -> None:
         if self._terminated:
             self._terminate()
-        if self._folder.stop.exists():
+        if _exists(self._folder.stop):
             raise _Stop("told to stop", self._spec.drain_s)
         now = time.monotonic()
         if now < self._look_again:
             return
         self._look_again = now + self._timing.poll_s
         self._published.guard()
+        try:
+            self._look_around()
+        except OSError as error:  # a network file system may be away for minutes: nothing is concluded
+            log.warning("cannot look at the leases: %s", error)
+            self._leased_at = time.monotonic()
+
+    def _look_around(self) -> None:
+        """Starts evaluations that are asked for. Raises _Stop where no lease is left."""
         self._inside.look()
         if is_leased(self._folder.path, self._leases, self._controller):
             self._leased_at = time.monotonic()
@@ -244,3 +252,11 @@ class Supervision:
             signal.raise_signal(signal.SIGUSR2)
         self.suspend()
         raise SystemExit(0)
+
+
+def _exists(path: Path) -> bool:
+    """Whether a file is there, as far as a network file system can tell at the moment."""
+    try:
+        return path.exists()
+    except OSError:
+        return False

@@ -33,7 +33,10 @@ class Supervisor:
     def __call__(self) -> str:
         """Runs the server to its end, and returns its last status."""
         folder = ServerFolder(self.path)
-        spec = ServerSpec.from_json(read_json(folder.spec))
+        written = read_json(folder.spec)
+        if written is None:
+            raise SystemExit(f"the server's folder has been removed: {self.path}")
+        spec = ServerSpec.from_json(written)
         job = Job.of(spec)
         with _logging_to(folder, job.rank):
             if job.rank > 0:

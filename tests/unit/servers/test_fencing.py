@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from dataclasses import replace
 
@@ -71,8 +72,6 @@ def test_supervisor_that_comes_too_late_does_nothing(bench: Bench) -> None:
     assert bench.supervisors[1].wait(20) != 0
     assert bench.state()["epoch"] == before
     assert len(bench.lives()) == 1
-    # The younger's vLLM still runs: nothing of it is booked
-    assert read_lives(bench.folder().lives) == []
 
 
 def test_later_start_is_younger_whatever_the_nodes_clocks_say(bench: Bench) -> None:
@@ -140,3 +139,13 @@ def test_life_of_a_crashed_supervisor_is_booked_by_the_next(bench: Bench) -> Non
     assert life["exit_reason"] == "cut off: its supervisor was killed"
     assert life["busy_s"] > 0.1 and life["generated_tokens"] == 5
     assert (life["job_id"], life["restart"], life["node"]) == ("7", 0, "gpu1")
+
+
+def test_a_supervisor_whose_folder_was_removed_ends_and_writes_nothing_into_the_next(bench: Bench) -> None:
+    bench.lease()
+    bench.wait_for_status("ready")
+    shutil.rmtree(bench.folder().path.parent)
+    write_json(bench.folder().submitter, {"token": "run-2"})  # of the server that has this name now
+    assert bench.supervisors[0].wait(20) != 0
+    assert not bench.folder().closed.exists()
+    wait_for(lambda: bench.leftovers() == [], "the end of its vLLM", 10)
