@@ -99,7 +99,7 @@ def test_one_failure_among_twelve_is_all_that_the_next_run_repeats(project: Clus
 
 
 def test_a_server_that_cannot_come_up_fails_all_at_once_with_the_reason(project: ClusterProject) -> None:
-    project.config["servers"]["stand-in"]["flags"] = {"break-at-start": None}
+    project.config["models"]["tiny"]["flags"] = {"break-at-start": None}
     done = project.run()
     assert done.returncode != 0
     rows = project.table("evaluations.parquet")
@@ -119,7 +119,7 @@ def test_a_job_that_ends_before_the_server_starts_says_why(project: ClusterProje
 
 def test_evaluations_of_a_server_that_failed_do_not_start(project: ClusterProject) -> None:
     """Those that wait for a CPU node while their server fails are taken out of the queue."""
-    project.config["servers"]["stand-in"]["flags"] = {"break-at-start": None}
+    project.config["models"]["tiny"]["flags"] = {"break-at-start": None}
     for node in ("cpu1", "cpu2"):
         project.cluster.drain(node)
     try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from slurmeval.config.flags import flag_problems, variable_problems
 from slurmeval.config.messages import Problem, nearest
-from slurmeval.config.models import Benchmark, Commit, Config, Model, Source
+from slurmeval.config.models import Benchmark, Commit, Config, Model, Server, Source
 from slurmeval.config.yaml_files import shown
 
 BenchmarkCheck = Callable[[Benchmark], list[str]]
@@ -69,6 +70,7 @@ def _models(config: Config, project: Path) -> Iterator[Problem]:
         yield from _source((*place, "weights"), model.weights, config.staging.pinned, project)
         if model.chat_template is not None:
             yield from _file((*place, "chat_template"), model.chat_template, project)
+        yield from _for_vllm(place, model, of_model=True)
 
 
 def _servers(config: Config, project: Path) -> Iterator[Problem]:
@@ -76,10 +78,18 @@ def _servers(config: Config, project: Path) -> Iterator[Problem]:
     for identifier, server in config.servers.items():
         if server.environment not in locks:
             yield _unknown(("servers", identifier, "environment"), "environment", server.environment, locks)
+        yield from _for_vllm(("servers", identifier), server, of_model=False)
         limit = config.server_jobs.max_at_once
         if limit is not None and server.replicas > limit:
             text = f"is {server.replicas}, but server_jobs.max_at_once lets {limit} run at once"
             yield Problem(("servers", identifier, "replicas"), text)
+
+
+def _for_vllm(place: tuple[str, ...], section: Model | Server, *, of_model: bool) -> Iterator[Problem]:
+    for name, text in flag_problems(section.flags, of_model=of_model):
+        yield Problem((*place, "flags", name), text)
+    for name, text in variable_problems(section.env, of_model=of_model):
+        yield Problem((*place, "env", name), text)
 
 
 def _datasets(config: Config, project: Path) -> Iterator[Problem]:

@@ -110,7 +110,10 @@ class Model(Section):
     generation: dict[str, Scalar] = {}
     """Sampling defaults of the server (vLLM's --override-generation-config), such as max_new_tokens."""
     flags: dict[str, Scalar | None] = {}
-    """Further flags of vLLM that alter answers, as `reasoning-parser: deepseek_r1`; null: without value."""
+    """Further flags of vLLM that alter answers, as `attention-backend: FLASH_ATTN`; null: without value.
+    Those that have a key of their own are refused."""
+    env: dict[str, str] = {}
+    """Environment variables of vLLM that alter answers, as `VLLM_FLOAT32_MATMUL_PRECISION: high`."""
     endpoints: Annotated[list[Literal["chat", "completions"]], Field(min_length=1)] = ["chat", "completions"]
     """How it may be asked. A base model without a chat template: only `completions`. Alters no answer: it has
     benchmarks refused that ask otherwise."""
@@ -171,9 +174,11 @@ class Server(Section):
     image: Identifier | None = None
     """The image with vLLM, instead of an environment: an entry of `containers/images.lock.yaml`."""
     flags: dict[str, Scalar | None] = {}
-    """Flags of vLLM that do not alter answers, such as `max-num-seqs: 8`; null: a flag without value."""
+    """Flags of vLLM that alter no answer, such as `max-num-seqs: 8`; null: a flag without value. Others are
+    refused (`src/slurmeval/config/vllm_flags.yaml` lists both): they belong to the model."""
     env: dict[str, str] = {}
-    """Environment variables of vLLM. Not for secrets: they are written to the server's folder."""
+    """Environment variables of vLLM that alter no answer. Not for secrets: they are written to the server's
+    folder."""
     gpus: Annotated[int, Field(ge=0)] = 0
     """On a cluster: GPUs on each node of one server. Layers are split over them (tensor parallel) unless
     `flags` say otherwise."""

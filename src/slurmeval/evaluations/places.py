@@ -21,6 +21,9 @@ from slurmeval.runtime.locks import Lock, read_lock
 KEY = 8
 """Hex digits of the hashes in names."""
 
+ENGINE = ("vllm", "torch", "transformers", "tokenizers", "flashinfer")
+"""Beginnings of the names of the packages that compute a model's answers."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -38,11 +41,15 @@ class Place:
     """The file of an image that is on the cluster already."""
 
     @property
+    def versions(self) -> dict[str, str]:
+        """All that alters what runs here: the image's digest, or the hash of all of the lock's packages."""
+        return {"image": self.sha256} if self.lock is None else {"packages": self.lock.packages_sha256}
+
+    @property
     def engine(self) -> dict[str, str]:
-        """The versions that alter a model's answers: vLLM's, or the image's digest."""
-        if self.lock is None:
-            return {"image": self.sha256}
-        return {name: v for name, v in self.lock.packages.items() if name.startswith("vllm")}
+        """What alters a model's answers, and the versions that a reader looks for."""
+        packages = {} if self.lock is None else self.lock.packages
+        return {name: v for name, v in packages.items() if name.startswith(ENGINE)} | self.versions
 
 
 @dataclass

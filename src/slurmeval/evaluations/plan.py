@@ -208,9 +208,8 @@ class Plan:
 
     def _versions(self, benchmark: Benchmark) -> dict[str, str]:
         place = self.places.of_harness(benchmark)
-        if place.lock is None:
-            return {"image": place.sha256}
-        return harness(benchmark.harness).versions(benchmark, place.lock.path)
+        named = {} if place.lock is None else harness(benchmark.harness).versions(benchmark, place.lock.path)
+        return named | place.versions
 
     def _fingerprint(self, source: Source) -> str | None:
         """Names, sizes and times of the files in a local folder; None for sources pinned by name."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurmeval.errors import SlurmevalError, UserError
-from slurmeval.files import sha256_of_file, write_atomically
+from slurmeval.files import sha256_of_file, sha256_of_json, write_atomically
 from slurmeval.runtime.indexes import uv_environment, uv_flags, uv_program
 
 PYTHON_VERSION = "3.11"
@@ -47,6 +47,11 @@ class Lock:
     torch_backend: str | None
     disk_mb: int
     check: str | None
+
+    @property
+    def packages_sha256(self) -> str:
+        """Hash of what is installed: every package's version and the build of torch, not the comments."""
+        return sha256_of_json([self.packages, self.torch_backend])
 
 
 def normalised(name: str) -> str:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slurmeval.config.flags import canonical
+
 if TYPE_CHECKING:
     from slurmeval.config.models import Model, Server
     from slurmeval.config.site import Site
@@ -131,8 +133,8 @@ def server_spec(
         chat_template=None if model.chat_template is None else str(project / model.chat_template),
         trust_remote_code=model.trust_remote_code,
         generation=dict(model.generation),
-        flags={**server.flags, **model.flags},
-        env=dict(server.env),
+        flags={canonical(name): value for name, value in [*server.flags.items(), *model.flags.items()]},
+        env={**server.env, **model.env},
         ready_timeout_s=server.ready_timeout_s,
         max_restarts=server.max_restarts,
         drain_s=server.drain_s,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +59,21 @@ class Project:
                 section = section.setdefault(parent, {})
             section[key] = value
         (self.folder / "config.yaml").write_text(yaml.safe_dump(config))
-        return Plan(
-            load([self.folder / "config.yaml"], {}, project=self.folder), self.folder, self.folder / "hf"
-        )
+        loaded = load([self.folder / "config.yaml"], {}, project=self.folder)
+        plan = Plan(loaded, self.folder, self.folder / "hf")
+        assert plan.model_params and plan.benchmark_params  # of the files as they are now
+        return plan
+
+    def with_lock(self, name: str, pattern: str, replacement: str) -> Plan:
+        """The plan with another text in a lock."""
+        containers = self.folder / "containers"
+        containers.unlink()
+        shutil.copytree(PROJECT / "containers", containers)
+        lock = containers / "locks" / f"{name}.lock"
+        text = re.sub(pattern, replacement, lock.read_text(), count=1)
+        assert text != lock.read_text()
+        lock.write_text(text)
+        return self.plan()
 
 
 @pytest.fixture
@@ -91,7 +105,9 @@ SMALL = {("small", "asdiv"), ("small", "hellaswag")}
         ({"models__small__quantization": "awq"}, SMALL),
         ({"models__small__chat_template": "chat.jinja"}, SMALL),
         ({"models__small__generation": {"max_new_tokens": 9}}, SMALL),
-        ({"models__small__flags": {"reasoning-parser": "x"}}, SMALL),
+        ({"models__small__flags": {"attention-backend": "x"}}, SMALL),
+        ({"models__small__env": {"VLLM_FLOAT32_MATMUL_PRECISION": "high"}}, SMALL),
+        ({"servers__cpu__env": {"VLLM_CPU_KVCACHE_SPACE": "2"}}, set()),
         ({"servers__cpu__time_limit_min": 5}, set()),
         ({"servers__cpu__max_restarts": 0}, set()),
         ({"servers__cpu__flags": {"max-num-seqs": 2}}, set()),
@@ -117,7 +133,6 @@ def test_other_weights_in_the_same_folder_run_again(project: Project) -> None:
 
 def test_another_task_definition_runs_again(project: Project) -> None:
     before = project.plan()
-    before.benchmark_params["asdiv"]
     (project.folder / "task.yaml").write_text("{other: 1}")
     assert rerun(before, project.plan()) == ASDIV
 
@@ -126,6 +141,30 @@ def test_answers_are_kept_apart_by_all_that_alters_them(project: Project) -> Non
     plan = project.plan()
     assert plan.answers_key("small") == project.plan(benchmarks__asdiv__limit=9).answers_key("small")
     assert plan.answers_key("small") != project.plan(models__small__dtype="float32").answers_key("small")
+
+
+@pytest.mark.parametrize("package", ["vllm-cpu", "torch", "transformers", "tokenizers", "numpy"])
+def test_another_version_of_any_package_of_the_engine_has_answers_of_its_own(
+    project: Project, package: str
+) -> None:
+    before = project.plan()
+    changed = project.with_lock("vllm-cpu", rf"(?m)^{package}==\S+", f"{package}==99.1")
+    assert before.answers_key("small") != changed.answers_key("small")
+    assert rerun(before, changed) == set(before.evaluations)
+
+
+def test_another_comment_in_a_lock_runs_nothing_again(project: Project) -> None:
+    before = project.plan()
+    changed = project.with_lock("vllm-cpu", r"\A", "# slurmeval: disk-mb 5000\n")
+    assert before.answers_key("small") == changed.answers_key("small")
+    assert rerun(before, changed) == set()
+
+
+def test_another_version_of_any_package_of_a_harness_runs_its_evaluations_again(project: Project) -> None:
+    before = project.plan()
+    changed = project.with_lock("lm-eval", r"(?m)^datasets==\S+", "datasets==99.1")
+    assert rerun(before, changed) == set(before.evaluations)
+    assert before.answers_key("small") == changed.answers_key("small")
 
 
 def test_the_same_config_gives_the_same_run_file(project: Project) -> None:

@@ -72,6 +72,8 @@ def test_supervisor_that_comes_too_late_does_nothing(bench: Bench) -> None:
     assert bench.supervisors[1].wait(20) != 0
     assert bench.state()["epoch"] == before
     assert len(bench.lives()) == 1
+    # The younger's vLLM still runs: nothing of it is booked
+    assert read_lives(bench.folder().lives) == []
 
 
 def test_later_start_is_younger_whatever_the_nodes_clocks_say(bench: Bench) -> None:

@@ -19,6 +19,7 @@ def make_spec(server: Server, **changed: Any) -> ServerSpec:
         dtype="float32",
         chat_template="templates/plain.jinja",
         flags={"reasoning-parser": "deepseek_r1"},
+        env={"VLLM_FLOAT32_MATMUL_PRECISION": "high"},
     )
     arguments: dict[str, Any] = {
         "paths": Paths(Path("/p/results"), Path("/p/.environments"), Path("/hf"), Path("/p/.images")),
@@ -38,6 +39,12 @@ def test_spec_survives_json() -> None:
     assert spec.leases == "/p/results/leases/smol"
     assert spec.chat_template == "/p/templates/plain.jinja"
     assert spec.flags == {"enforce-eager": None, "max-num-seqs": 8, "reasoning-parser": "deepseek_r1"}
+
+
+def test_what_the_model_says_of_vllm_comes_after_what_its_server_says() -> None:
+    spec = make_spec(Server(flags={"reasoning_parser": "x", "max_num_seqs": 8}, env={"A": "1"}))
+    assert spec.flags == {"reasoning-parser": "deepseek_r1", "max-num-seqs": 8}
+    assert spec.env == {"A": "1", "VLLM_FLOAT32_MATMUL_PRECISION": "high"}
 
 
 def test_one_machine_runs_one_server_at_once_and_has_the_gpus_it_has() -> None:
