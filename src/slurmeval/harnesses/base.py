@@ -71,12 +71,13 @@ class Metric:
     task: str
     metric: str
     value: float | None
-    """Scaled to 0..1 where `harness_scale` is 100; None: not measured."""
+    """A proportion, 0..1; None: not measured, or no proportion."""
     harness_value: float | None
-    """Exactly what the harness wrote."""
+    """Exactly what the harness wrote; None: no finite number, or the value is slurmeval's (`mean_of`)."""
     subset: str | None = None
     filter: str | None = None
-    harness_scale: int = 1
+    harness_scale: int | None = 1
+    """What the harness writes for a perfect score; None: what it writes is no proportion."""
     se: float | None = None
     """Standard error on the scale of `value`, as the harness gave it."""
     n_items: int | None = None
@@ -85,6 +86,10 @@ class Metric:
     is_primary: bool = False
     is_group: bool = False
     """An average over several tasks or categories."""
+    mean_of: list[str] | None = None
+    """The tasks that slurmeval took the mean over, where the harness has no total; None: harness's own."""
+    chance: float | None = None
+    """The share that is right by chance, where the task tells it."""
 
 
 @dataclass

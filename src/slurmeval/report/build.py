@@ -121,7 +121,8 @@ def _metric_names(run: tables.Tables) -> dict[str, str]:
     names: dict[str, str] = {}
     for score in run.scores.values():
         if score.metric is not None:
-            names.setdefault(score.benchmark, score.metric)
+            parts = f", mean of {len(score.mean_of)} tasks" if score.mean_of else ""
+            names.setdefault(score.benchmark, score.metric + parts)
     return names
 
 

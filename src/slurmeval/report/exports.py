@@ -26,11 +26,12 @@ _LATEX = {
 
 
 def metrics_csv(tables: Tables) -> str:
-    """The table `metrics`, with its columns as they are in Parquet; null is an empty field."""
+    """The table `metrics`, with its columns as they are in Parquet; null is an empty field, a list has spaces
+    between."""
     text = io.StringIO()
     writer = csv.DictWriter(text, schema.METRICS.schema.names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(tables.metrics)
+    writer.writerows(row | {"mean_of": " ".join(row["mean_of"] or ())} for row in tables.metrics)
     return text.getvalue()
 
 

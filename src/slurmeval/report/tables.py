@@ -32,6 +32,8 @@ class Score:
     ci_hi: float | None = None
     n_items: int | None = None
     higher_is_better: bool | None = None
+    chance: float | None = None
+    mean_of: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Tables:
         if primary is None:
             return Score(*key, status="ok")
         names = ("metric", "value", "se", "ci_lo", "ci_hi", "n_items", "higher_is_better")
+        names += ("chance", "mean_of")
         return Score(*key, status="ok", **{name: primary[name] for name in names})
 
 

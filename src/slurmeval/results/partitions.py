@@ -207,7 +207,8 @@ def _metric_row(metric: Metric, scores: statistics.Scores) -> dict[str, Any]:
     if metric.value is not None and math.isnan(metric.value):
         metric = replace(metric, value=None)
     own = {field.name: getattr(metric, field.name) for field in fields(metric)}
-    return own | asdict(statistics.spread(metric, scores.of(metric)))
+    known = asdict(statistics.spread(metric, scores.of(metric)))
+    return own | known | {"chance": metric.chance if known["chance"] is None else known["chance"]}
 
 
 def _evaluation_row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 LEVEL = 0.95
 _ROUNDING = 5e-5
 """Harnesses that round write two digits of a percentage; more than half of the last one is a difference."""
+_NOTHING = 1e-9
+"""What differs by less is equal: sums of floating-point numbers end in noise."""
 
 _Key = tuple[str, str | None, str, str | None]
 """Task, subset, metric, filter."""
@@ -22,7 +25,7 @@ _Key = tuple[str, str | None, str, str | None]
 
 @dataclass(frozen=True)
 class Spread:
-    """The columns of `metrics` that say how sure a value is."""
+    """The columns of `metrics` that say how sure a value is, and what it is to be compared with."""
 
     se: float | None = None
     se_method: str | None = None
@@ -32,65 +35,167 @@ class Spread:
     ci_method: str | None = None
     recomputed_value: float | None = None
     mismatch: bool | None = None
+    chance: float | None = None
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What samples say of one metric: the mean of each question's answers."""
+
+    means: Sequence[float] = ()
+    binary: bool = False
+    """Whether each question was answered once, and right or wrong."""
+    chance: float | None = None
+    """The share that is right by chance; None: the samples do not tell."""
+
+    @staticmethod
+    def of(values: Sequence[Sequence[float]]) -> Questions:
+        """Questions from the values of each one's answers."""
+        means = [math.fsum(answers) / len(answers) for answers in values]
+        once = all(len(answers) == 1 for answers in values)
+        return Questions(means, bool(means) and once and all(mean in (0, 1) for mean in means))
+
+
+class _Gathered:
+    """The values of one metric, 16 bytes for each answer, and how many choices there were."""
+
+    def __init__(self) -> None:
+        self.names, self.values = array("q"), array("d")
+        self.chances, self.with_choices = 0.0, 0
+
+    def add(self, sample: Sample, value: float) -> None:
+        self.names.append(hash(sample.native_id))
+        self.values.append(value)
+        if sample.choices:
+            self.chances += 1 / len(sample.choices)
+            self.with_choices += 1
+
+    def questions(self) -> Questions:
+        import numpy as np
+
+        values = np.frombuffer(self.values)
+        right_or_wrong = bool(np.isin(values, (0.0, 1.0)).all())
+        chance = None
+        if right_or_wrong and self.with_choices == len(values):
+            chance = self.chances / self.with_choices
+        _, first, place = np.unique(
+            np.frombuffer(self.names, np.int64), return_index=True, return_inverse=True
+        )
+        if len(first) == len(values):
+            return Questions(self.values, right_or_wrong, chance)
+        means = np.bincount(place, values) / np.bincount(place)
+        return Questions(means[np.argsort(first)].tolist(), binary=False, chance=chance)
 
 
 class Scores:
-    """The samples' scores, gathered by what they measure: one list of values per question."""
+    """The samples' scores, gathered by what they measure."""
 
-    def __init__(self, samples: Iterable[Sample]) -> None:
-        self._questions: dict[_Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    def __init__(self, samples: Iterable[Sample] = ()) -> None:
+        self._gathered: dict[_Key, _Gathered] = defaultdict(_Gathered)
         for sample in samples:
-            for score in sample.scores:
-                if score.value is not None:
-                    for subset in {None, sample.category}:
-                        key = (sample.task, subset, score.metric, score.filter)
-                        self._questions[key][sample.native_id].append(float(score.value))
+            self.add(sample)
 
-    def of(self, metric: Metric) -> list[list[float]]:
-        """The values of each question that make up `metric`; empty when the samples do not carry it."""
-        if metric.is_group:
-            return []
+    def add(self, sample: Sample) -> None:
+        """Counts one more sample."""
+        for score in sample.scores:
+            if score.value is not None:
+                for subset in {None, sample.category}:
+                    self._gathered[sample.task, subset, score.metric, score.filter].add(sample, score.value)
+
+    def of(self, metric: Metric) -> Questions:
+        """The questions that make up `metric`; none when the samples do not carry it."""
         key = (metric.task, metric.subset or None, metric.metric, metric.filter)
-        return list(self._questions.get(key, {}).values())
+        if metric.is_group or key not in self._gathered:
+            return Questions()
+        return self._gathered[key].questions()
 
 
-def spread(metric: Metric, questions: Sequence[Sequence[float]]) -> Spread:
+def spread(metric: Metric, questions: Questions) -> Spread:
     """Standard error and 95 % interval of a metric, from the values of each of its questions.
 
-    Wilson's interval where every question is right or wrong once; else Student's t around the value, with the
-    harness's standard error or, without one, that of the questions' means. A value that the samples
-    contradict gets no interval of theirs."""
-    means = [math.fsum(values) / len(values) for values in questions]
-    recomputed = math.fsum(means) / len(means) if means else None
+    The harness's standard error is taken, or without one that of the questions' means. One of 0 says that all
+    were equal, not that the next ones will be: it is left out. A value that the samples contradict, or that
+    is beyond the ends of its scale, is a mismatch."""
+    recomputed, mismatch = _checked(metric, questions.means)
+    trusted = mismatch is False and metric.n_items in (None, len(questions.means))
+    error, method = metric.se, "harness"
+    if error is None and trusted and len(questions.means) > 1:
+        error, method = standard_error(questions.means), "questions"
+    if metric.value is None:
+        error = None
+    low = high = how = None
+    if metric.value is not None:
+        if trusted and questions.binary:
+            right = round(math.fsum(questions.means))
+            low, high, how = *wilson(right, len(questions.means)), "wilson"
+        else:
+            known = error is not None or not (mismatch or metric.is_group)
+            n = metric.n_items or (len(questions.means) if trusted else 0)
+            low, high, how = _interval(metric.value, error, n, known)
+    if error is None or error < _NOTHING:
+        error = None
+    return Spread(
+        se=error,
+        se_method=None if error is None else method,
+        ci_lo=low,
+        ci_hi=high,
+        ci_level=LEVEL if how else None,
+        ci_method=how,
+        recomputed_value=recomputed,
+        mismatch=mismatch,
+        chance=questions.chance,
+    )
+
+
+def _checked(metric: Metric, means: Sequence[float]) -> tuple[float | None, bool | None]:
+    """The mean over the samples where it is a proportion, and whether the harness's score is not it."""
+    scale, written = metric.harness_scale, metric.harness_value
+    if scale is None:
+        return None, None
+    mean = math.fsum(means) / len(means) if means else None
     mismatch = None
-    if recomputed is not None and metric.value is not None:
-        mismatch = abs(recomputed - metric.value) > tolerance(metric.harness_value, metric.harness_scale)
-    se, se_method = metric.se, "harness" if metric.se is not None else None
-    trusted = mismatch is False
-    if se is None and trusted and len(means) > 1:
-        se, se_method = standard_error(means), "questions"
-    low = high = method = None
-    if trusted and all(len(values) == 1 and values[0] in (0, 1) for values in questions):
-        low, high = wilson(round(math.fsum(means)), len(means))
-        method = "wilson"
-    elif metric.value is not None and se is not None and metric.n_items is not None and metric.n_items > 1:
-        half = _student_t(metric.n_items - 1) * se
-        low, high, method = metric.value - half, metric.value + half, "student_t"
-    return Spread(se, se_method, low, high, LEVEL if method else None, method, recomputed, mismatch)
+    if mean is not None and metric.value is not None:
+        mismatch = abs(mean - metric.value) > tolerance(written, scale)
+    if written is not None and not -_NOTHING <= written / scale <= 1 + _NOTHING:
+        mismatch = True
+    return (mean if mean is not None and 0 <= mean <= 1 else None), mismatch
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
+def _interval(
+    value: float, error: float | None, n: int, known: bool
+) -> tuple[float, float, str] | tuple[None, None, None]:
+    """Wilson's interval of a proportion of which the single questions are not at hand.
+
+    Scores of 0 to 1 vary most where each is 0 or 1: a standard error as large as that says that they are, and
+    without one (`known`: the value is at least a mean over `n` questions) it is the safe assumption. Another one
+    stands for as many questions as would have it (Dean & Pagano, J. Surv. Stat. Methodol. 3 (2015) 484), with
+    Student's t for the normal's quantile."""
+    if n < 1 or not known:
+        return None, None, None
+    if error is None or error < _NOTHING or value in (0, 1):
+        return *wilson(value * n, n), "wilson"
+    if n == 1:
+        return None, None, None
+    most = value * (1 - value)
+    if any(math.isclose(error, math.sqrt(most / m), rel_tol=1e-6) for m in (n - 1, n)):
+        return *wilson(value * n, n), "wilson"
+    effective = max(most / error**2, _NOTHING)
+    return *wilson(value * effective, effective, _student_t(n - 1)), "wilson_effective"
+
+
+def wilson(right: float, n: float, quantile: float | None = None) -> tuple[float, float]:
     """Wilson's 95 % score interval of `right` out of `n` (81/263: .2553 to .3662).
 
     E. B. Wilson, JASA 22 (1927) 209. Written out because importing a library's takes seconds; a test holds it
     equal to statsmodels'."""
     from scipy.special import ndtri  # type: ignore[import-untyped]
 
-    z = float(ndtri((1 + LEVEL) / 2))
+    z = float(ndtri((1 + LEVEL) / 2)) if quantile is None else quantile
     share, weight = right / n, z * z / n
     centre = (share + weight / 2) / (1 + weight)
     half = z * math.sqrt(share * (1 - share) / n + weight / n / 4) / (1 + weight)
-    return (0.0 if right == 0 else centre - half), (1.0 if right == n else centre + half)
+    low, high = min(max(0.0, centre - half), share), max(min(1.0, centre + half), share)
+    return (0.0 if right == 0 else low), (1.0 if right == n else high)
 
 
 def standard_error(means: Sequence[float]) -> float:
