@@ -183,7 +183,7 @@ METRICS = Table(
             "mismatch",
             _FLAG,
             "",
-            "Whether that mean is not value, rounding aside, or harness_value is off its scale; null: unknown.",
+            "Whether that mean is not value, but for rounding, or harness_value is off its scale.",
         ),
     ),
 )

@@ -167,9 +167,9 @@ def _interval(
     """Wilson's interval of a proportion of which the single questions are not at hand.
 
     Scores of 0 to 1 vary most where each is 0 or 1: a standard error as large as that says that they are, and
-    without one (`known`: the value is at least a mean over `n` questions) it is the safe assumption. Another one
-    stands for as many questions as would have it (Dean & Pagano, J. Surv. Stat. Methodol. 3 (2015) 484), with
-    Student's t for the normal's quantile."""
+    without one (`known`: the value is at least a mean over `n` questions) it is the safe assumption. Another
+    error stands for as many questions as would have it (Dean & Pagano, J. Surv. Stat. Methodol. 3 (2015)
+    484), with Student's t for the normal's quantile."""
     if n < 1 or not known:
         return None, None, None
     if error is None or error < _NOTHING or value in (0, 1):
