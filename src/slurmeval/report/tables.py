@@ -85,8 +85,7 @@ class Tables:
         primary = _primary(self.metrics_by_evaluation.get(key, []))
         if primary is None:
             return Score(*key, status="ok")
-        names = ("metric", "value", "se", "ci_lo", "ci_hi", "n_items", "higher_is_better")
-        names += ("chance", "mean_of")
+        names = Score.__dataclass_fields__.keys() & primary.keys() - {"model", "benchmark"}
         return Score(*key, status="ok", **{name: primary[name] for name in names})
 
 
