@@ -1,8 +1,8 @@
 """The rehearsal of a benchmark: its harness runs once, with two samples, against a model that always says the
 same, before a server is asked for.
 
-It runs without network first. Where that fails it may fetch what it lacks, once, into `<HF_HOME>/slurmeval/
-benchmarks/<key>`; and then it must end well without network from what is there. So what a harness loads by
+It runs without network first. Where that may fail for want of one it may fetch what it lacks, once, into
+`<HF_HOME>/slurmeval/benchmarks/<key>`; and then it must end well without network from what is there. So what a harness loads by
 itself (datasets, word lists, tokenizers) is on disk, built by the harness's own libraries, before GPUs wait,
 whatever harness it is."""
 
@@ -26,6 +26,7 @@ from slurmeval.files import read_json
 from slurmeval.harnesses import harness, process
 from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import Job
+from slurmeval.harnesses.logs import may_lack_network
 from slurmeval.harnesses.rehearsal_model import serving
 from slurmeval.harnesses.rooms import Room, room
 from slurmeval.harnesses.surroundings import KEPT
@@ -144,7 +145,9 @@ class Rehearsal:
             return hash_files(self.store, ledger.names, ledger) if self.store.is_dir() else []
 
     def _fetch(self, work: Path, offline: EvaluationFailed) -> None:
-        """Lets it fetch what it lacks, and keeps that."""
+        """Lets it fetch what it lacks, and keeps that. What no network can mend is not tried again."""
+        if not may_lack_network(self.log):
+            raise self._failed(offline.reason)
         self.progress(f"{self.what}: without network {offline.reason}; once more, to fetch what it lacks")
         before = fetched.snapshots(self.paths.hf_home)
         failure = self.try_once(work, None, online=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
@@ -15,6 +16,23 @@ _FRAME = " │╭╰╮╯─|\t"
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PYTHON_ERROR = re.compile(
     r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Timeout|Failure)\b"
+)
+_CHAINED = (
+    "The above exception was the direct cause of the following exception:",
+    "During handling of the above exception, another exception occurred:",
+)
+_VAGUE = re.compile(r"(?:KeyError|TypeError|AttributeError|IndexError)\b")
+"""Errors of a program that says elsewhere in its log, as an ERROR, what it did not find."""
+_LOGGED_ERROR = re.compile(r"\bERROR\b[\s:]*(?:\[[^\]]*\]\s*)?(.+)")
+_PLAIN_MISTAKE = re.compile(
+    r"^jinja2\.|^yaml\.|Tasks not found|^(?:SyntaxError|IndentationError)|JSON parse error"
+    r"|: error: (?:unrecognized arguments|argument |ambiguous option|the following arguments)"
+)
+"""Errors that no download can cure."""
+_WANTS_NETWORK = re.compile(
+    r"connect|network|offline|unreachable|reach |resol(?:ve|ution)|time[d -]?out|urlopen|download|fetch|proxy"
+    r"|https?:|\bssl\b|\bhub\b|not found|not find|unable to find|no such file|LookupError|locate|not cached",
+    re.IGNORECASE,
 )
 _SERVER_LOST = re.compile(r"server_lost")
 _REFUSED = re.compile(r"API request failed(?:!| with error message:) (.+?)\.? Retrying")
@@ -36,14 +54,58 @@ def _lines(log: Path) -> list[str]:
 
 
 def telling_line(log: Path) -> str:
-    """The line that best says what went wrong: the last answer that was an error, else the last error that
-    Python reported, else the last line that speaks of an error, else the last. At most 300 characters."""
+    """Returns the line that best says what went wrong, at most 300 characters: the last answer that was an
+    error, else the last error that Python reported with what caused it, else the last line that speaks of an
+    error, else the last."""
     lines = _lines(log)
     refused = [match[1] for line in lines if (match := _REFUSED.search(line))]
-    errors = [line for line in lines if _PYTHON_ERROR.match(line) and not line.startswith(_WRAPPERS)]
     spoken = [line for line in lines if re.search(r"\berror\b|not found|no such", line, re.IGNORECASE)]
+    reported = _reported_error(lines)
+    errors = [reported] if reported else []
     best = next((found[-1] for found in (refused, errors, spoken, lines) if found), "its log is empty")
-    return best if len(best) <= _LONGEST else best[: _LONGEST - 1] + "…"
+    return _shortened(best, _LONGEST)
+
+
+def may_lack_network(log: Path) -> bool:
+    """Whether a harness that failed without network may end well with it. False only where what it reported
+    is a plain mistake, or an error of a program whose log speaks of nothing that it could not find."""
+    lines = _lines(log)
+    errors = _python_errors(lines)
+    chain = [lines[index] for index in errors] or lines[-1:]
+    if any(_PLAIN_MISTAKE.search(line) for line in chain):
+        return False
+    return not errors or any(_WANTS_NETWORK.search(line) for line in lines)
+
+
+def _python_errors(lines: Sequence[str]) -> list[int]:
+    """Positions of the last error that Python reported, and of those that led to it, in order."""
+    chain: list[int] = []
+    for index, line in enumerate(lines):
+        leads_on = lines[index + 1 : index + 2] and lines[index + 1] in _CHAINED
+        if not (leads_on or _PYTHON_ERROR.match(line)) or line.startswith(_WRAPPERS):
+            continue
+        led_here = chain and any(between in _CHAINED for between in lines[chain[-1] + 1 : index])
+        chain = [*chain, index] if led_here else [index]
+    return chain
+
+
+def _reported_error(lines: Sequence[str]) -> str | None:
+    """The last error that Python reported, and in brackets the first of those that led to it, or what the
+    program itself said before."""
+    chain = [lines[index] for index in _python_errors(lines)]
+    if not chain:
+        return None
+    last, first = chain[-1], chain[0]
+    if first == last and _VAGUE.match(last):
+        said = [match[1] for line in lines if (match := _LOGGED_ERROR.search(line))]
+        first = said[-1] if said else last
+    if first in last:
+        return last
+    return f"{_shortened(last, _LONGEST // 2)} (after: {_shortened(first, _LONGEST // 2 - 10)})"
+
+
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def failure(harness: str, returncode: int, log: Path) -> EvaluationFailed:

@@ -23,6 +23,8 @@ PROGRAM = """
 import json, os, pathlib, sys, urllib.request
 words = pathlib.Path(os.environ["HF_DATASETS_CACHE"], "words", "list.txt")
 pathlib.Path("tried").write_text(os.environ.get("HF_HUB_OFFLINE", "online"))
+if os.environ.get("MISTAKEN"):
+    sys.exit("jinja2.exceptions.UndefinedError: 'qestion' is undefined")
 if not words.exists():
     if os.environ.get("HF_HUB_OFFLINE") == "1" or os.environ.get("LOST"):
         sys.exit("ConnectionError: words: cannot be reached")
@@ -152,6 +154,15 @@ def test_a_harness_that_cannot_fetch_says_why(
     assert "words: cannot be reached" in recorded["reason"]
     stand_in.variables = {}
     rehearse(run, tmp_path)
+
+
+def test_a_mistake_that_no_network_mends_is_tried_once(
+    stand_in: StandInHarness, run: dict[str, Any], tmp_path: Path
+) -> None:
+    stand_in.variables = {"MISTAKEN": "1"}
+    with pytest.raises(SlurmevalError, match=r"rehearsal of b: the harness .*'qestion' is undefined"):
+        rehearse(run, tmp_path)
+    assert stand_in.tries == ["1"]
 
 
 def test_one_that_works_with_network_only_is_refused(
