@@ -2,9 +2,9 @@
 same, before a server is asked for.
 
 It runs without network first. Where that may fail for want of one it may fetch what it lacks, once, into
-`<HF_HOME>/slurmeval/benchmarks/<key>`; and then it must end well without network from what is there. So what a harness loads by
-itself (datasets, word lists, tokenizers) is on disk, built by the harness's own libraries, before GPUs wait,
-whatever harness it is."""
+`<HF_HOME>/slurmeval/benchmarks/<key>`; and then it must end well without network from what is there. So what
+a harness loads by itself (datasets, word lists, tokenizers) is on disk, built by the harness's own libraries,
+before GPUs wait, whatever harness it is."""
 
 from __future__ import annotations
 
