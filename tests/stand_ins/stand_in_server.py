@@ -37,6 +37,8 @@ class Faults:
     fail_count: int = 0
     fail_status: int = 500
     fail_body: str = '{"error": {"message": "made to fail", "type": "stand_in"}}'
+    retry_after: str | None = None
+    """The header of failing answers."""
     break_count: int = 0
     """The connection is cut before the answer."""
     break_stream_after: int = -1
@@ -137,8 +139,12 @@ class StandIn:
         faults = self.faults
         if faults.fail_count > 0:
             faults.fail_count -= 1
+            headers = {} if faults.retry_after is None else {"Retry-After": faults.retry_after}
             return web.Response(
-                status=faults.fail_status, text=faults.fail_body, content_type="application/json"
+                status=faults.fail_status,
+                text=faults.fail_body,
+                content_type="application/json",
+                headers=headers,
             )
         if faults.break_count > 0:
             faults.break_count -= 1

@@ -218,7 +218,8 @@ class Gateway(Section):
     hold_s: Annotated[float, Field(gt=0)] = 86400
     """Longest time that a request waits for a server that answered before and is away now."""
     retries: Annotated[int, Field(ge=0)] = 3
-    """How often a request is sent again after a broken connection or an answer of 500, 502, 503 or 504."""
+    """How often a request is sent again after a broken connection, an answer that is none, one of 5xx, or a
+    refusal that is not the prompt's fault (all but 400, 413 and 422)."""
 
 
 class Staging(Section):

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from slurmeval.gateway.log import stream_events
+from slurmeval.gateway.bodies import PARTS, NoJSON, broken_stream, lacking, no_json, stream_events, value_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,34 +23,53 @@ class Facts:
     """Which model answered, as the server says."""
     cut_off: bool = False
     """The server stopped half-way because it is going away: ask again."""
+    broken: bool = False
+    """It is nothing that a model answered: ask again."""
 
 
-def facts_of_body(body: bytes) -> Facts:
-    """Of an answer that came in one piece."""
+def facts_of_body(path: str, body: bytes) -> Facts:
+    """Of an answer to `path` that came in one piece."""
+    is_json = True
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return Facts()
+        is_json = False
+        try:
+            value = value_of(body)
+        except NoJSON:
+            known = path.partition("?")[0] in PARTS
+            return Facts(error=no_json(body) if known else None, broken=known)
+    lacks = lacking(path, value)
     if not isinstance(value, dict):
-        return Facts(is_json=True)
+        return Facts(is_json, error=lacks, broken=lacks is not None)
     prompt_tokens, completion_tokens = _usage(value)
     finish_reason = _finish_reason(value)
-    error = _error(value)
-    if finish_reason == "abort":
-        error = "the server broke off its answer (finish_reason abort)"
+    error = _error(value) or lacks
     cut_off = finish_reason == "abort"
-    return Facts(True, prompt_tokens, completion_tokens, finish_reason, error, _model(value), cut_off)
+    if cut_off:
+        error = "the server broke off its answer (finish_reason abort)"
+    return Facts(
+        is_json,
+        prompt_tokens,
+        completion_tokens,
+        finish_reason,
+        error,
+        _model(value),
+        cut_off,
+        lacks is not None,
+    )
 
 
-def facts_of_stream(body: bytes) -> Facts:
-    """Of a stream that has ended. It is whole when its last event is `[DONE]` and none is an error."""
+def facts_of_stream(path: str, body: bytes) -> Facts:
+    """Of a stream that has ended. It is whole when its last event is `[DONE]`, none is an error, and a model
+    has answered in it."""
     events = stream_events(body)
     prompt_tokens = completion_tokens = None
     finish_reason = error = model = None
     for data in events:
         try:
-            value = orjson.loads(data)
-        except orjson.JSONDecodeError:
+            value = value_of(data)
+        except NoJSON:
             continue
         if isinstance(value, dict):
             usage = _usage(value)
@@ -63,6 +82,8 @@ def facts_of_stream(body: bytes) -> Facts:
         error = "the server broke off its answer (finish_reason abort)"
     elif error is None and (not events or events[-1] != b"[DONE]"):
         error = "the stream ended without [DONE]"
+    elif error is None:
+        error = broken_stream(path, events)
     return Facts(False, prompt_tokens, completion_tokens, finish_reason, error, model, error is not None)
 
 

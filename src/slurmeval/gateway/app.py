@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from slurmeval.errors import ErrorClass
+from slurmeval.gateway.accepting import BoundedServer
 from slurmeval.gateway.log import Record, encode_exchange, encode_replay
 from slurmeval.gateway.memory import Memory
 from slurmeval.gateway.replay import Replays, parse, request_key
@@ -58,8 +59,8 @@ class Gateway:
         self._logged = 0
         self.progress = Progress()
 
-    def server(self) -> web.Server:
-        """The protocol factory for `loop.create_server`. A request ends when its client hangs up."""
+    def server(self, connections: int) -> BoundedServer:
+        """The server that takes at most so many connections. A request ends when its client hangs up."""
         loop = asyncio.get_running_loop()
 
         def make_request(
@@ -69,8 +70,12 @@ class Gateway:
                 message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES
             )
 
-        return web.Server(
-            self.handle, request_factory=make_request, handler_cancellation=True, access_log=None
+        return BoundedServer(
+            self.handle,
+            connections=connections,
+            request_factory=make_request,
+            handler_cancellation=True,
+            access_log=None,
         )
 
     def progress_report(self) -> dict[str, Any]:
@@ -176,12 +181,14 @@ class Gateway:
         """Logs an exchange before it is answered (a stream: before its end is sent). Raises LogFailed."""
         facts, endpoint = answer.facts, answer.endpoint
         self._logged += 1
+        latency_ms = round((time.monotonic() - call.arrived) * 1000, 3)
         meta = {
             "request_id": f"{self._log.segment:04d}-{self._logged:06d}",
             "key": key.hex(),
             "endpoint": call.path.partition("?")[0],
             "started_at": started_at,
-            "latency_ms": round((time.monotonic() - call.arrived) * 1000, 3),
+            "latency_ms": latency_ms,
+            "waited_ms": latency_ms if answer.waited_ms is None else round(answer.waited_ms, 3),
             "ttft_ms": None if answer.ttft_ms is None else round(answer.ttft_ms, 3),
             "http_status": answer.status,
             "attempt": answer.attempt,

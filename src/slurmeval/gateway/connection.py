@@ -28,6 +28,7 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.status = 0
         self.content_type = "application/json"
+        self.retry_after: str | None = None
         self.streams = False
         """The answer is an event stream: `ask` has returned at its head, `pieces` gives its body."""
         self.reusable = False
@@ -46,6 +47,7 @@ class Connection(asyncio.Protocol):
     async def ask(self, request: bytes) -> None:
         """Sends a whole request; returns when its answer is there, of a stream the head. Raises OSError."""
         self.status, self.content_type, self.streams = 0, "application/json", False
+        self.retry_after = None
         self._sized = self._in_body = self._complete = self.reusable = False
         self._pieces.clear()
         self._unread = 0
@@ -124,6 +126,8 @@ class Connection(asyncio.Protocol):
             self.content_type = value.decode("latin-1")
         elif name in (b"content-length", b"transfer-encoding"):
             self._sized = True
+        elif name == b"retry-after":
+            self.retry_after = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()

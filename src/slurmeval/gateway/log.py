@@ -6,7 +6,6 @@ segment is its header; every other line is an exchange (a request with its answe
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import os
 from collections import Counter
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from slurmeval.errors import SlurmevalError
+from slurmeval.gateway.bodies import NoJSON, broken, is_stream, lacking, stream_events, value_of
 
 FORMAT = "slurmeval-gateway-log"
 VERSION = 1
@@ -72,6 +72,18 @@ class Record:
     response_body: bytes | None
     replayed: int = 0
     """How often later tries were answered with this answer."""
+    waited_ms: float | None = None
+    """Of `latency_ms`, until it was sent for the last time; None: an earlier version did not say."""
+
+    @property
+    def server_ms(self) -> float:
+        """From the sending that was answered to the end of the answer; without waiting and earlier tries."""
+        return self.latency_ms - (self.waited_ms or 0.0)
+
+    @property
+    def sent_at(self) -> float:
+        """When it was sent for the last time, seconds since 1970."""
+        return self.started_at + (self.waited_ms or 0.0) / 1000
 
     @property
     def answered(self) -> bool:
@@ -88,24 +100,15 @@ class Record:
         """The answer's JSON value; of a stream the list of its events; text where it is neither."""
         if self.response_body is None:
             return None
-        if (self.content_type or "").startswith("text/event-stream"):
+        if is_stream(self.content_type):
             return [_value(data) for data in stream_events(self.response_body) if data != b"[DONE]"]
         return _value(self.response_body)
 
 
-def stream_events(body: bytes) -> list[bytes]:
-    """The data of a server-sent event stream's events."""
-    return [line[5:].strip() for line in body.splitlines() if line.startswith(b"data:")]
-
-
 def _value(body: bytes) -> Any:
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return value_of(body)
+    except NoJSON:
         return body.decode(errors="replace")
 
 
@@ -173,7 +176,12 @@ def decode_exchange(line: bytes) -> Record:
         request = _decode_body(
             request_form, line[request_at : request_at + request_size], value.pop("request")
         )
-        response = _decode_body(response_form, line[response_at:-1], value.pop("response"))
+        answer = value.pop("response")
+        response = _decode_body(response_form, line[response_at:-1], answer)
+        if value["http_status"] == 200 and value["error"] is None and response is not None:
+            whole = response_form == "json"  # logs of earlier versions hold answers that are none
+            path, kind = value["endpoint"], value["content_type"]
+            value["error"] = lacking(path, answer) if whole else broken(path, kind, response)
         if len(bytes.fromhex(value["key"])) != 32:
             raise ValueError("the key is no sha256")
         return Record(**value, request_body=request or b"", response_body=response)

@@ -36,6 +36,11 @@ class Replicas:
         """Whether any server answers."""
         return any(track.server is not None for track in self._tracks)
 
+    @property
+    def under_way(self) -> int:
+        """Requests that the servers work on."""
+        return sum(track.server.in_flight for track in self._tracks if track.server is not None)
+
     async def follow(self) -> None:
         """Runs until cancelled."""
         async with asyncio.TaskGroup() as group:

@@ -15,6 +15,7 @@ import uvloop
 
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import write_json
+from slurmeval.gateway.accepting import raise_limit, shares, tcp_socket, unix_socket
 from slurmeval.gateway.app import Gateway
 from slurmeval.gateway.log import repair
 from slurmeval.gateway.replay import Replays
@@ -60,27 +61,19 @@ async def serve(config: GatewayConfig, parent: int) -> None:
     api_key = secrets.token_urlsafe(32)
     try:
         async with Upstream(config) as upstream:
-            gateway = Gateway(api_key, config.max_in_flight, upstream, replays, log)
-            server = gateway.server()
-            listener = await asyncio.get_running_loop().create_server(
-                server, config.host, config.port, backlog=4096
-            )
-            listeners = [listener]
-            if config.socket is not None:
-                listeners.append(
-                    await asyncio.get_running_loop().create_unix_server(
-                        server, str(config.socket), backlog=4096
-                    )
-                )
-            host, port = listener.sockets[0].getsockname()[:2]
+            in_flight, connections = shares(raise_limit(), config.max_in_flight)
+            gateway = Gateway(api_key, in_flight, upstream, replays, log)
+            server = gateway.server(connections)
+            listener = tcp_socket(config.host, config.port)
+            host, port = listener.getsockname()[:2]
+            server.listen([listener, *([] if config.socket is None else [unix_socket(config.socket)])])
             ready = {"url": f"http://{host}:{port}", "api_key": api_key, "pid": os.getpid()}
             write_json(config.ready_file, ready, mode=0o600)
-            _logger.info("listening on %s", ready["url"])
+            _logger.info("listening on %s; at most %d connections", ready["url"], connections)
             try:
                 await _until_stopped(stop, parent, gateway, config.log / PROGRESS_FILE)
             finally:
-                for listening in listeners:
-                    listening.close()
+                await server.stop_listening()
                 await server.shutdown(timeout=0.1)
                 write_json(config.log / PROGRESS_FILE, gateway.progress_report())
     finally:

@@ -18,8 +18,9 @@ FEW_S = 600.0
 
 @dataclass
 class Trouble:
-    """Failures since the last good answer. A failure is an answer of 5xx, a broken connection, or an answer
-    for another model, after all retries; a request that took too long is neither."""
+    """Failures since the last good answer. A failure is an answer of 5xx, one that is none, a broken
+    connection, or an answer for another model, after all retries; and each refusal that is not the prompt's
+    fault. A request that took too long is neither."""
 
     lost: str | None = None
     """A request was refused because no server was left: why."""

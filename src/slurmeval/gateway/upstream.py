@@ -12,22 +12,14 @@ import orjson
 
 from slurmeval.errors import ServerFailed
 from slurmeval.gateway.answers import Facts, facts_of_body, facts_of_stream
+from slurmeval.gateway.bodies import said
 from slurmeval.gateway.connection import Connection, Connections, encode_request
 from slurmeval.gateway.finder import Endpoint, Refusal, Server
+from slurmeval.gateway.patience import PROMPTS, Patience, is_later, retry_after
 from slurmeval.gateway.probe import probe
 from slurmeval.gateway.replicas import Replicas
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.gateway.trouble import Trouble
-
-AGAIN = frozenset({500, 502, 503, 504})
-"""Statuses after which a request is sent again."""
-
-STRANGE = frozenset({401, 403, 404})
-"""Statuses that somebody else's server would answer, had it taken over the port: it is looked at again."""
-
-PAUSE_S = 0.5
-"""Before a request is sent to a server again at which it failed; doubles each time, up to PAUSE_MAX_S."""
-PAUSE_MAX_S = 10.0
 
 JSON = "application/json"
 Sink = Callable[[str, bytes], Awaitable[None]]
@@ -64,7 +56,16 @@ class Answer:
     streamed: bool = False
     """Pieces have gone to the harness already; with `error` the stream is broken."""
     again: bool = False
+    """It is to be asked again: the server's fault, or its wish."""
+    refused: int | None = None
+    """The status with which the server refused it for a reason that is not the prompt's."""
+    retry_after_s: float | None = None
+    """What the server asked for."""
+    waited_ms: float | None = None
+    """From the request's arrival until it was sent for the last time; None: it was not."""
     timed_out: bool = False
+    heard_of: bool = False
+    """`Trouble` knows of it."""
 
     @property
     def failed(self) -> bool:
@@ -111,9 +112,9 @@ class Upstream:
         """The answer of whichever server or life gives it first. Raises HarnessGone."""
         answer = await self._ask(call, sink)
         if call.method == "POST" and not answer.timed_out and answer.endpoint is not None:
-            if answer.failed:
+            if answer.failed and not answer.heard_of:
                 self.trouble.failed(answer.error or "", answer.endpoint.server_id)
-            else:
+            elif not answer.failed:
                 self.trouble.answered()
         return answer
 
@@ -121,8 +122,9 @@ class Upstream:
         """A try that failed because the server went away is made again for as long as it takes; one that
         failed at a server that answers others goes to each other replica, then all over again `retries`
         times. Raises HarnessGone."""
-        attempt = retried = 0
+        attempt = 0
         failed_at: list[Server] = []
+        patience = Patience(self._retries)
         while True:
             try:
                 server = await self.replicas.take(failed_at)
@@ -132,28 +134,42 @@ class Upstream:
                 answer.attempt = attempt
                 return answer
             attempt += 1
+            waited_ms = (time.monotonic() - call.arrived) * 1000
             server.in_flight += 1
             try:
                 answer = await self._try(server, call, sink)
             finally:
                 server.in_flight -= 1
-            answer.endpoint, answer.attempt = server.endpoint, attempt
+            answer.endpoint, answer.attempt, answer.waited_ms = server.endpoint, attempt, waited_ms
             if not answer.timed_out:
                 self.replicas.note(server, answer.failed)
-            if not answer.again and answer.status not in STRANGE:
+            if not answer.again:
                 return answer
             if not await self.replicas.still_answers(server):
                 continue
-            if answer.timed_out or not answer.again:
+            if answer.timed_out:
                 return answer
+            self._hear_of(answer, call)
             failed_at.append(server)
             if self.replicas.others(failed_at):
                 continue
-            if retried >= self._retries:
+            pause_s = patience.pause(answer.refused or answer.status, answer.retry_after_s)
+            if pause_s is None:
                 return answer
-            await asyncio.sleep(min(PAUSE_S * 2**retried, PAUSE_MAX_S))
-            retried += 1
+            await asyncio.sleep(pause_s)
             failed_at.clear()
+
+    def _hear_of(self, answer: Answer, call: Call) -> None:
+        """A request that is refused, or put off, may wait long: the evaluation hears of each try. A server
+        that puts some off while it works on others is busy, and not in trouble."""
+        if call.method != "POST" or answer.endpoint is None:
+            return
+        later = is_later(answer.refused or answer.status, answer.retry_after_s)
+        if answer.refused is None and not later:
+            return
+        answer.heard_of = True
+        if not (later and self.replicas.under_way):
+            self.trouble.failed(answer.error or "", answer.endpoint.server_id)
 
     async def _try(self, server: Server, call: Call, sink: Sink) -> Answer:
         endpoint, pieces = server.endpoint, list[bytes]()
@@ -170,7 +186,7 @@ class Upstream:
                 if connection.streams:
                     answer = await self._stream(call, connection, pieces, sink)
                 else:
-                    answer = _whole(call, connection.status, connection.content_type, connection.body())
+                    answer = _whole(call, connection)
             self._connections.give_back(endpoint.url, connection)
             return answer
         except OSError as error:  # TimeoutError is one
@@ -199,7 +215,7 @@ class Upstream:
         async for piece in connection.pieces():
             if not pieces:
                 ttft_ms = (time.monotonic() - call.arrived) * 1000
-                if (stranger := _wrong_model(call, facts_of_stream(piece))) is not None:
+                if (stranger := _wrong_model(call, facts_of_stream(call.path, piece))) is not None:
                     return stranger
             pieces.append(piece)
             try:
@@ -207,7 +223,7 @@ class Upstream:
             except OSError as error:
                 raise HarnessGone from error
         body = b"".join(pieces)
-        facts = facts_of_stream(body)
+        facts = facts_of_stream(call.path, body)
         if pieces and (stranger := _wrong_model(call, facts)) is not None:
             stranger.streamed, stranger.again = True, False
             return stranger
@@ -227,15 +243,32 @@ def _wrong_model(call: Call, facts: Facts) -> Answer | None:
     return answer
 
 
-def _whole(call: Call, status: int, content_type: str, body: bytes) -> Answer:
-    facts = facts_of_body(body)
-    if status in AGAIN:
-        return Answer(status, content_type, body, facts, error=f"the server answered {status}", again=True)
-    if status == 200 and facts.cut_off:
-        answer = failure(502, "answer_cut_off", facts.error or "")
+def _whole(call: Call, connection: Connection) -> Answer:
+    status, content_type, body = connection.status, connection.content_type, connection.body()
+    if status != 200:
+        return _refused(call, connection, body)
+    facts = facts_of_body(call.path, body)
+    if facts.cut_off or facts.broken:
+        answer = failure(502, "answer_cut_off" if facts.cut_off else "broken_answer", facts.error or "")
         answer.again = True
         return answer
-    if status == 200 and (stranger := _wrong_model(call, facts)) is not None:
+    if (stranger := _wrong_model(call, facts)) is not None:
         return stranger
-    error = f"the server answered {status}" if status != 200 else facts.error
-    return Answer(status, content_type, body, facts, error=error)
+    return Answer(status, content_type, body, facts, error=facts.error)
+
+
+def _refused(call: Call, connection: Connection, body: bytes) -> Answer:
+    """What is not the prompt's fault is asked again. A harness takes a 4xx for an answer to its prompt, and
+    may score it: where it is none, the harness gets 503."""
+    status = connection.status
+    error, facts = f"the server answered {status}", facts_of_body("", body)
+    if status in PROMPTS:
+        return Answer(status, connection.content_type, body, facts, error=f"{error}: {said(body)}")
+    if status >= 500 or call.method != "POST":
+        answer = Answer(status, connection.content_type, body, facts, error=error)
+    else:
+        answer = failure(503, "refused", f"{error}: {said(body)}")
+        answer.error, answer.refused = error, status
+    answer.again = True
+    answer.retry_after_s = retry_after(connection.retry_after)
+    return answer

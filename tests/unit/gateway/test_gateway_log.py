@@ -42,7 +42,7 @@ def exchange(
     meta: dict[str, Any] = dict.fromkeys(
         ("ttft_ms", "server_id", "life", "prompt_tokens", "completion_tokens", "finish_reason", "error")
     )
-    meta |= {"request_id": f"0001-{number:06d}", "key": key, "endpoint": "/v1/completions", "started_at": 1.5}
+    meta |= {"request_id": f"0001-{number:06d}", "key": key, "endpoint": "/v1/rerank", "started_at": 1.5}
     meta |= {"latency_ms": 2.5, "http_status": 200, "attempt": 1, "content_type": "application/json"}
     return encode_exchange(meta | more, body, parse(body)[0], answer, parse(answer)[0])
 
@@ -198,3 +198,66 @@ def test_answer_damaged_after_indexing_is_not_replayed(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"first"', b'"fi\x00st"'))
     assert stored(replays, "ab" * 32) is None
     replays.close()
+
+
+WHOLE = b'{"choices": [{"text": "4"}]}'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"choices": [{"text": "4"}',
+        b"<html><body>Bad Gateway</body></html>",
+        b'{"choices": []}',
+        b'{"choices": [{"index": 0}]}',
+        b"null",
+        b"[]",
+        b"",
+    ],
+)
+def test_a_broken_answer_of_an_old_log_is_not_replayed(tmp_path: Path, answer: bytes) -> None:
+    old = exchange(1, answer=answer, endpoint="/v1/completions")
+    good = exchange(2, answer=WHOLE, endpoint="/v1/completions")
+    write_segment(tmp_path, old, good)
+    replays = Replays(tmp_path)
+    assert replays.stored == 1
+    taken = stored(replays, "ab" * 32)
+    assert taken is not None
+    assert taken.response_body == WHOLE
+    replays.close()
+    broken, whole = read(tmp_path)
+    assert (broken.answered, whole.answered) == (False, True)
+    assert (broken.error or "").startswith("the server answered ")
+
+
+def test_answers_that_only_look_odd_are_whole() -> None:
+    for answer in (
+        b'{"choices": [{"message": {"content": null}}], "x": NaN}',
+        b'{"choices": [{"message": {"content": "\\ud800"}}]}',
+        b'{"choices": [{"message": {}}], "error": null}',
+    ):
+        assert decode_exchange(exchange(answer=answer, endpoint="/v1/chat/completions")[:-1]).answered
+    usage_last = (
+        b'data: {"choices": [{"delta": {"content": "a\xe2\x80\xa8b"}}]}\r\n\r\n'
+        b'data: {"choices": [], "usage": {"prompt_tokens": 1}}\r\n\r\ndata: [DONE]\r\n\r\n'
+    )
+    stream = exchange(answer=usage_last, endpoint="/v1/chat/completions", content_type="text/event-stream")
+    assert decode_exchange(stream[:-1]).answered
+    assert decode_exchange(
+        exchange(answer=b'{"data": [{"embedding": "AAA="}]}', endpoint="/v1/embeddings")[:-1]
+    ).answered
+
+
+def test_a_stream_in_which_no_model_answers_is_none() -> None:
+    for events in (b'data: {"choices": []}\n\ndata: [DONE]\n\n', b'data: {"choi\n\ndata: [DONE]\n\n'):
+        line = exchange(answer=events, endpoint="/v1/completions", content_type="text/event-stream")
+        assert not decode_exchange(line[:-1]).answered
+
+
+def test_a_log_of_an_earlier_version_is_read() -> None:
+    line = exchange(latency_ms=2.5)
+    assert b"waited_ms" not in line
+    record = decode_exchange(line[:-1])
+    assert (record.waited_ms, record.server_ms, record.sent_at) == (None, 2.5, 1.5)
+    record = decode_exchange(exchange(latency_ms=2500.0, waited_ms=2000.0)[:-1])
+    assert (record.server_ms, record.sent_at) == (500.0, 3.5)

@@ -209,14 +209,13 @@ async def test_client_errors_are_passed_on_once_logged_and_never_replayed(
 ) -> None:
     for _ in range(2):
         process = await asyncio.to_thread(gateway)
-        status, answer = await post(client, process, chat("x") | {"model": "another"})
-        assert (status, json.loads(answer)["error"]["message"]) == (
-            404,
-            "The model `another` does not exist.",
-        )
+        server.faults.fail_count, server.faults.fail_status = 1, 400
+        status, answer = await post(client, process, chat("x"))
+        assert (status, answer.decode()) == (400, server.faults.fail_body)
         await asyncio.to_thread(process.stop)
     assert len(server.seen) == 2
-    assert [record.http_status for record in read(tmp_path / "log")] == [404, 404]
+    records = [(record.http_status, record.error) for record in read(tmp_path / "log")]
+    assert records == [(400, "the server answered 400: made to fail")] * 2
 
 
 async def test_progress_counts(

@@ -1,0 +1,59 @@
+"""More requests at once than a process may have files open by default."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Callable, Iterator
+
+import aiohttp
+import pytest
+
+from slurmeval.gateway.accepting import shares
+from slurmeval.gateway.process import GatewayProcess
+from tests.stand_ins.stand_in_server import StandIn
+
+from .conftest import bearer, chat
+
+Start = Callable[..., GatewayProcess]
+SOFT = 1024
+
+
+@pytest.fixture
+def soft_limit(request: pytest.FixtureRequest) -> Iterator[Callable[[int], None]]:
+    """Sets the limits that a process started from here inherits; its own go up again at the end."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield lambda soft: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_a_thousand_requests_at_once_are_answered_at_a_soft_limit_of_1024(
+    server: StandIn, gateway: Start, soft_limit: Callable[[int], None]
+) -> None:
+    server.faults.delay_s = 2.0
+    soft_limit(SOFT)
+    process = await asyncio.to_thread(gateway, max_in_flight=1000, request_timeout_s=120.0)
+    soft_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    timeout = aiohttp.ClientTimeout(total=120)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=timeout, headers=bearer(process)
+    ) as session:
+
+        async def ask(number: int) -> int:
+            url = f"{process.url}/v1/chat/completions"
+            async with session.post(url, json=chat(str(number))) as reply:
+                await reply.read()
+                return reply.status
+
+        assert await asyncio.gather(*map(ask, range(1000))) == [200] * 1000
+    assert server.most_in_flight > 500
+
+
+@pytest.mark.parametrize(
+    ("limit", "in_flight", "expected"),
+    [(20_000, 1000, (1000, 18_936)), (1024, 1000, (480, 480)), (1024, 16, (16, 944)), (64, 16, (1, 1))],
+)
+def test_connections_leave_descriptors_for_the_way_to_the_server(
+    limit: int, in_flight: int, expected: tuple[int, int]
+) -> None:
+    assert shares(limit, in_flight) == expected

@@ -1,0 +1,152 @@
+"""Answers that are none, and refusals that are not the prompt's fault: asked again, never stored."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from slurmeval.errors import ErrorClass
+from slurmeval.gateway import trouble
+from slurmeval.gateway.log import read
+from slurmeval.gateway.patience import Patience, retry_after
+from slurmeval.gateway.process import GatewayProcess
+from tests.stand_ins.stand_in_server import StandIn
+
+from .conftest import chat, post
+
+Start = Callable[..., GatewayProcess]
+BROKEN = {
+    "no JSON": (
+        "<html>Sign in</html>",
+        "the server answered something that is no JSON: '<html>Sign in</html>'",
+    ),
+    "truncated": ('{"choices": [{"mess', "the server answered something that is no JSON: "),
+    "no choices": ('{"choices": []}', "the server answered without choices: "),
+    "a list": ("[1]", "the server answered with no JSON object: [1]"),
+    "an error": ('{"error": {"message": "no room"}}', "the server answered with an error: no room"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+async def test_a_broken_answer_is_asked_again_and_never_stored(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path, kind: str
+) -> None:
+    server.faults.fail_status, (server.faults.fail_body, reason) = 200, BROKEN[kind]
+    process = await asyncio.to_thread(gateway, retries=1)
+    server.faults.fail_count = 1
+    status, body = await post(client, process, chat("once"))
+    assert (status, "choices" in json.loads(body)) == (200, True)
+    server.faults.fail_count = 2
+    status, body = await post(client, process, chat("for good"))
+    error = json.loads(body)["error"]
+    assert (status, error["type"]) == (502, "broken_answer")
+    assert error["message"].startswith(reason)
+    await asyncio.to_thread(process.stop)
+    assert [(r.attempt, r.answered, r.http_status) for r in read(tmp_path / "log")] == [
+        (2, True, 200),
+        (2, False, 502),
+    ]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 408, 425, 429, 302])
+async def test_a_passing_refusal_costs_no_answer(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path, status: int
+) -> None:
+    server.faults.fail_count, server.faults.fail_status = 2, status
+    process = await asyncio.to_thread(gateway)
+    assert (await post(client, process, chat("a")))[0] == 200
+    assert await asyncio.to_thread(process.failing) is None
+    await asyncio.to_thread(process.stop)
+    (record,) = read(tmp_path / "log")
+    assert (record.attempt, record.http_status) == (3, 200)
+    assert record.waited_ms is not None
+    assert record.waited_ms >= 1500
+    assert record.server_ms < 1500
+
+
+async def test_a_refusal_for_good_is_the_servers_failure(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path
+) -> None:
+    server.faults.fail_count, server.faults.fail_status = 100, 403
+    server.faults.fail_body = "<html>Forbidden</html>"
+    process = await asyncio.to_thread(gateway, retries=1)
+    status, body = await post(client, process, chat("a"))
+    error = json.loads(body)["error"]
+    assert (status, error["type"]) == (503, "refused")
+    assert error["message"] == "the server answered 403: <html>Forbidden</html>"
+    failing = await asyncio.to_thread(process.failing)
+    assert failing is not None
+    assert failing.error_class == ErrorClass.SERVER_LOST
+    assert failing.reason.startswith("the server answers 403 to everything (2 in a row over ")
+    await asyncio.to_thread(process.stop)
+    (record,) = read(tmp_path / "log")
+    assert (record.http_status, record.error, record.answered) == (503, "the server answered 403", False)
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+async def test_retry_after_is_honoured(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, form: str
+) -> None:
+    process = await asyncio.to_thread(gateway, retries=0)
+    assert (await post(client, process, chat("warm")))[0] == 200
+    then = datetime.now(UTC) + timedelta(seconds=3)
+    server.faults.retry_after = "2" if form == "seconds" else format_datetime(then, usegmt=True)
+    server.faults.fail_count, server.faults.fail_status = 1, 429
+    began = time.monotonic()
+    assert (await post(client, process, chat("a")))[0] == 200
+    assert time.monotonic() - began >= 1.5
+
+
+async def test_a_server_that_puts_off_everything_is_in_trouble_before_requests_give_up(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start
+) -> None:
+    server.faults.fail_count, server.faults.fail_status = 1000, 429
+    process = await asyncio.to_thread(gateway, retries=0)
+    asked = asyncio.create_task(post(client, process, chat("a")))
+    async with asyncio.timeout(20):
+        while (failing := await asyncio.to_thread(process.failing)) is None or "3 in a row" not in str(
+            failing
+        ):
+            await asyncio.sleep(0.1)
+    assert "the server answers 429 to everything" in failing.reason
+    assert not asked.done()
+    asked.cancel()
+
+
+def test_retry_after_is_read() -> None:
+    assert [retry_after(text) for text in (None, "3", " 0.5 ", "soon", "", "-1")] == [
+        None,
+        3.0,
+        0.5,
+        None,
+        None,
+        None,
+    ]
+    past = "Wed, 21 Oct 2015 07:28:00 GMT"
+    assert retry_after(past) == 0.0
+
+
+def test_pauses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("slurmeval.gateway.patience.time.monotonic", lambda: now[0])
+    patience = Patience(retries=2)
+    assert [patience.pause(403, None) for _ in range(3)] == [0.5, 1.0, None]
+    patience = Patience(retries=0)
+    assert patience.pause(429, 100_000.0) == 300.0
+    assert [patience.pause(429, None) for _ in range(6)] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    now[0] += 3600
+    assert patience.pause(429, None) is None
+
+
+def test_a_refusal_counts_as_any_failure() -> None:
+    state = trouble.Trouble()
+    state.failed("the server answered 429", "m/0001")
+    assert state.reason() == "the server answers 429 (1 in a row over 0 s, the last at m/0001)"
