@@ -52,6 +52,7 @@ def _checks(config_file: Path | None, offline: bool) -> Iterator[Check]:
 
     project = Path.cwd()
     yield machine.python()
+    yield machine.python_path()
     packages = list(machine.packages())
     yield from packages
     if any(check.level == "bad" for check in packages):

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from typing import Literal
 from slurmeval.errors import SlurmevalError
 from slurmeval.paths import Paths
 from slurmeval.processes import SKEW_S, file_system_ahead_s
+from slurmeval.runtime.variables import shadowing
 from slurmeval.slurm import commands
 
 Level = Literal["ok", "warn", "bad"]
@@ -47,6 +48,20 @@ def python() -> Check:
     if sys.version_info[:2] < LEAST_PYTHON:
         return Check("Python", "bad", found, "make the environment with Python 3.11 or later")
     return Check("Python", "ok", f"{found} ({sys.executable})")
+
+
+def python_path(environment: Mapping[str, str] = os.environ) -> Check:
+    """Variables, mostly of environment modules, by which another Python's packages get in front."""
+    name = "PYTHONPATH, PYTHONHOME"
+    if environment.get("PYTHONHOME"):
+        found = f"PYTHONHOME is {environment['PYTHONHOME']}"
+        return Check(name, "warn", found, "unset it: it is another Python's")
+    if (folders := shadowing(environment)) is not None:
+        advice = "unset it, or run scripts/setup: its packages come before those of slurmeval"
+        return Check(name, "warn", f"PYTHONPATH is {folders}", advice)
+    if environment.get("PYTHONPATH"):
+        return Check(name, "ok", "PYTHONPATH is set, and comes after slurmeval's own packages")
+    return Check(name, "ok", "not set")
 
 
 def packages() -> Iterator[Check]:

@@ -13,6 +13,7 @@ import click
 
 from slurmeval import __version__
 from slurmeval.errors import SlurmevalError, UserError
+from slurmeval.runtime.variables import shadowing
 
 FOR_PEOPLE = {
     "check": ("slurmeval.cli.check", "Checks config files and says what they mean."),
@@ -98,6 +99,10 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(str(error), 2)
     except SlurmevalError as error:
         return _fail(str(error), 1)
+    except ImportError as error:
+        if (folders := shadowing()) is None:
+            raise
+        return _fail(f"{error}: PYTHONPATH puts {folders} before slurmeval's own packages: unset it", 2)
     return result if isinstance(result, int) else 0
 
 

@@ -35,6 +35,7 @@ from slurmeval.ownership import live_owner
 from slurmeval.paths import hf_home
 from slurmeval.runtime.environments import say
 from slurmeval.runtime.making import forget_lost
+from slurmeval.runtime.variables import OWN_PYTHON_LINE, isolate_python, shadowing
 from slurmeval.slurm.request import staging_command
 
 DEFAULT_CONFIG = "config/config.yaml"
@@ -71,6 +72,9 @@ class Workflow:
     def __init__(self, workflow: Any) -> None:
         # A plan is millions of objects that stay: looking for garbage among them takes a tenth of the time
         gc.set_threshold(200_000, 50, 50)
+        if (folders := shadowing()) is not None:
+            say(f"PYTHONPATH puts {folders} before slurmeval's own packages: unset it (slurmeval doctor)")
+        isolate_python(os.environ)  # all that Snakemake starts inherits it
         project = Path.cwd()
         settings = workflow.config_settings
         files = [Path(file) for file in settings.configfiles or [project / DEFAULT_CONFIG]]
@@ -107,7 +111,7 @@ class Workflow:
         program, run_file = [sys.executable, "-m", "slurmeval"], shlex.quote(str(self.plan.run_file))
         where = [] if self.plan.site is None else staging_command(self.plan.site)
         return (
-            f'set -euo pipefail; slurmeval() {{ {shlex.join(program)} "$@"; }}; '
+            f'set -euo pipefail; {OWN_PYTHON_LINE}; slurmeval() {{ {shlex.join(program)} "$@"; }}; '
             f'stage() {{ {shlex.join([*where, *program])} "$@"; }}; RUN_FILE={run_file}; '
         )
 

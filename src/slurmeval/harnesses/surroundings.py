@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.base import GATEWAY_KEY, Job
+from slurmeval.runtime.variables import OWN_PYTHON
 
 _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "USER", "LOGNAME", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 _INHERITED_ONLINE = (
@@ -52,7 +53,7 @@ def environment_variables(job: Job, attempt: Path) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_SHARED_BLOBS": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONNOUSERSITE": "1",
+        **OWN_PYTHON,
         "PYTHONUNBUFFERED": "1",
         **({} if job.online else _OFFLINE),
         **job.secrets,

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from slurmeval.runtime.variables import OWN_PYTHON
 from slurmeval.servers.spec import ServerSpec
 
-QUIET = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "PYTHONUNBUFFERED": "1"}
+QUIET = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "PYTHONUNBUFFERED": "1", **OWN_PYTHON}
 """vLLM's environment unless the config says otherwise: weights are staged, and nothing is reported."""
 
-NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-"""Variables that belong to the interpreter that runs the supervisor."""
+NOT_INHERITED = ("PYTHON", "VIRTUAL_ENV")
+"""Beginnings of variables that belong to the interpreter that runs the supervisor, or to a user's own."""
 
 _SECRET = re.compile(
     r"(^|_)(TOKENS?|SECRETS?|PASSWORDS?|PASSWD|CREDENTIALS?|(API|ACCESS|PRIVATE)_?KEYS?|COOKIE|JWT)(_|$)",
@@ -99,7 +100,11 @@ def vllm_environment(
 ) -> dict[str, str]:
     """vLLM's environment variables: `base` without NOT_INHERITED and without secrets (weights are staged, so
     vLLM needs none), the spec's own, and the key. `bind`: the node's address, for a server on several."""
-    env = {name: value for name, value in base.items() if name not in NOT_INHERITED and not is_secret(name)}
+    env = {
+        name: value
+        for name, value in base.items()
+        if not name.startswith(NOT_INHERITED) and not is_secret(name)
+    }
     if not env.get("CUDA_VISIBLE_DEVICES"):
         env.pop("CUDA_VISIBLE_DEVICES", None)  # submitit's local executor hides all GPUs with an empty value
     env["PATH"] = f"{Path(spec.python).parent}:{env.get('PATH', '/usr/bin:/bin')}"

@@ -74,12 +74,21 @@ def test_ranks_share_one_vllm_and_the_first_answers(spec: ServerSpec) -> None:
 
 
 def test_environment_is_the_servers_own(spec: ServerSpec) -> None:
-    base = {"PATH": "/bin", "PYTHONPATH": "/x", "CUDA_VISIBLE_DEVICES": "", "HOME": "/h"}
+    base = {
+        "PATH": "/bin",
+        "PYTHONPATH": "/x",
+        "PYTHONOPTIMIZE": "2",
+        "CUDA_VISIBLE_DEVICES": "",
+        "HOME": "/h",
+    }
     env = vllm_environment(spec, base, "secret")
     assert env["VLLM_API_KEY"] == "secret"
     assert env["PATH"] == "/env/bin:/bin"
     assert (env["HF_HUB_OFFLINE"], env["A"], env["HOME"]) == ("0", "b", "/h")
-    assert not {"PYTHONPATH", "CUDA_VISIBLE_DEVICES", "VLLM_PORT", "VLLM_CACHE_ROOT"} & env.keys()
+    assert (
+        not {"PYTHONPATH", "PYTHONOPTIMIZE", "CUDA_VISIBLE_DEVICES", "VLLM_PORT", "VLLM_CACHE_ROOT"}
+        & env.keys()
+    )
 
 
 @pytest.mark.parametrize("devices", ["1", "0,3", "MIG-5c89852c-d268-c3f3-1b07-005d5ae1dc3f"])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from slurmeval.config.site import EvaluationJobs, Jobs, ServerJobs, Site
+from slurmeval.runtime.variables import OWN_PYTHON_LINE
 from slurmeval.slurm.request import (
     SUBMITIT_DEFAULTS,
     environment,
@@ -190,6 +191,7 @@ def test_setup_runs_before_the_server(script: Script) -> None:
     assert (
         text.index("SRUN_CPUS_PER_TASK")
         < text.index("module load 'CUDA/12'\nexport A=b\n")
+        < text.index(OWN_PYTHON_LINE)  # modules set PYTHONPATH
         < text.index("srun --")
     )
 

@@ -1,0 +1,35 @@
+"""Environment variables of the user's shell and of modules: which of them reach what slurmeval starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+
+OWN_PYTHON = {"PYTHONUTF8": "1", "PYTHONNOUSERSITE": "1"}
+"""For every Python that slurmeval starts: text is UTF-8 in any locale, packages are those of its own
+environment."""
+
+OWN_PYTHON_LINE = f'unset "${{!PYTHON@}}"; export {" ".join(f"{n}={v}" for n, v in OWN_PYTHON.items())}'
+"""The same as a line of bash, for after a job's `setup`: modules set PYTHONPATH."""
+
+
+def isolate_python(environment: MutableMapping[str, str]) -> None:
+    """Takes out what is said to another Python (PYTHONPATH, PYTHONHOME, PYTHONOPTIMIZE …)."""
+    for name in [name for name in environment if name.startswith("PYTHON")]:
+        del environment[name]
+    environment.update(OWN_PYTHON)
+
+
+def shadowing(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The folders of PYTHONPATH that come before this environment's own packages; None where there are
+    none. (`scripts/setup` has its .venv look at its own packages first.)"""
+    named = {str(Path(p).absolute()) for p in environment.get("PYTHONPATH", "").split(os.pathsep) if p}
+    first = next((n for n, path in enumerate(sys.path) if path.endswith("-packages")), len(sys.path))
+    before = [path for path in sys.path[:first] if path in named and not _is_own(path)]
+    return os.pathsep.join(before) or None
+
+
+def _is_own(path: str) -> bool:
+    return Path(__file__).is_relative_to(path)

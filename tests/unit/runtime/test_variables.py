@@ -1,0 +1,69 @@
+"""What a user's shell and modules export reaches what slurmeval starts, or does not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slurmeval.cli import machine
+from slurmeval.runtime.variables import OWN_PYTHON_LINE, isolate_python
+
+
+@pytest.fixture
+def shadow(tmp_path: Path) -> Path:
+    """A folder of a module with a package that would break slurmeval."""
+    (tmp_path / "pydantic").mkdir()
+    (tmp_path / "pydantic" / "__init__.py").write_text("raise ImportError('a foreign pydantic')\n")
+    return tmp_path
+
+
+def test_variables_of_another_python_are_taken_out() -> None:
+    environment = {"PYTHONPATH": "/x", "PYTHONHOME": "/y", "PYTHONOPTIMIZE": "2", "PATH": "/bin"}
+    isolate_python(environment)
+    assert environment == {"PATH": "/bin", "PYTHONUTF8": "1", "PYTHONNOUSERSITE": "1"}
+
+
+@pytest.mark.parametrize("given", [{}, {"PYTHONPATH": "/x", "PYTHONWARNINGS": "error"}])
+def test_line_of_a_job_takes_out_what_its_setup_lines_set(given: dict[str, str]) -> None:
+    script = f"set -euo pipefail; {OWN_PYTHON_LINE}; env"
+    ran = subprocess.run(["bash", "-c", script], env={"PATH": "/usr/bin:/bin", **given}, capture_output=True)
+    names = {line.partition("=")[0] for line in ran.stdout.decode().splitlines()}
+    assert {name for name in names if name.startswith("PYTHON")} == {"PYTHONUTF8", "PYTHONNOUSERSITE"}
+
+
+def run(code: str, *flags: str, shadow: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(shadow)}
+    argv = [sys.executable, *flags, "-c", code]
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_packages_of_pythonpath_come_after_those_of_the_environment(shadow: Path) -> None:
+    ran = run("import pydantic, slurmeval.config.load; print(pydantic.__file__)", shadow=shadow)
+    assert ran.returncode == 0, ran.stderr
+    assert str(shadow) not in ran.stdout
+
+
+def test_package_of_pythonpath_that_comes_first_is_one_line_not_a_traceback(shadow: Path) -> None:
+    first = f"import sys; sys.path.insert(0, {str(shadow)!r})"
+    ran = run(f"{first}; from slurmeval.cli.main import run; sys.exit(run(['check']))", shadow=shadow)
+    assert ran.returncode == 2
+    assert ran.stderr == (
+        f"slurmeval: a foreign pydantic: PYTHONPATH puts {shadow} before slurmeval's own packages: unset it\n"
+    )
+
+
+def test_doctor_names_a_pythonpath_that_comes_first(shadow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {"PYTHONPATH": str(shadow)}
+    assert machine.python_path(environment).level == "ok"
+    monkeypatch.syspath_prepend(shadow)
+    check = machine.python_path(environment)
+    assert (check.level, check.found) == ("warn", f"PYTHONPATH is {shadow}")
+
+
+def test_doctor_names_a_pythonhome() -> None:
+    check = machine.python_path({"PYTHONHOME": "/sw/python"})
+    assert (check.level, check.found) == ("warn", "PYTHONHOME is /sw/python")
