@@ -40,9 +40,16 @@ class ConfigError(UserError):
 class ServerFailed(SlurmevalError):
     """A server cannot come up, or is gone for good. The text is the reason, in one sentence."""
 
+    def __init__(self, reason: str, error_class: ErrorClass = ErrorClass.SERVER_LOST) -> None:
+        super().__init__(reason)
+        self.error_class = error_class
+
 
 class ServerStopped(ServerFailed):
     """Someone stopped this run's server with `slurmeval stop`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, ErrorClass.CANCELLED)
 
 
 class EvaluationFailed(SlurmevalError):

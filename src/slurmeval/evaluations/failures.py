@@ -6,14 +6,16 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
-from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, ServerStopped, SlurmevalError
+from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, SlurmevalError
 from slurmeval.files import read_json, write_json
 
 
 def no_server(failure: ServerFailed) -> EvaluationFailed:
     """What it means for an evaluation that there is no server for it."""
-    stopped = isinstance(failure, ServerStopped)
-    return EvaluationFailed(ErrorClass.CANCELLED if stopped else ErrorClass.SERVER_LOST, str(failure))
+    told = (ErrorClass.CANCELLED, ErrorClass.OUT_OF_MEMORY)
+    return EvaluationFailed(
+        failure.error_class if failure.error_class in told else ErrorClass.SERVER_LOST, str(failure)
+    )
 
 
 def unforeseen(error: Exception) -> EvaluationFailed:

@@ -18,6 +18,28 @@ QUIET = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "PYTHONUNBUFFERED": 
 NOT_INHERITED = ("PYTHON", "VIRTUAL_ENV")
 """Beginnings of variables that belong to the interpreter that runs the supervisor, or to a user's own."""
 
+CACHES = {
+    "HOME": "home",
+    "XDG_CACHE_HOME": "home/.cache",
+    "VLLM_CONFIG_ROOT": "config",
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TORCH_EXTENSIONS_DIR": "torch-extensions",
+    "CUDA_CACHE_PATH": "cuda",
+    "FLASHINFER_WORKSPACE_BASE": "flashinfer",
+    "DG_JIT_CACHE_DIR": "deep-gemm",
+    "TILELANG_CACHE_DIR": "tilelang",
+    "NUMBA_CACHE_DIR": "numba",
+    "HF_MODULES_CACHE": "modules",
+    "MIOPEN_USER_DB_PATH": "miopen",
+    "MIOPEN_CUSTOM_CACHE_DIR": "miopen",
+}
+"""Where vLLM and its compilers keep what they make, beside VLLM_CACHE_ROOT. A home folder may be read-only or
+over quota on nodes, and nodes that share it would race."""
+
+LONGEST_SOCKET_FOLDER = 60
+"""A socket's path has 107 characters at most, and vLLM's names have 37 and more."""
+
 _SECRET = re.compile(
     r"(^|_)(TOKENS?|SECRETS?|PASSWORDS?|PASSWD|CREDENTIALS?|(API|ACCESS|PRIVATE)_?KEYS?|COOKIE|JWT)(_|$)",
     re.IGNORECASE,
@@ -113,7 +135,10 @@ def vllm_environment(
         block = zlib.crc32(f"{spec.servers} {base.get('SLURM_JOB_ID')}".encode()) % PORT_BLOCKS
         env["VLLM_PORT"] = str(PORTS + block * PORT_STRIDE)
     if spec.cache is not None:
-        env["VLLM_CACHE_ROOT"] = f"{spec.cache}/{spec.replica}"  # none is shared by servers that run at once
+        root = f"{spec.cache}/{spec.replica}"  # none is shared by servers that run at once
+        env |= {"VLLM_CACHE_ROOT": root, **{name: f"{root}/{folder}" for name, folder in CACHES.items()}}
+    if len(env.get("TMPDIR", "")) > LONGEST_SOCKET_FOLDER:
+        env["VLLM_RPC_BASE_PATH"] = "/tmp"
     if bind is not None:
         env["VLLM_HOST_IP"] = bind
     return {**env, **QUIET, **spec.env, "VLLM_API_KEY": api_key}

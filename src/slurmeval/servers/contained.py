@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slurmeval.config.site import Containers
 from slurmeval.runtime.apptainer import Apptainer, Bind, with_targets
+from slurmeval.servers.command_line import CACHES
 from slurmeval.servers.spec import ServerSpec
 
 PASSED = ("CUDA_VISIBLE_", "ROCR_VISIBLE_", "HIP_VISIBLE_", "NCCL_", "RCCL_", "UCX_", "FI_", "VLLM_", "OMP_")
@@ -26,6 +27,9 @@ def base_environment(spec: ServerSpec) -> Mapping[str, str]:
 def started(spec: ServerSpec, argv: list[str], env: dict[str, str]) -> tuple[list[str], dict[str, str]]:
     """What starts vLLM: its command itself, or the same in its image. Raises UserError where there is no
     Apptainer."""
+    if spec.cache is not None:
+        for folder in CACHES.values():
+            (Path(spec.cache) / str(spec.replica) / folder).mkdir(parents=True, exist_ok=True)
     if spec.image is None:
         return argv, env
     apptainer = Apptainer.find(Containers.model_validate(spec.containers))

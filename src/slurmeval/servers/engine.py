@@ -12,7 +12,7 @@ from slurmeval.errors import ErrorClass
 from slurmeval.servers.accounting import Life
 from slurmeval.servers.command_line import vllm_argv, vllm_environment
 from slurmeval.servers.contained import base_environment, started
-from slurmeval.servers.failures import Failure, classify
+from slurmeval.servers.failures import Failure
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.ports import EVERYWHERE, free_port, place, strangers_listen
 from slurmeval.servers.ranks import Crew
@@ -174,7 +174,7 @@ class Engine:
         if returncode is None:
             assert elsewhere is not None
             raise Died(elsewhere)
-        failure = classify(self._vllm.log_tail(), returncode)
+        failure = self._vllm.failure()
         if self._spec.nodes > 1 and failure.retryable:
             # It may have ended of what happened on another node.
             time.sleep(2 * self._timing.poll_s)

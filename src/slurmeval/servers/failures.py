@@ -53,6 +53,14 @@ def _known(
 
 _MEMORY = ErrorClass.OUT_OF_MEMORY
 
+OVER_THE_LIMIT = Failure(
+    "vLLM was killed at its job's memory limit: raise servers.<id>.memory_gb", _MEMORY, retryable=True
+)
+"""What the kernel did, which no log says."""
+
+_RAISED = r"^(?:\([^)]*pid=\d+\) )?(?:ERROR [^\]]*\] )?"
+"""How a line begins on which a traceback ends: warnings tell of the like too."""
+
 # The first that matches wins: causes before consequences.
 KNOWN = (
     _known(r"Address already in use", "the server's port is in use", retryable=True, port_taken=True),
@@ -137,10 +145,62 @@ KNOWN = (
         r"chat template string \((.+?)\) appears path-like, but doesn't exist",
         "the chat template's file does not exist",
     ),
+    _known(
+        r"invalid literal for int\(\) with base 10: '((?:MIG|GPU)-[\w-]+)'",
+        r"this vLLM does not take a GPU by its name \1, which CUDA_VISIBLE_DEVICES has: ask for whole GPUs",
+    ),
+    _known(
+        r"NVIDIA driver on your system is too old \(found version (\d+)\)",
+        r"this node's NVIDIA driver (CUDA \1) is too old for the environment's torch",
+    ),
+    _known(
+        r"CUDA driver version is insufficient for CUDA runtime version",
+        "this node's NVIDIA driver is too old for the environment's CUDA",
+    ),
+    _known(
+        r"no kernel image is available for execution on the device",
+        "the environment's torch was not built for this GPU",
+    ),
+    _known(
+        r"No (?:CUDA|HIP) GPUs are available|Found no NVIDIA driver on your system",
+        "vLLM finds no GPU here: servers.<id>.gpus says how many the job asks for",
+    ),
+    _known(
+        r"version `(GLIBC\w*_[\d.]+)' not found",
+        r"this node's system is too old for the environment: \1 is missing",
+    ),
+    _known(
+        r"(lib[\w.+-]+\.so[\d.]*): cannot open shared object file",
+        r"the library \1 is missing on this node",
+    ),
+    _known(
+        r"attention heads \((\d+)\) must be divisible by tensor parallel size \((\d+)\)",
+        r"the model's \1 attention heads cannot be divided among \2 GPUs: change servers.<id>.gpus",
+    ),
+    _known(
+        r"Can't load (?:the )?tokenizer for|Couldn't instantiate the backend tokenizer",
+        "the model's folder has no tokenizer that can be loaded",
+    ),
+    _known(
+        r"No such file or directory: '?\"?(?:[^'\"\n]*/)?([^'\"\n/]+\.safetensors)",
+        r"the model's folder has no \1",
+    ),
+    _known(
+        r"(?:ipc|AF_UNIX) path (?:.* )?(?:is longer than \d+ characters|too long)",
+        "the path of vLLM's sockets is too long: set TMPDIR in servers.<id>.env to a shorter folder",
+    ),
+    _known(
+        rf"{_RAISED}\w*Error: \[Errno (?:28|122)\] [^:\n]+: '([^'\n]+)'",
+        r"the disk is full or over quota at \1",
+    ),
+    _known(
+        rf"{_RAISED}\w*Error: \[Errno (?:1|13|30)\] [^:\n]+: '([^'\n]+)'",
+        r"\1 cannot be written or read on this node",
+    ),
 )
 
 _EXCEPTION = re.compile(
-    r"^(?:\([^)]*pid=\d+\) )?(?:ERROR [^\]]*\] )?((?:\w+\.)*\w*(?:Error|Exception|Interrupt)): (.+)$",
+    rf"{_RAISED}((?:\w+\.)*\w*(?:Error|Exception|Interrupt)): (.+)$",
     re.MULTILINE,
 )
 _PYDANTIC = re.compile(r"^ +(?:Value|Assertion) error, (.+?)(?: \[type=.*)?$", re.MULTILINE)

@@ -16,7 +16,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from slurmeval.errors import ServerFailed, ServerStopped
+from slurmeval.errors import ErrorClass, ServerFailed, ServerStopped
 from slurmeval.servers.folder import ServerFolder, numbered, numbers
 
 T = TypeVar("T")
@@ -170,7 +170,8 @@ def usable(server: Path, spec: Mapping[str, Any], controller: Mapping[str, Any])
         return False
     if submitter.get("token") == controller.get("token"):
         if state.get("status") == "failed":
-            raise ServerFailed(str(state.get("reason")))
+            error_class = ErrorClass(state.get("error_class") or "server_lost")
+            raise ServerFailed(str(state.get("reason")), error_class)
         if ServerFolder.STOP in names:
             raise ServerStopped("the server was stopped with `slurmeval stop`")
     if not names.isdisjoint(GIVE_WAY) or state.get("status") in ENDED:

@@ -16,7 +16,7 @@ from slurmeval.files import read_json, write_json
 from slurmeval.processes import STALE_S, silence_s
 from slurmeval.servers.command_line import Rank, vllm_argv, vllm_environment
 from slurmeval.servers.contained import base_environment, started
-from slurmeval.servers.failures import Failure, classify
+from slurmeval.servers.failures import Failure
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import Job
 from slurmeval.servers.ports import EVERYWHERE, free_port, place
@@ -131,7 +131,7 @@ class Follower:
             if order is not None and life is not None:
                 self._start(Rank(self._job.rank, order["master"], order["master_port"]))
         elif self._vllm is not None and self._failure is None and self._vllm.returncode() is not None:
-            self._failure = classify(self._vllm.log_tail(), self._vllm.returncode())
+            self._failure = self._vllm.failure()
             log.error("rank %d: its part of life %s ended: %s", self._job.rank, life, self._failure.reason)
             self._report()
 

@@ -65,7 +65,7 @@ class ServerSpec:
     replica: int = 1
     """Which of the servers that share the requests for the model."""
     cache: str | None = None
-    """Folder of what vLLM compiles; None: vLLM's own place, in the home folder."""
+    """Folder of what vLLM and its compilers keep; None: their own places, in the home folder."""
     inside: str | None = None
     """Folder of requests for evaluations that run in the server's job; None: they are jobs of their own."""
     image: str | None = None
@@ -112,7 +112,7 @@ def server_spec(
     relative to; `site` is the cluster, None on one machine, where one server runs at once by default."""
     where: dict[str, Any] = {"max_at_once": max_at_once or 1, "time_limit_min": server.time_limit_min}
     if site is not None:
-        where = _on_cluster(site, server, paths.state / "vllm-cache" / model_id)
+        where = _on_cluster(site, server)
         if site.evaluations.where == "server":
             where["inside"] = str(paths.state / "inside" / model_id)
             if server.replicas == server.nodes == 1:
@@ -136,13 +136,14 @@ def server_spec(
         flags={canonical(name): value for name, value in [*server.flags.items(), *model.flags.items()]},
         env={**server.env, **model.env},
         ready_timeout_s=server.ready_timeout_s,
+        cache=str(paths.state / "vllm-cache" / model_id),
         max_restarts=server.max_restarts,
         drain_s=server.drain_s,
         **where,
     )
 
 
-def _on_cluster(site: Site, server: Server, cache: Path) -> dict[str, Any]:
+def _on_cluster(site: Site, server: Server) -> dict[str, Any]:
     """What a server's spec says of its job on a cluster."""
     from slurmeval.slurm.request import server_flags, submitit_parameters, time_min
 
@@ -161,7 +162,6 @@ def _on_cluster(site: Site, server: Server, cache: Path) -> dict[str, Any]:
         "host": site.servers.address,
         "gpus": server.gpus,
         "nodes": server.nodes,
-        "cache": str(cache),
         "containers": site.containers.model_dump(mode="json"),
         # While it copies, a follower on another node would count as silent
         "scratch": site.scratch.folder if server.nodes == 1 else None,

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from slurmeval.errors import ErrorClass
 from slurmeval.processes import die_with_parent
-from slurmeval.servers.failures import TAIL_BYTES
+from slurmeval.servers.failures import OVER_THE_LIMIT, TAIL_BYTES, Failure, classify
 
 
 def _prepare() -> None:
@@ -28,6 +30,7 @@ class Vllm:
         """Starts it, appending its output to `log`. Raises OSError where the interpreter cannot be run."""
         self._log = log
         self._ended = threading.Event()
+        self._killed_for_memory = killed_for_memory()
         with log.open("ab") as stream:
             self._log_start = stream.tell()
             self._process = subprocess.Popen(
@@ -71,6 +74,13 @@ class Vllm:
             stream.seek(max(self._log_start, end - TAIL_BYTES))
             return stream.read().decode(errors="replace")
 
+    def failure(self) -> Failure:
+        """Why it ended by itself."""
+        failure = classify(self.log_tail(), self.returncode())
+        if killed_for_memory() > self._killed_for_memory and failure.error_class != ErrorClass.OUT_OF_MEMORY:
+            return replace(OVER_THE_LIMIT, retryable=failure.retryable)
+        return failure
+
     def end(self, grace_s: float) -> None:
         """SIGTERM, and after `grace_s` SIGKILL, to all of it. Returns when nothing of it is left."""
         self._signal(signal.SIGTERM)
@@ -112,3 +122,20 @@ def session_members(session: int) -> list[int]:
         if int(fields[3]) == session and fields[0] not in "ZX":
             members.append(int(entry.name))
     return members
+
+
+def killed_for_memory(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many processes of this process's control group the kernel has killed because memory was short: at
+    the limit of a job, nobody else says so."""
+    with contextlib.suppress(OSError):
+        for line in groups.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            names = {"": ("", "memory.events"), "memory": ("memory", "memory.oom_control")}
+            if controllers not in names:
+                continue
+            mount, file = names[controllers]
+            with contextlib.suppress(OSError):
+                text = (root / mount / path.lstrip("/") / file).read_text(encoding="utf-8")
+                counted = dict(line.split() for line in text.splitlines())
+                return int(counted.get("oom_kill", 0))
+    return 0

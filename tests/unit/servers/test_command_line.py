@@ -118,3 +118,22 @@ def test_servers_that_share_a_node_share_no_ports_and_no_cache(spec: ServerSpec)
     assert len({env["VLLM_PORT"] for env in envs}) == 2
     assert [env["VLLM_CACHE_ROOT"] for env in envs] == ["/p/cache/1", "/p/cache/2"]
     assert all(12_000 <= int(env["VLLM_PORT"]) < 32_768 for env in envs)
+
+
+def test_nothing_that_vllm_and_its_compilers_keep_lies_in_the_home_folder(spec: ServerSpec) -> None:
+    of_the_shell = {"HOME": "/home/u", "TRITON_CACHE_DIR": "/home/u/t", "XDG_CACHE_HOME": "/home/u/.cache"}
+    spec = replace(spec, cache="/p/cache", env={"CUDA_CACHE_PATH": "/meant"})
+    env = vllm_environment(spec, of_the_shell, "k")
+    assert not [name for name, value in env.items() if value.startswith("/home")]
+    names = (
+        *("VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "FLASHINFER_WORKSPACE_BASE", "XDG_CACHE_HOME", "HOME"),
+        *("TORCH_EXTENSIONS_DIR", "DG_JIT_CACHE_DIR", "TILELANG_CACHE_DIR", "HF_MODULES_CACHE"),
+    )
+    assert all(env[name].startswith("/p/cache/1") for name in names)
+    assert env["CUDA_CACHE_PATH"] == "/meant"
+
+
+def test_sockets_of_vllm_lie_in_a_short_folder(spec: ServerSpec) -> None:
+    short, long = "/scratch/job.7", "/scratch/" + 70 * "x"
+    assert "VLLM_RPC_BASE_PATH" not in vllm_environment(spec, {"TMPDIR": short}, "k")
+    assert vllm_environment(spec, {"TMPDIR": long}, "k")["VLLM_RPC_BASE_PATH"] == "/tmp"

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from slurmeval.errors import ErrorClass
+from slurmeval.servers import vllm
 from slurmeval.servers.failures import MAX_REASON, classify
+from slurmeval.servers.vllm import killed_for_memory
 
 RECORDED = Path(__file__).parent / "recorded"
 LOST, MEMORY = ErrorClass.SERVER_LOST, ErrorClass.OUT_OF_MEMORY
@@ -83,6 +85,88 @@ def test_lack_of_memory_has_its_class(line: str, reason: str) -> None:
     assert failure.reason.startswith(reason)
     assert failure.error_class is MEMORY
     assert not failure.retryable
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (
+            "ValueError: invalid literal for int() with base 10: 'MIG-5c89852c-d268-c3f3-1b07-005d5ae1dc3f'",
+            "this vLLM does not take a GPU by its name MIG-5c89852c",
+        ),
+        (
+            "RuntimeError: The NVIDIA driver on your system is too old (found version 12020). Please update",
+            "this node's NVIDIA driver (CUDA 12020) is too old for the environment's torch",
+        ),
+        (
+            "ImportError: /lib64/libc.so.6: version `GLIBC_2.32' not found (required by /env/x.so)",
+            "this node's system is too old for the environment: GLIBC_2.32 is missing",
+        ),
+        (
+            "ValueError: Total number of attention heads (14) must be divisible by tensor parallel size (4).",
+            "the model's 14 attention heads cannot be divided among 4 GPUs",
+        ),
+        (
+            "OSError: Can't load tokenizer for '/hf/m'. If you were trying to load it from",
+            "the model's folder has no tokenizer that can be loaded",
+        ),
+        (
+            "FileNotFoundError: [Errno 2] No such file or directory: '/m/model-00002-of-00004.safetensors'",
+            "the model's folder has no model-00002-of-00004.safetensors",
+        ),
+        (
+            'zmq.error.ZMQError: ipc path "/scratch/a/b" is longer than 107 characters (sizeof(sockaddr))',
+            "the path of vLLM's sockets is too long",
+        ),
+        (
+            "OSError: [Errno 122] Disk quota exceeded: '/home/u/.triton/cache'",
+            "the disk is full or over quota at /home/u/.triton/cache",
+        ),
+        (
+            "PermissionError: [Errno 13] Permission denied: '/home/u/.nv'",
+            "/home/u/.nv cannot be written or read on this node",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_machine_is_not_tried_again(line: str, reason: str) -> None:
+    """As vLLM's, torch's and the system's sources print them, not recorded."""
+    failure = classify(f"(EngineCore pid=7) ERROR 01-01 00:00:00 [core.py:1] {line}\n", 1)
+    assert failure.reason.startswith(reason)
+    assert not failure.retryable
+
+
+def test_warning_of_a_full_disk_is_not_why_vllm_was_killed() -> None:
+    log = "WARNING usage.py: not written: OSError: [Errno 122] Disk quota exceeded: '/home/u/.config'\n"
+    assert classify(log, -9).reason == "vLLM was killed by SIGKILL"
+
+
+@pytest.mark.parametrize(
+    ("line", "folder", "file"),
+    [
+        ("0::/job_7/step_0", "job_7/step_0", "memory.events"),
+        ("3:cpu:/\n4:memory:/slurm/uid_0/job_7", "memory/slurm/uid_0/job_7", "memory.oom_control"),
+    ],
+)
+def test_what_the_kernel_killed_at_the_jobs_memory_limit_is_counted(
+    tmp_path: Path, line: str, folder: str, file: str
+) -> None:
+    (tmp_path / "groups").write_text(f"{line}\n")
+    assert killed_for_memory(tmp_path / "groups", tmp_path) == 0
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / file).write_text("low 0\nunder_oom 0\noom_kill 3\n")
+    assert killed_for_memory(tmp_path / "groups", tmp_path) == 3
+
+
+def test_kill_at_the_jobs_memory_limit_is_a_lack_of_memory_and_names_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([1, 2])
+    monkeypatch.setattr(vllm, "killed_for_memory", lambda: next(counts))
+    engine = vllm.Vllm(["/bin/sh", "-c", "kill -9 $$"], {}, tmp_path / "vllm.log")
+    assert engine.wait(10)
+    failure = engine.failure()
+    assert failure.error_class is MEMORY and failure.retryable
+    assert "servers.<id>.memory_gb" in failure.reason
 
 
 def test_gated_weights_and_a_gpu_without_bfloat16_are_told() -> None:
