@@ -92,7 +92,7 @@ class Metric:
     """The share that is right by chance, where the task tells it."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Score:
     """What one metric says of one sample."""
 
@@ -105,7 +105,7 @@ class Score:
     explanation: str | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class Sample:
     """One question and one answer."""
 
@@ -122,6 +122,8 @@ class Sample:
     status: Literal["ok", "error", "unparsed"] = "ok"
     """error: there is no answer. unparsed: the harness could not read the answer, and scored it as wrong."""
     metadata: dict[str, Any] = field(default_factory=dict)
+    prompts: Sequence[str] = ()
+    """The texts of its requests, where they are not the input alone or with one of the choices. Not kept."""
 
 
 @dataclass
@@ -130,6 +132,7 @@ class HarnessOutput:
 
     metrics: list[Metric]
     samples: Sequence[Sample]
+    """Of a large evaluation no list: they are read from the harness's files as they are gone through."""
     n_requested: int | None
     """Questions that were to be asked, by the limit and the dataset; None where the harness does not say."""
     harness_version: str

@@ -5,43 +5,57 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from slurmeval.files import lines
 from slurmeval.harnesses.scores import bad_result
 
+MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""What Python raises where a value is missing, or is not what it should be."""
 
-def numbered_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects with the numbers of their lines, from 1; empty lines are passed over. Raises
-    EvaluationFailed (bad_result)."""
-    try:
+
+class Line(NamedTuple):
+    """An object, and where it stands."""
+
+    number: int
+    """From 1."""
+    offset: int
+    """In bytes."""
+    content: dict[str, Any]
+
+
+def objects(path: Path) -> Iterator[Line]:
+    """The objects of a file; empty lines are passed over. Raises EvaluationFailed (bad_result)."""
+    offset = 0
+    with readable(path):
         for number, line in enumerate(lines(path), 1):
-            if line.isspace():
-                continue
-            value = _parsed(line, f"{path.name}:{number}")
-            if not isinstance(value, dict):
-                raise bad_result(f"{path.name}:{number}: no object")
-            yield number, value
-    except FileNotFoundError as error:
-        raise bad_result(f"{path.name}: was not written") from error
-    except OSError as error:
-        raise bad_result(f"{path.name}: cannot be read: {error.strerror}") from error
+            if not line.isspace():
+                yield Line(number, offset, parsed(line, path.name, number))
+            offset += len(line)
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
     """All objects of a file. Raises EvaluationFailed (bad_result)."""
-    return [value for _, value in numbered_objects(path)]
+    return [line.content for line in objects(path)]
 
 
-def _parsed(line: bytes, where: str) -> Any:
-    """The value of a line. orjson refuses what Python's json writes and reads: NaN, lone surrogates."""
+def parsed(line: bytes, name: str, number: int) -> dict[str, Any]:
+    """The object on a line. orjson refuses what Python's json writes and reads: NaN, lone surrogates. Raises
+    EvaluationFailed (bad_result)."""
     try:
-        return orjson.loads(line)
+        value = orjson.loads(line)
     except ValueError:
-        pass
+        value = _parsed_leniently(line, f"{name}:{number}")
+    if not isinstance(value, dict):
+        raise bad_result(f"{name}:{number}: no object")
+    return value
+
+
+def _parsed_leniently(line: bytes, where: str) -> Any:
     try:
         return json.loads(line.decode())
     except UnicodeDecodeError as error:
@@ -50,3 +64,14 @@ def _parsed(line: bytes, where: str) -> Any:
         raise bad_result(f"{where}: not JSON: {error}") from error
     except RecursionError as error:
         raise bad_result(f"{where}: not JSON: nested too deeply") from error
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """A file that cannot be read is a bad result."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise bad_result(f"{path.name}: was not written") from error
+    except OSError as error:
+        raise bad_result(f"{path.name}: cannot be read: {error.strerror}") from error

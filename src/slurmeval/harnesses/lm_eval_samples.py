@@ -6,20 +6,42 @@ question and filter. Keys of scores are `<metric>,<filter>` and `<metric>_stderr
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from slurmeval.harnesses.base import Metric, Sample, Score
-from slurmeval.harnesses.json_lines import numbered_objects
+from pydantic import BaseModel, Field, NonNegativeInt, StrictBool, ValidationError
+
+from slurmeval.harnesses.base import Metric, Sample
+from slurmeval.harnesses.json_lines import readable
+from slurmeval.harnesses.lm_eval_lines import NO_FILTER, QuestionLines
+from slurmeval.harnesses.lm_eval_questions import NOT_MEASURED, sample
 from slurmeval.harnesses.scores import bad_result, number, proportion
 
-_NO_FILTER = "none"
-_NOT_MEASURED = "bypass"
-"""lm-eval's metric for "nothing was scored"; its value, 999, means nothing."""
 _PERCENT = ("bleu", "chrf", "ter")
-_BINARY = ("acc", "exact_match", "em", "pass@")
-_INVALID = "[invalid]"
-"""What a filter returns that found no answer."""
+
+
+class _Task(BaseModel):
+    output_type: str | None = None
+    repeats: NonNegativeInt | None = None
+
+
+class _Count(BaseModel):
+    original: NonNegativeInt
+    effective: NonNegativeInt
+
+
+class _Results(BaseModel):
+    """The parts of results_*.json that are read."""
+
+    results: dict[str, dict[str, Any]]
+    groups: dict[str, dict[str, Any]] | None = None
+    group_subtasks: dict[str, list[str]] | None = None
+    configs: dict[str, _Task] | None = None
+    versions: dict[str, Any] | None = None
+    higher_is_better: dict[str, dict[str, StrictBool | None]] | None = None
+    counts: dict[str, _Count] | None = Field(None, alias="n-samples")
 
 
 class LmEvalFiles:
@@ -40,11 +62,28 @@ class LmEvalFiles:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        with readable(path):
+            value = json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise bad_result(f"{path.name}: not JSON: nested too deeply") from error
     except ValueError as error:
         raise bad_result(f"{path.name}: not JSON: {error}") from error
     if not isinstance(value, dict) or not isinstance(value.get("results"), dict):
         raise bad_result(f"{path.name}: has no results")
+    try:
+        layout = _Results.model_validate(value)
+        TopologicalSorter(layout.group_subtasks or {}).prepare()
+        for task, scores in layout.results.items():
+            "".join((task, *scores)).encode()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])).encode(errors="replace").decode()
+        raise bad_result(f"{path.name}: not laid out as lm-eval does: {where}: {first['msg']}") from error
+    except UnicodeEncodeError as error:
+        raise bad_result(f"{path.name}: not laid out as lm-eval does: {task!r}: a name is no text") from error
+    except CycleError as error:
+        names = ", ".join(error.args[1])
+        raise bad_result(f"{path.name}: not laid out as lm-eval does: group_subtasks: {names}") from error
     return value
 
 
@@ -56,7 +95,7 @@ def read_metrics(results: dict[str, Any]) -> list[Metric]:
         for key, raw in scores.items():
             metric, comma, filter_name = key.partition(",")
             value = number(raw)
-            if not comma or metric.endswith("_stderr") or metric == _NOT_MEASURED or value is None:
+            if not comma or metric.endswith("_stderr") or metric == NOT_MEASURED or value is None:
                 continue
             scale = 100 if metric.startswith(_PERCENT) else 1
             error = number(scores.get(f"{metric}_stderr,{filter_name}"))
@@ -64,7 +103,7 @@ def read_metrics(results: dict[str, Any]) -> list[Metric]:
                 Metric(
                     task=task,
                     metric=metric,
-                    filter=None if filter_name == _NO_FILTER else filter_name,
+                    filter=None if filter_name == NO_FILTER else filter_name,
                     value=proportion(value, scale),
                     harness_value=value,
                     harness_scale=scale,
@@ -91,37 +130,68 @@ def _n_effective(results: dict[str, Any], task: str) -> int | None:
     return sum(counts[leaf]["effective"] for leaf in leaves) if leaves else None
 
 
-def read_samples(files: LmEvalFiles) -> list[Sample]:
-    """All questions; one sample for a question, with the scores of all filters."""
-    samples = []
-    for task, path in files.samples.items():
-        lines: dict[Any, list[dict[str, Any]]] = {}
-        for number_of_line, line in numbered_objects(path):
-            try:
-                lines.setdefault(line["doc_id"], []).append(line)
-            except (KeyError, TypeError) as error:
-                raise bad_result(f"{path.name}:{number_of_line}: no sample: {error}") from error
-        kind = (files.results.get("configs") or {}).get(task, {}).get("output_type")
-        try:
-            samples += [_sample(task, kind, of_filters) for of_filters in lines.values()]
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise bad_result(f"{path.name}: not laid out as lm-eval does: {error!r}") from error
-    return samples
+class LmEvalSamples(Sequence[Sample]):
+    """All questions, one sample for each, with the scores of all filters. The files are checked at once, and
+    read again each time the samples are gone through. Raises EvaluationFailed (bad_result)."""
+
+    def __init__(self, files: LmEvalFiles) -> None:
+        configs: dict[str, Any] = files.results.get("configs") or {}
+        self._kinds = {task: configs.get(task, {}).get("output_type") for task in files.samples}
+        self._lines = {
+            task: QuestionLines(path, lambda line, task=task: self._sample(task, [line]))  # type: ignore[misc]
+            for task, path in files.samples.items()
+        }
+        for task, lines in self._lines.items():
+            _check_filters(files.results["results"].get(task, {}), lines)
+
+    @property
+    def n_asked(self) -> int:
+        """How many requests they took: one for each choice, or for each repeat of a generation."""
+        return sum(lines.n_asked for lines in self._lines.values())
+
+    def n_of(self, task: str) -> int:
+        """How many there are of a task."""
+        return len(self._lines.get(task, ()))
+
+    def __len__(self) -> int:
+        return sum(len(lines) for lines in self._lines.values())
+
+    def __iter__(self) -> Iterator[Sample]:
+        for task, lines in self._lines.items():
+            for of_question in lines.within(0, len(lines)):
+                yield self._sample(task, of_question)
+
+    @overload
+    def __getitem__(self, position: int) -> Sample: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[Sample]: ...
+    def __getitem__(self, position: int | slice) -> Sample | list[Sample]:
+        if isinstance(position, slice):
+            return [self[index] for index in range(*position.indices(len(self)))]
+        index = range(len(self))[position]
+        for task, lines in self._lines.items():
+            if index < len(lines):
+                return self._sample(task, next(lines.within(index, index + 1)))
+            index -= len(lines)
+        raise IndexError(position)
+
+    def _sample(self, task: str, lines: list[dict[str, Any]]) -> Sample:
+        return sample(task, self._kinds[task], lines)
 
 
-def n_asked(files: LmEvalFiles) -> int:
-    """How many requests these samples took: one for each choice, or for each repeat of a generation."""
-    total = 0
-    for path in files.samples.values():
-        seen = set()
-        for _, line in numbered_objects(path):
-            if line["doc_id"] not in seen:
-                seen.add(line["doc_id"])
-                total += sum(len(repeats) for repeats in line["resps"])
-    return total
+def read_samples(files: LmEvalFiles) -> LmEvalSamples:
+    """The samples of a run."""
+    return LmEvalSamples(files)
 
 
-def check_counts(files: LmEvalFiles, samples: list[Sample], limit: int | None) -> int:
+def _check_filters(scores: dict[str, Any], lines: QuestionLines) -> None:
+    """Raises EvaluationFailed where there is a score of a filter, and no line."""
+    scored = {key.partition(",")[2] for key in scores if "," in key and "_stderr," not in key}
+    for name in sorted(scored - set(lines.filters)) if len(lines) else ():
+        raise bad_result(f"{lines.path.name}: has no line of the filter {name}, of which there is a score")
+
+
+def check_counts(files: LmEvalFiles, samples: LmEvalSamples, limit: int | None) -> int:
     """How many questions were to be asked. Raises EvaluationFailed (bad_result) where lm-eval's own count
     does not fit the limit and the dataset, or the samples do not fit lm-eval's count."""
     counts: dict[str, dict[str, int]] = files.results.get("n-samples") or {}
@@ -129,102 +199,10 @@ def check_counts(files: LmEvalFiles, samples: list[Sample], limit: int | None) -
         raise bad_result(f"{files.path.name}: has no n-samples")
     for task, count in counts.items():
         wanted = count["original"] if limit is None else min(limit, count["original"])
-        found = sum(sample.task == task for sample in samples)
+        found = samples.n_of(task)
         if not wanted == count["effective"] == found:
             raise bad_result(
                 f"{task}: {wanted} questions were asked for, lm-eval counts {count['effective']}, "
                 f"and there are samples of {found}"
             )
     return sum(count["effective"] for count in counts.values())
-
-
-def _sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
-    first = lines[0]
-    requests = [first["arguments"][key] for key in sorted(first["arguments"], key=_index)]
-    sample = Sample(
-        native_id=str(first["doc_id"]),
-        task=task,
-        input=_prompt(requests[0]["arg_0"]),
-        output=None,
-        reference=_text(first.get("target")),
-        scores=[score for line in lines for score in _scores(line)],
-        metadata={"doc": first["doc"], "doc_hash": first.get("doc_hash")},
-    )
-    if kind == "multiple_choice":
-        _fill_choice(sample, requests, first)
-        return sample
-    responses = [_text(answer) for repeats in first["resps"] for answer in repeats]
-    sample.output = responses[0] if responses else None
-    if len(responses) > 1:
-        sample.metadata["responses"] = responses
-    answers = [score.answer for score in sample.scores]
-    if sample.output is None:
-        sample.status = "error"
-    elif answers and all(answer == _INVALID for answer in answers):
-        sample.status = "unparsed"
-    return sample
-
-
-def _index(key: str) -> int:
-    return int(key.rpartition("_")[2])
-
-
-def _fill_choice(sample: Sample, requests: list[dict[str, Any]], line: dict[str, Any]) -> None:
-    """Of several choices: their texts, the likeliest as the output, the right one as the reference."""
-    choices = [str(one["arg_1"]).strip() for one in requests if one["arg_0"] == requests[0]["arg_0"]]
-    likelihoods = [float(repeats[0][0]) for repeats in line["resps"][: len(choices)]]
-    sample.choices = choices
-    sample.output = choices[likelihoods.index(max(likelihoods))]
-    sample.metadata["loglikelihoods"] = likelihoods
-    target = str(line["target"])
-    if target.isdigit() and int(target) < len(choices):
-        sample.reference = choices[int(target)]
-    for score in sample.scores:
-        # Normalised metrics may choose another answer than the likeliest.
-        score.answer = sample.output if score.metric == "acc" else None
-
-
-def _scores(line: dict[str, Any]) -> list[Score]:
-    filter_name = line.get("filter", _NO_FILTER)
-    filtered = line.get("filtered_resps") or [None]
-    answer = filtered[0] if isinstance(filtered[0], str) else None
-    scores = []
-    for metric in line.get("metrics", []):
-        if metric == _NOT_MEASURED:
-            continue
-        value = number(line.get(metric))
-        binary = metric.startswith(_BINARY) and value in (0.0, 1.0)
-        scores.append(
-            Score(
-                metric=metric,
-                filter=None if filter_name == _NO_FILTER else filter_name,
-                value=value,
-                correct=bool(value) if binary else None,
-                answer=answer,
-            )
-        )
-    return scores
-
-
-def _prompt(argument: Any) -> str:
-    """What was asked, as a person reads it: lm-eval wraps chats as JSON in a list."""
-    text = argument[0] if isinstance(argument, list) and argument else argument
-    if not isinstance(text, str):
-        return json.dumps(text, ensure_ascii=False)
-    try:
-        messages = json.loads(text)
-    except ValueError:
-        return text
-    if not (
-        isinstance(messages, list) and messages and all(isinstance(m, dict) and "role" in m for m in messages)
-    ):
-        return text
-    if len(messages) == 1:
-        return str(messages[0].get("content"))
-    return "\n\n".join(f"{message['role']}: {message.get('content')}" for message in messages)
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)

@@ -13,7 +13,7 @@ import yaml
 
 from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample
 from slurmeval.harnesses.bfcl_results import read_bfcl
-from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, n_asked, read_metrics, read_samples
+from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_metrics, read_samples
 from slurmeval.harnesses.nemo_readers import reader, tidy
 from slurmeval.harnesses.scores import bad_result, mark_primary, number, proportion
 from slurmeval.harnesses.surroundings import task_name
@@ -112,7 +112,7 @@ def _read_lm_eval(job: Job, written: list[Metric], output: Path, version: str) -
     files = LmEvalFiles(output)
     samples = read_samples(files)
     n_requested = check_counts(files, samples, job.benchmark.limit)
-    check_responses(output, at_least=n_asked(files))
+    check_responses(output, at_least=samples.n_asked)
     metrics = read_metrics(files.results)
     own = {(row.task, row.metric, row.filter): row.harness_value for row in metrics}
     nemo = {(row.task, row.metric, row.filter): row.harness_value for row in written}

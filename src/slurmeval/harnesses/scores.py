@@ -14,7 +14,10 @@ def number(value: Any) -> float | None:
     """A finite number, or None: harnesses also write "N/A", NaN and lists."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond any float
+        return None
 
 
 def proportion(value: float | None, scale: int) -> float | None:

@@ -4,8 +4,8 @@ A harness does not say which request it sent for which sample, so they are told 
 sample's when its prompt (a completion's; a chat's last message, or all as `role: text` with empty lines
 between) is the sample's input, or its input followed by one of its choices (multiple choice by likelihood).
 Of several samples with one text, the k-th gets the k-th such request. A harness that knows better says so in
-a sample's metadata: `request_ids`, or `prompt` with the text as it was sent. A request that fits none stays
-unassigned: nothing is guessed."""
+a sample's `prompts`, or in its metadata: `request_ids`, or `prompt` with the text as it was sent. A request
+that fits none stays unassigned: nothing is guessed."""
 
 from __future__ import annotations
 
@@ -102,6 +102,9 @@ def _echoed(response: Any) -> str | None:
 
 
 def _prompts_of_sample(sample: Sample) -> Iterator[str]:
+    if sample.prompts:
+        yield from sample.prompts
+        return
     sent = sample.metadata.get("prompt")
     text = sent if isinstance(sent, str) else sample.input
     yield text

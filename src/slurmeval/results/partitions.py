@@ -57,8 +57,8 @@ def write(
         "evaluations": paths.evaluation(model, benchmark),
     }
     targets["evaluations"].unlink(missing_ok=True)
-    revisions = _dataset_revisions(evaluation.datasets)
-    uids = [sample_uid(sample, revisions) for sample in output.samples]
+    names = SampleNames(_dataset_revisions(evaluation.datasets))
+    uids = [names.of(sample) for sample in output.samples]
     join, totals = Join(output.samples), Counter[str]()
     with _set_aside(targets) as aside:
         rows = _request_rows(requests or (), join, uids, output.samples, totals)
@@ -78,6 +78,25 @@ def sample_uid(sample: Sample, revisions: Mapping[str, Any]) -> str:
     reference. Neither position nor the harness's numbering is in it."""
     text = json.dumps([sample.task, revisions, sample.input, sample.reference], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+class SampleNames:
+    """The `sample_uid` of each sample, gone through in the harness's order. With `repeat_idx` it is a key: of
+    equal questions the second is named by a hash of the first one's name and the number 1, and so on."""
+
+    def __init__(self, revisions: Mapping[str, Any]) -> None:
+        self._revisions = revisions
+        self._taken: set[int] = set()
+        self._again: Counter[int] = Counter()
+
+    def of(self, sample: Sample) -> str:
+        uid = sample_uid(sample, self._revisions)
+        key = int(uid[:16], 16) + sample.repeat_idx
+        if key in self._taken:
+            self._again[key] += 1
+            return hashlib.sha256(f"{uid}:{self._again[key]}".encode()).hexdigest()
+        self._taken.add(key)
+        return uid
 
 
 def write_rows(path: Path, table: schema.Table, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -188,8 +207,8 @@ def _sample_rows(samples: Sequence[Sample], uids: Sequence[str], join: Join) -> 
             "output": _text(sample.output),
             "scores": [
                 {
-                    "metric": score.metric,
-                    "filter": score.filter,
+                    "metric": _text(score.metric),
+                    "filter": _text(score.filter),
                     "value": score.value,
                     "correct": score.correct,
                     "answer": _text(score.answer),

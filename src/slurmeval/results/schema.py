@@ -198,7 +198,7 @@ SAMPLES = Table(
             "sample_uid",
             _TEXT,
             "",
-            "Hash of task, dataset revision, input, reference: pairs models.",
+            "Hash of task, dataset revision, input, reference: pairs models. Equal questions are numbered.",
         ),
         ("repeat_idx", _INT, "", "Which answer to the question; the first is 0."),
         ("native_id", _TEXT, "", "The harness's own id of the question."),

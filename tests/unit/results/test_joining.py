@@ -73,6 +73,15 @@ def test_a_harness_may_name_the_requests_or_the_prompt() -> None:
     assert join.assign(_asking(9, prompt="Q")) is None
 
 
+def test_a_harness_may_say_what_it_sent() -> None:
+    """As of contexts that are choices: all have their requests, and the question alone has none."""
+    prompts = ["Ann was late", "Mary was late"]
+    join = Join([_sample("_ was late", choices=["Ann", "Mary"], prompts=prompts)])
+    assert [join.assign(_asking(i, prompt=prompt)) for i, prompt in enumerate(prompts)] == [0, 0]
+    assert join.assign(_asking(2, prompt="_ was late")) is None
+    assert join.costs[0].n_requests == 2
+
+
 @pytest.mark.parametrize(
     "body",
     [b"[1, 2]", b"no json", b'{"prompt": [1, 2]}', b'{"prompt": ["Q", "Q"]}', b'{"messages": []}', b"{}"],

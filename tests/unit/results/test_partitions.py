@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -137,6 +138,23 @@ def test_a_question_is_named_alike_for_every_model_and_position() -> None:
     assert partitions.sample_uid(one, {"d": "r"}) != partitions.sample_uid(one, {"d": "s"})
     two.reference = "something else"
     assert partitions.sample_uid(one, {}) != partitions.sample_uid(two, {})
+
+
+def test_equal_questions_are_numbered_so_that_no_two_rows_have_one_key(paths: Paths) -> None:
+    made = [
+        Sample(str(i), "t", f"q{i % 2}", f"a{i}", reference="r", repeat_idx=i // 2 % 2) for i in range(10)
+    ]
+    made += [Sample("x", "t", "q0", "a", repeat_idx=0), Sample("y", "t", "q1", "a", reference="r")]
+    keys = []
+    for answers in (made, [replace(sample, output="another model's") for sample in made]):
+        write(paths, *PAIR, example.evaluation(), _output([], answers), [])
+        rows = partitions.read_rows(paths.samples(*PAIR), schema.SAMPLES).to_pylist()
+        keys.append([(row["sample_uid"], row["repeat_idx"]) for row in rows])
+    assert keys[0] == keys[1]
+    assert len(set(keys[0])) == 12
+    assert keys[0][0] == (partitions.sample_uid(made[0], {"data": "b" * 40}), 0)
+    assert keys[0][2] == (keys[0][0][0], 1)  # the second answer to the same question
+    assert keys[0][6] == (keys[0][4][0], 1)
 
 
 def test_a_column_that_the_table_does_not_have_is_refused(tmp_path: Path) -> None:

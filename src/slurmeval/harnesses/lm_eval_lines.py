@@ -1,0 +1,129 @@
+"""Where the lines of each question lie in a file of lm-eval's samples.
+
+lm-eval writes a line for each question and filter: all of the first filter, then all of the next. The lines
+are gone through once, and their places are kept, 24 bytes a line; their content is not."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slurmeval.errors import EvaluationFailed
+from slurmeval.harnesses.json_lines import MALFORMED, objects, parsed, readable
+from slurmeval.harnesses.scores import bad_result
+
+NO_FILTER = "none"
+
+
+def _whole_numbers() -> array[int]:
+    return array("q")
+
+
+@dataclass
+class _Places:
+    """The lines of one filter, in the order of the file."""
+
+    doc_ids: array[int] = field(default_factory=_whole_numbers)
+    numbers: array[int] = field(default_factory=_whole_numbers)
+    offsets: array[int] = field(default_factory=_whole_numbers)
+    n_asked: int = 0
+
+
+class QuestionLines:
+    """The lines of one task's questions. `check` is called with each line, and may raise what a malformed one
+    makes it raise. Raises EvaluationFailed (bad_result) on such a line, on a second line of one question and
+    filter, and where a filter lacks questions that another one has."""
+
+    def __init__(self, path: Path, check: Callable[[dict[str, Any]], object]) -> None:
+        self.path = path
+        self._filters: dict[str, _Places] = defaultdict(_Places)
+        for number, offset, line in objects(path):
+            try:
+                check(line)
+                places = self._filters[filter_of(line)]
+                places.doc_ids.append(_doc_id(line))
+                places.n_asked += sum(map(len, line["resps"]))
+            except MALFORMED as error:
+                raise malformed(path, number, error) from error
+            places.numbers.append(number)
+            places.offsets.append(offset)
+        for name, places in self._filters.items():
+            self._align(name, places, self._order(name, places))
+
+    def __len__(self) -> int:
+        """How many questions there are."""
+        return len(next(iter(self._filters.values())).doc_ids) if self._filters else 0
+
+    @property
+    def n_asked(self) -> int:
+        """How many requests were made: the answers on the lines of one filter."""
+        return next(iter(self._filters.values())).n_asked if self._filters else 0
+
+    @property
+    def filters(self) -> list[str]:
+        return list(self._filters)
+
+    def within(self, start: int, stop: int) -> Iterator[list[dict[str, Any]]]:
+        """The lines of each question from `start` to `stop`: one for each filter, each by its own stream."""
+        with ExitStack() as opened, readable(self.path):
+            places = list(self._filters.values())
+            streams = [opened.enter_context(self.path.open("rb")) for _ in places]
+            for position in range(start, stop):
+                lines = []
+                for stream, of_filter in zip(streams, places, strict=True):
+                    if stream.tell() != of_filter.offsets[position]:
+                        stream.seek(of_filter.offsets[position])
+                    lines.append(parsed(stream.readline(), self.path.name, of_filter.numbers[position]))
+                yield lines
+
+    def _order(self, name: str, places: _Places) -> npt.NDArray[np.int64]:
+        """A filter's lines by question. Raises EvaluationFailed where there are two of one."""
+        ids = np.frombuffer(places.doc_ids, np.int64)
+        order = np.argsort(ids, kind="stable")
+        again = order[1:][np.diff(ids[order]) == 0]
+        if again.size:
+            line, doc_id = places.numbers[again.min()], places.doc_ids[again.min()]
+            raise bad_result(f"{self.path.name}:{line}: a second line of question {doc_id}, filter {name}")
+        return order
+
+    def _align(self, name: str, places: _Places, order: npt.NDArray[np.int64]) -> None:
+        """Brings the lines of a filter into the order of the first one's."""
+        (first_name, first), *_ = self._filters.items()
+        ids, wanted = np.frombuffer(places.doc_ids, np.int64), np.frombuffer(first.doc_ids, np.int64)
+        if not np.array_equal(ids[order], np.sort(wanted)):
+            raise bad_result(
+                f"{self.path.name}: of the filter {first_name} there are lines of {wanted.size} questions, "
+                f"of {name} of {ids.size}: not the same ones"
+            )
+        order = order[np.searchsorted(ids[order], wanted)]
+        places.numbers, places.offsets, places.doc_ids = (
+            array("q", np.frombuffer(values, np.int64)[order].tobytes())
+            for values in (places.numbers, places.offsets, places.doc_ids)
+        )
+
+
+def filter_of(line: dict[str, Any]) -> str:
+    name = line.get("filter", NO_FILTER)
+    if not isinstance(name, str):
+        raise TypeError(f"filter is {name!r}")
+    name.encode()  # a lone surrogate is no name
+    return name
+
+
+def malformed(path: Path, number: int, error: Exception) -> EvaluationFailed:
+    return bad_result(f"{path.name}:{number}: not laid out as lm-eval does: {error!r}")
+
+
+def _doc_id(line: dict[str, Any]) -> int:
+    doc_id = line["doc_id"]
+    if type(doc_id) is not int:
+        raise TypeError(f"doc_id is {doc_id!r}")
+    return doc_id

@@ -1,0 +1,181 @@
+"""One question of lm-eval's, from its lines: the prompt, what the model made of it, the scores."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os.path
+import re
+from typing import Any
+
+from slurmeval.harnesses.base import Sample, Score
+from slurmeval.harnesses.json_lines import MALFORMED
+from slurmeval.harnesses.lm_eval_lines import NO_FILTER, filter_of
+from slurmeval.harnesses.scores import number
+
+NOT_MEASURED = "bypass"
+"""lm-eval's metric for "nothing was scored"; its value, 999, means nothing."""
+_RIGHT_OR_WRONG = re.compile(r"(.*_)?acc|acc_.*|(.*_)?exact_match|em|pass@.*|contains|pct_stereotype")
+"""Metrics that say of one answer whether it is right, where they are 0 or 1."""
+_INVALID = "[invalid]"
+"""What a filter returns that found no answer."""
+_BITS = "bits_per_byte"
+_PER_UNIT = ("word_perplexity", "byte_perplexity", _BITS)
+_LOGLIKELIHOODS = ("loglikelihood", "loglikelihood_rolling")
+
+
+def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
+    """The sample of one question, with the scores of all filters; `kind` is the task's output_type."""
+    first = lines[0]
+    requests = [first["arguments"][f"gen_args_{index}"] for index in range(len(first["arguments"]))]
+    made = Sample(
+        native_id=str(first["doc_id"]),
+        task=task,
+        input=_prompt(requests[0]["arg_0"]),
+        output=None,
+        reference=_text(first.get("target")),
+        scores=[score for line in lines for score in _scores(line)],
+        metadata={"doc": first["doc"], "doc_hash": first.get("doc_hash")},
+    )
+    if kind == "multiple_choice":
+        _fill_choice(made, requests, first)
+    elif kind in _LOGLIKELIHOODS:
+        _fill_likelihood(made, requests, first)
+    else:
+        _fill_answer(made, first)
+    return made
+
+
+def _fill_choice(made: Sample, requests: list[dict[str, Any]], line: dict[str, Any]) -> None:
+    """Of several choices: their texts, the likeliest as the output, the right one as the reference."""
+    contexts, continuations = ([one[name] for one in requests] for name in ("arg_0", "arg_1"))
+    made.prompts = [context + more for context, more in zip(contexts, continuations, strict=True)]
+    in_contexts = len(set(continuations)) == 1 < len(set(contexts))
+    # acc_mutual_info asks for each choice without the question too, behind the others.
+    n_choices = len(contexts) if in_contexts else contexts.count(contexts[0])
+    likelihoods = [float(answers[0][0]) for answers in line["resps"][:n_choices]]
+    if len(likelihoods) != n_choices:
+        raise ValueError(f"{n_choices} choices, and answers to {len(likelihoods)}")
+    chosen = likelihoods.index(max(likelihoods))
+    choices = contexts if in_contexts else [text.strip() for text in continuations[:n_choices]]
+    made.choices, made.output = choices, choices[chosen]
+    made.metadata["loglikelihoods"] = likelihoods
+    if in_contexts:
+        made.input = _gapped(contexts, continuations[0])
+        made.reference = _right_context(made, chosen)
+    else:
+        target = str(line["target"])
+        if target.isdecimal() and int(target) < n_choices:
+            made.reference = choices[int(target)]
+    for score in made.scores:
+        # Normalised metrics may choose another answer than the likeliest.
+        score.answer = made.output if score.metric == "acc" else None
+
+
+def _gapped(contexts: list[str], continuation: str) -> str:
+    """The question of a task whose choices are what stands before one and the same text (WinoGrande): what
+    all begin with, a gap, and that text."""
+    shared = os.path.commonprefix(contexts)  # noqa: RUF071 (they are no paths)
+    if shared and not shared[-1].isspace():
+        shared = shared[: -len(shared.rsplit(None, 1)[-1])]
+    return f"{shared}_{continuation}"
+
+
+def _right_context(made: Sample, chosen: int) -> str | None:
+    """Of two contexts, by whether the likelier is right. The target that lm-eval writes is the text that
+    follows all of them alike: of more than two it is not known."""
+    right = next((score.correct for score in made.scores if score.metric == "acc"), None)
+    if right is None or len(made.choices or ()) != 2:
+        return None
+    return (made.choices or [])[chosen if right else 1 - chosen]
+
+
+def _fill_likelihood(made: Sample, requests: list[dict[str, Any]], line: dict[str, Any]) -> None:
+    """Of a text that was measured: nothing was answered, unless the model would have written the same."""
+    answers = [answer for repeats in line["resps"] for answer in repeats]
+    pairs = [answer if isinstance(answer, list) else [answer] for answer in answers]
+    made.metadata["loglikelihoods"] = [float(pair[0]) for pair in pairs]
+    if "arg_1" in requests[0]:
+        made.prompts = [one["arg_0"] + one["arg_1"] for one in requests]
+        if all(str(pair[1]) == "True" for pair in pairs):
+            made.output = requests[0]["arg_1"].strip()
+
+
+def _fill_answer(made: Sample, line: dict[str, Any]) -> None:
+    """Of what was generated: the first answer as the output, and whether it could be read."""
+    if not all(isinstance(repeats, list) for repeats in line["resps"]):
+        raise TypeError("resps is no list of lists")
+    responses = [_text(answer) for repeats in line["resps"] for answer in repeats]
+    made.output = responses[0] if responses else None
+    if len(responses) > 1:
+        made.metadata["responses"] = responses
+    if made.output is None:
+        made.status = "error"
+    elif made.scores and all(score.answer == _INVALID for score in made.scores):
+        made.status = "unparsed"
+
+
+def _scores(line: dict[str, Any]) -> list[Score]:
+    name = filter_of(line)
+    filtered = line.get("filtered_resps") or [None]
+    answer = filtered[0] if isinstance(filtered[0], str) else None
+    scores = []
+    for metric in line.get("metrics", ()):
+        if metric != NOT_MEASURED:
+            value = _value(metric, line.get(metric))
+            correct = bool(value) if value in (0.0, 1.0) and is_right_or_wrong(metric, line[metric]) else None
+            scores.append(Score(metric, value, None if name == NO_FILTER else name, correct, answer))
+    return scores
+
+
+def is_right_or_wrong(metric: str, raw: Any) -> bool:
+    """Whether a metric's 1 says that the answer is right."""
+    return isinstance(raw, bool) or _names_right_or_wrong(metric)
+
+
+@functools.cache
+def _names_right_or_wrong(metric: str) -> bool:
+    return _RIGHT_OR_WRONG.fullmatch(metric) is not None
+
+
+def _value(metric: str, raw: Any) -> float | None:
+    """One sample's score on the metric's own scale. Of perplexities lm-eval writes the log-likelihood, and
+    the number of words or bytes."""
+    if metric in _PER_UNIT and isinstance(raw, list):
+        likelihood, units = raw
+        per_unit = -likelihood / units if units else math.nan
+        return _finite_exp(per_unit) if metric != _BITS else number(per_unit / math.log(2))
+    if metric == "perplexity":
+        likelihood = number(raw)
+        return None if likelihood is None else _finite_exp(-likelihood)
+    return float(raw) if isinstance(raw, bool) else number(raw)
+
+
+def _finite_exp(exponent: float) -> float | None:
+    try:
+        return number(math.exp(exponent))
+    except OverflowError:
+        return None
+
+
+def _prompt(argument: Any) -> str:
+    """What was asked, as a person reads it: lm-eval wraps chats as JSON in a list."""
+    text = argument[0] if isinstance(argument, list) and argument else argument
+    if not isinstance(text, str):
+        return json.dumps(text, ensure_ascii=False)
+    if not text.startswith("[{"):
+        return text
+    try:
+        messages = [(message["role"], message.get("content")) for message in json.loads(text)]
+    except MALFORMED:
+        return text
+    if len(messages) == 1:
+        return str(messages[0][1])
+    return "\n\n".join(f"{role}: {content}" for role, content in messages)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
