@@ -106,7 +106,11 @@ class Model(Section):
     chat_template: str | None = None
     """A Jinja file that replaces the model's own chat template; relative to the project folder."""
     trust_remote_code: bool = False
-    """Run the Python code that comes with the weights."""
+    """Run the Python code that comes with the weights: in the server, and where harnesses load tokenizers."""
+    add_bos_token: bool | None = None
+    """Whether prompts that are sent as plain text or tokens begin with its token for the beginning of a text;
+    null: as lm-eval does for the model in process: Gemma's do, others' as their tokenizer says. Chats follow
+    the chat template."""
     generation: dict[str, Scalar] = {}
     """Sampling defaults of the server (vLLM's --override-generation-config), such as max_new_tokens."""
     flags: dict[str, Scalar | None] = {}

@@ -26,6 +26,7 @@ from slurmeval.files import read_json
 from slurmeval.harnesses import harness, process
 from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import Job
+from slurmeval.harnesses.context import context_length
 from slurmeval.harnesses.logs import may_lack_network
 from slurmeval.harnesses.rehearsal_model import serving
 from slurmeval.harnesses.rooms import Room, room
@@ -56,7 +57,9 @@ class Rehearsal:
     def __post_init__(self) -> None:
         entry = self.run["benchmarks"][self.benchmark_id]
         self.paths = Paths.of(self.run["paths"])
-        self.benchmark: Benchmark = Config.model_validate(self.run["config"]).benchmarks[self.benchmark_id]
+        config = Config.model_validate(self.run["config"])
+        self.models = config.models
+        self.benchmark: Benchmark = config.benchmarks[self.benchmark_id]
         self.store = self.paths.hf_home / "slurmeval" / "benchmarks" / entry["rehearsal_key"]
         self.ledger = self.store.with_name(f"{self.store.name}.ledger.json")
         self.what = f"rehearsal of {self.benchmark_id}"
@@ -105,7 +108,9 @@ class Rehearsal:
         hub.mkdir(parents=True, exist_ok=True)
         task_file = self.benchmark.task_file
         manifests = {name: Path(self.run["datasets"][name]) for name in self.benchmark.datasets}
-        tokenizer = read_json(Path(self.run["models"][self.run["tokenizer_model"]]["manifest"]))
+        model = self.run["tokenizer_model"]
+        tokenizer = Path(read_json(Path(self.run["models"][model]["manifest"]))["folder"])
+        entry, project = self.models[model], Path(self.run["project"])
         return Job(
             model=MODEL,
             benchmark_id=self.benchmark_id,
@@ -115,9 +120,12 @@ class Rehearsal:
             base_url=url,
             api_key=key,
             served_name=MODEL,
-            tokenizer=Path(tokenizer["folder"]),
+            tokenizer=tokenizer,
+            model_entry=entry,
+            chat_template=project / entry.chat_template if entry.chat_template else None,
+            context=context_length(tokenizer, entry.max_model_len),
             datasets={name: Path(read_json(path)["folder"]) for name, path in manifests.items()},
-            task_file=Path(self.run["project"]) / task_file if task_file else None,
+            task_file=project / task_file if task_file else None,
             prepared=prepared,
             hub=hub,
             online=online,

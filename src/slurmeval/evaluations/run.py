@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from slurmeval.gateway.process import start as start_gateway
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.harnesses import harness, process
 from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job
+from slurmeval.harnesses.context import context_length
+from slurmeval.harnesses.prompts import no_room
 from slurmeval.harnesses.rooms import Room, room
 from slurmeval.ownership import Claim, live_owner
 from slurmeval.paths import Paths
@@ -70,11 +73,18 @@ class Evaluation:
         self.time_limit_min: float = self.run["benchmarks"][self.benchmark_id]["time_limit_min"]
         self.answers_key: str = self.run["models"][self.model]["answers_key"]
         self.work = self.paths.work(self.model, self.benchmark_id, self.answers_key)
+        self.model_entry = self.config.models[self.model]
         self.model_manifest = Path(self.run["models"][self.model]["manifest"])
         self.leases = tracks.lease_files(self.run, self.model, self.benchmark_id)
         self.on_cluster = self.run["site"] is not None
         self.harness_log = self.work / "harness.log"
         self.attempt = 1 + failed_attempts(self.paths.failure(self.model, self.benchmark_id))
+
+    @cached_property
+    def context(self) -> int | None:
+        """Tokens that the model holds, as far as its files say."""
+        folder = Path(read_json(self.model_manifest)["folder"])
+        return context_length(folder, self.model_entry.max_model_len)
 
     def phase(self, name: str) -> None:
         """Tells `slurmeval status` how far this is."""
@@ -156,12 +166,15 @@ def _run(evaluation: Evaluation) -> int:
         evaluation.phase("done")
         return finished.publish(*names)
     program = harness(evaluation.benchmark.harness)
+    early = evaluation.context is not None and program.starts_early(evaluation.benchmark)
+    for problem in no_room(evaluation.benchmark, evaluation.context):
+        raise EvaluationFailed(ErrorClass.HARNESS_ERROR, problem)
     evaluation.phase("waiting for the server")
     _take_lease(evaluation)
     with room() as place:
         gateway = start_gateway(_gateway_config(evaluation, place), evaluation.work)
         try:
-            _wait_for_server(evaluation, gateway, early=program.starts_early(evaluation.benchmark))
+            _wait_for_server(evaluation, gateway, early)
             evaluation.phase("running")
             job = _job(evaluation, gateway)
             returncode = _supervise(evaluation, job, program.prepare(job), gateway, place)
@@ -235,7 +248,7 @@ def _gateway_config(evaluation: Evaluation, place: Room) -> GatewayConfig:
         log=evaluation.work / "gateway",
         ready_file=evaluation.work / "gateway-ready.json",
         model=evaluation.model,
-        max_in_flight=settings.max_in_flight,
+        max_in_flight=min(settings.max_in_flight, evaluation.benchmark.parallelism),
         hold_s=settings.hold_s,
         retries=settings.retries,
         request_timeout_s=evaluation.benchmark.request_timeout_s,
@@ -248,7 +261,8 @@ def _job(evaluation: Evaluation, gateway: GatewayProcess) -> Job:
         read_json(Path(evaluation.run["benchmarks"][evaluation.benchmark_id]["rehearsal"]))["folder"]
     )
     manifests = {name: Path(evaluation.run["datasets"][name]) for name in evaluation.benchmark.datasets}
-    task_file = evaluation.benchmark.task_file
+    task_file, template = evaluation.benchmark.task_file, evaluation.model_entry.chat_template
+    project = Path(evaluation.run["project"])
     return Job(
         model=evaluation.model,
         benchmark_id=evaluation.benchmark_id,
@@ -259,8 +273,11 @@ def _job(evaluation: Evaluation, gateway: GatewayProcess) -> Job:
         api_key=gateway.api_key,
         served_name=evaluation.model,
         tokenizer=Path(read_json(evaluation.model_manifest)["folder"]),
+        model_entry=evaluation.model_entry,
+        chat_template=project / template if template else None,
+        context=evaluation.context or gateway.context(),
         datasets={name: Path(read_json(path)["folder"]) for name, path in manifests.items()},
-        task_file=Path(evaluation.run["project"]) / task_file if task_file else None,
+        task_file=project / task_file if task_file else None,
         prepared=prepared if prepared.is_dir() else None,
         hub=evaluation.paths.hf_home / "hub" if prepared.is_dir() else None,
         secrets=secrets.take(evaluation.paths.secrets, evaluation.benchmark.secrets),

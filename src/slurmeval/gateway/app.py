@@ -14,6 +14,7 @@ from aiohttp import web
 
 from slurmeval.errors import ErrorClass
 from slurmeval.gateway.accepting import BoundedServer
+from slurmeval.gateway.amending import Amendments
 from slurmeval.gateway.log import Record, encode_exchange, encode_replay
 from slurmeval.gateway.memory import Memory
 from slurmeval.gateway.replay import Replays, parse, request_key
@@ -56,6 +57,7 @@ class Gateway:
         self._log = log
         self._slots = asyncio.Semaphore(max_in_flight)
         self._memory = Memory(MAX_WAITING_BYTES)
+        self._amendments = Amendments()
         self._logged = 0
         self.progress = Progress()
 
@@ -142,6 +144,9 @@ class Gateway:
             raise LogFailed(self._log.failure)
         started_at = time.time()
         is_json, value = parse(call.body)
+        if isinstance(value, dict) and (changed := self._amendments.of(call.path, value)):
+            value |= changed
+            call.body = orjson.dumps(value)
         key = request_key(call.path, call.body, is_json, value)
         stored = self._replays.take(key)
         if stored is not None:

@@ -20,6 +20,7 @@ READY_TIMEOUT_S = 120.0
 
 STOP_TIMEOUT_S = 10.0
 PROGRESS_TIMEOUT_S = 5.0
+MODELS_TIMEOUT_S = 60.0
 _POLL_S = 0.02
 
 
@@ -67,9 +68,20 @@ class GatewayProcess:
 
     def progress(self) -> dict[str, Any] | None:
         """What it has done so far (see docs/gateway.md); None where it does not answer now."""
-        connection = http.client.HTTPConnection(self.url.partition("//")[2], timeout=PROGRESS_TIMEOUT_S)
+        return self._get("/progress", PROGRESS_TIMEOUT_S)
+
+    def context(self) -> int | None:
+        """Tokens that the served model holds, as its server says; None: it does not."""
         try:
-            connection.request("GET", "/progress", headers={"Authorization": f"Bearer {self.api_key}"})
+            length = (self._get("/v1/models", MODELS_TIMEOUT_S) or {})["data"][0]["max_model_len"]
+        except (LookupError, TypeError):
+            return None
+        return length if isinstance(length, int) else None
+
+    def _get(self, path: str, timeout_s: float) -> dict[str, Any] | None:
+        connection = http.client.HTTPConnection(self.url.partition("//")[2], timeout=timeout_s)
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self.api_key}"})
             report: dict[str, Any] = json.loads(connection.getresponse().read())
             return report
         except (OSError, ValueError, http.client.HTTPException):

@@ -8,6 +8,7 @@ from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job, Metri
 from slurmeval.harnesses.human_eval import HumanEval
 from slurmeval.harnesses.lm_eval import LmEval
 from slurmeval.harnesses.nemo import Nemo
+from slurmeval.harnesses.prompts import no_room
 
 __all__ = [
     "Command",
@@ -38,7 +39,8 @@ def model_problems(model: Model, benchmark: Benchmark) -> list[str]:
     if benchmark.endpoint not in model.endpoints:
         allowed = " and ".join(model.endpoints)
         return [f"asks through {benchmark.endpoint}, and the model's endpoints are {allowed}"]
-    return harness(benchmark.harness).model_problems(model, benchmark)
+    found = harness(benchmark.harness).model_problems(model, benchmark)
+    return [*found, *no_room(benchmark, model.max_model_len)]
 
 
 def problems(benchmark: Benchmark) -> list[str]:

@@ -38,6 +38,12 @@ class Job:
     served_name: str
     tokenizer: Path
     """Folder of the staged model."""
+    model_entry: Model | None = None
+    """The model as the config has it; None: nothing is known of it."""
+    chat_template: Path | None = None
+    """The file that replaces the model's chat template."""
+    context: int | None = None
+    """Tokens that the model holds, prompt and answer together; None: not known."""
     datasets: Mapping[str, Path] = field(default_factory=dict)
     """Folders of the staged datasets by id."""
     prepared: Path | None = None

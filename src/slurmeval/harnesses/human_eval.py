@@ -21,6 +21,7 @@ from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric, Sample
 from slurmeval.harnesses.json_lines import json_lines
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.packages import pinned_versions
+from slurmeval.harnesses.prompts import no_bos_of_its_own
 from slurmeval.harnesses.scores import bad_result
 from slurmeval.harnesses.surroundings import environment_variables
 
@@ -53,7 +54,7 @@ class HumanEval:
         return found
 
     def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
-        return []
+        return no_bos_of_its_own(model, benchmark)
 
     def environments(self, benchmark: Benchmark) -> str:
         return TASK

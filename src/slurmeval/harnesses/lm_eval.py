@@ -18,10 +18,14 @@ from slurmeval.harnesses.nemo_results import task_version
 from slurmeval.harnesses.packages import pinned_versions
 from slurmeval.harnesses.scores import bad_result, mark_primary
 from slurmeval.harnesses.surroundings import CODE_ALLOWED, environment_variables, place_files
+from slurmeval.harnesses.tokenizers import client_arguments
 
 OUTPUT = "output"
 SEEDS = "0,1234,1234,1234"
 """lm-eval's own defaults for python, numpy, torch and few-shot examples, pinned."""
+LEAST_CONCURRENT = 2
+"""With one at a time lm-eval sends other requests (with a further `stop`), which no stored answer fits. The
+gateway sees to `parallelism`."""
 _OURS = {"model", "tasks", "include_path", "output_path", "log_samples", "limit", "num_fewshot", "use_cache"}
 
 
@@ -36,6 +40,11 @@ class LmEval:
         for key in ("model_args", "gen_kwargs"):
             if not isinstance(benchmark.extra.get(key, {}), dict):
                 found.append(f"extra.{key}: must be a mapping")
+            elif benchmark.extra.get(key, {}).get("tokenizer_backend") == "remote":
+                found.append(
+                    f"extra.{key}.tokenizer_backend: the gateway passes on no server's tokenizer; "
+                    "leave it out: the model's own is used"
+                )
         if benchmark.network and benchmark.extra.get("confirm_run_unsafe_code"):
             found.append("network: it runs what the model writes, and that gets no network")
         if benchmark.repeats != 1:
@@ -51,9 +60,8 @@ class LmEval:
         return "lm-eval"
 
     def starts_early(self, benchmark: Benchmark) -> bool:
-        """Not with another time-out, nor with the server's tokenizer, which is fetched at the start."""
-        given = benchmark.extra.get("model_args", {})
-        return "timeout" not in given and given.get("tokenizer_backend") != "remote"
+        """Not with another time-out."""
+        return "timeout" not in benchmark.extra.get("model_args", {})
 
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         return pinned_versions(lock, ("lm-eval",))
@@ -137,7 +145,7 @@ def _model_args(job: Job) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "model": job.served_name,
         "base_url": f"{job.base_url}/v1/{route}",
-        "num_concurrent": benchmark.parallelism,
+        "num_concurrent": max(LEAST_CONCURRENT, benchmark.parallelism),
         "timeout": NEVER_S,
     }
     if benchmark.endpoint == "completions":
@@ -146,6 +154,7 @@ def _model_args(job: Job) -> dict[str, Any]:
             "tokenizer": "./tokenizer",
             "tokenizer_backend": "huggingface",
             "tokenized_requests": True,
+            **client_arguments(job),
         }
     given: dict[str, Any] = benchmark.extra.get("model_args", {})
     return settings | given

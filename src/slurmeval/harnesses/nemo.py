@@ -16,15 +16,17 @@ import yaml
 from slurmeval import catalog
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.harnesses import nemo_traits
+from slurmeval.harnesses import nemo_traits, prompts
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import GATEWAY_KEY, NEVER_S, Command, HarnessOutput, Job
+from slurmeval.harnesses.lm_eval import LEAST_CONCURRENT
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_results import read_output
 from slurmeval.harnesses.nemo_traits import LM_EVAL, UNQUALIFIED, traits
 from slurmeval.harnesses.packages import pinned_versions, version_tuple
 from slurmeval.harnesses.runtimes import Runtime
 from slurmeval.harnesses.surroundings import CODE_ALLOWED, environment_variables, place_files, task_name
+from slurmeval.harnesses.tokenizers import client_arguments
 
 OUTPUT = "output"
 _RENAMED_KEY = (0, 1, 51)
@@ -68,7 +70,10 @@ class Nemo:
 
     def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
         task, endpoint = benchmark.task, benchmark.endpoint
-        return catalog.model_problems(task, endpoint, model.endpoints, model.logprobs)
+        found = catalog.model_problems(task, endpoint, model.endpoints, model.logprobs)
+        if wrapped_harness(benchmark) != LM_EVAL:
+            found += prompts.no_bos_of_its_own(model, benchmark)
+        return found
 
     def environments(self, benchmark: Benchmark) -> str:
         return f"nemo-{wrapped_harness(benchmark)}"
@@ -208,6 +213,7 @@ def _params(job: Job) -> dict[str, Any]:
         params["request_timeout"] = NEVER_S
     params |= {key: extra.pop(key) for key in ("request_timeout", "max_retries") if key in extra}
     if wrapped == LM_EVAL:
+        params["parallelism"] = max(LEAST_CONCURRENT, benchmark.parallelism)
         extra = _lm_eval_extra(job) | extra
         if job.task_file is not None:
             params.setdefault("task", task_name(job))
@@ -224,7 +230,21 @@ def _lm_eval_extra(job: Job) -> dict[str, Any]:
     extra: dict[str, Any] = {}
     if job.benchmark.few_shot is not None:
         extra["num_fewshot"] = job.benchmark.few_shot
-    if job.benchmark.endpoint == "completions":
-        # Log-likelihoods need the prompt's tokens, and so the model's own tokenizer.
-        extra |= {"tokenizer": "./tokenizer", "tokenizer_backend": "huggingface", "tokenized_requests": True}
+    if job.benchmark.endpoint == "completions" and _sends_tokens(job):
+        # What else its client is told of the model goes in beside the backend: nemo-evaluator writes that
+        # into lm-eval's model_args as it stands, and has no parameter for it.
+        client = [f"{key}={value}" for key, value in client_arguments(job).items()]
+        backend = ",".join(["huggingface", *client])
+        extra |= {"tokenizer": "./tokenizer", "tokenizer_backend": backend, "tokenized_requests": True}
     return extra
+
+
+def _sends_tokens(job: Job) -> bool:
+    """Log-likelihoods need the prompt's tokens, and so the model's own tokenizer; text, which NeMo sends
+    otherwise, begins as the server's tokenizer has it."""
+    if job.model_entry is not None and job.model_entry.add_bos_token is not None:
+        return True
+    if job.task_file is not None:
+        return prompts.scores_likelihoods(job.task_file)
+    task = catalog.tasks().get(job.benchmark.task)
+    return task is None or task.needs_logprobs

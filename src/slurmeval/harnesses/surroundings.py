@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.base import GATEWAY_KEY, Job
+from slurmeval.harnesses.tokenizers import place_tokenizer
 from slurmeval.runtime.variables import OWN_PYTHON
 
 _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "USER", "LOGNAME", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
@@ -80,11 +81,12 @@ def link_tree(source: Path, target: Path) -> None:
 
 def place_files(job: Job, attempt: Path) -> None:
     """Lays out what the harness reads, under names without spaces or shell characters, relative to the
-    attempt's folder: `tokenizer` and `datasets/<id>` are links, `task/<name>.yaml` is the task's file.
+    attempt's folder: `datasets/<id>` are links, `tokenizer` is the model's folder as prompts need it,
+    `task/<name>.yaml` is the task's file.
 
     Relative names matter: harnesses put them unquoted into shell scripts, comma-separated lists and glob
     patterns, where the project's own path might mean something else."""
-    (attempt / "tokenizer").symlink_to(job.tokenizer.absolute(), target_is_directory=True)
+    place_tokenizer(job, attempt / "tokenizer")
     (attempt / "datasets").mkdir()
     for name, folder in job.datasets.items():
         (attempt / "datasets" / name).symlink_to(folder.absolute(), target_is_directory=True)

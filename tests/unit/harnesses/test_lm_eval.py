@@ -63,7 +63,6 @@ def test_chat_applies_the_template_and_sampling_reaches_it(make_job: MakeJob) ->
         ({}, True),
         ({"max_length": 99}, True),
         ({"timeout": 60}, False),
-        ({"tokenizer_backend": "remote"}, False),
     ],
 )
 def test_it_starts_early_unless_it_would_not_wait(
@@ -95,6 +94,10 @@ def test_what_runs_the_models_programs_runs_contained_and_without_network(make_j
     [
         ({"limit": 3}, "extra.limit: slurmeval sets"),
         ({"gen_kwargs": "a=1"}, "extra.gen_kwargs: must be a mapping"),
+        (
+            {"model_args": {"tokenizer_backend": "remote"}},
+            "extra.model_args.tokenizer_backend: the gateway passes on no server's tokenizer",
+        ),
     ],
 )
 def test_options_that_are_not_free_are_said_beforehand(extra: dict[str, Any], said: str) -> None:

@@ -43,12 +43,12 @@ def test_run_config_says_what_the_benchmark_says(make_job: MakeJob) -> None:
 
 
 def test_log_likelihoods_get_the_models_own_tokenizer(make_job: MakeJob) -> None:
-    job = make_job(harness="nemo", task="lm-evaluation-harness.mmlu", endpoint="completions")
+    job = make_job(harness="nemo", task="lm-evaluation-harness.openbookqa", endpoint="completions")
     command = NEMO.prepare(job)
     extra = yaml.safe_load((command.cwd / "run_config.yaml").read_text())["config"]["params"]["extra"]
     assert extra == {
         "tokenizer": "./tokenizer",
-        "tokenizer_backend": "huggingface",
+        "tokenizer_backend": "huggingface,add_bos_token=True",
         "tokenized_requests": True,
     }
     assert (command.cwd / "tokenizer").resolve() == job.tokenizer.resolve()
