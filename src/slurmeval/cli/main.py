@@ -13,7 +13,7 @@ import click
 
 from slurmeval import __version__
 from slurmeval.errors import SlurmevalError, UserError
-from slurmeval.runtime.variables import shadowing
+from slurmeval.runtime.variables import forget_missing_certificates, shadowing
 
 FOR_PEOPLE = {
     "check": ("slurmeval.cli.check", "Checks config files and says what they mean."),
@@ -79,6 +79,7 @@ def commands() -> None:
 
 def main() -> None:
     """The program. Exits with 0, 1 (something failed), 2 (bad input) or 130 (Ctrl-C)."""
+    forget_missing_certificates(os.environ)
     status = run(sys.argv[1:] or ["--help"])
     try:
         sys.stdout.flush()

@@ -35,7 +35,12 @@ from slurmeval.ownership import live_owner
 from slurmeval.paths import hf_home
 from slurmeval.runtime.environments import say
 from slurmeval.runtime.making import forget_lost
-from slurmeval.runtime.variables import OWN_PYTHON_LINE, isolate_python, shadowing
+from slurmeval.runtime.variables import (
+    OWN_PYTHON_LINE,
+    forget_missing_certificates,
+    isolate_python,
+    shadowing,
+)
 from slurmeval.slurm.request import staging_command
 
 DEFAULT_CONFIG = "config/config.yaml"
@@ -75,6 +80,7 @@ class Workflow:
         if (folders := shadowing()) is not None:
             say(f"PYTHONPATH puts {folders} before slurmeval's own packages: unset it (slurmeval doctor)")
         isolate_python(os.environ)  # all that Snakemake starts inherits it
+        forget_missing_certificates(os.environ)
         project = Path.cwd()
         settings = workflow.config_settings
         files = [Path(file) for file in settings.configfiles or [project / DEFAULT_CONFIG]]

@@ -13,8 +13,9 @@ from slurmeval.harnesses.rooms import Room
 from slurmeval.runtime import enclosure, loopback
 from slurmeval.runtime.apptainer import Apptainer, Bind, with_targets
 from slurmeval.runtime.interpreter import inspect, links_on_the_way
+from slurmeval.runtime.variables import CERTIFICATES
 
-_NOT_INSIDE = ("HOME", "PATH", "VIRTUAL_ENV", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
+_NOT_INSIDE = ("HOME", "PATH", "VIRTUAL_ENV", "TMPDIR", "LD_LIBRARY_PATH", *CERTIFICATES)
 """Variables that name places outside; an image has its own."""
 
 
@@ -103,7 +104,7 @@ class EnvironmentRuntime:
         script = Path(loopback.__file__)
         if not contained.network:
             argv = [self.python, str(script), str(contained.room.socket), str(contained.port), *argv]
-        places = [env.get("SSL_CERT_FILE", ""), *env.get("LD_LIBRARY_PATH", "").split(":")]
+        places = [*(env.get(name, "") for name in CERTIFICATES), *env.get("LD_LIBRARY_PATH", "").split(":")]
         reads = [Path(place) for place in (*places, *inspect(Path(self.python)).folders) if place]
         started = enclosure.argv(
             argv,

@@ -9,21 +9,19 @@ from pathlib import Path
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.base import GATEWAY_KEY, Job
 from slurmeval.harnesses.tokenizers import place_tokenizer
-from slurmeval.runtime.variables import OWN_PYTHON
+from slurmeval.runtime.variables import OWN_PYTHON, certificates, proxies
 
-_INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "USER", "LOGNAME", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
-_INHERITED_ONLINE = (
-    *("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY"),
-    *("HF_ENDPOINT", "HF_TOKEN", "REQUESTS_CA_BUNDLE"),
-)
+_INHERITED = ("TZ", "USER", "LOGNAME", "LD_LIBRARY_PATH")
+_HUB = ("HF_ENDPOINT", "HF_TOKEN")
+_TEXT = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **OWN_PYTHON}
+"""Whatever the user's locale is, files and sorting are the same."""
 _OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
     "HF_EVALUATE_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
-    "NO_PROXY": "*",
-    "no_proxy": "*",
 }
+_NO_PROXY = {"NO_PROXY": "*", "no_proxy": "*"}
 CODE_ALLOWED = {"HF_ALLOW_CODE_EVAL": "1"}
 """Without it, `evaluate`, by which harnesses run what the model writes, refuses to."""
 _PLACEHOLDER = re.compile(r"\$\{dataset:([^}]*)\}")
@@ -33,16 +31,18 @@ KEPT = ("home", "cache")
 
 def environment_variables(job: Job, attempt: Path) -> dict[str, str]:
     """A harness's whole environment: offline, its runtime's programs first, caches and home in the attempt's
-    folder, no proxy (the gateway is on this host), and no secret but the gateway's key and those that the
-    benchmark names. What its rehearsal fetched is in the caches, as links."""
+    folder, no proxy but where it has the network (and never for the gateway, which is on this host), and no
+    secret but the gateway's key and those that the benchmark names. What its rehearsal fetched is in the
+    caches, as links."""
     home, cache = (attempt / name for name in KEPT)
     for folder in (home, cache):
         folder.mkdir(parents=True, exist_ok=True)
         if job.prepared is not None:
             link_tree(job.prepared / folder.name, folder)
-    inherited = (*_INHERITED, *_INHERITED_ONLINE) if job.online else _INHERITED
+    inherited = (*_INHERITED, *_HUB) if job.online else _INHERITED
     env = {name: os.environ[name] for name in inherited if name in os.environ}
-    env.setdefault("LANG", "C.UTF-8")
+    env |= certificates(os.environ)
+    env |= proxies(os.environ) if job.online or job.benchmark.network else _NO_PROXY
     env |= {
         **job.runtime.variables(),
         "HOME": str(home),
@@ -54,7 +54,7 @@ def environment_variables(job: Job, attempt: Path) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_SHARED_BLOBS": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        **OWN_PYTHON,
+        **_TEXT,
         "PYTHONUNBUFFERED": "1",
         **({} if job.online else _OFFLINE),
         **job.secrets,

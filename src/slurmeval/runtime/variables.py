@@ -15,6 +15,37 @@ OWN_PYTHON_LINE = f'unset "${{!PYTHON@}}"; export {" ".join(f"{n}={v}" for n, v 
 """The same as a line of bash, for after a job's `setup`: modules set PYTHONPATH."""
 
 
+PROXIES = tuple(
+    written for name in ("http_proxy", "https_proxy", "all_proxy") for written in (name, name.upper())
+)
+_EXCEPT = ("no_proxy", "NO_PROXY")
+_LOOPBACK = ("127.0.0.1", "localhost")
+
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Variables that name files of certificates, which lie elsewhere on another machine, or nowhere."""
+
+
+def proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """The user's proxies, for a process that talks to this machine too: that goes straight."""
+    found = {name: environment[name] for name in PROXIES if environment.get(name)}
+    said = [host for name in _EXCEPT for host in environment.get(name, "").split(",")]
+    straight = ",".join(dict.fromkeys(host for host in (*map(str.strip, said), *_LOOPBACK) if host))
+    return found | dict.fromkeys(_EXCEPT, "*" if "*" in straight.split(",") else straight)
+
+
+def certificates(environment: Mapping[str, str]) -> dict[str, str]:
+    """The user's certificates, where there are any: programs that miss the file they are named end at once,
+    even if they speak http alone."""
+    return {name: path for name in CERTIFICATES if (path := environment.get(name)) and Path(path).exists()}
+
+
+def forget_missing_certificates(environment: MutableMapping[str, str]) -> None:
+    """Takes out what names a file that is not on this machine."""
+    for name in CERTIFICATES:
+        if name in environment and name not in certificates(environment):
+            del environment[name]
+
+
 def isolate_python(environment: MutableMapping[str, str]) -> None:
     """Takes out what is said to another Python (PYTHONPATH, PYTHONHOME, PYTHONOPTIMIZE …)."""
     for name in [name for name in environment if name.startswith("PYTHON")]:

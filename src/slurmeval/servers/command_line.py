@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurmeval.runtime.variables import OWN_PYTHON
+from slurmeval.runtime.variables import OWN_PYTHON, PROXIES, forget_missing_certificates, proxies
 from slurmeval.servers.spec import ServerSpec
 
 QUIET = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "PYTHONUNBUFFERED": "1", **OWN_PYTHON}
@@ -127,6 +127,9 @@ def vllm_environment(
         for name, value in base.items()
         if not name.startswith(NOT_INHERITED) and not is_secret(name)
     }
+    forget_missing_certificates(env)
+    if any(name in env for name in PROXIES):
+        env |= proxies(env)
     if not env.get("CUDA_VISIBLE_DEVICES"):
         env.pop("CUDA_VISIBLE_DEVICES", None)  # submitit's local executor hides all GPUs with an empty value
     env["PATH"] = f"{Path(spec.python).parent}:{env.get('PATH', '/usr/bin:/bin')}"

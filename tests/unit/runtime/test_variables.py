@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from slurmeval.cli import machine
-from slurmeval.runtime.variables import OWN_PYTHON_LINE, isolate_python
+from slurmeval.runtime.variables import OWN_PYTHON_LINE, certificates, isolate_python, proxies
 
 
 @pytest.fixture
@@ -67,3 +67,22 @@ def test_doctor_names_a_pythonpath_that_comes_first(shadow: Path, monkeypatch: p
 def test_doctor_names_a_pythonhome() -> None:
     check = machine.python_path({"PYTHONHOME": "/sw/python"})
     assert (check.level, check.found) == ("warn", "PYTHONHOME is /sw/python")
+
+
+def test_proxies_are_not_asked_for_this_machine() -> None:
+    given = {"https_proxy": "http://p:3128", "ALL_PROXY": "socks5://p", "no_proxy": ".uni.example, 10.0.0.1"}
+    straight = ".uni.example,10.0.0.1,127.0.0.1,localhost"
+    assert proxies(given) == {
+        "https_proxy": "http://p:3128",
+        "ALL_PROXY": "socks5://p",
+        "no_proxy": straight,
+        "NO_PROXY": straight,
+    }
+    assert proxies({"http_proxy": "http://p", "NO_PROXY": "*"})["no_proxy"] == "*"
+
+
+def test_certificates_that_are_not_on_this_machine_are_not_named(tmp_path: Path) -> None:
+    there = tmp_path / "ca.pem"
+    there.touch()
+    given = {"SSL_CERT_FILE": "/opt/conda/ssl/cacert.pem", "REQUESTS_CA_BUNDLE": str(there)}
+    assert certificates(given) == {"REQUESTS_CA_BUNDLE": str(there)}
