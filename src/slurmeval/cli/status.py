@@ -185,7 +185,7 @@ def _printable(text: str) -> str:
 
 
 def _coloured(state: str) -> str:
-    colour = COLOURS.get(state.split()[0])
+    colour = COLOURS.get(state.split()[0].rstrip(","))
     return f"[{colour}]{_plain(state)}[/]" if colour else _plain(state)
 
 

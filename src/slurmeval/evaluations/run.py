@@ -322,12 +322,16 @@ def _check_surroundings(evaluation: Evaluation, gateway: GatewayProcess) -> None
 def _check_reach(evaluation: Evaluation, gateway: GatewayProcess) -> None:
     """A server that says it answers, and does not answer here, holds its GPUs for nothing."""
     progress = gateway.progress()
+    here = socket.gethostname()
     if progress is None or progress["reaches"] or not _server_answers(evaluation):
+        if evaluation.out_of_reach_since is not None:
+            evaluation.phase("running")
         evaluation.out_of_reach_since = None
         return
-    evaluation.out_of_reach_since = evaluation.out_of_reach_since or time.monotonic()
+    if evaluation.out_of_reach_since is None:
+        evaluation.out_of_reach_since = time.monotonic()
+        evaluation.phase(f"running, but {here} does not reach the server")
     if time.monotonic() - evaluation.out_of_reach_since > OUT_OF_REACH_S:
-        here = socket.gethostname()
         reason = f"the server answers, but not to {here}: ports between nodes may be closed (docs/sites.md)"
         raise EvaluationFailed(ErrorClass.SERVER_LOST, reason)
 

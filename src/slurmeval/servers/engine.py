@@ -14,7 +14,7 @@ from slurmeval.servers.command_line import vllm_argv, vllm_environment
 from slurmeval.servers.contained import base_environment, started
 from slurmeval.servers.failures import Failure
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.ports import EVERYWHERE, free_port, place, strangers_listen
+from slurmeval.servers.ports import EVERYWHERE, NoAddress, Place, free_port, place, strangers_listen
 from slurmeval.servers.ranks import Crew
 from slurmeval.servers.readiness import Nonsense, NotReady, check_health, check_ready, read_figures
 from slurmeval.servers.spec import ServerSpec
@@ -56,7 +56,7 @@ class Engine:
         self._crew = Crew(folder, spec, published.epoch)
         self._vllm: Vllm | None = None
         self.life: Life | None = None
-        self._place = place(spec.host)
+        self._place = Place("localhost", "127.0.0.1")
         self._port = 0
         self._url = self._api_key = ""
         self._strangers = 0
@@ -71,12 +71,15 @@ class Engine:
         self.life = life
         self._published.begin(life)
         self._published.change("starting")
-        self._place = place(self._spec.host)
-        self._port = free_port(self._place.bind)
-        self._url = f"http://{self._place.host}:{self._port}"
         self._api_key = secrets.token_urlsafe(32)
         self._strangers = 0
-        rank = self._crew.muster(life.number)
+        try:
+            self._place = place(self._spec.host)
+            self._port = free_port(self._place.bind)
+            rank = self._crew.muster(life.number)
+        except NoAddress as error:
+            raise Died(Failure(str(error), ErrorClass.SERVER_LOST, retryable=False)) from error
+        self._url = self._place.own_url(self._port)
         alone = rank is None or self._place.bind in EVERYWHERE
         bind = None if alone else self._place.bind
         try:
@@ -109,11 +112,14 @@ class Engine:
             if time.monotonic() > deadline:
                 reason = f"vLLM was not ready within {self._spec.ready_timeout_s:g} s; seen last: {seen}"
                 raise Died(Failure(reason, ErrorClass.TIME_LIMIT, retryable=False))
+            self._published.seen(seen)
             self._published.beat(self._timing.beat_s)
             self._pause(min(0.5, self._timing.poll_s))
         assert self.life is not None
         self.life.ready = time.time()
-        self._published.announce(self._url, self._api_key, self._spec.served_name, self.life.number)
+        self._published.announce(
+            self._place.url(self._port), self._api_key, self._spec.served_name, self.life.number
+        )
         self._published.change("ready")
         log.info("life %d: ready after %.1f s", self.life.number, self.life.ready - self.life.started)
 

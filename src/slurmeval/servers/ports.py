@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import time
 from collections.abc import Collection
 from typing import NamedTuple
 
 import psutil
 
-EVERYWHERE = frozenset({"0.0.0.0", "::"})
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses that stand for all of a node's, and by which it then reaches itself."""
+
+RESOLVE_S = 3.0
+"""How long a name may fail to resolve: name servers are away for moments."""
+
+
+class NoAddress(Exception):
+    """The name by which others are to reach this node leads nowhere; the text says what to change."""
 
 
 class Place(NamedTuple):
@@ -20,25 +29,64 @@ class Place(NamedTuple):
     bind: str
     """The address that it binds to."""
 
+    def url(self, port: int) -> str:
+        """For others."""
+        return _url(self.host, port)
 
-def place(template: str) -> Place:
+    def own_url(self, port: int) -> str:
+        """For this node, whatever its name means here."""
+        return _url(EVERYWHERE.get(self.bind, self.bind), port)
+
+
+def place(template: str, patience_s: float = RESOLVE_S) -> Place:
     """From ServerSpec.host. A node that knows its own name only as a loopback address listens on all of its
-    addresses."""
+    addresses. Raises NoAddress."""
     node = socket.gethostname()
     host = template.format(host=node)
-    try:
-        address = socket.gethostbyname(host)
-    except OSError:
-        return Place(host, "0.0.0.0")
-    if ipaddress.ip_address(address).is_loopback and host != address:
-        return Place(host, "0.0.0.0")
-    return Place(host, address)
+    found = sorted(
+        (ipaddress.ip_address(address) for address in _addresses(host, node, patience_s)), key=_last
+    )
+    address = found[0]
+    if address.is_loopback and host != str(address):
+        return Place(host, "0.0.0.0" if address.version == 4 else "::")
+    return Place(host, str(address))
+
+
+def _addresses(host: str, node: str, patience_s: float) -> set[str]:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            return {str(entry[4][0]).partition("%")[0] for entry in found}
+        except (OSError, UnicodeError):
+            if time.monotonic() >= deadline:
+                raise NoAddress(
+                    f"servers.address in site.yaml gives {host}, which {node} itself cannot resolve: "
+                    "change it to a name or address by which other nodes reach this one (docs/sites.md)"
+                ) from None
+        time.sleep(min(1.0, patience_s / 5))
+
+
+def _last(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> tuple[bool, bool, int]:
+    """Loopback after what others reach, IPv6 after IPv4."""
+    return address.is_loopback or address.is_link_local, address.version == 6, int(address)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def free_port(bind: str) -> int:
-    """A TCP port that nobody listens on now. Another may take it before vLLM does: vLLM then says so."""
-    with socket.socket() as probe:
-        probe.bind((bind, 0))
+    """A TCP port that nobody listens on now. Another may take it before vLLM does: vLLM then says so. Raises
+    NoAddress where `bind` is no address of this node."""
+    with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
+        try:
+            probe.bind((bind, 0))
+        except OSError as error:
+            raise NoAddress(
+                f"servers.address in site.yaml gives {bind}, on which {socket.gethostname()} cannot listen "
+                f"({error.strerror}): change it to a name of this node (docs/sites.md)"
+            ) from None
         port: int = probe.getsockname()[1]
         return port
 

@@ -19,7 +19,7 @@ from slurmeval.servers.contained import base_environment, started
 from slurmeval.servers.failures import Failure
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import Job
-from slurmeval.servers.ports import EVERYWHERE, free_port, place
+from slurmeval.servers.ports import EVERYWHERE, NoAddress, free_port, place
 from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.state import Epoch
 from slurmeval.servers.timing import Timing
@@ -136,13 +136,15 @@ class Follower:
             self._report()
 
     def _start(self, rank: Rank) -> None:
-        here = place(self._spec.host)
-        bind = None if here.bind in EVERYWHERE else here.bind
-        environment = vllm_environment(self._spec, base_environment(self._spec), "", bind)
         try:
+            here = place(self._spec.host)
+            bind = None if here.bind in EVERYWHERE else here.bind
+            environment = vllm_environment(self._spec, base_environment(self._spec), "", bind)
             argv = vllm_argv(self._spec, here.bind, 0, rank)
             self._vllm = Vllm(*started(self._spec, argv, environment), self._log)
             log.info("rank %d: process %d of life %s", rank.number, self._vllm.pid, self._life)
+        except NoAddress as error:
+            self._failure = Failure(str(error), ErrorClass.SERVER_LOST, retryable=False)
         except OSError as error:
             reason = f"the environment's interpreter cannot be run: {error}"
             self._failure = Failure(reason, ErrorClass.SERVER_LOST, retryable=False)

@@ -94,6 +94,10 @@ class Published:
             self._state |= {"tokens_per_s": 0.0, "requests_running": 0}
         self._write()
 
+    def seen(self, what: str) -> None:
+        """Shows with the next beat what a server that starts answers, or does not."""
+        self._state["reason"] = f"seen last: {what}"
+
     def disown(self) -> None:
         """Before a requeue: nobody runs this server until its job starts again."""
         self._state["owner"] = None

@@ -190,6 +190,25 @@ def test_slow_start_ends_at_the_deadline_with_what_was_seen_last(bench: Bench) -
     assert bench.state()["error_class"] == "time_limit"
 
 
+def test_what_a_server_that_starts_answers_is_shown(bench: Bench) -> None:
+    bench.timing["beat_s"] = 0.1
+    bench.order({"health": 503})
+    bench.lease()
+    wait_for(lambda: bench.state().get("reason") == "seen last: /health answers 503", "the reason")
+    assert bench.state()["status"] == "starting"
+    bench.order({})
+    assert bench.wait_for_status("ready")["reason"] is None
+
+
+def test_name_that_does_not_resolve_on_the_node_ends_the_server_in_seconds(bench: Bench) -> None:
+    bench.spec = replace(bench.spec, host="{host}.nowhere.invalid")
+    bench.lease()
+    bench.wait_for_exit()
+    assert bench.state()["status"] == "failed"
+    assert "servers.address in site.yaml gives" in bench.state()["reason"]
+    assert bench.lives() == [], "vLLM is not started"
+
+
 def test_leases_that_go_while_vllm_starts_end_it(bench: Bench) -> None:
     bench.order({"start_s": 60})
     bench.lease()
