@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ import pytest
 
 from tests.lacking import lacking
 from tests.slurm.cluster import Cluster, ClusterError, packages, requirements
+
+# What runs in the background ignores Ctrl-C, and so would all programs that tests start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no failure: what is slow is measured in benchmarks/
 hypothesis.settings.register_profile("slurmeval", deadline=None)

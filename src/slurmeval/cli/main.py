@@ -21,7 +21,10 @@ FOR_PEOPLE = {
     "images": ("slurmeval.cli.images", "Locks, pulls, verifies and removes images."),
     "import-bundles": ("slurmeval.cli.imports", "Imports results of NeMo Evaluator 0.3 and later."),
     "plan": ("slurmeval.cli.plan", "Says what a run would do and take, without running anything."),
-    "prune": ("slurmeval.cli.upkeep", "Removes environments that no lock asks for any more."),
+    "prune": (
+        "slurmeval.cli.upkeep",
+        "Removes environments that no lock asks for and no run under way uses.",
+    ),
     "stage": ("slurmeval.cli.stage", "Resolves branches; carries what is staged to other machines."),
     "status": ("slurmeval.cli.status", "Shows the run: servers, evaluations, failures."),
     "stop": ("slurmeval.cli.stop", "Stops the servers of some models, or all."),

@@ -43,10 +43,12 @@ def verify(results: Path, full: bool) -> int:
     type=click.Path(file_okay=False, path_type=Path),
     help="A results folder whose runs may use them; those in this folder are looked at anyway.",
 )
-@click.option("--cache", is_flag=True, help="Empty the package cache, too: packages are then fetched again.")
+@click.option(
+    "--cache", is_flag=True, help="Empty the package cache beside them, too: packages are then fetched again."
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 def prune(environments: Path, results: tuple[Path, ...], cache: bool, dry_run: bool) -> None:
-    """Removes environments that no lock asks for and no run that is under way uses.
+    """Removes environments that no lock asks for and no run under way uses.
 
     Also what the package cache cannot use any more. Run it in the project folder."""
     from slurmeval.cli.in_use import in_use, require_project, shown
@@ -58,5 +60,6 @@ def prune(environments: Path, results: tuple[Path, ...], cache: bool, dry_run: b
         click.echo(f"{'would remove' if dry_run else 'removed'} {shown(folder)}")
     if not removed:
         click.echo("Every environment is in use.")
-    if environments.is_dir() and not dry_run:
-        click.echo(f"package cache: {prune_packages(environments, cache)}")
+    freed = None if dry_run else prune_packages(environments, cache)
+    if freed is not None:
+        click.echo(f"package cache: {freed}")

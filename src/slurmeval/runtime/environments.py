@@ -122,12 +122,16 @@ def prune(locks: Path, environments: Path, keep: Collection[Path] = (), dry_run:
     return removed
 
 
-def prune_packages(environments: Path, all_of_them: bool) -> str:
-    """Removes what uv's cache holds and nothing can use any more, or `all_of_them`. Returns what uv says of
-    it, such as `Removed 23 files (4.1MiB)`. Raises SlurmevalError."""
+def prune_packages(environments: Path, all_of_them: bool) -> str | None:
+    """Removes what the package cache beside the environments holds and nothing can use any more, or
+    `all_of_them`. Returns what uv says of it, such as `Removed 23 files (4.1MiB)`; None where there is no
+    such cache: one that the user names (UV_CACHE_DIR) serves others, too. Raises SlurmevalError."""
+    cache = environments.absolute() / _CACHE
+    if not cache.is_dir():
+        return None
     done = subprocess.run(
         [uv_program(), "--no-progress", "cache", "clean" if all_of_them else "prune"],
-        env=uv_environment(environments.absolute() / _CACHE),
+        env=uv_environment() | {"UV_CACHE_DIR": str(cache)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]

@@ -86,9 +86,7 @@ def test_prune_keeps_what_a_lock_asks_for_and_removes_earlier_environments(
     assert main.run(["prune", *named]) == 0
     assert current(project).exists()
     assert not (project / ".environments" / EARLIER).exists()
-    removed, cache = capsys.readouterr().out.splitlines()
-    assert removed == f"removed .environments/{EARLIER}"
-    assert cache.startswith("package cache: ")
+    assert capsys.readouterr().out == f"removed .environments/{EARLIER}\n"
 
 
 def test_prune_dry_run_removes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,11 +95,20 @@ def test_prune_dry_run_removes_nothing(project: Path, capsys: pytest.CaptureFixt
     assert (project / ".environments" / EARLIER).exists()
 
 
-def test_prune_empties_the_package_cache_when_told(project: Path) -> None:
-    kept = project / ".environments" / ".uv-cache" / "archive-v0" / "apple"
-    kept.mkdir(parents=True)
+def test_prune_empties_the_package_cache_when_told_and_never_the_users_own(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, the_users = project / ".environments" / ".uv-cache", project / "uv"
+    monkeypatch.setenv("UV_CACHE_DIR", str(the_users))
+    for cache in (ours, the_users):
+        (cache / "archive-v0" / "apple").mkdir(parents=True)
+    assert main.run(["prune"]) == 0
+    assert (ours / "archive-v0").exists()
+    assert "package cache: " in capsys.readouterr().out
     assert main.run(["prune", "--cache"]) == 0
-    assert not kept.exists()
+    assert not (ours / "archive-v0").exists()
+    assert (the_users / "archive-v0").exists()
+    assert main.run(["prune", "--cache"]) == 0
 
 
 @pytest.mark.parametrize("held", ["state/controller.json", "work/m/b/0123/owner.json"])

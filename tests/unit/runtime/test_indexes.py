@@ -55,6 +55,7 @@ def test_pips_variables_and_files_are_read(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PIP_FIND_LINKS", "/from/variable")
     monkeypatch.delenv("UV_FIND_LINKS", raising=False)
     monkeypatch.delenv("ALL_PROXY", raising=False)
+    monkeypatch.delenv("UV_CACHE_DIR", raising=False)
     monkeypatch.setenv("VIRTUAL_ENV", "/other")
     pip_configuration.cache_clear()
     try:
