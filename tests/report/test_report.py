@@ -374,3 +374,14 @@ def test_where_no_metric_stands_for_the_whole_no_score_is_shown() -> None:
     tables = Tables(evaluations=[{**key, "status": "ok"}], metrics=parts, servers=[])
     score = tables.scores["m", "b"]
     assert (score.status, score.metric, score.value) == ("ok", None, None)
+
+
+def test_answers_that_were_scored_with_their_thoughts_are_named_beside_the_scores(paths: Paths) -> None:
+    thinking = json.dumps({"choices": [{"message": {"content": "<think>5?</think>4"}}]}).encode()
+    made = example.samples("b", [True])
+    records = [example.record(1, made[0].input, "", response_body=thinking)]
+    write(paths, "m", "b", example.evaluation(), example.output(made, "b"), records)
+    aggregate(paths, [("m", "b")])
+    page = _build(paths)
+    assert "m on b: 1 answer holds <think> or </think>" in page.text
+    assert "say in models.m.reasoning how thoughts end" in page.text

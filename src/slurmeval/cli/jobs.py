@@ -131,9 +131,15 @@ def lease(run_file: Path, model: str, benchmark: str) -> None:
 def evaluate(run_file: Path, model: str, benchmark: str) -> None:
     """Runs one benchmark on one model and writes its results."""
     from slurmeval.evaluations.run import evaluate
+    from slurmeval.results import partitions, reasoning, schema
 
-    samples = evaluate(json.loads(run_file.read_bytes()), model, benchmark)
+    run = json.loads(run_file.read_bytes())
+    samples = evaluate(run, model, benchmark)
     _say(f"{model} on {benchmark}: {samples} samples")
+    written = Paths.of(run["paths"]).evaluation(model, benchmark)
+    for row in partitions.read_rows(written, schema.EVALUATIONS).to_pylist():
+        if (warning := reasoning.warning(row)) is not None:
+            _say(warning)
 
 
 @click.command()

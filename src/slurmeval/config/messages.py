@@ -100,12 +100,19 @@ def _in_words(detail: ErrorDetails, key: Key, model: type[Section]) -> str:
             return f"{shown(given)} is too small; more than {context['gt']} is wanted"
         case "less_than_equal":
             return f"{shown(given)} is too large; at most {context['le']} is wanted"
+        case "too_long":
+            return f"is too long; at most {context['max_length']} entries are wanted"
         case "too_short":
-            return f"is empty; at least {context['min_length']} entry is wanted"
+            return _too_short(given, context["min_length"])
         case "value_error":
             text = str(context["error"])
             return f"{shown(given)}: {text}" if isinstance(given, str) else text
     return f"{_given(given)}; {_wanted(detail, key)} is wanted"
+
+
+def _too_short(given: object, least: int) -> str:
+    entries = "entry is" if least == 1 else "entries are"
+    return f"is {'too short' if given else 'empty'}; at least {least} {entries} wanted"
 
 
 def _given(value: object) -> str:

@@ -89,6 +89,47 @@ class Dataset(Source):
         return self
 
 
+class Generation(Section):
+    """Sampling where a benchmark says nothing of it: defaults, and no bounds."""
+
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    """Sampling temperature; null: the weights' own default."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Sampling from the likeliest tokens that make up this share."""
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    """Sampling from so many likeliest tokens."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Sampling from tokens at least so likely, relative to the likeliest."""
+    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    """Above 1: less of what stands in prompt and answer."""
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    """Above 0: less of what stands in the answer."""
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    """Above 0: less of what stands in the answer often."""
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Longest answer where a request sets no limit; null: what the context has room for."""
+
+
+class Reasoning(Section):
+    """How a reasoning model's thoughts are told from its answer: exactly one of `parser` and `tags`. Scoring
+    sees the answer alone; thoughts are kept in the samples."""
+
+    parser: str | None = None
+    """vLLM's --reasoning-parser, such as deepseek_r1 or qwen3: vLLM splits them."""
+    tags: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None
+    """What opens thoughts and what ends them, as `["<think>", "</think>"]`: the gateway splits them. An
+    answer that is cut off before the end is all thought. Nothing (`""`) as the first: the chat template opens
+    them."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Reasoning:
+        if (self.parser is None) == (self.tags is None):
+            raise ValueError("exactly one of parser and tags is needed")
+        if self.tags is not None and not self.tags[1]:
+            raise ValueError("tags needs what ends thoughts, such as </think>")
+        return self
+
+
 class Model(Section):
     """Weights, how they are served, and how they are prompted. All but `server`, `endpoints` and `logprobs`
     alters answers."""
@@ -111,8 +152,10 @@ class Model(Section):
     """Whether prompts that are sent as plain text or tokens begin with its token for the beginning of a text;
     null: as lm-eval does for the model in process: Gemma's do, others' as their tokenizer says. Chats follow
     the chat template."""
-    generation: dict[str, Scalar] = {}
-    """Sampling defaults of the server (vLLM's --override-generation-config), such as max_new_tokens."""
+    generation: Generation = Generation()
+    """Sampling where a benchmark says nothing of it."""
+    reasoning: Reasoning | None = None
+    """How its thoughts are told from its answers; null: it has none."""
     flags: dict[str, Scalar | None] = {}
     """Further flags of vLLM that alter answers, as `attention-backend: FLASH_ATTN`; null: without value.
     Those that have a key of their own are refused."""

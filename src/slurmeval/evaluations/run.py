@@ -242,7 +242,7 @@ def _server_answers(evaluation: Evaluation, or_starts: bool = False) -> bool:
 
 
 def _gateway_config(evaluation: Evaluation, place: Room) -> GatewayConfig:
-    settings = evaluation.config.gateway
+    settings, model = evaluation.config.gateway, evaluation.config.models[evaluation.model]
     return GatewayConfig(
         leases=evaluation.leases,
         log=evaluation.work / "gateway",
@@ -252,6 +252,8 @@ def _gateway_config(evaluation: Evaluation, place: Room) -> GatewayConfig:
         hold_s=settings.hold_s,
         retries=settings.retries,
         request_timeout_s=evaluation.benchmark.request_timeout_s,
+        max_tokens=model.generation.max_new_tokens,
+        thoughts=None if model.reasoning is None else model.reasoning.tags,
         socket=place.socket,
     )
 

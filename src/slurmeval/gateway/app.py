@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import orjson
@@ -15,9 +15,12 @@ from aiohttp import web
 from slurmeval.errors import ErrorClass
 from slurmeval.gateway.accepting import BoundedServer
 from slurmeval.gateway.amending import Amendments
+from slurmeval.gateway.limit import with_limit, with_what_is_left
 from slurmeval.gateway.log import Record, encode_exchange, encode_replay
 from slurmeval.gateway.memory import Memory
 from slurmeval.gateway.replay import Replays, parse, request_key
+from slurmeval.gateway.settings import GatewayConfig
+from slurmeval.gateway.thoughts import Thoughts
 from slurmeval.gateway.upstream import JSON, Answer, Call, HarnessGone, Upstream, failure
 from slurmeval.gateway.writer import LogFailed, LogWriter
 
@@ -49,13 +52,15 @@ class Gateway:
     """Answers the harness."""
 
     def __init__(
-        self, api_key: str, max_in_flight: int, upstream: Upstream, replays: Replays, log: LogWriter
+        self, api_key: str, config: GatewayConfig, upstream: Upstream, replays: Replays, log: LogWriter
     ) -> None:
         self._authorization = f"Bearer {api_key}".encode()
         self._upstream = upstream
         self._replays = replays
         self._log = log
-        self._slots = asyncio.Semaphore(max_in_flight)
+        self._slots = asyncio.Semaphore(config.max_in_flight)
+        self._max_tokens = config.max_tokens
+        self._thoughts = None if config.thoughts is None else Thoughts(config.thoughts)
         self._memory = Memory(MAX_WAITING_BYTES)
         self._amendments = Amendments()
         self._logged = 0
@@ -153,7 +158,7 @@ class Gateway:
             return self._replay(stored, started_at, call)
         if isinstance(value, dict) and isinstance(value.get("model"), str):
             call.model = value["model"]
-        reply = Reply(request)
+        reply = Reply(request, self._thoughts)
         gone = failure(
             499, "hung_up", "the harness hung up, or the gateway was stopped, before the answer was whole"
         )
@@ -161,7 +166,7 @@ class Gateway:
             async with self._slots:
                 self.progress.in_flight += 1
                 try:
-                    answer = await self._upstream.ask(call, reply.piece)
+                    answer = await self._ask(call, value, reply)
                 finally:
                     self.progress.in_flight -= 1
         except asyncio.CancelledError:
@@ -175,12 +180,24 @@ class Gateway:
             answer = failure(503, "log_failed", str(error))
         return await reply.finish(answer)
 
+    async def _ask(self, call: Call, value: Any, reply: Reply) -> Answer:
+        limited = with_limit(call.path, value, self._max_tokens)
+        call.body = limited or call.body
+        answer = await self._upstream.ask(call, reply.piece)
+        if limited is not None and answer.status == 400:
+            call.body = with_what_is_left(value)
+            answer = await self._upstream.ask(call, reply.piece)
+        return answer
+
     def _replay(self, stored: Record, started_at: float, call: Call) -> web.StreamResponse:
         latency_ms = (time.monotonic() - call.arrived) * 1000
         self._log.write(encode_replay(stored.request_id, started_at, latency_ms))
         self.progress.replayed += 1
         self._count(200, None, stored.prompt_tokens, stored.completion_tokens)
-        return _respond(200, stored.content_type or JSON, stored.response_body or b"", replayed=True)
+        content_type, body = stored.content_type or JSON, stored.response_body or b""
+        if self._thoughts is not None:
+            body = self._thoughts.without(content_type, body)
+        return _respond(200, content_type, body, replayed=True)
 
     def _record(self, call: Call, key: bytes, is_json: bool, started_at: float, answer: Answer) -> None:
         """Logs an exchange before it is answered (a stream: before its end is sent). Raises LogFailed."""
@@ -222,9 +239,12 @@ class Gateway:
 class Reply:
     """What goes back to the harness: whole, or piece by piece."""
 
-    def __init__(self, request: web.BaseRequest) -> None:
+    def __init__(self, request: web.BaseRequest, thoughts: Thoughts | None = None) -> None:
+        """`thoughts`: what of the answer is kept back."""
         self._request = request
         self._stream: web.StreamResponse | None = None
+        self._thoughts = thoughts
+        self._split = None if thoughts is None else thoughts.stream()
 
     async def piece(self, content_type: str, data: bytes) -> None:
         """Sends the next piece of a stream. Raises OSError when the harness has hung up."""
@@ -233,14 +253,16 @@ class Reply:
                 headers={"Content-Type": content_type, "Cache-Control": "no-cache"}
             )
             await self._stream.prepare(self._request)
-        await self._stream.write(data)
+        await self._stream.write(data if self._split is None else self._split.feed(data))
 
     async def finish(self, answer: Answer) -> web.StreamResponse:
         if self._stream is None:
+            if self._thoughts is not None and answer.status == 200:
+                answer = replace(answer, body=self._thoughts.without(answer.content_type, answer.body))
             return _answer(answer)
         if answer.status == 200:
             with contextlib.suppress(OSError):
-                await self._stream.write_eof()
+                await self._stream.write_eof(b"" if self._split is None else self._split.end())
             return self._stream
         if self._request.transport is not None:  # no end of the stream: the harness must see the break
             self._request.transport.close()

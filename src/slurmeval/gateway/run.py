@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
@@ -62,7 +63,7 @@ async def serve(config: GatewayConfig, parent: int) -> None:
     try:
         async with Upstream(config) as upstream:
             in_flight, connections = shares(raise_limit(), config.max_in_flight)
-            gateway = Gateway(api_key, in_flight, upstream, replays, log)
+            gateway = Gateway(api_key, replace(config, max_in_flight=in_flight), upstream, replays, log)
             server = gateway.server(connections)
             listener = tcp_socket(config.host, config.port)
             host, port = listener.getsockname()[:2]

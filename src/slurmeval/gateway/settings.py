@@ -31,6 +31,10 @@ class GatewayConfig:
     """Longest time from sending a request to the end of its answer."""
     model: str
     """The name under which the server serves the model."""
+    max_tokens: int | None = None
+    """Longest answer where a request sets no limit; None: the server's own."""
+    thoughts: list[str] | None = None
+    """The tags around a model's thoughts, which are kept from the harness; None: nothing is."""
     socket: Path | None = None
     """A socket to listen on as well, for a harness that has no network."""
     host: str = "127.0.0.1"

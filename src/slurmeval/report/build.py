@@ -15,6 +15,7 @@ from slurmeval.report.chart import chart
 from slurmeval.report.provenance import RunInfo, collect, of_project, staged
 from slurmeval.report.samples import page_name, write_pages
 from slurmeval.report.usage import job_words, usage
+from slurmeval.results import reasoning
 
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
@@ -77,6 +78,7 @@ def _index(run: tables.Tables, paths: Paths, written: set[Path]) -> dict[str, An
         "max_rows": MAX_OTHER_ROWS,
         "failed": run.of_status("failed"),
         "missing": run.of_status("missing"),
+        "warnings": [line for row in run.of_status("ok") if (line := reasoning.warning(row)) is not None],
         "mismatches": [row for row in run.metrics if row["mismatch"]],
         "chart": chart(list(run.scores.values())),
         "sample_links": _sample_links(run, paths, written),

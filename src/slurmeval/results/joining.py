@@ -29,6 +29,11 @@ class Cost:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     latency_ms: float | None = None
+    reasoning: str | None = None
+    """The model's thoughts, which are no part of its answer."""
+
+    def think(self, thoughts: str) -> None:
+        self.reasoning = thoughts if self.reasoning is None else f"{self.reasoning}\n\n{thoughts}"
 
     def add(self, record: Record) -> None:
         self.n_requests += 1

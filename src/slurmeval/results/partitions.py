@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 
 from slurmeval.results import schema, statistics
 from slurmeval.results.evaluation import Evaluation
-from slurmeval.results.joining import Join
+from slurmeval.results.joining import Cost, Join
+from slurmeval.results.reasoning import tags_of, thoughts_of
 
 if TYPE_CHECKING:
     from slurmeval.gateway.log import Record
@@ -59,16 +60,17 @@ def write(
     targets["evaluations"].unlink(missing_ok=True)
     names = SampleNames(_dataset_revisions(evaluation.datasets))
     uids = [names.of(sample) for sample in output.samples]
-    join, totals = Join(output.samples), Counter[str]()
+    join, totals, statuses = Join(output.samples), Counter[str](), Counter[str]()
+    tags = tags_of(evaluation.served)
     with _set_aside(targets) as aside:
-        rows = _request_rows(requests or (), join, uids, output.samples, totals)
+        rows = _request_rows(requests or (), join, uids, output.samples, totals, tags)
         write_rows(aside["requests"], schema.REQUESTS, (key | row for row in rows))
-        rows = _sample_rows(output.samples, uids, join)
+        rows = _sample_rows(output.samples, uids, join, statuses)
         write_rows(aside["samples"], schema.SAMPLES, (key | row for row in rows))
         scores = statistics.Scores(output.samples)
         rows = (_metric_row(metric, scores) for metric in output.metrics)
         write_rows(aside["metrics"], schema.METRICS, (key | row for row in rows))
-        row = key | _evaluation_row(evaluation, output, None if requests is None else totals)
+        row = key | _evaluation_row(evaluation, output, None if requests is None else totals, statuses)
         row["log"] = relative(paths, evaluation.log)
         write_rows(aside["evaluations"], schema.EVALUATIONS, [row])
 
@@ -163,9 +165,14 @@ def _request_rows(
     uids: Sequence[str],
     samples: Sequence[Sample],
     totals: Counter[str],
+    tags: Sequence[str] | None,
 ) -> Iterator[dict[str, Any]]:
     for record in requests:
         position = join.assign(record)
+        thoughts, marked = thoughts_of(record, tags) if record.answered else (None, False)
+        if position is not None and thoughts is not None:
+            join.costs[position].think(thoughts)
+        totals["n_think_tags"] += marked
         totals["n_requests"] += 1
         totals["n_replayed"] += bool(record.replayed)
         totals["n_truncated"] += record.finish_reason == "length"
@@ -193,8 +200,12 @@ def _request_rows(
         }
 
 
-def _sample_rows(samples: Sequence[Sample], uids: Sequence[str], join: Join) -> Iterator[dict[str, Any]]:
+def _sample_rows(
+    samples: Sequence[Sample], uids: Sequence[str], join: Join, statuses: Counter[str]
+) -> Iterator[dict[str, Any]]:
     for sample, uid, cost in zip(samples, uids, join.costs, strict=True):
+        status = _status(sample, cost)
+        statuses[status] += 1
         yield {
             "sample_uid": uid,
             "repeat_idx": sample.repeat_idx,
@@ -216,10 +227,16 @@ def _sample_rows(samples: Sequence[Sample], uids: Sequence[str], join: Join) -> 
                 }
                 for score in sample.scores
             ],
-            "status": sample.status,
+            "status": status,
             "metadata_json": _json(sample.metadata),
             **asdict(cost),
+            "reasoning": _text(cost.reasoning),
         }
+
+
+def _status(sample: Sample, cost: Cost) -> str:
+    """A model that thought and gave no answer was not wrong: there was nothing to read."""
+    return "unparsed" if cost.reasoning is not None and not (sample.output or "").strip() else sample.status
 
 
 def _metric_row(metric: Metric, scores: statistics.Scores) -> dict[str, Any]:
@@ -231,13 +248,19 @@ def _metric_row(metric: Metric, scores: statistics.Scores) -> dict[str, Any]:
 
 
 def _evaluation_row(
-    evaluation: Evaluation, output: HarnessOutput, totals: Counter[str] | None
+    evaluation: Evaluation, output: HarnessOutput, totals: Counter[str] | None, statuses: Counter[str]
 ) -> dict[str, Any]:
     own = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
     for name, column in _JSON_FIELDS.items():
         own[column] = _json(own.pop(name))
-    statuses = Counter(sample.status for sample in output.samples)
-    counted = ("n_requests", "n_replayed", "n_truncated", "prompt_tokens", "completion_tokens")
+    counted = (
+        "n_requests",
+        "n_replayed",
+        "n_truncated",
+        "n_think_tags",
+        "prompt_tokens",
+        "completion_tokens",
+    )
     return own | {
         "status": "ok",
         "harness_version": output.harness_version,

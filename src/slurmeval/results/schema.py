@@ -116,6 +116,12 @@ EVALUATIONS = Table(
         ("n_errored", _INT, "samples", "Samples without an answer."),
         ("n_unparsed", _INT, "samples", "Samples whose answer the harness could not read."),
         ("n_truncated", _INT, "requests", "Answers cut off at the token limit."),
+        (
+            "n_think_tags",
+            _INT,
+            "requests",
+            "Answers that were scored with `<think>` or `</think>` in them; see `models.<id>.reasoning`.",
+        ),
         ("n_requests", _INT, "requests", "Requests that the gateway answered or gave up."),
         ("n_replayed", _INT, "requests", "Requests that were answered from the log of an earlier try."),
         ("prompt_tokens", _INT, "tokens", "Tokens of all prompts."),
@@ -208,6 +214,7 @@ SAMPLES = Table(
         ("choices", pa.list_(_TEXT), "", "The choices offered; null: none."),
         ("reference", _TEXT, "", "The right answer."),
         ("output", _TEXT, "", "What the model answered."),
+        ("reasoning", _TEXT, "", "What it thought before, which is not scored; null: nothing."),
         (
             "scores",
             _SCORES,

@@ -89,6 +89,8 @@ def vllm_argv(spec: ServerSpec, bind: str, port: int, rank: Rank | None = None) 
         argv.append("--trust-remote-code")
     if spec.generation:
         argv += ["--override-generation-config", json.dumps(spec.generation)]
+    if spec.reasoning_parser is not None:
+        argv += ["--reasoning-parser", spec.reasoning_parser]
     argv += _parallel(spec, rank)
     for name, value in spec.flags.items():
         if value is None or value is True:

@@ -47,6 +47,7 @@ class ServerSpec:
     """A Jinja file, absolute."""
     trust_remote_code: bool = False
     generation: dict[str, Scalar] = field(default_factory=dict)
+    reasoning_parser: str | None = None
     flags: dict[str, Scalar | None] = field(default_factory=dict)
     """Further flags of vLLM, without dashes in front; None or True: no value; False: its `--no-` form."""
     env: dict[str, str] = field(default_factory=dict)
@@ -132,7 +133,9 @@ def server_spec(
         max_model_len=model.max_model_len,
         chat_template=None if model.chat_template is None else str(project / model.chat_template),
         trust_remote_code=model.trust_remote_code,
-        generation=dict(model.generation),
+        # vLLM would take max_new_tokens for a ceiling: the gateway sets it where a harness sets no limit
+        generation=model.generation.model_dump(exclude_none=True, exclude={"max_new_tokens"}),
+        reasoning_parser=None if model.reasoning is None else model.reasoning.parser,
         flags={canonical(name): value for name, value in [*server.flags.items(), *model.flags.items()]},
         env={**server.env, **model.env},
         ready_timeout_s=server.ready_timeout_s,

@@ -55,6 +55,23 @@ def spoilt(good: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
             "models.tiny.trust_remote_code: 'yes!' is text; true or fa",
         ),
         ("models/tiny/flags/seed", [1], "models.tiny.flags.seed: is a list; text, a number, true or false"),
+        (
+            "models/tiny/generation/max_tokens",
+            9,
+            "models.tiny.generation.max_tokens: unknown key; did you mean",
+        ),
+        ("models/tiny/reasoning", {}, "models.tiny.reasoning: exactly one of parser and tags is needed"),
+        (
+            "models/tiny/reasoning",
+            {"parser": "qwen3", "tags": ["<think>", "</think>"]},
+            "models.tiny.reasoning: exactly one of parser and tags is needed",
+        ),
+        ("models/tiny/reasoning/tags", ["<think>"], "models.tiny.reasoning.tags: is too short; at least 2"),
+        (
+            "models/tiny/reasoning/tags",
+            ["<think>", ""],
+            "models.tiny.reasoning: tags needs what ends thoughts",
+        ),
         ("models/tiny/chat_template", "no.jinja", "models.tiny.chat_template: 'no.jinja': no such file"),
         ("models/tiny/weights/folder", "gone", "models.tiny.weights.folder: 'gone': no such folder"),
         (

@@ -26,6 +26,7 @@ def said(flag: str, *, of_model: bool) -> str | None:
         ("override-generation-config", "override-generation-config belongs to models.<id>.generation"),
         ("override_generation_config.temperature", "override-generation-config belongs to models.<id>.gen"),
         ("no-trust-remote-code", "trust-remote-code belongs to models.<id>.trust_remote_code"),
+        ("reasoning-parser", "reasoning-parser belongs to models.<id>.reasoning.parser"),
         ("tokenizer", "tokenizer belongs to models.<id>.weights"),
         ("nnodes", "nnodes belongs to servers.<id>.nodes"),
         ("served-model-name", "slurmeval sets served-model-name itself"),

@@ -254,3 +254,63 @@ async def test_harness_that_hangs_up_frees_the_server(
     await asyncio.to_thread(process.stop)
     (record,) = read(tmp_path / "log")
     assert (record.http_status, record.answered) == (499, False)
+
+
+@pytest.mark.parametrize(
+    ("path", "own", "sent"),
+    [
+        ("/v1/chat/completions", {}, 64),
+        ("/v1/chat/completions", {"max_tokens": None}, 64),
+        ("/v1/chat/completions", {"max_tokens": 256}, 256),
+        ("/v1/chat/completions", {"max_completion_tokens": 256}, None),
+        ("/v1/completions", {}, 64),
+        ("/v1/completions", {"max_tokens": 1}, 1),
+        ("/v1/embeddings", {}, None),
+    ],
+)
+async def test_the_models_limit_is_a_default_and_no_ceiling(
+    server: StandIn,
+    client: aiohttp.ClientSession,
+    gateway: Start,
+    path: str,
+    own: dict[str, Any],
+    sent: int | None,
+) -> None:
+    process = await asyncio.to_thread(gateway, max_tokens=64)
+    body = {**chat("hello"), "prompt": "hello", "input": ["a"], **own}
+    status, _ = await post(client, process, body, path)
+    assert (status, json.loads(server.seen[0]["raw"]).get("max_tokens")) == (200, sent)
+
+
+async def test_where_the_prompt_leaves_less_than_the_default_the_answer_gets_what_is_left(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start
+) -> None:
+    server.faults.fail_count, server.faults.fail_status = 1, 400
+    process = await asyncio.to_thread(gateway, max_tokens=64)
+    status, _ = await post(client, process, chat("a long prompt"))
+    assert status == 200
+    assert [json.loads(seen["raw"])["max_tokens"] for seen in server.seen] == [64, None]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_thoughts_stay_in_the_log_and_the_harness_gets_the_answer(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path, stream: bool
+) -> None:
+    server.faults.answer_text = "<think>Is it 5? No.</think>4"
+
+    async def answered(process: GatewayProcess) -> str:
+        status, body = await post(client, process, chat("2 + 2?", stream=stream))
+        assert status == 200
+        events = [line[6:] for line in body.split(b"\n\n") if line and b"[DONE]" not in line]
+        choices = [json.loads(event)["choices"] for event in (events if stream else [body])]
+        parts = [choice.get("delta") or choice.get("message") or {} for (choice, *_) in choices if choice]
+        return "".join(part.get("content") or "" for part in parts)
+
+    process = await asyncio.to_thread(gateway, thoughts=["<think>", "</think>"])
+    assert await answered(process) == "4"
+    await asyncio.to_thread(process.stop)
+    (record,) = read(tmp_path / "log")
+    assert b"</think>" in (record.response_body or b"")
+    process = await asyncio.to_thread(gateway, thoughts=["<think>", "</think>"])
+    assert await answered(process) == "4"
+    assert len(server.seen) == 1

@@ -25,8 +25,9 @@ def spec() -> ServerSpec:
         dtype="float32",
         max_model_len=2048,
         chat_template="/p/templates/plain.jinja",
-        generation={"max_new_tokens": 64},
-        flags={"enforce-eager": None, "max-num-seqs": 8, "reasoning-parser": "deepseek_r1"},
+        generation={"temperature": 0.0},
+        reasoning_parser="deepseek_r1",
+        flags={"enforce-eager": None, "max-num-seqs": 8, "attention-backend": "FLASH_ATTN"},
         env={"HF_HUB_OFFLINE": "0", "A": "b"},
     )
 
@@ -37,8 +38,8 @@ def test_command_line_holds_the_config_and_no_key(spec: ServerSpec) -> None:
         *("--model", "/hf/my weights", "--served-model-name", "smol"),
         *("--host", "127.0.0.1", "--port", "8123", "--dtype", "float32", "--max-model-len", "2048"),
         *("--chat-template", "/p/templates/plain.jinja"),
-        *("--override-generation-config", '{"max_new_tokens": 64}'),
-        *("--enforce-eager", "--max-num-seqs=8", "--reasoning-parser=deepseek_r1"),
+        *("--override-generation-config", '{"temperature": 0.0}', "--reasoning-parser", "deepseek_r1"),
+        *("--enforce-eager", "--max-num-seqs=8", "--attention-backend=FLASH_ATTN"),
     ]
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from slurmeval.config.models import Model, Server, Weights
+from slurmeval.config.models import Generation, Model, Reasoning, Server, Weights
 from slurmeval.config.site import Site
 from slurmeval.paths import Paths
 from slurmeval.servers.spec import ServerSpec, server_spec
@@ -18,7 +18,9 @@ def make_spec(server: Server, **changed: Any) -> ServerSpec:
         server="cpu",
         dtype="float32",
         chat_template="templates/plain.jinja",
-        flags={"reasoning-parser": "deepseek_r1"},
+        flags={"attention-backend": "FLASH_ATTN"},
+        generation=Generation(temperature=0, max_new_tokens=64),
+        reasoning=Reasoning(parser="deepseek_r1"),
         env={"VLLM_FLOAT32_MATMUL_PRECISION": "high"},
     )
     arguments: dict[str, Any] = {
@@ -38,13 +40,18 @@ def test_spec_survives_json() -> None:
     assert spec.servers == "/p/results/state/servers/smol"
     assert spec.leases == "/p/results/leases/smol"
     assert spec.chat_template == "/p/templates/plain.jinja"
-    assert spec.flags == {"enforce-eager": None, "max-num-seqs": 8, "reasoning-parser": "deepseek_r1"}
+    assert spec.flags == {"enforce-eager": None, "max-num-seqs": 8, "attention-backend": "FLASH_ATTN"}
+    assert spec.reasoning_parser == "deepseek_r1"
 
 
 def test_what_the_model_says_of_vllm_comes_after_what_its_server_says() -> None:
-    spec = make_spec(Server(flags={"reasoning_parser": "x", "max_num_seqs": 8}, env={"A": "1"}))
-    assert spec.flags == {"reasoning-parser": "deepseek_r1", "max-num-seqs": 8}
+    spec = make_spec(Server(flags={"attention_backend": "x", "max_num_seqs": 8}, env={"A": "1"}))
+    assert spec.flags == {"attention-backend": "FLASH_ATTN", "max-num-seqs": 8}
     assert spec.env == {"A": "1", "VLLM_FLOAT32_MATMUL_PRECISION": "high"}
+
+
+def test_vllm_is_not_told_the_longest_answer_which_it_would_take_for_a_ceiling() -> None:
+    assert make_spec(Server()).generation == {"temperature": 0}
 
 
 def test_one_machine_runs_one_server_at_once_and_has_the_gpus_it_has() -> None:
