@@ -23,7 +23,7 @@ FOR_PEOPLE = {
     "plan": ("slurmeval.cli.plan", "Says what a run would do and take, without running anything."),
     "prune": (
         "slurmeval.cli.upkeep",
-        "Removes environments that no lock asks for and no run under way uses.",
+        "Removes environments that no lock and no live run uses.",
     ),
     "stage": ("slurmeval.cli.stage", "Resolves branches; carries what is staged to other machines."),
     "status": ("slurmeval.cli.status", "Shows the run: servers, evaluations, failures."),

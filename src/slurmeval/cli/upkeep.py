@@ -43,12 +43,10 @@ def verify(results: Path, full: bool) -> int:
     type=click.Path(file_okay=False, path_type=Path),
     help="A results folder whose runs may use them; those in this folder are looked at anyway.",
 )
-@click.option(
-    "--cache", is_flag=True, help="Empty the package cache beside them, too: packages are then fetched again."
-)
+@click.option("--cache", is_flag=True, help="Empty the package cache, too: packages are fetched again.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 def prune(environments: Path, results: tuple[Path, ...], cache: bool, dry_run: bool) -> None:
-    """Removes environments that no lock asks for and no run under way uses.
+    """Removes environments that no lock and no live run uses.
 
     Also what the package cache cannot use any more. Run it in the project folder."""
     from slurmeval.cli.in_use import in_use, require_project, shown
