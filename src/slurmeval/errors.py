@@ -5,6 +5,7 @@ SlurmevalError
 │   └── ConfigError      … in a config file: file and key
 ├── ServerFailed         a model's server cannot come up or was lost for good, with the reason
 │   └── ServerStopped    … because someone said `slurmeval stop`
+├── NotYet               a job cannot be submitted at the moment, and may be later
 └── EvaluationFailed     one evaluation did not end well; carries an ErrorClass
 """
 
@@ -50,6 +51,10 @@ class ServerStopped(ServerFailed):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, ErrorClass.CANCELLED)
+
+
+class NotYet(SlurmevalError):
+    """A job cannot be submitted at the moment, and may be later. The text is the batch system's words."""
 
 
 class EvaluationFailed(SlurmevalError):

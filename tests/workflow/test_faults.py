@@ -107,6 +107,9 @@ def test_a_second_run_in_the_folder_says_so_and_stops(project: Project) -> None:
     second = project.run()
     assert second.returncode != 0
     assert "another run is under way in this folder" in second.stdout
+    deleting = project.run("--delete-temp-output")  # leases are temporary files
+    assert deleting.returncode != 0
+    assert "a run is under way in this folder" in deleting.stdout
     assert run.wait(240) == 0
     assert_complete(project)
 

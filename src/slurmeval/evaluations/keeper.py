@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slurmeval.errors import ErrorClass, ServerFailed
+from slurmeval.errors import ErrorClass, NotYet, ServerFailed, ServerStopped
 from slurmeval.evaluations.submission import acquire
 from slurmeval.evaluations.tracks import claim_of, controller_of, tracks
 from slurmeval.files import read_json, write_json
+from slurmeval.ownership import live_owner
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.timing import MARGIN_S
@@ -45,6 +46,12 @@ SIGNAL_EARLY_S = 60.0
 STARTING_S = 30.0
 """A server takes at least so long to start."""
 
+RETRY_S = 30.0
+"""Between two tries to submit a server that Slurm does not take for now."""
+
+FAILED_RETRY_S = 300.0
+"""… whose successor did not come up."""
+
 RENEWAL = "~renewal"
 """The lease of a successor while it warms up. No benchmark has this name."""
 
@@ -60,53 +67,101 @@ class Keeper:
     _missing: dict[Path, float] = field(default_factory=dict)
     """When a server's job was first seen to be out of the queue."""
     _replaced: dict[str, int] = field(default_factory=dict)
+    _not_before: dict[str, float] = field(default_factory=dict)
+    """By replica: when a server that was refused for now is tried again."""
+    _said: dict[str, str] = field(default_factory=dict)
+    """By replica or model: what was said last."""
+    _too_many: dict[str, float] = field(default_factory=dict)
+    """By replica: when a server was last refused because too many jobs are queued."""
+    was_refused: bool = False
+    """Whether one was in the last look."""
     _unused: dict[str, int] = field(default_factory=dict)
     """Servers of a replica that closed themselves while they were leased."""
 
     def look(self, pairs: Iterable[Pair], queue: Mapping[str, QueuedJob]) -> dict[Pair, ServerFailed]:
         """Keeps the leases of these evaluations on servers that will do; returns those for which there is
         none to be had in any replica. `queue` is what Slurm has, by job id."""
+        self.was_refused = False
         by_model: dict[str, list[str]] = {}
         for model, benchmark in pairs:
             by_model.setdefault(model, []).append(benchmark)
         failed = {}
         for model, benchmarks in by_model.items():
-            specs = tracks(self.run, model)
-            answers = [self._look_at(spec, model, benchmarks, queue) for spec in specs]
+            try:
+                specs = tracks(self.run, model)
+                answers = [self._look_at(spec, model, benchmarks, queue) for spec in specs]
+            except (OSError, ValueError) as error:  # other models' servers are looked at all the same
+                self._tell(model, f"files of {model}'s servers cannot be read, trying again: {error}")
+                continue
             for benchmark in benchmarks:
                 failures = [answer[benchmark] for answer in answers if benchmark in answer]
                 if len(failures) == len(specs):
                     failed[model, benchmark] = failures[0]
         return failed
 
+    @property
+    def wants_room(self) -> bool:
+        """Whether a server is to be submitted and too many jobs are queued: evaluations leave it room."""
+        return any(self.clock() < refused + 2 * RETRY_S for refused in self._too_many.values())
+
     def _look_at(
         self, spec: dict[str, Any], model: str, benchmarks: list[str], queue: Mapping[str, QueuedJob]
     ) -> dict[str, ServerFailed]:
         """One replica of a model. Returns the evaluations that it fails, with the reason."""
-        leased: dict[Path, list[str]] = {}
+        leased: dict[Path | None, list[str]] = {}
         for benchmark in benchmarks:
             lease = read_json(Path(spec["leases"]) / f"{benchmark}.json")
-            if lease is not None and not lease["released"] and lease["server"] is not None:
+            if lease is None and self._needs_server(model, benchmark):  # someone removed the file
+                leased.setdefault(None, []).append(benchmark)
+            elif lease is not None and not lease["released"] and lease["server"] is not None:
                 leased.setdefault(Path(lease["server"]), []).append(benchmark)
         failed: dict[str, ServerFailed] = {}
+        track = Path(spec["servers"]).name
         for server, lessees in leased.items():
-            self._bury(ServerFolder(server), queue)
+            if server is not None:
+                self._bury(ServerFolder(server), queue)
             try:
-                if not leases.holds(spec, lessees[0], controller_of(self.run)):
-                    self._count_unused(ServerFolder(server), model)
+                if server is not None and leases.holds(spec, lessees[0], controller_of(self.run)):
+                    self._renew(spec, model, server, lessees)
+                elif self.clock() >= self._not_before.get(track, 0.0):
+                    if server is not None:
+                        self._count_unused(ServerFolder(server), model)
                     self._move(spec, model, lessees)
-                elif (successor := self._successor(spec, model, server)) is not None:
-                    self._move(spec, model, lessees)
-                    leases.release(Path(spec["leases"]) / f"{RENEWAL}.json")
-                    print(f"slurmeval: {successor} takes over from {server.name} of {model}", flush=True)
             except ServerFailed as error:
                 failed |= dict.fromkeys(lessees, error)
+            except NotYet as error:
+                self._put_off(track, error)
         return failed
 
+    def _needs_server(self, model: str, benchmark: str) -> bool:
+        """Whether an evaluation still has something to ask: it may be scoring, or waits to be looked at."""
+        claim = claim_of(self.run, model, benchmark)
+        phase = (read_json(claim.with_name("progress.json")) or {}).get("phase")
+        return phase not in ("scoring", "done", "failed") or live_owner(claim) is None
+
     def _move(self, spec: dict[str, Any], model: str, benchmarks: list[str]) -> None:
-        """Takes the leases anew, on the current server or a new one."""
+        """Takes the leases anew, on the current server or a new one. Raises ServerFailed, NotYet."""
         for benchmark in benchmarks:
             acquire(self.run, model, spec, benchmark, claim_of(self.run, model, benchmark))
+        self._submitted(Path(spec["servers"]).name)
+
+    def _submitted(self, track: str) -> None:
+        self._not_before.pop(track, None)
+        self._too_many.pop(track, None)
+
+    def _put_off(self, track: str, why: Exception, seconds: float = RETRY_S) -> None:
+        """Nothing is submitted for this replica for a while. Said once."""
+        self._not_before[track] = self.clock() + seconds
+        if commands.names_limit(str(why)):
+            self._too_many[track] = self.clock()
+            self.was_refused = True
+        self._tell(track, f"no further server of {track} yet, trying again: {why}")
+
+    def _tell(self, of: str, words: str) -> None:
+        """Prints something once."""
+        if self._said.get(of) != words:
+            self._said[of] = words
+            print(f"slurmeval: {words}", flush=True)
 
     def _count_unused(self, server: ServerFolder, model: str) -> None:
         """Raises ServerFailed where server after server closes itself, because on its node no lease is seen
@@ -164,8 +219,27 @@ class Keeper:
 
     # Successors
 
+    def _renew(self, spec: dict[str, Any], model: str, server: Path, lessees: list[str]) -> None:
+        """Has the lessees move to a successor where there is one. That there is none to be had harms nobody:
+        the present server serves on, and its job is requeued when its time ends."""
+        track = server.parent.name
+        if self.clock() < self._not_before.get(track, 0.0):
+            return
+        try:
+            successor = self._successor(spec, model, server)
+        except ServerFailed as error:
+            if not isinstance(error, ServerStopped):
+                _set_aside(server.parent, int(server.name))
+            self._put_off(track, error, FAILED_RETRY_S)
+            return
+        if successor is not None:
+            self._move(spec, model, lessees)
+            leases.release(Path(spec["leases"]) / f"{RENEWAL}.json")
+            print(f"slurmeval: {successor} takes over from {server.name} of {model}", flush=True)
+
     def _successor(self, spec: dict[str, Any], model: str, server: Path) -> str | None:
-        """Has a successor started where the server's time ends soon; its name once it answers."""
+        """Has a successor started where the server's time ends soon; its name once it answers. Raises
+        ServerFailed, NotYet."""
         limits = self.run["config"]["server_jobs"]
         before_min = limits["renew_before_min"]
         if before_min is None or limits["max_at_once"] is not None or spec["inside"] is not None:
@@ -179,6 +253,7 @@ class Keeper:
         if left_s > _renewal_s(spec, before_min * 60):
             return None
         lease = acquire(self.run, model, spec, RENEWAL, above=int(server.name))
+        self._submitted(server.parent.name)
         successor = read_json(lease.server / ServerFolder.STATE) or {}
         return lease.server.name if successor.get("status") == "ready" else None
 
@@ -189,6 +264,15 @@ def _renewal_s(spec: dict[str, Any], wanted_s: float) -> float:
     limit_s = spec["time_limit_min"] * 60
     least_s = spec["drain_s"] + MARGIN_S + SIGNAL_EARLY_S + STARTING_S
     return max(min(wanted_s, limit_s / 2), least_s) if least_s < limit_s * 3 / 4 else 0.0
+
+
+def _set_aside(servers: Path, number: int) -> None:
+    """Takes the successors of a server that came to nothing out of the count, so that its lessees, new ones
+    too, have the server itself. Their files are kept."""
+    for folder in servers.iterdir():
+        if folder.name.isdecimal() and int(folder.name) > number:
+            aside = folder.with_name(f"{folder.name}.failed-{time.time_ns()}")
+            folder.rename(aside)
 
 
 def _last_words(folder: Path) -> str:

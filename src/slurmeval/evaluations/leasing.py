@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slurmeval.errors import ServerFailed
+from slurmeval.errors import NotYet, ServerFailed
 from slurmeval.evaluations import finished
 from slurmeval.evaluations.failures import no_server, record
 from slurmeval.evaluations.submission import acquire, submit_earlier
@@ -19,20 +19,24 @@ from slurmeval.servers import leases
 
 def lease(run: dict[str, Any], model: str, benchmark: str) -> None:
     """Holds the leases of an evaluation: takes them, or leaves those that hold as they are. Raises
-    ServerFailed where no replica is to be had, SlurmevalError where no run is under way."""
+    ServerFailed where no replica is to be had, NotYet where none is to be had yet, SlurmevalError where no
+    run is under way."""
     controller = controller_of(run)
     claim = claim_of(run, model, benchmark)
-    failure = None
-    failed = 0
-    specs = tracks(run, model)
-    for spec in specs:
+    failure: ServerFailed | None = None
+    not_yet: NotYet | None = None
+    held = False
+    for spec in tracks(run, model):
         try:
             if not leases.holds(spec, benchmark, controller):
                 acquire(run, model, spec, benchmark, claim)
+            held = True
         except ServerFailed as error:
-            failure, failed = error, failed + 1
-    if failure is not None and failed == len(specs):
-        raise failure
+            failure = error
+        except NotYet as error:  # the keeper tries again where another replica is held
+            not_yet = error
+    if not held and (not_yet or failure):
+        raise not_yet or failure  # type: ignore[misc]
 
 
 def check(run: dict[str, Any], model: str, benchmark: str) -> bool:

@@ -13,16 +13,21 @@ from typing import Any
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.errors import ErrorClass, EvaluationFailed, NotYet
 from slurmeval.evaluations.failures import no_server, unforeseen
 from slurmeval.evaluations.keeper import Keeper
 from slurmeval.evaluations.leasing import lease_for_rule
 from slurmeval.evaluations.slurm_jobs import Ended, EvaluationJob, SlurmJobs
+from slurmeval.evaluations.waiting import Waiting
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import SlurmAway
 
 PASSING = frozenset({errno.ESTALE, errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT})
 """What network file systems answer while they are away."""
+
+
+TAKEN_BACK = Ended()
+"""Of an evaluation whose job was taken out of the queue, to be submitted again later."""
 
 
 class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
@@ -32,27 +37,33 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
         self._run = self.workflow.globals["RUN"]
         self._jobs = SlurmJobs(self._run.plan.document)
         self._keeper = Keeper(self._run.plan.document)
-        self._deferred: list[Any] = []
-        """Jobs of Snakemake's that could not be submitted: Slurm did not answer, or their server has not
-        begun and nothing may depend on its job."""
+        self._waiting = Waiting(lambda words: self.logger.info(f"slurmeval: {words}"))
         self._away = False
 
     def run_job(self, job: Any) -> None:
         """Does it, submits it, or keeps it for later. Snakemake ends a run whose executor raises, so whatever
         goes wrong is a failure of this one evaluation."""
         model, benchmark = job.wildcards.model, job.wildcards.benchmark
+        if self._waiting.holds_back or (self._keeper.wants_room and job.rule.name == "evaluate"):
+            self._waiting.jobs.append(job)
+            return
         try:
             if job.rule.name == "lease":
                 lease_for_rule(self._run.plan.document, model, benchmark)
                 self.report_job_success(SubmittedJobInfo(job))
             else:
                 self._submit(job, model, benchmark)
+            self._waiting.submitted()
+        except NotYet as error:
+            if (failure := self._waiting.refused(job, error)) is not None:
+                self._jobs.note(model, benchmark, failure)
+                self._report_failure(SubmittedJobInfo(job), Ended(failure))
         except EvaluationFailed as error:  # on record
             self._report_failure(SubmittedJobInfo(job), Ended(error))
         except Exception as error:  # noqa: BLE001
             if _passes(error):
                 self._say_away(error)
-                self._deferred.append(job)
+                self._waiting.jobs.append(job)
                 return
             failure = unforeseen(error)
             self._jobs.note(model, benchmark, failure)
@@ -61,7 +72,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
     def _submit(self, job: Any, model: str, benchmark: str) -> None:
         submitted = self._jobs.submit(model, benchmark, self._run.command_prefix + job.shellcmd)
         if submitted is None:
-            self._deferred.append(job)
+            self._waiting.jobs.append(job)  # its server has not begun, and nothing may depend on its job
             return
         job_info = SubmittedJobInfo(job, submitted.job_id, {"evaluation": submitted})
         self.logger.info(f"{model} on {benchmark}: Slurm job {submitted.job_id}")
@@ -72,6 +83,8 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
     ) -> AsyncGenerator[SubmittedJobInfo, None]:
         """One look at the queue, at the servers and at the evaluations. Yields those that go on."""
         self.next_seconds_between_status_checks = self._jobs.site.poll_s
+        if active_jobs:
+            self._waiting.goes_on()
         try:
             queue = {job.job_id: job for job in commands.queue()}
             if self._away:
@@ -85,18 +98,26 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
             outcome = ended.get(job_info.aux["evaluation"].pair)
             if outcome is None:
                 yield job_info
+            elif outcome is TAKEN_BACK:
+                self._waiting.jobs.append(job_info.job)
             elif outcome.failure is None:
                 self.report_job_success(job_info)
                 self._jobs.forget(job_info.aux["evaluation"])
             else:
                 self._report_failure(job_info, outcome)
-        deferred, self._deferred = self._deferred, []
-        for job in deferred:
-            if self.workflow.scheduler._user_kill:
+        if self.workflow.scheduler._user_kill:
+            jobs, self._waiting.jobs = self._waiting.jobs, []
+            for job in jobs:
                 failure = EvaluationFailed(ErrorClass.CANCELLED, "the run was told to stop")
                 self._report_failure(SubmittedJobInfo(job), Ended(failure))
-            else:
-                self.run_job(job)
+            return
+        for job in self._waiting.due(self._has_server):
+            self.run_job(job)
+
+    def _has_server(self, job: Any) -> bool:
+        """Whether a job is an evaluation whose server is up: under a limit, those that need no further server
+        come first."""
+        return job.rule.name == "evaluate" and self._jobs.has_server(job.wildcards.model)
 
     def _look(
         self, active: list[SubmittedJobInfo], queue: dict[str, commands.QueuedJob]
@@ -110,7 +131,11 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
             self._jobs.cancel_waiting(waiting)
             ended |= {job.pair: self._jobs.fail(job, stop) for job in waiting}
             return ended
-        deferred = [(job.wildcards.model, job.wildcards.benchmark) for job in self._deferred]
+        deferred = [
+            (job.wildcards.model, job.wildcards.benchmark)
+            for job in self._waiting.jobs
+            if job.rule.name == "evaluate"
+        ]
         for pair, error in self._keeper.look([*going_on, *deferred], queue).items():
             if pair not in going_on:
                 continue  # its next try to be submitted says the same
@@ -118,6 +143,9 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
             if _waits(going_on[pair], queue):
                 ended[pair] = self._jobs.fail(going_on[pair], no_server(error))
                 self._jobs.cancel_waiting([going_on[pair]])
+        if self._keeper.was_refused:
+            waiting = [job for pair, job in going_on.items() if pair not in ended and _waits(job, queue)]
+            ended |= {job.pair: TAKEN_BACK for job in waiting[-1:] if self._jobs.take_back(job)}
         return ended
 
     def _report_failure(self, job_info: SubmittedJobInfo, outcome: Ended) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.config.site import Site
-from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, SlurmevalError
+from slurmeval.errors import ErrorClass, EvaluationFailed, NotYet, ServerFailed, SlurmevalError
 from slurmeval.evaluations import finished
 from slurmeval.evaluations.failures import failed_attempts, no_server, record
 from slurmeval.evaluations.leasing import lease, release, server_jobs
@@ -22,6 +22,7 @@ from slurmeval.files import append_json, read_json
 from slurmeval.paths import Paths
 from slurmeval.servers import inside
 from slurmeval.servers.folder import ServerFolder
+from slurmeval.servers.protocol import ENDED
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob, SlurmAway
 from slurmeval.slurm.names import job_name
@@ -93,8 +94,9 @@ class SlurmJobs:
 
     def submit(self, model: str, benchmark: str, command: str) -> EvaluationJob | None:
         """Submits `command` (for a shell), or takes over what an earlier run has left: a job in the queue, or
-        finished results, which need no job. None: not yet; try again. Raises EvaluationFailed, recorded,
-        where there is no server or Slurm refuses; SlurmAway."""
+        finished results, which need no job. None: its server has not begun. Raises NotYet, with no lease
+        held, where Slurm takes no further job; EvaluationFailed, recorded, where there is no server or Slurm
+        refuses; SlurmAway."""
         failures = failed_attempts(self.paths.failure(model, benchmark))
         answered = self._answered(model, benchmark)
         if finished.is_there(self.run, model, benchmark):
@@ -108,8 +110,9 @@ class SlurmJobs:
             self._earlier = None  # it may be in the queue: look there before the next try
             raise
         except (ServerFailed, commands.SubmissionRefused) as error:
-            if isinstance(error, commands.SubmissionRefused) and error.for_now:
-                return None
+            release(self.run, model, benchmark)
+            if commands.passes(error):
+                raise NotYet(str(error)) from error
             failure = (
                 no_server(error)
                 if isinstance(error, ServerFailed)
@@ -117,7 +120,6 @@ class SlurmJobs:
                     ErrorClass.CANCELLED, f"Slurm does not take the evaluation's job: {error}"
                 )
             )
-            release(self.run, model, benchmark)
             record(self.paths.failure(model, benchmark), failure, model, benchmark, started_at, None)
             raise failure from error
         return None if job_id is None else EvaluationJob(model, benchmark, job_id, failures, answered)
@@ -159,6 +161,12 @@ class SlurmJobs:
         line = {"job_id": job_id, "submitted_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
         append_json(self.paths.evaluation_jobs(model, benchmark), line)
         return job_id
+
+    def has_server(self, model: str) -> bool:
+        """Whether the model's newest server, of any replica, is up."""
+        places = (self.paths.servers.glob(f"{model}@*"), [self.paths.servers_of(model)])
+        folders = (max(track.glob("[0-9]" * 4), default=None) for place in places for track in place)
+        return any(folder is not None and is_up(ServerFolder(folder)) for folder in folders)
 
     def inside(self, model: str) -> Path | None:
         """The folder of requests to the model's server; None where evaluations are jobs of their own."""
@@ -330,6 +338,15 @@ class SlurmJobs:
         with contextlib.suppress(OSError):
             finished.forget(self.run, *job.pair)
 
+    def take_back(self, job: EvaluationJob) -> bool:
+        """Takes one that has not begun out of the queue, to be submitted again; False where it is none."""
+        if self.inside(job.model) is not None:
+            return False
+        self.cancel_waiting([job])
+        release(self.run, *job.pair)
+        self._earlier = None  # it may have begun just now: the next submission looks for it
+        return True
+
     def cancel_waiting(self, jobs: Iterable[EvaluationJob]) -> None:
         """Takes those that have not begun out of the queue; the others run on."""
         waiting = list(jobs)
@@ -342,6 +359,13 @@ class SlurmJobs:
                 commands.cancel(ids, "PENDING")
             except SlurmevalError as error:
                 print(f"slurmeval: {error}")
+
+
+def is_up(server: ServerFolder) -> bool:
+    """Whether a server's job has been submitted, and not ended as far as is known."""
+    status = (read_json(server.state) or {}).get("status")
+    ended = status in ENDED or any(file.exists() for file in (server.closed, server.gone, server.stop))
+    return server.job.exists() and not ended
 
 
 def is_running(lease: Mapping[str, Any]) -> bool:

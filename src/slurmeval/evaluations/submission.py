@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from slurmeval.errors import ServerFailed
+from slurmeval.errors import NotYet, ServerFailed
 from slurmeval.evaluations.tracks import controller_of, tracks
 from slurmeval.files import write_json
 from slurmeval.paths import Paths
@@ -27,7 +27,7 @@ def acquire(
     evaluation: Path | None = None,
     above: int = 0,
 ) -> Lease:
-    """`leases.acquire` for a replica of a model of this run. Raises ServerFailed."""
+    """`leases.acquire` for a replica of a model of this run. Raises ServerFailed, NotYet."""
     submit = _submission(run, model, spec["replica"])
     return leases.acquire(spec, lease, controller_of(run), submit, evaluation=evaluation, above=above)
 
@@ -48,7 +48,14 @@ def _submit(run: dict[str, Any], model: str, options: list[str], folder: Path) -
         if others:
             content = {"others": [str(other) for other in others], "job": pack["job"]}
             write_json(ServerFolder(folder).pack, content)
-    leases.submit_detached(folder, *options)
+    else:
+        others = []
+    try:
+        leases.submit_detached(folder, *options)
+    except NotYet:
+        for other in others:
+            leases.discard(other)
+        raise
 
 
 def _prepared(run: dict[str, Any], model: str) -> Iterator[Path]:

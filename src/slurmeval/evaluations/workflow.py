@@ -97,8 +97,13 @@ class Workflow:
         if not arguments.dryrun:
             resolve_branches(config, project, home, say)
         self._workflow = workflow
+        deleting = arguments.delete_all_output or arguments.delete_temp_output
         self.plan = Plan(config, project, home, site)
         self.controller = Controller(self.plan.absolute)
+        owner = live_owner(self.plan.absolute.controller)
+        if deleting and owner is not None and not arguments.dryrun:
+            who = f"process {owner['pid']} on {owner['host']}"
+            raise UserError(f"a run is under way in this folder ({who}): nothing is deleted; stop it first")
         if arguments.dryrun:
             tell_at_exit(workflow, self.plan)
         else:
@@ -107,7 +112,7 @@ class Workflow:
             forget_lost(self.plan.absolute.environments, "python")
             forget_lost(self.plan.absolute.images, "sif")
             secrets.withdraw_unused(self.plan.absolute)
-            if live_owner(self.plan.absolute.controller) is None and not arguments.ignore_incomplete:
+            if owner is None and not arguments.ignore_incomplete:
                 forget_half_made(project, self.plan.read_as_ancient)
 
     @property

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from slurmeval.errors import ServerFailed
+from slurmeval.errors import NotYet, ServerFailed
 from slurmeval.files import create_exclusively, read_json, write_json
 from slurmeval.processes import identity, is_alive
 from slurmeval.servers.folder import ServerFolder, numbered, numbers
@@ -34,6 +34,9 @@ SUBMISSION_TIMEOUT_S = 120.0
 
 UNUSED = "no lease is left"
 """Why a server ends that saw none."""
+
+NOT_YET = 75
+"""Exit status of `slurmeval.servers.submit` where the job may be submitted later (sysexits' EX_TEMPFAIL)."""
 
 Submit = Callable[[Path], None]
 
@@ -98,6 +101,9 @@ class LocalDisk:
                 {"status": "failed", "reason": str(error), "error_class": "server_lost", "owner": None},
             )
             raise
+        except NotYet:
+            discard(folder)
+            raise
 
     def pause(self) -> None:
         now = time.monotonic()
@@ -108,10 +114,17 @@ class LocalDisk:
         time.sleep(0.02)
 
 
+def discard(folder: Path) -> None:
+    """Takes away the folder of a server that was never submitted: its number is free again."""
+    aside = folder.with_name(f".{folder.name}.{os.uname().nodename}.{os.getpid()}.{time.monotonic_ns()}")
+    folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def submit_detached(folder: Path, *options: str) -> None:
     """Has the server's job submitted by a process in a session of its own with its output in a file: a
     local job inherits both, and must outlive Ctrl-C and hold no pipe open. `options`: of
-    `slurmeval.servers.submit`. Raises ServerFailed."""
+    `slurmeval.servers.submit`. Raises ServerFailed, or NotYet where it may be submitted later."""
     import subprocess  # here, since most leases submit nothing
 
     log = ServerFolder(folder).submit_log
@@ -127,6 +140,8 @@ def submit_detached(folder: Path, *options: str) -> None:
     if returncode != 0:
         lines = log.read_text(errors="replace").strip().splitlines()
         reason = lines[-1] if lines else f"status {returncode}"
+        if returncode == NOT_YET:
+            raise NotYet(reason)
         raise ServerFailed(f"the server's job could not be submitted: {reason}")
 
 
@@ -143,11 +158,21 @@ def acquire(
     server pending, starting or ready; submits one where none is current. `controller` is the content of
     `state/controller.json`: identity and token. `evaluation` is the file by which the running evaluation
     claims to. `above`: only a server with a higher number will do. Raises ServerFailed where this run's
-    server failed for good or could not be submitted; then no lease is held."""
+    server failed for good or could not be submitted; then no lease is held. Raises NotYet where its job may
+    be submitted later; the lease is as it was before then."""
+    file = Path(spec["leases"]) / f"{benchmark}.json"
+    before = read_json(file)
     as_written = json.loads(json.dumps(dict(spec)))  # it is compared with what other processes have read
     claim = None if evaluation is None else str(evaluation)
     steps = acquiring(as_written, benchmark, controller, claim, above)
-    return run_steps(LocalDisk(submit, timeout_s), steps)
+    try:
+        return run_steps(LocalDisk(submit, timeout_s), steps)
+    except NotYet:
+        if before is None:
+            file.unlink(missing_ok=True)
+        else:
+            write_json(file, before)
+        raise
 
 
 def holds(spec: Mapping[str, Any], benchmark: str, controller: Mapping[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from slurmeval.errors import ErrorClass, ServerFailed, ServerStopped
+from slurmeval.errors import ErrorClass, NotYet, ServerFailed, ServerStopped
 from slurmeval.servers.folder import ServerFolder, numbered, numbers
 
 T = TypeVar("T")
@@ -60,7 +60,8 @@ class Disk(Protocol):
         """`processes.is_alive`."""
 
     def submit(self, folder: Path) -> None:
-        """Has the server's job submitted, by a process that writes `job.json`. Raises ServerFailed."""
+        """Has the server's job submitted, by a process that writes `job.json`. Raises ServerFailed, or NotYet
+        once the folder is gone again."""
 
     def pause(self) -> None:
         """Lets others run. Raises ServerFailed when the wait has lasted too long."""
@@ -97,7 +98,7 @@ def run_steps(disk: Disk, steps: Steps[T]) -> T:
         while True:
             try:
                 result = getattr(disk, operation[0])(*operation[1:])
-            except ServerFailed as error:
+            except (ServerFailed, NotYet) as error:
                 operation = steps.throw(error)
             else:
                 operation = steps.send(result)

@@ -20,6 +20,7 @@ from slurmeval.files import create_exclusively, read_json, write_json
 from slurmeval.processes import identity
 from slurmeval.servers.command_line import is_secret
 from slurmeval.servers.folder import ServerFolder
+from slurmeval.servers.leases import NOT_YET
 from slurmeval.servers.pack import Pack
 from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.supervisor import Supervisor
@@ -152,7 +153,8 @@ def main() -> None:
     try:
         submit(arguments.folder, arguments.name, arguments.one_at_a_time)
     except SlurmevalError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(NOT_YET if commands.passes(error) else 1)
 
 
 if __name__ == "__main__":

@@ -57,13 +57,19 @@ _DISABLED = "accounting storage is disabled"
 
 _UNSURE = re.compile(
     r"[Ss]ocket timed out|Zero Bytes were transmitted|Message receive failure|Connection reset"
+    r"|Unexpected message received"
 )
 """What sbatch says when the answer got lost: the job may be in the queue."""
 
 _LIMIT = re.compile(
-    r"(Max|Grp)\w*Submit\w*|MaxJobCount|job submit limit|temporarily unable to accept job|too many jobs",
+    r"(Max|Grp)\w*Submit\w*|MaxJobCount|temporarily unable to accept job|too many jobs",
     re.IGNORECASE,
 )
+"""Too many jobs are queued. Slurm's sentence "Job violates accounting/QOS policy (job submit limit, user's
+size and/or time limits)" stands for every limit: only the name before it tells which."""
+
+_PASSING = re.compile(r"inactive or drain|Required partition not available|I/O error writing script")
+"""What passes without anyone changing the request."""
 
 
 class SlurmAway(SlurmevalError):
@@ -84,8 +90,20 @@ class SubmissionRefused(SlurmevalError):
 
     def __init__(self, words: str) -> None:
         super().__init__(words)
-        self.for_now = _LIMIT.search(words) is not None
-        """Whether only too many jobs are queued: it may be accepted once others have ended."""
+        self.for_now = names_limit(words) or _PASSING.search(words) is not None
+        """Whether it may be accepted later: too many jobs are queued, or the partition is closed."""
+
+
+def names_limit(words: str) -> bool:
+    """Whether sbatch refuses a job because too many are queued: it may take it once others have ended."""
+    return _LIMIT.search(words) is not None
+
+
+def passes(error: Exception) -> bool:
+    """Whether a submission that failed so may go well later."""
+    if isinstance(error, SlurmAway):
+        return not error.for_good
+    return isinstance(error, SubmissionRefused) and error.for_now
 
 
 def queue(names: Sequence[str] | None = None, *, tries: int = 1) -> list[QueuedJob]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,20 @@ from typing import Any
 import pytest
 
 from slurmeval.config.site import Site
+from slurmeval.errors import NotYet, ServerFailed
 from slurmeval.files import write_json
 from slurmeval.paths import Paths
 from slurmeval.processes import identity
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
-from slurmeval.slurm.commands import JobLife, QueuedJob, SlurmAway
+from slurmeval.slurm.commands import JobLife, QueuedJob, SlurmAway, SubmissionRefused
+
+POLICY = (
+    "Batch job submission failed: Job violates accounting/QOS policy "
+    "(job submit limit, user's size and/or time limits)"
+)
+"""What sbatch says of every limit."""
 
 BENCHMARKS = ("first", "second", "third")
 
@@ -32,6 +39,10 @@ class StandInSlurm:
     """States of jobs that have left the queue, as accounting has them."""
     submitted: list[list[str]] = field(default_factory=list)
     away: bool = False
+    most: int | None = None
+    """MaxSubmitJobs."""
+    refuses: str | None = None
+    """What sbatch says to whatever is submitted."""
     _ids: Any = field(default_factory=lambda: itertools.count(100))
 
     def add(self, flags: Sequence[str], workdir: Path) -> str:
@@ -46,8 +57,16 @@ class StandInSlurm:
 
     def submit(self, flags: Sequence[str], script: str, cwd: Path) -> str:
         self._answer()
+        self.admit()
         self.submitted.append([*flags])
         return self.add(flags, cwd)
+
+    def admit(self) -> None:
+        """Raises SubmissionRefused where sbatch takes no further job."""
+        if self.refuses is not None:
+            raise SubmissionRefused(self.refuses)
+        if self.most is not None and len(self.jobs) >= self.most:
+            raise SubmissionRefused(f"AssocMaxSubmitJobLimit; {POLICY}")
 
     def queue(self, names: Sequence[str] | None = None, *, tries: int = 1) -> list[QueuedJob]:
         self._answer()
@@ -69,6 +88,10 @@ class StandInSlurm:
     def cancel(self, job_ids: Sequence[str], state: str | None = None, *, tries: int = 1) -> None:
         for job_id in job_ids:
             self.end(job_id, "CANCELLED")
+
+    def start(self, job_id: str, reason: str = "None", state: str = "RUNNING") -> None:
+        """A job begins, or waits for a `reason`."""
+        self.jobs[job_id] = replace(self.jobs[job_id], state=state, reason=reason)
 
     def end(self, job_id: str, state: str) -> None:
         """A job leaves the queue."""
@@ -129,7 +152,13 @@ class Run:
         return self.now
 
     def submit_server(self, folder: Path) -> None:
-        """In place of submitit."""
+        """In place of `slurmeval.servers.submit`, a process of its own."""
+        try:
+            self.slurm.admit()
+        except SubmissionRefused as error:
+            if commands.passes(error):
+                raise NotYet(str(error)) from error
+            raise ServerFailed(f"the server's job could not be submitted: {error}") from error
         job_id = self.slurm.add(["--job-name=serve-tiny"], folder)
         write_json(ServerFolder(folder).job, {"job_id": job_id, "cluster": "slurm"})
 

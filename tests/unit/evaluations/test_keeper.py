@@ -3,6 +3,7 @@ over."""
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 
 from slurmeval.errors import ServerFailed
 from slurmeval.evaluations.keeper import GONE_S, MAX_REPLACED, MAX_UNUSED, RENEWAL, SILENT_S, Keeper
-from slurmeval.evaluations.leasing import lease, lease_files
-from slurmeval.files import read_json
+from slurmeval.evaluations.leasing import claim_of, lease, lease_files
+from slurmeval.files import read_json, write_json
+from slurmeval.processes import identity
 from slurmeval.servers.leases import UNUSED
 from tests.unit.evaluations.conftest import BENCHMARKS, Run, StandInSlurm
 
@@ -161,3 +163,37 @@ def test_one_replica_that_failed_fails_no_evaluation(run: Run, slurm: StandInSlu
         lease(run.document, *pair)
     run.state("failed", reason="no memory")
     assert Keeper(run.document, clock=run.clock).look(PAIRS, slurm.jobs) == {}
+
+
+def test_leases_that_someone_removed_are_taken_anew(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
+    run.state("ready")
+    shutil.rmtree(run.paths.leases)
+    assert keeper.look(PAIRS, slurm.jobs) == {}
+    assert leased(run) == {"0001"}
+    # The server may have gone meanwhile
+    shutil.rmtree(run.paths.leases)
+    run.state("stopped")
+    run.server().closed.touch()
+    assert keeper.look(PAIRS, slurm.jobs) == {}
+    assert leased(run) == {"0002"}
+
+
+def test_an_evaluation_that_scores_gets_no_lease_anew(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
+    claim = claim_of(run.document, *PAIRS[0])
+    write_json(claim, identity())
+    write_json(claim.with_name("progress.json"), {"phase": "scoring"})
+    lease_file = lease_files(run.document, *PAIRS[0])[0]
+    lease_file.unlink()
+    keeper.look(PAIRS, slurm.jobs)
+    assert not lease_file.exists()
+
+
+def test_files_of_one_model_that_cannot_be_read_keep_no_other_from_being_looked_at(
+    run: Run, keeper: Keeper, slurm: StandInSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.document["models"]["broken"] = {**run.document["models"]["tiny"], "manifest": "/nowhere"}
+    run.state("failed", reason="no memory")
+    for _ in range(2):
+        failed = keeper.look([("broken", "first"), *PAIRS], slurm.jobs)
+    assert set(failed) == set(PAIRS)
+    assert capsys.readouterr().out.count("files of broken's servers cannot be read") == 1

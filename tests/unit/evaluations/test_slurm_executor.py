@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +14,13 @@ import pytest
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from slurmeval.evaluations import finished, leasing
+from slurmeval.evaluations.keeper import FAILED_RETRY_S
 from slurmeval.evaluations.leasing import claim_of, lease_files
 from slurmeval.evaluations.slurm_executor import SlurmExecutor
+from slurmeval.evaluations.waiting import GIVE_UP_S, RETRY_S
 from slurmeval.files import read_json, write_json
 from slurmeval.servers.folder import ServerFolder
-from tests.unit.evaluations.conftest import BENCHMARKS, Run, StandInSlurm
+from tests.unit.evaluations.conftest import BENCHMARKS, POLICY, Run, StandInSlurm
 
 
 class Snakemake:
@@ -34,11 +37,11 @@ class Snakemake:
             scheduler=SimpleNamespace(_user_kill=False),
         )
         executor.logger = logging.getLogger("executor")
-        executor.report_job_submission = self.submitted.append
+        executor.report_job_submission = lambda info: self.submitted.append(info)
         executor.report_job_success = lambda info: self._end(info, "ok")
         executor.report_job_error = lambda info, msg: self._end(info, msg)
         executor.__post_init__()
-        executor._jobs.clock = executor._keeper.clock = run.clock
+        executor._jobs.clock = executor._keeper.clock = executor._waiting.clock = run.clock
         self.executor = executor
 
     def _end(self, info: SubmittedJobInfo, how: str) -> None:
@@ -57,11 +60,11 @@ class Snakemake:
             self.executor.run_job(job)
 
     def look(self) -> None:
-        async def looked() -> None:
-            async for _ in self.executor.check_active_jobs(list(self.submitted)):
-                pass
+        async def looked(active: list[SubmittedJobInfo]) -> list[SubmittedJobInfo]:
+            return [info async for info in self.executor.check_active_jobs(active)]
 
-        asyncio.run(looked())
+        active, self.submitted = self.submitted, []
+        self.submitted = asyncio.run(looked(active)) + self.submitted
 
 
 @pytest.fixture
@@ -158,3 +161,136 @@ def test_a_folder_that_holds_only_what_a_server_wrote_later_is_no_server(run: Ru
     server = ServerFolder(read_json(lease_files(run.document, "tiny", "first")[0])["server"])
     assert server.path == Path(run.server(2).path)
     assert server.submitter.exists()
+
+
+# What Slurm takes later
+
+
+def others(slurm: StandInSlurm, number: int) -> list[str]:
+    """Jobs of the user's that are none of ours."""
+    return [slurm.add(["--job-name=other"], Path("/")) for _ in range(number)]
+
+
+def test_a_server_waits_for_room_in_the_queue(
+    run: Run, snakemake: Snakemake, slurm: StandInSlurm, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    slurm.most = 3
+    full = others(slurm, 3)
+    snakemake.run("lease", *BENCHMARKS)
+    for _ in range(10):
+        run.now += RETRY_S + 1
+        snakemake.look()
+    assert not snakemake.ended
+    assert not [*run.paths.servers_of("tiny").glob("*")]  # no failed folder, and none for each try
+    assert not [*run.paths.leases.glob("*/*.json")]
+    assert caplog.text.count("AssocMaxSubmitJobLimit") == 1
+    for job in full:
+        slurm.end(job, "COMPLETED")
+    run.now += RETRY_S + 1
+    snakemake.look()
+    assert snakemake.ended == {("lease", benchmark): "ok" for benchmark in BENCHMARKS}
+    assert run.server(1).job.exists()
+
+
+def test_a_successor_that_is_refused_for_now_harms_nobody_and_gets_room(
+    run: Run, snakemake: Snakemake, slurm: StandInSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snakemake.run("evaluate", *BENCHMARKS)
+    slurm.start(snakemake.submitted[0].external_jobid)
+    slurm.most = 4  # the server and three evaluations
+    ends_at = (datetime.now(UTC) + timedelta(minutes=20)).isoformat()
+    run.state("ready", ends_at=ends_at)
+    for _ in range(3):
+        snakemake.look()
+        run.now += 10
+    assert not snakemake.ended
+    assert capsys.readouterr().out.count("no further server of tiny yet") == 1
+    # One that waits has left its place, and none has taken it
+    assert [info.job.wildcards.benchmark for info in snakemake.submitted] == ["first", "second"]
+    assert not run.server(2).path.exists()
+    run.now += RETRY_S
+    snakemake.look()
+    assert run.server(2).job.exists()
+    run.state("ready", 2, ends_at=(datetime.now(UTC) + timedelta(minutes=120)).isoformat())
+    finish(run, "first")
+    slurm.end(snakemake.submitted[0].external_jobid, "COMPLETED")
+    for _ in range(8):
+        run.now += 10
+        snakemake.look()
+    assert snakemake.ended == {("evaluate", "first"): "ok"}
+    assert [info.job.wildcards.benchmark for info in snakemake.submitted] == ["second", "third"]
+
+
+@pytest.mark.parametrize("how", ["refused", "failed"])
+def test_a_successor_that_is_not_to_be_had_fails_no_lessee_of_the_present_server(
+    run: Run, snakemake: Snakemake, slurm: StandInSlurm, how: str
+) -> None:
+    snakemake.run("evaluate", "first", "second")
+    run.state("ready", ends_at=(datetime.now(UTC) + timedelta(minutes=20)).isoformat())
+    if how == "refused":
+        slurm.refuses = "Invalid account"
+    snakemake.look()
+    if how == "failed":
+        run.state("failed", 2, reason="no memory")
+        run.now += FAILED_RETRY_S
+        snakemake.look()
+    assert not snakemake.ended and len(snakemake.submitted) == 2
+    slurm.refuses = None
+    snakemake.run("evaluate", "third")  # and new lessees have the present one
+    assert len(snakemake.submitted) == 3
+    server = read_json(lease_files(run.document, "tiny", "third")[0])["server"]
+    assert server == str(run.server(1).path)
+
+
+def test_an_evaluation_that_waits_for_room_holds_no_lease(
+    run: Run, snakemake: Snakemake, slurm: StandInSlurm, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    slurm.most = 3
+    full = others(slurm, 1)
+    snakemake.run("evaluate", *BENCHMARKS)
+    assert len(snakemake.submitted) == 1
+    assert read_json(lease_files(run.document, "tiny", "second")[0])["released"]
+    for _ in range(5):
+        run.now += RETRY_S + 1
+        snakemake.look()
+    assert not snakemake.ended
+    assert caplog.text.count("AssocMaxSubmitJobLimit") == 1
+    slurm.end(full[0], "COMPLETED")
+    run.now += RETRY_S + 1
+    snakemake.look()
+    assert [info.job.wildcards.benchmark for info in snakemake.submitted] == ["first", "second"]
+    assert not read_json(lease_files(run.document, "tiny", "second")[0])["released"]
+    run.now += GIVE_UP_S
+    snakemake.look()
+    assert not snakemake.ended  # others are in the queue: there will be room
+    for benchmark in ("first", "second"):
+        finish(run, benchmark)
+    slurm.refuses = f"AssocMaxSubmitJobLimit; {POLICY}"
+    for _ in range(3):
+        run.now += GIVE_UP_S
+        snakemake.look()
+    assert "Slurm has taken no further job for 24 h: AssocMax" in snakemake.ended["evaluate", "third"]
+
+
+@pytest.mark.parametrize("rule", ["lease", "evaluate"])
+def test_a_refusal_for_good_is_a_failure_with_slurms_words(
+    run: Run, snakemake: Snakemake, slurm: StandInSlurm, rule: str
+) -> None:
+    slurm.refuses = f"QOSMaxWallDurationPerJobLimit; {POLICY}"
+    snakemake.run(rule, "first")
+    assert "QOSMaxWallDurationPerJobLimit" in snakemake.ended[rule, "first"]
+    assert "QOSMaxWallDurationPerJobLimit" in read_json(run.paths.failure("tiny", "first"))["reason"]
+
+
+def test_a_partition_that_is_closed_is_waited_for(
+    run: Run, snakemake: Snakemake, slurm: StandInSlurm
+) -> None:
+    slurm.refuses = "Batch job submission failed: Required partition not available (inactive or drain)"
+    snakemake.run("lease", "first")
+    assert not snakemake.ended
+    slurm.refuses = None
+    run.now += RETRY_S + 1
+    snakemake.look()
+    assert snakemake.ended == {("lease", "first"): "ok"}

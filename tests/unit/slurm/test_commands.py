@@ -307,6 +307,7 @@ def test_a_refused_job(play: Play, name: str, words: str) -> None:
         "policy (job submit limit, user's size and/or time limits)",
         "QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates accounting",
         "Batch job submission failed: Slurm temporarily unable to accept job, sleeping and retrying",
+        "Batch job submission failed: Required partition not available (inactive or drain)",
     ],
 )
 def test_too_many_jobs_are_refused_for_now(play: Play, words: str) -> None:
@@ -316,12 +317,22 @@ def test_too_many_jobs_are_refused_for_now(play: Play, words: str) -> None:
     assert caught.value.for_now
 
 
+@pytest.mark.parametrize("limit", ["QOSMaxWallDurationPerJobLimit", "AssocMaxCpuPerJobLimit", "QOSMinGRES"])
+def test_a_broken_policy_is_refused_for_good(play: Play, limit: str) -> None:
+    policy = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+    play(answer(status=1, stderr=f"sbatch: error: {limit}\nsbatch: error: {policy}\n"))
+    with pytest.raises(SubmissionRefused, match=limit) as caught:
+        commands.submit([], "", Path("/"))
+    assert not caught.value.for_now
+
+
 @pytest.mark.parametrize(
     "lost",
     [
         subprocess.TimeoutExpired("sbatch", 60),
         answer(status=1, stderr="sbatch: error: Batch job submission failed: Socket timed out on send/recv"),
         answer(status=1, stderr="sbatch: error: Batch job submission failed: Zero Bytes were transmitted or"),
+        answer(status=1, stderr="sbatch: error: Batch job submission failed: Unexpected message received"),
         answer("odd\n"),
     ],
 )
