@@ -16,6 +16,7 @@ rule all:
     default_target: True
     input:
         page=rules.report.output.page,
+        tables=rules.aggregate.output,
         missing=PLAN.missing,
 
 

@@ -24,6 +24,8 @@ class ErrorClass(StrEnum):
     HARNESS_ERROR = "harness_error"
     BAD_RESULT = "bad_result"
     CANCELLED = "cancelled"
+    STOPPED = "stopped"
+    """The run was stopped before its end: nothing failed, and the next run carries on."""
 
 
 class SlurmevalError(Exception):

@@ -83,6 +83,16 @@ class Paths:
         return self.results / "state"
 
     @property
+    def gathered(self) -> Path:
+        """What was read of the partitions, so that it is read once."""
+        return self.state / "gathered"
+
+    @property
+    def disowned(self) -> Path:
+        """Changes each time that tables and report are made outside Snakemake's sight."""
+        return self.state / "disowned.json"
+
+    @property
     def secrets(self) -> Path:
         """Tokens and keys for the jobs that need them, each in a file that only its owner reads."""
         return self.state / "secrets"

@@ -147,21 +147,25 @@ def evaluate(run_file: Path, model: str, benchmark: str) -> None:
 def aggregate(run_file: Path) -> None:
     """Gathers the results of all evaluations."""
     from slurmeval.cli.run_state import live_servers
-    from slurmeval.results.aggregate import aggregate
+    from slurmeval.evaluations.rescoring import gather
 
     run = json.loads(run_file.read_bytes())
     deadline = time.monotonic() + SERVERS_END_S
     while live_servers(Paths.of(run["paths"])) and time.monotonic() < deadline:
         time.sleep(0.2)
-    aggregate(Paths.of(run["paths"]), [(model, benchmark) for model, benchmark in run["evaluations"]])
+    gather(run, _say)
 
 
 @click.command()
 @RUN_FILE
 def report(run_file: Path) -> None:
     """Writes the report."""
+    from slurmeval.evaluations.rescoring import gather
     from slurmeval.report import build
+    from slurmeval.results.aggregate import are_of
 
     run = json.loads(run_file.read_bytes())
+    if not are_of(Paths.of(run["paths"]), [(model, benchmark) for model, benchmark in run["evaluations"]]):
+        gather(run, _say)  # the tables tell of another config's run
     page = build(Paths.of(run["paths"]), run)
     _say(f"report: {page}")

@@ -69,8 +69,8 @@ def read_run(results: Path) -> Run:
     paths = Paths(
         results=results, environments=results, hf_home=results, images=results
     )  # only results are looked at
-    document = _newest_document(paths)
-    controller = _owner(paths.controller)
+    document = newest_document(paths)
+    controller = owner_of(paths.controller)
     return Run(
         controller=controller,
         servers=[server for folder in _newest_servers(paths) if (server := read_server(folder))],
@@ -144,7 +144,7 @@ def mapping(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _newest_document(paths: Paths) -> dict[str, Any]:
+def newest_document(paths: Paths) -> dict[str, Any]:
     """What the latest run was to do."""
     files = sorted((paths.state / "runs").glob("*.json"), key=_modified, reverse=True)
     return next((document for file in files if (document := mapping(file))), {})
@@ -175,7 +175,7 @@ def _evaluation(paths: Paths, document: dict[str, Any], model: str, benchmark: s
     key = _text(entry.get("answers_key")) if isinstance(entry, dict) else None
     work = paths.work(model, benchmark, key) if key else None
     failure = mapping(paths.failure(model, benchmark))
-    if work is not None and _owner(work / "owner.json") is not None:
+    if work is not None and owner_of(work / "owner.json") is not None:
         return _under_way(model, benchmark, work)
     if failure:
         return Evaluation(
@@ -222,7 +222,7 @@ def _rows_of(path: Path, modified_ns: int, size: int) -> int | None:
         return None
 
 
-def _owner(path: Path) -> dict[str, Any] | None:
+def owner_of(path: Path) -> dict[str, Any] | None:
     try:
         owner = live_owner(path)
     except (OSError, KeyError, TypeError, AttributeError, ValueError):

@@ -13,20 +13,21 @@ from typing import Any
 
 from slurmeval.config.models import Benchmark, Config, Model, Source
 from slurmeval.config.site import Site
+from slurmeval.evaluations import disowning
 from slurmeval.evaluations.forecast import Forecast
 from slurmeval.evaluations.packing import job_of, packs
 from slurmeval.evaluations.places import KEY, Place, Places
 from slurmeval.files import sha256_of_file, sha256_of_json
 from slurmeval.harnesses import harness
 from slurmeval.paths import Paths
-from slurmeval.results import SCHEMA_VERSION, TABLES_VERSION
+from slurmeval.results import ANSWERS_VERSION, SCHEMA_VERSION
 from slurmeval.servers.spec import server_spec
 from slurmeval.slurm.names import job_name
 from slurmeval.staging import hub_lock
 from slurmeval.staging.repository import Repository
 
 NOT_IN_MODEL = {"server", "endpoints", "logprobs"}
-NOT_IN_REHEARSAL = {"limit", "repeats", "temperature", "top_p", "max_tokens", "results_schema"}
+NOT_IN_REHEARSAL = {"limit", "repeats", "temperature", "top_p", "max_tokens", "answers_version"}
 NOT_IN_BENCHMARK = {
     *("parallelism", "request_timeout_s", "time_limit_min"),
     *("runtime", "network", "secrets", "rehearse"),
@@ -147,12 +148,12 @@ class Plan:
 
     @cached_property
     def evaluations_params(self) -> str:
-        """The set of evaluations whose results are gathered."""
-        return sha256_of_json([self.evaluations, TABLES_VERSION])
+        """The set of evaluations whose results are gathered, and the version of the tables."""
+        return sha256_of_json([self.evaluations, SCHEMA_VERSION, disowning.token(self.absolute)])
 
     @cached_property
     def report_params(self) -> str:
-        return _canonical(self.config.report.model_dump(mode="json"))
+        return _canonical([self.config.report.model_dump(mode="json"), disowning.token(self.absolute)])
 
     def _source_params(self, source: Source) -> str:
         content = [source.model_dump(mode="json", exclude_defaults=True), self._fingerprint(source)]
@@ -203,7 +204,7 @@ class Plan:
             "versions": self._versions(benchmark),
             "task_sha": sha256_of_file(self.project / benchmark.task_file) if benchmark.task_file else None,
             "data": {name: self._source_params(entry) for name, entry in datasets.items()},
-            "results_schema": SCHEMA_VERSION,
+            "answers_version": ANSWERS_VERSION,
         }
 
     def _versions(self, benchmark: Benchmark) -> dict[str, str]:

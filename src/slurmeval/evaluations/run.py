@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,6 +21,7 @@ from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, Slurmev
 from slurmeval.evaluations import finished, leasing, provenance, secrets, tracks
 from slurmeval.evaluations.failures import failed_attempts, no_server, record
 from slurmeval.evaluations.runtimes import runtime_of
+from slurmeval.evaluations.stopping import ended_by_signals
 from slurmeval.files import read_json, sha256_of_json, write_json
 from slurmeval.gateway import log as gateway_log
 from slurmeval.gateway.process import GatewayProcess
@@ -108,7 +107,7 @@ def evaluate(run: dict[str, Any], model: str, benchmark: str) -> int:
     evaluation.work.mkdir(parents=True, exist_ok=True)
     if evaluation.benchmark.secrets:
         secrets.make_private(evaluation.work)
-    with _terminated_as_cancelled():
+    with ended_by_signals(evaluation.on_cluster):
         try:
             samples = _run_alone(evaluation)
         except Exception as error:
@@ -172,23 +171,23 @@ def _run(evaluation: Evaluation) -> int:
     evaluation.phase("waiting for the server")
     _take_lease(evaluation)
     with room() as place:
-        gateway = start_gateway(_gateway_config(evaluation, place), evaluation.work)
+        gateway = start_gateway(gateway_config(evaluation, place), evaluation.work)
         try:
             _wait_for_server(evaluation, gateway, early)
             evaluation.phase("running")
-            job = _job(evaluation, gateway)
+            job = job_of(evaluation, gateway.url, gateway.api_key, evaluation.context or gateway.context())
             returncode = _supervise(evaluation, job, program.prepare(job), gateway, place)
             _raise_failure(gateway, returncode)
             leasing.release(*names)  # scoring and writing need no server
         finally:
             gateway.stop()
     evaluation.phase("scoring")
-    output = _read(program, job, returncode, evaluation.harness_log)
+    output = read_output(program, job, returncode, evaluation.harness_log)
     partitions.write(
         evaluation.paths,
         evaluation.model,
         evaluation.benchmark_id,
-        _pins(evaluation),
+        pins(evaluation),
         output,
         gateway_log.read(evaluation.work / "gateway"),
     )
@@ -241,7 +240,7 @@ def _server_answers(evaluation: Evaluation, or_starts: bool = False) -> bool:
     return False
 
 
-def _gateway_config(evaluation: Evaluation, place: Room) -> GatewayConfig:
+def gateway_config(evaluation: Evaluation, place: Room) -> GatewayConfig:
     settings, model = evaluation.config.gateway, evaluation.config.models[evaluation.model]
     return GatewayConfig(
         leases=evaluation.leases,
@@ -258,7 +257,8 @@ def _gateway_config(evaluation: Evaluation, place: Room) -> GatewayConfig:
     )
 
 
-def _job(evaluation: Evaluation, gateway: GatewayProcess) -> Job:
+def job_of(evaluation: Evaluation, url: str, api_key: str, context: int | None) -> Job:
+    """The evaluation as its harness sees it, behind a gateway."""
     prepared = Path(
         read_json(Path(evaluation.run["benchmarks"][evaluation.benchmark_id]["rehearsal"]))["folder"]
     )
@@ -271,13 +271,13 @@ def _job(evaluation: Evaluation, gateway: GatewayProcess) -> Job:
         benchmark=evaluation.benchmark,
         runtime=runtime_of(evaluation.run, evaluation.benchmark_id),
         folder=evaluation.work / "harness",
-        base_url=gateway.url,
-        api_key=gateway.api_key,
+        base_url=url,
+        api_key=api_key,
         served_name=evaluation.model,
         tokenizer=Path(read_json(evaluation.model_manifest)["folder"]),
         model_entry=evaluation.model_entry,
         chat_template=project / template if template else None,
-        context=evaluation.context or gateway.context(),
+        context=context,
         datasets={name: Path(read_json(path)["folder"]) for name, path in manifests.items()},
         task_file=project / task_file if task_file else None,
         prepared=prepared if prepared.is_dir() else None,
@@ -316,7 +316,7 @@ def _check_surroundings(evaluation: Evaluation, gateway: GatewayProcess) -> None
     if (failed := gateway.failure()) is not None:
         raise failed
     if not evaluation.on_cluster and live_owner(evaluation.paths.controller) is None:
-        raise EvaluationFailed(ErrorClass.CANCELLED, "the run that started this evaluation is gone")
+        raise EvaluationFailed(ErrorClass.STOPPED, "the run that started this evaluation is gone")
     _check_reach(evaluation, gateway)
     _take_lease(evaluation)
 
@@ -338,7 +338,7 @@ def _check_reach(evaluation: Evaluation, gateway: GatewayProcess) -> None:
         raise EvaluationFailed(ErrorClass.SERVER_LOST, reason)
 
 
-def _read(program: Harness, job: Job, returncode: int, log: Path) -> HarnessOutput:
+def read_output(program: Harness, job: Job, returncode: int, log: Path) -> HarnessOutput:
     """What the harness wrote, if all signs say that it ended well and it holds every sample."""
     program.check(job, returncode, log)
     output = program.read(job)
@@ -347,8 +347,8 @@ def _read(program: Harness, job: Job, returncode: int, log: Path) -> HarnessOutp
     return output
 
 
-def _pins(evaluation: Evaluation) -> results.Evaluation:
-    """By what the evaluation can be repeated."""
+def pins(evaluation: Evaluation) -> results.Evaluation:
+    """Returns all by which the evaluation can be repeated."""
     benchmark = evaluation.benchmark
     model = read_json(evaluation.model_manifest)
     datasets = {name: read_json(Path(evaluation.run["datasets"][name])) for name in benchmark.datasets}
@@ -385,18 +385,3 @@ def _pins(evaluation: Evaluation) -> results.Evaluation:
         workflow_dirty=dirty,
         config_sha256=sha256_of_json(evaluation.run["config"]),
     )
-
-
-@contextlib.contextmanager
-def _terminated_as_cancelled() -> Iterator[None]:
-    """SIGTERM and SIGINT become an EvaluationFailed of class cancelled, so that all is put in order."""
-
-    def cancel(signum: int, _frame: object) -> None:
-        raise EvaluationFailed(ErrorClass.CANCELLED, f"stopped by {signal.Signals(signum).name}")
-
-    before = {signum: signal.signal(signum, cancel) for signum in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

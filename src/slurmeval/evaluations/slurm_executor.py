@@ -108,7 +108,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
         if self.workflow.scheduler._user_kill:
             jobs, self._waiting.jobs = self._waiting.jobs, []
             for job in jobs:
-                failure = EvaluationFailed(ErrorClass.CANCELLED, "the run was told to stop")
+                failure = EvaluationFailed(ErrorClass.STOPPED, "the run was told to stop")
                 self._report_failure(SubmittedJobInfo(job), Ended(failure))
             return
         for job in self._waiting.due(self._has_server):
@@ -126,7 +126,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
         ended = self._jobs.look(jobs, queue)
         going_on = {job.pair: job for job in jobs if job.pair not in ended}
         if self.workflow.scheduler._user_kill:  # SIGTERM: Snakemake waits for what it has submitted
-            stop = EvaluationFailed(ErrorClass.CANCELLED, "the run was told to stop")
+            stop = EvaluationFailed(ErrorClass.STOPPED, "the run was told to stop")
             waiting = [job for job in going_on.values() if _waits(job, queue)]
             self._jobs.cancel_waiting(waiting)
             ended |= {job.pair: self._jobs.fail(job, stop) for job in waiting}

@@ -25,6 +25,7 @@ from slurmeval.evaluations.cluster import (
     wait_for_jobs,
 )
 from slurmeval.evaluations.controller import Controller
+from slurmeval.evaluations.disowning import disown
 from slurmeval.evaluations.dry_run import tell_at_exit
 from slurmeval.evaluations.half_made import forget_half_made
 from slurmeval.evaluations.leasing import forget_leases
@@ -170,15 +171,9 @@ class Workflow:
     def report_failures(self) -> None:
         """A run with failures ends with tables and a report too; the next run makes them again."""
         self.controller.end_leases()
+        disown(self.plan.absolute)
         jobs = ("aggregate", "report")
         slurmeval, run_file = [sys.executable, "-m", "slurmeval"], str(self.plan.run_file)
         for job in jobs:
             if subprocess.run([*slurmeval, job, run_file], check=False).returncode != 0:
                 return
-        # Older than any evaluation: once the failed ones are mended, Snakemake gathers anew
-        for path in (
-            self.plan.absolute.all_metrics,
-            self.plan.absolute.all_evaluations,
-            self.plan.absolute.all_servers,
-        ):
-            os.utime(path, (0, 0))

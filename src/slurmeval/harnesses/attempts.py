@@ -26,6 +26,11 @@ def begin_attempt(folder: Path) -> Path:
     return attempt
 
 
+def has_attempt(folder: Path) -> bool:
+    """Whether the folder of a try is left."""
+    return bool(_attempts(folder))
+
+
 def last_attempt(folder: Path) -> Path:
     """The folder of the last try. Raises EvaluationFailed where there was none."""
     found = _attempts(folder)

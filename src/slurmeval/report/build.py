@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,8 @@ def _remove_others(report: Path, written: set[Path]) -> None:
     for page in list(_pages(report)):
         if page not in written:
             page.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the last page of a model
+                page.parent.rmdir()
 
 
 def _pages(report: Path) -> Iterator[Path]:

@@ -1,7 +1,8 @@
 """Results as Parquet: one partition per evaluation, and the tables over all of them."""
 
-SCHEMA_VERSION = 1
-"""Version of the partitions. A newer one has evaluations run again, from their stored answers."""
+ANSWERS_VERSION = 1
+"""Version of what harnesses are told. A newer one has evaluations run again."""
 
-TABLES_VERSION = 2
-"""Version of what is only in the tables over all evaluations. A newer one has them gathered again."""
+SCHEMA_VERSION = 2
+"""Version of the tables. A newer one has partitions written anew from what the harnesses left: no evaluation
+runs again, and no server starts."""

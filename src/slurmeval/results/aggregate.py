@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from slurmeval.errors import ErrorClass
 from slurmeval.results import costs, job_lives, schema
-from slurmeval.results.partitions import read_rows, relative, write_rows
+from slurmeval.results.gathering import gather
+from slurmeval.results.partitions import relative, write_rows, write_table
 from slurmeval.results.records import read_record, time_of
 from slurmeval.results.servers import gpus_of, server_rows
 from slurmeval.slurm import commands
@@ -18,24 +20,25 @@ from slurmeval.slurm import commands
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
 
+Pair = tuple[str, str]
+
 
 def aggregate(
     paths: Paths,
-    evaluations: Sequence[tuple[str, str]],
+    evaluations: Sequence[Pair],
     ask: job_lives.Ask = commands.lives,
     settle_s: float = job_lives.SETTLE_S,
+    unusable: Mapping[Pair, str] | None = None,
 ) -> None:
     """Writes `metrics.parquet`, `evaluations.parquet` and `servers.parquet` for these (model, benchmark).
 
     Partitions of other evaluations, left from an earlier config, are left out. An evaluation without a
     partition is `failed` when there is a failure record, else `missing`; one whose partition cannot be read
-    is `failed`. Accounting is asked (`ask`) once for all jobs of Slurm's, and again for at most `settle_s`
-    until it knows of the end of those that have just ended. Raises SchemaDrift on a partition of another
-    version."""
-    unreadable: dict[tuple[str, str], str] = {}
-    rows = _metric_rows(paths, evaluations, unreadable)
-    _replace(paths.all_metrics, schema.METRICS, rows)
-    folders = {model: job_lives.server_folders(paths, model) for model, _ in evaluations}
+    is `failed`, for the reason in `unusable` where that has one. Accounting is asked (`ask`) once for all
+    jobs of Slurm's, and again for at most `settle_s` until it knows how the last ones have ended."""
+    found = gather(paths, evaluations)
+    unreadable = found.unreadable | dict(unusable or {})
+    folders = {model: job_lives.server_folders(paths, model) for model in dict(evaluations)}
     jobs = {pair: job_lives.jobs_of_evaluation(paths, *pair) for pair in evaluations}
     all_folders = [folder for some in folders.values() for folder in some]
     of_servers = [job_lives.job_of_server(folder) for folder in all_folders]
@@ -43,47 +46,46 @@ def aggregate(
     accounts = job_lives.lives(all_jobs, ask, settle_s)
     gpus = gpus_of(all_folders)
     servers = [row for model, some in folders.items() for row in server_rows(model, some, accounts, gpus)]
-    server_time = costs.server_time(paths, evaluations, servers)
+    server_time = costs.server_time(found.in_flight, servers)
     rows = (
-        _evaluation_row(paths, *pair, unreadable.get(pair))
+        (found.evaluations.get(pair) or _row_without(paths, pair, unreadable.get(pair)))
         | costs.of_job(jobs[pair], accounts)
         | server_time.get(pair, {})
         for pair in evaluations
     )
+    _replace(paths.all_metrics, schema.METRICS, found.all_metrics(evaluations))
     _replace(paths.all_evaluations, schema.ALL_EVALUATIONS, rows)
     _replace(paths.all_servers, schema.SERVERS, servers)
 
 
-def _replace(target: Path, table: schema.Table, rows: Iterable[dict[str, Any]]) -> None:
+def are_of(paths: Paths, evaluations: Sequence[Pair]) -> bool:
+    """Whether the tables over all evaluations are there, and tell of just these."""
+    if not (paths.all_metrics.exists() and paths.all_servers.exists()):
+        return False
+    try:
+        table = pq.read_table(paths.all_evaluations, columns=["model", "benchmark"], partitioning=None)
+    except (OSError, pa.ArrowInvalid):
+        return False
+    pairs = zip(table["model"].to_pylist(), table["benchmark"].to_pylist(), strict=True)
+    return list(pairs) == list(evaluations)
+
+
+def _replace(target: Path, table: schema.Table, rows: pa.Table | Iterable[dict[str, Any]]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.new")
     try:
-        write_rows(aside, table, rows)
+        if isinstance(rows, pa.Table):
+            write_table(aside, table, rows)
+        else:
+            write_rows(aside, table, rows)
         aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def _metric_rows(
-    paths: Paths, evaluations: Iterable[tuple[str, str]], unreadable: dict[tuple[str, str], str]
-) -> Iterator[dict[str, Any]]:
-    """The rows of all partitions that are there; what cannot be read is noted in `unreadable`."""
-    for pair in evaluations:
-        if paths.evaluation(*pair).exists():
-            try:
-                yield from read_rows(paths.metrics(*pair), schema.METRICS).to_pylist()
-            except (OSError, pa.ArrowInvalid) as error:
-                unreadable[pair] = _unreadable(paths, paths.metrics(*pair), error)
-
-
-def _evaluation_row(paths: Paths, model: str, benchmark: str, unreadable: str | None) -> dict[str, Any]:
-    partition = paths.evaluation(model, benchmark)
-    if unreadable is None and partition.exists():
-        try:
-            (row,) = read_rows(partition, schema.EVALUATIONS).to_pylist()
-            return dict(row)
-        except (OSError, pa.ArrowInvalid) as error:
-            unreadable = _unreadable(paths, partition, error)
+def _row_without(paths: Paths, pair: Pair, unreadable: str | None) -> dict[str, Any]:
+    """The row of an evaluation that has no partition to be read."""
+    model, benchmark = pair
     row = {"model": model, "benchmark": benchmark}
     if unreadable is not None:
         return row | {"status": "failed", "error_class": str(ErrorClass.BAD_RESULT), "reason": unreadable}
@@ -91,7 +93,7 @@ def _evaluation_row(paths: Paths, model: str, benchmark: str, unreadable: str | 
     if record is None:
         return row | {"status": "missing"}
     return row | {
-        "status": "failed",
+        "status": "stopped" if record.get("error_class") == ErrorClass.STOPPED else "failed",
         "error_class": record.get("error_class"),
         "reason": record.get("reason"),
         "log": relative(paths, record.get("log")),
@@ -99,7 +101,3 @@ def _evaluation_row(paths: Paths, model: str, benchmark: str, unreadable: str | 
         "started_at": time_of(record.get("started_at")),
         "ended_at": time_of(record.get("ended_at")),
     }
-
-
-def _unreadable(paths: Paths, file: Path, error: Exception) -> str:
-    return f"{relative(paths, str(file))} cannot be read: {str(error).splitlines()[0]}"

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 
-from slurmeval.errors import SlurmevalError
-from slurmeval.gateway import log as gateway_log
-from slurmeval.results.gpu_time import divided, merged, shares
+from slurmeval.results.gpu_time import Times, divided, shares
+from slurmeval.results.in_flight import InFlight, Life, Pair
 from slurmeval.results.job_lives import Job, queued_s
 from slurmeval.slurm.commands import JobLife
-
-if TYPE_CHECKING:
-    from slurmeval.paths import Paths
-
-Pair = tuple[str, str]
-_LifeKey = tuple[str, int]
-"""A server and its life of vLLM."""
-
-_COLUMNS = ["server_id", "life", "started_at", "latency_ms"]
-_ROWS = 50_000
 
 
 def of_job(jobs: Sequence[Job], accounts: Mapping[str, Sequence[JobLife]]) -> dict[str, Any]:
@@ -47,68 +36,41 @@ def of_job(jobs: Sequence[Job], accounts: Mapping[str, Sequence[JobLife]]) -> di
 
 
 def server_time(
-    paths: Paths, evaluations: Iterable[Pair], servers: Iterable[Mapping[str, Any]]
+    evaluations: Mapping[Pair, InFlight], servers: Iterable[Mapping[str, Any]]
 ) -> dict[Pair, dict[str, float]]:
     """By evaluation: `server_s` and `gpu_s`. Each row's busy seconds are divided among the evaluations that
     had requests in flight, in the proportion of the time that was theirs."""
     rows = {(row["server_id"], row["life"]): row for row in servers if row.get("busy_s")}
-    in_flight: dict[_LifeKey, list[tuple[float, float, Pair]]] = defaultdict(list)
-    for pair in evaluations:
-        for key, intervals in _intervals(paths, pair, rows).items():
-            in_flight[key] += [(begin, end, pair) for begin, end in intervals]
-    found: dict[Pair, dict[str, float]] = {}
-    for key, intervals_of_all in in_flight.items():
-        row = rows[key]
-        for pair, busy_s in divided(row["busy_s"], shares(intervals_of_all)).items():
-            own = found.setdefault(pair, {"server_s": 0.0, "gpu_s": 0.0})
-            own["server_s"] += busy_s
-            own["gpu_s"] += busy_s * (row.get("gpus") or 0)
-    return found
+    asked: dict[Life, list[tuple[Pair, Times, Times]]] = defaultdict(list)
+    for pair, found in evaluations.items():
+        for number, key in enumerate(found.lives):
+            if key in rows:
+                own = found.life == number
+                asked[key].append((pair, found.begin[own], found.end[own]))
+    seconds: dict[Pair, dict[str, float]] = {}
+    for key, intervals in asked.items():
+        for pair, busy_s in _divided(rows[key], intervals).items():
+            used = seconds.setdefault(pair, {"server_s": 0.0, "gpu_s": 0.0})
+            used["server_s"] += busy_s
+            used["gpu_s"] += busy_s * (rows[key].get("gpus") or 0)
+    return seconds
 
 
-def _intervals(
-    paths: Paths, pair: Pair, rows: Mapping[_LifeKey, Mapping[str, Any]]
-) -> dict[_LifeKey, list[tuple[float, float]]]:
-    """When an evaluation had requests at which life of which server, within the time that it was ready."""
-    found: dict[_LifeKey, list[tuple[float, float]]] = defaultdict(list)
-    for server_id, life, started, latency_ms in _requests(paths, pair):
-        row = rows.get((server_id, life))
-        if row is None or row.get("ready_at") is None:
-            continue
-        # A request may have waited for its server: that is no work of the server's.
-        begin, end = max(started, row["ready_at"].timestamp()), started + (latency_ms or 0.0) / 1000
-        if row.get("ended_at") is not None:
-            end = min(end, row["ended_at"].timestamp())
-        if end > begin:
-            found[server_id, life].append((begin, end))
-    return {key: merged(intervals) for key, intervals in found.items()}
+def _divided(row: Mapping[str, Any], intervals: Sequence[tuple[Pair, Times, Times]]) -> dict[Pair, float]:
+    """The busy seconds of one life among its evaluations. A request may have waited for its server: what lies
+    before it was ready is no work of the server's."""
+    if row.get("ready_at") is None:
+        return {}
+    pairs = [pair for pair, _, _ in intervals]
+    begin = np.maximum(np.concatenate([begin for _, begin, _ in intervals]), _us(row["ready_at"]))
+    end = np.concatenate([end for _, _, end in intervals])
+    if row.get("ended_at") is not None:
+        end = np.minimum(end, _us(row["ended_at"]))
+    owner = np.repeat(np.arange(len(pairs)), [len(each) for _, each, _ in intervals])
+    there = end > begin
+    parts = shares(begin[there], end[there], owner[there], len(pairs))
+    return divided(row["busy_s"], {p: float(part) for p, part in zip(pairs, parts, strict=True) if part > 0})
 
 
-def _requests(paths: Paths, pair: Pair) -> Iterator[tuple[str, int, float, float | None]]:
-    """Server, life, start and latency of each request: from the partition, or, of an evaluation that has
-    none, from its gateway's log."""
-    if paths.requests(*pair).exists() and paths.evaluation(*pair).exists():
-        yield from _of_partition(paths, pair)
-        return
-    for folder in sorted((paths.results / "work" / pair[0] / pair[1]).glob("*/gateway")):
-        try:
-            for record in gateway_log.read(folder):
-                if record.server_id is not None and record.life is not None:
-                    yield record.server_id, record.life, record.started_at, record.latency_ms
-        except (OSError, SlurmevalError):
-            continue
-
-
-def _of_partition(paths: Paths, pair: Pair) -> Iterator[tuple[str, int, float, float | None]]:
-    try:
-        with pq.ParquetFile(paths.requests(*pair)) as file:
-            for batch in file.iter_batches(_ROWS, columns=_COLUMNS, use_threads=False):
-                columns = [batch.column(name) for name in _COLUMNS]
-                columns[2] = columns[2].cast(pa.int64())
-                for server_id, life, started_us, latency in zip(
-                    *(c.to_pylist() for c in columns), strict=True
-                ):
-                    if server_id is not None and life is not None:
-                        yield server_id, life, started_us / 1e6, latency
-    except (OSError, pa.ArrowInvalid):
-        return  # `aggregate` says of the evaluation that it cannot be read
+def _us(moment: datetime) -> int:
+    return round(moment.timestamp() * 1e6)

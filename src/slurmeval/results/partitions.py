@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from slurmeval.paths import Paths
 
 ROWS_PER_GROUP = 2000
-_JSON_FIELDS = {
+JSON_FIELDS = {
     "versions": "versions_json",
     "datasets": "datasets_json",
     "served": "served_json",
@@ -114,11 +114,38 @@ def write_rows(path: Path, table: schema.Table, rows: Iterable[Mapping[str, Any]
         os.fsync(stream.fileno())
 
 
+def write_table(path: Path, table: schema.Table, rows: pa.Table) -> None:
+    """`write_rows` for rows that are a table of this schema already."""
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+        writer.write_table(rows.cast(table.schema))
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
 def read_rows(path: Path, table: schema.Table) -> pa.Table:
     """A whole file, its schema checked. Raises SchemaDrift, pa.ArrowInvalid or OSError."""
     with pq.ParquetFile(path) as file:
         schema.check(table, file.schema_arrow, path)
         return file.read(use_threads=False)
+
+
+def version_of(path: Path) -> str | None:
+    """The version of the tables that a file is of; None where there is no such file, or it cannot be read."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return metadata.get(b"schema_version", b"none").decode()  # type: ignore[no-any-return]
+
+
+def evaluation_row(path: Path) -> dict[str, Any]:
+    """The one row of an evaluation's partition of whatever version; empty where it cannot be read."""
+    try:
+        with pq.ParquetFile(path) as file:
+            rows: list[dict[str, Any]] = file.read(use_threads=False).to_pylist()
+    except (OSError, pa.ArrowInvalid):
+        return {}
+    return rows[0] if rows else {}
 
 
 def relative(paths: Paths, file: str | None) -> str | None:
@@ -251,7 +278,7 @@ def _evaluation_row(
     evaluation: Evaluation, output: HarnessOutput, totals: Counter[str] | None, statuses: Counter[str]
 ) -> dict[str, Any]:
     own = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
-    for name, column in _JSON_FIELDS.items():
+    for name, column in JSON_FIELDS.items():
         own[column] = _json(own.pop(name))
     counted = (
         "n_requests",

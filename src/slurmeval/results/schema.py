@@ -77,10 +77,10 @@ EVALUATIONS = Table(
             "status",
             _TEXT,
             "",
-            "`ok`, `failed` (tried, did not end well) or `missing` (not ended yet).",
+            "`ok`, `failed` (did not end well), `stopped` (with its run) or `missing` (not ended yet).",
         ),
-        ("error_class", _TEXT, "", "Why it failed, as a class; null unless failed."),
-        ("reason", _TEXT, "", "Why it failed, in one sentence; null unless failed."),
+        ("error_class", _TEXT, "", "Why it failed, as a class; null unless failed or stopped."),
+        ("reason", _TEXT, "", "Why it failed, in one sentence; null unless failed or stopped."),
         ("log", _TEXT, "", "Its log, relative to the folder `results`."),
         ("attempt", _INT, "", "The try that this row is about; the first is 1."),
         ("started_at", _TIME, "UTC", "When this try began."),
@@ -329,7 +329,7 @@ def check(table: Table, found: pa.Schema, where: object) -> None:
         return
     version = (found.metadata or {}).get(b"schema_version", b"none").decode()
     if version != str(SCHEMA_VERSION):
-        raise SchemaDrift(f"{where}: schema version {version}, not {SCHEMA_VERSION}; delete it and run again")
+        raise SchemaDrift(f"{where}: schema version {version}, not {SCHEMA_VERSION} (slurmeval rescore)")
     for field in table.schema:
         index = found.get_field_index(field.name)
         if index < 0:

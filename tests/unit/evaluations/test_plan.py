@@ -13,6 +13,7 @@ import yaml
 from slurmeval.config.load import load
 from slurmeval.evaluations.plan import Plan
 from slurmeval.paths import hf_home
+from slurmeval.results import ANSWERS_VERSION, SCHEMA_VERSION
 
 PROJECT = Path(__file__).parents[3]
 
@@ -165,6 +166,21 @@ def test_another_version_of_any_package_of_a_harness_runs_its_evaluations_again(
     changed = project.with_lock("lm-eval", r"(?m)^datasets==\S+", "datasets==99.1")
     assert rerun(before, changed) == set(before.evaluations)
     assert before.answers_key("small") == changed.answers_key("small")
+
+
+def test_a_newer_version_of_the_tables_gathers_again_and_runs_no_evaluation(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def params() -> tuple[str, list[str]]:
+        plan = project.plan()
+        return plan.evaluations_params, [*plan.benchmark_params.values(), *plan.model_params.values()]
+
+    gathered, evaluated = params()
+    monkeypatch.setattr("slurmeval.evaluations.plan.SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    assert params()[0] != gathered
+    assert params()[1] == evaluated
+    monkeypatch.setattr("slurmeval.evaluations.plan.ANSWERS_VERSION", ANSWERS_VERSION + 1)
+    assert params()[1] != evaluated
 
 
 def test_the_same_config_gives_the_same_run_file(project: Project) -> None:

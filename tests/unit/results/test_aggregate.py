@@ -12,7 +12,7 @@ import pytest
 
 from slurmeval.files import write_json
 from slurmeval.paths import Paths
-from slurmeval.results import schema
+from slurmeval.results import gathering, schema
 from slurmeval.results.aggregate import aggregate
 from slurmeval.results.partitions import read_rows
 from tests.report import example
@@ -90,13 +90,50 @@ def test_a_damaged_partition_is_a_failure_and_stops_nothing(paths: Paths, table:
     assert "m/bad.parquet cannot be read" in bad["reason"]
 
 
-def test_a_partition_of_another_version_is_refused(paths: Paths) -> None:
-    example.write_evaluation(paths, "m", "b", [True])
-    table = pq.read_table(paths.metrics("m", "b"), partitioning=None)
-    pq.write_table(table.replace_schema_metadata({"schema_version": "0"}), paths.metrics("m", "b"))
-    with pytest.raises(schema.SchemaDrift, match="schema version 0"):
-        aggregate(paths, [("m", "b")])
+def test_a_partition_of_another_version_is_a_failure_and_stops_nothing(paths: Paths) -> None:
+    for benchmark in ("old", "new"):
+        example.write_evaluation(paths, "m", benchmark, [True])
+    table = pq.read_table(paths.metrics("m", "old"), partitioning=None)
+    pq.write_table(table.replace_schema_metadata({"schema_version": "0"}), paths.metrics("m", "old"))
+    aggregate(paths, [("m", "old"), ("m", "new")])
+    old, new = _evaluations(paths)
+    assert (old["status"], new["status"]) == ("failed", "ok")
+    assert "schema version 0" in old["reason"]
     assert not list(paths.results.glob(".*"))
+
+
+def test_what_has_not_changed_is_not_read_again(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = example.write_run(paths, n=10)
+    before = _evaluations(paths), _metrics(paths), _servers(paths)
+    read: list[Path] = []
+    original = gathering.read_rows
+
+    def noting(path: Path, table: schema.Table) -> Any:
+        if not path.is_relative_to(paths.gathered):
+            read.append(path)
+        return original(path, table)
+
+    monkeypatch.setattr(gathering, "read_rows", noting)
+    aggregate(paths, pairs)
+    assert (read, (_evaluations(paths), _metrics(paths), _servers(paths))) == ([], before)
+    example.write_evaluation(paths, *pairs[1], [False] * 10)
+    aggregate(paths, pairs)
+    assert set(read) == {paths.evaluation(*pairs[1]), paths.metrics(*pairs[1])}
+    changed = [row for row in _metrics(paths) if (row["model"], row["benchmark"]) == pairs[1]]
+    assert changed[0]["value"] == 0.0
+    assert [row["metric"] for row in _metrics(paths)] == [row["metric"] for row in before[1]]
+
+
+@pytest.mark.parametrize(
+    "name", ["index.json", "metrics.parquet", "evaluations.parquet", "in_flight.parquet"]
+)
+def test_what_is_kept_may_be_damaged(paths: Paths, name: str) -> None:
+    pairs = example.write_run(paths, n=5)
+    before = _evaluations(paths), _metrics(paths)
+    file = paths.gathered / name
+    file.write_bytes(file.read_bytes()[:-40])
+    aggregate(paths, pairs)
+    assert (_evaluations(paths), _metrics(paths)) == before
 
 
 def test_a_damaged_failure_record_is_a_failure_without_reason(paths: Paths) -> None:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slurmeval.results.gpu_time import divided, merged, shares
+from slurmeval.results import gpu_time
+from slurmeval.results.gpu_time import divided
 
 INTERVALS = st.lists(
     st.tuples(st.integers(0, 50), st.integers(0, 50), st.sampled_from("abc")), max_size=12
 ).map(lambda some: [(float(min(a, b)), float(max(a, b)), owner) for a, b, owner in some])
+
+
+def _merged(intervals: list[tuple[float, float, str]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    owners = np.array(["abc".index(owner) for _, _, owner in intervals], np.int64)
+    begin, end = (np.array([each[side] for each in intervals], np.int64) for side in (0, 1))
+    return gpu_time.merged(begin, end, owners)
+
+
+def shares(intervals: list[tuple[float, float, str]]) -> dict[str, float]:
+    found = gpu_time.shares(*_merged(intervals), 3)
+    return {owner: share for owner, share in zip("abc", found.tolist(), strict=True) if share}
 
 
 def by_the_second(intervals: list[tuple[float, float, str]]) -> dict[str, float]:
@@ -30,7 +43,8 @@ def test_each_moment_is_shared_equally(intervals: list[tuple[float, float, str]]
 
 @given(INTERVALS)
 def test_parts_sum_to_the_time_that_anyone_was_there(intervals: list[tuple[float, float, str]]) -> None:
-    union = sum(end - begin for begin, end in merged((begin, end) for begin, end, _ in intervals))
+    begin, end, _ = _merged([(begin, end, "a") for begin, end, _ in intervals])
+    union = float((end - begin).sum())
     assert sum(shares(intervals).values()) == pytest.approx(union, abs=1e-9)
 
 
@@ -48,4 +62,12 @@ def test_many_requests_of_one_count_as_one() -> None:
 def test_nobody_there() -> None:
     assert shares([]) == {}
     assert divided(5.0, {}) == {}
-    assert merged([]) == []
+    assert [len(each) for each in _merged([])] == [0, 0, 0]
+
+
+def test_short_gaps_are_closed_within_a_group_alone() -> None:
+    begin, end, group = (
+        np.array(each, np.int64) for each in ([0, 12, 40, 11], [10, 20, 50, 30], [0, 0, 0, 1])
+    )
+    found = gpu_time.merged(begin, end, group, gap=2)
+    assert [each.tolist() for each in found] == [[0, 40, 11], [20, 50, 30], [0, 0, 1]]
