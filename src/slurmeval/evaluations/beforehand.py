@@ -1,7 +1,8 @@
-"""What can be found out before anything starts: whether the hub gives what is needed, and if it fits."""
+"""What can be found out before anything starts: whether paths will do, the hub gives what is needed, and it fits."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,24 @@ from slurmeval.evaluations.plan import Plan
 from slurmeval.runtime.making import Progress
 from slurmeval.staging import access, hub_lock, room
 from slurmeval.staging.repository import Repository
+
+_ODD = re.compile(r"[%{}\\\r\n]")
+
+
+def need_plain_paths(plan: Plan) -> None:
+    """Raises UserError for a place whose path would be taken for something else: by Snakemake (braces),
+    submitit and Slurm (percent signs, backslashes), or shell scripts (line breaks)."""
+    places = {
+        "the project folder": plan.project,
+        "results": plan.paths.results,
+        "staging.environments": plan.paths.environments,
+        "staging.hf_home (or HF_HOME)": plan.paths.hf_home,
+        "staging.images": plan.paths.images,
+    }
+    for name, path in places.items():
+        if _ODD.search(str(path)):
+            odd = f"{str(path)!r} has one of % {{ }} \\ or a line break in it"
+            raise UserError(f"{name}: {odd}, which Slurm or Snakemake takes for something else: take another")
 
 
 def resolve_branches(config: Config, project: Path, hf_home: Path, progress: Progress) -> None:

@@ -17,7 +17,7 @@ from slurmeval.config.load import load, load_site
 from slurmeval.config.site import Site
 from slurmeval.errors import UserError
 from slurmeval.evaluations import secrets
-from slurmeval.evaluations.beforehand import need_access_and_room, resolve_branches
+from slurmeval.evaluations.beforehand import need_access_and_room, need_plain_paths, resolve_branches
 from slurmeval.evaluations.cluster import (
     cancel_unleased_servers,
     check_slurm,
@@ -100,6 +100,7 @@ class Workflow:
         self._workflow = workflow
         deleting = arguments.delete_all_output or arguments.delete_temp_output
         self.plan = Plan(config, project, home, site)
+        need_plain_paths(self.plan)
         self.controller = Controller(self.plan.absolute)
         owner = live_owner(self.plan.absolute.controller)
         if deleting and owner is not None and not arguments.dryrun:
