@@ -1,4 +1,5 @@
-"""What can be found out before anything starts: whether paths will do, the hub gives what is needed, and it fits."""
+"""What can be found out before anything starts: whether paths will do, the hub gives what is needed, and all
+fits."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -58,3 +59,12 @@ def failed_attempts(path: Path) -> int:
     except ValueError:
         return 0
     return int(content["attempt"]) if content else 0
+
+
+def last_words(logs: Iterable[Path]) -> str:
+    """The last line in the first of these logs that has one."""
+    for log in logs:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        if lines:
+            return lines[-1][:300]
+    return ""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.errors import ErrorClass, NotYet, ServerFailed, ServerStopped
+from slurmeval.evaluations.failures import last_words
 from slurmeval.evaluations.submission import acquire
 from slurmeval.evaluations.tracks import claim_of, controller_of, tracks
 from slurmeval.files import read_json, write_json
@@ -206,7 +207,7 @@ class Keeper:
         print(f"slurmeval: server {server.server_id}: {reason}", flush=True)
         failed_to_start = not started and slurm_state not in BY_OTHERS
         if failed_to_start or self._replaced[track] > MAX_REPLACED:
-            if failed_to_start and (words := _last_words(server.submitit)):
+            if failed_to_start and (words := _last_words(server)):
                 reason = f"{reason}; its last words: {words}"
             state = {
                 "status": "failed",
@@ -275,11 +276,7 @@ def _set_aside(servers: Path, number: int) -> None:
             folder.rename(aside)
 
 
-def _last_words(folder: Path) -> str:
-    """The last line that a job has written to its log."""
-    logs = sorted(folder.glob("*_log.err")) + sorted(folder.glob("*_log.out"))
-    for log in logs:
-        lines = log.read_text(errors="replace").strip().splitlines()
-        if lines:
-            return lines[-1][:300]
-    return ""
+def _last_words(server: ServerFolder) -> str:
+    return last_words(
+        [*sorted(server.submitit.glob("*_log.err")), *sorted(server.submitit.glob("*_log.out"))]
+    )

@@ -15,11 +15,12 @@ from typing import Any
 from slurmeval.config.site import Site
 from slurmeval.errors import ErrorClass, EvaluationFailed, NotYet, ServerFailed, SlurmevalError
 from slurmeval.evaluations import finished
-from slurmeval.evaluations.failures import failed_attempts, no_server, record
+from slurmeval.evaluations.failures import failed_attempts, last_words, no_server, record
 from slurmeval.evaluations.leasing import lease, release, server_jobs
 from slurmeval.evaluations.tracks import claim_of, held
 from slurmeval.files import append_json, read_json
 from slurmeval.paths import Paths
+from slurmeval.runtime.variables import checked
 from slurmeval.servers import inside
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.protocol import ENDED
@@ -155,7 +156,7 @@ class SlurmJobs:
             "--open-mode=append",
             "--requeue",
         ]
-        lines = ["#!/bin/bash", *self.site.evaluations.setup, command]
+        lines = ["#!/bin/bash", *checked(self.site.evaluations.setup), command]
         project = Path(self.run["project"])
         job_id = commands.submit([*request, *own, *dependency], "\n".join(lines) + "\n", project)
         line = {"job_id": job_id, "submitted_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
@@ -296,6 +297,8 @@ class SlurmJobs:
             error_class = CLASSES.get(life.state, ErrorClass.HARNESS_ERROR)
             where = f" on {life.nodes}" if life.nodes else ""
             reason = f"job {job.job_id} ended{where} without a word; Slurm says {life.state}"
+            if life.state not in CLASSES and (words := last_words(self._logs(job))):
+                reason = f"job {job.job_id} ended{where}; its last words: {words}"
         failure = EvaluationFailed(error_class, reason)
         return self.fail(job, failure)
 
@@ -303,13 +306,16 @@ class SlurmJobs:
         """Records a failure on the evaluation's behalf: it cannot do it itself."""
         claim_of(self.run, *job.pair).unlink(missing_ok=True)
         release(self.run, *job.pair)
-        logs = sorted(
-            self.paths.log("evaluate", job.model, "x").parent.glob(f"{job.benchmark}-{job.job_id}.log")
-        )
+        logs = self._logs(job)
         log = str(logs[0].relative_to(self.paths.results)) if logs else None
         file = self.paths.failure(*job.pair)
         record(file, failure, *job.pair, datetime.now(UTC), log)
         return Ended(failure, self._worth_retrying(job, failure.error_class))
+
+    def _logs(self, job: EvaluationJob) -> list[Path]:
+        """What its job has written."""
+        log = self.paths.log("evaluate", job.model, f"{job.benchmark}-{job.job_id}")
+        return [log] if log.exists() else []
 
     def _worth_retrying(self, job: EvaluationJob, error_class: ErrorClass) -> bool:
         """Whether another try may end otherwise. One that ran out of time has another chance if it came on:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from slurmeval.config.site import Containers
 from slurmeval.errors import UserError
+from slurmeval.runtime.variables import checked
 
 PROGRAMS = ("apptainer", "singularity")
 _NOT_INHERITED = (
@@ -94,7 +95,7 @@ class Apptainer:
         """The program with these arguments, after the setup lines."""
         if not self.setup:
             return [shutil.which(self.program) or self.program, *arguments]
-        script = "\n".join(["set -e", *self.setup, 'exec "$@"'])
+        script = "\n".join([*checked(self.setup), 'exec "$@"'])
         return ["/bin/bash", "-l", "-c", script, "bash", self.program, *arguments]
 
     def exec_argv(

@@ -1,10 +1,10 @@
-"""Environment variables of the user's shell and of modules: which of them reach what slurmeval starts."""
+"""What surrounds processes that slurmeval starts: variables of the user's shell, and lines of a site."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 OWN_PYTHON = {"PYTHONUTF8": "1", "PYTHONNOUSERSITE": "1"}
@@ -44,6 +44,18 @@ def forget_missing_certificates(environment: MutableMapping[str, str]) -> None:
     for name in CERTIFICATES:
         if name in environment and name not in certificates(environment):
             del environment[name]
+
+
+_NAME_IT = """slurmeval_at=${#BASH_SOURCE[@]}
+trap 'slurmeval_status=$?; if [ ${#BASH_SOURCE[@]} = $slurmeval_at ]; then
+echo "slurmeval: a line of setup in site.yaml failed: $BASH_COMMAND" >&2; exit $slurmeval_status; fi' ERR"""
+
+
+def checked(setup: Sequence[str]) -> list[str]:
+    """Shell lines of a site, so that one that fails ends the job and is named: without its module, or in a
+    shell that knows no modules, a job would go on with something else. What fails in a file that a line
+    sources, or in a function, is that file's affair: files of modules are full of it."""
+    return [_NAME_IT, *setup, "trap - ERR"] if setup else []
 
 
 def isolate_python(environment: MutableMapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slurmeval.config.site import WITH_KEYS, Jobs, Site, flag_name, placeholders
-from slurmeval.runtime.variables import OWN_PYTHON_LINE
+from slurmeval.runtime.variables import OWN_PYTHON_LINE, checked
 
 CPUS_WITHOUT_GPU = 4
 """Cores of a server without GPU where its entry of `servers` does not say."""
@@ -49,7 +49,7 @@ def staging_command(site: Site) -> list[str]:
     if jobs.memory is not None:
         flags.append(jobs.memory.format(**_memory(jobs.memory_gb, jobs.cpus, 0)))
     flags += [f"--time={time_min(jobs.time_limit_min, jobs)}", "--job-name=slurmeval-stage", *jobs.extra]
-    script = "\n".join([*jobs.setup, OWN_PYTHON_LINE, 'exec "$@"'])
+    script = "\n".join([*checked(jobs.setup), OWN_PYTHON_LINE, 'exec "$@"'])
     return ["srun", "--quiet", "--input=none", *flags, "/bin/bash", "-c", script, "bash"]
 
 
@@ -88,7 +88,7 @@ def submitit_parameters(flags: Sequence[str], setup: Sequence[str]) -> dict[str,
         "nodes": int(values.pop("nodes")),
         "tasks_per_node": int(values.pop("ntasks-per-node")),
         "slurm_additional_parameters": values,
-        "slurm_setup": [WHOLE_JOB_TO_THE_STEP, *setup, OWN_PYTHON_LINE],
+        "slurm_setup": [WHOLE_JOB_TO_THE_STEP, *checked(setup), OWN_PYTHON_LINE],
     }
 
 

@@ -205,6 +205,22 @@ def test_a_job_that_died_without_a_word(
     assert read_json(lease_files(run.document, *PAIR)[0])["released"]
 
 
+def test_a_job_that_a_setup_line_ended_gives_its_last_words(
+    run: Run, jobs: SlurmJobs, slurm: StandInSlurm
+) -> None:
+    job = submitted(jobs)
+    log = run.paths.log("evaluate", "tiny", f"first-{job.job_id}")
+    log.write_text(
+        "module: command not found\nslurmeval: a line of setup in site.yaml failed: module load X\n"
+    )
+    slurm.end(job.job_id, "FAILED")
+    failure = jobs.look([job], slurm.jobs)[PAIR].failure
+    assert failure is not None
+    assert failure.reason.endswith(
+        "; its last words: slurmeval: a line of setup in site.yaml failed: module load X"
+    )
+
+
 def test_files_may_be_seen_later_than_the_jobs_end(run: Run, jobs: SlurmJobs, slurm: StandInSlurm) -> None:
     job = submitted(jobs)
     slurm.end(job.job_id, "COMPLETED")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from slurmeval.cli import machine
-from slurmeval.runtime.variables import OWN_PYTHON_LINE, certificates, isolate_python, proxies
+from slurmeval.runtime.variables import OWN_PYTHON_LINE, certificates, checked, isolate_python, proxies
 
 
 @pytest.fixture
@@ -86,3 +86,52 @@ def test_certificates_that_are_not_on_this_machine_are_not_named(tmp_path: Path)
     there.touch()
     given = {"SSL_CERT_FILE": "/opt/conda/ssl/cacert.pem", "REQUESTS_CA_BUNDLE": str(there)}
     assert certificates(given) == {"REQUESTS_CA_BUNDLE": str(there)}
+
+
+@pytest.mark.parametrize(
+    ("setup", "status", "said"),
+    [
+        (
+            ["module load 'CUDA/99'", "true"],
+            127,
+            "a line of setup in site.yaml failed: module load 'CUDA/99'",
+        ),
+        (["true", "cd /\nfalse\ntrue"], 1, "a line of setup in site.yaml failed: false"),
+        (["false || true", "[ a = b ] && false", "f() { false; true; }", "f"], 0, ""),
+        (["exit 3"], 3, ""),
+        (
+            [
+                "for n in 1 2",
+                "do",
+                "true # fine",
+                "done",
+                "if false",
+                "then exit 9",
+                "fi",
+                "[ a = b ] || true",
+            ],
+            0,
+            "",
+        ),
+        ([], 0, ""),
+    ],
+)
+def test_setup_line_that_fails_stops_the_job_and_is_named(setup: list[str], status: int, said: str) -> None:
+    script = "\n".join([*checked(setup), "echo goes on"])
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert ran.returncode == status
+    assert ran.stdout == ("" if status else "goes on\n")
+    assert said in ran.stderr
+
+
+def test_what_fails_within_a_file_that_setup_sources_is_that_files_affair(tmp_path: Path) -> None:
+    (tmp_path / "modules.sh").write_text("false\nexport A=b\n")
+    (tmp_path / "broken.sh").write_text("false\n")
+    script = "\n".join(
+        [*checked([f"source {tmp_path}/modules.sh"]), "echo $A", f". {tmp_path}/broken.sh; true"]
+    )
+    assert subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout == "b\n"
+    script = "\n".join([*checked([f"source {tmp_path}/broken.sh"]), "echo $A"])
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert f"failed: source {tmp_path}/broken.sh" in ran.stderr

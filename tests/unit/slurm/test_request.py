@@ -190,7 +190,8 @@ def test_setup_runs_before_the_server(script: Script) -> None:
     text = script(flags_of({}, {"gpus": 1}), ["module load 'CUDA/12'", "export A=b"])
     assert (
         text.index("SRUN_CPUS_PER_TASK")
-        < text.index("module load 'CUDA/12'\nexport A=b\n")
+        < text.index("module load 'CUDA/12'\n")
+        < text.index("export A=b\n")
         < text.index(OWN_PYTHON_LINE)  # modules set PYTHONPATH
         < text.index("srun --")
     )
