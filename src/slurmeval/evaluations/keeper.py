@@ -16,6 +16,7 @@ from typing import Any
 
 from slurmeval.errors import ErrorClass, NotYet, ServerFailed, ServerStopped
 from slurmeval.evaluations.failures import last_words
+from slurmeval.evaluations.pending import Pending
 from slurmeval.evaluations.submission import acquire
 from slurmeval.evaluations.tracks import claim_of, controller_of, tracks
 from slurmeval.files import read_json, write_json
@@ -25,6 +26,7 @@ from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.timing import MARGIN_S
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob, SlurmAway
+from slurmeval.slurm.reasons import launch_failed
 
 GONE_S = 15.0
 """How long a job may be out of sight before it counts as gone: sbatch's answer is older than squeue's."""
@@ -38,7 +40,12 @@ MAX_REPLACED = 5
 MAX_UNUSED = 2
 """Servers of a replica that close themselves while they are leased until it counts as failed."""
 
-BY_OTHERS = frozenset({"CANCELLED", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "TIMEOUT", "DEADLINE", "UNKNOWN"})
+BY_OTHERS = frozenset(
+    {
+        *("CANCELLED", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "TIMEOUT", "DEADLINE"),
+        *("LAUNCH_FAILED", "UNKNOWN"),
+    }
+)
 """States of a job that say nothing against starting another like it."""
 
 SIGNAL_EARLY_S = 60.0
@@ -67,6 +74,7 @@ class Keeper:
     clock: Any = time.monotonic
     _missing: dict[Path, float] = field(default_factory=dict)
     """When a server's job was first seen to be out of the queue."""
+    _pending: dict[Path, Pending] = field(default_factory=dict)
     _replaced: dict[str, int] = field(default_factory=dict)
     _not_before: dict[str, float] = field(default_factory=dict)
     """By replica: when a server that was refused for now is tried again."""
@@ -121,6 +129,7 @@ class Keeper:
         for server, lessees in leased.items():
             if server is not None:
                 self._bury(ServerFolder(server), queue)
+                self._give_up(ServerFolder(server), queue)
             try:
                 if server is not None and leases.holds(spec, lessees[0], controller_of(self.run)):
                     self._renew(spec, model, server, lessees)
@@ -162,7 +171,7 @@ class Keeper:
         """Prints something once."""
         if self._said.get(of) != words:
             self._said[of] = words
-            print(f"slurmeval: {words}", flush=True)
+            _say(words)
 
     def _count_unused(self, server: ServerFolder, model: str) -> None:
         """Raises ServerFailed where server after server closes itself, because on its node no lease is seen
@@ -200,22 +209,32 @@ class Keeper:
             return
         self._mark(server, job["job_id"], lives[-1].state if lives else "UNKNOWN", started=bool(state))
 
+    def _give_up(self, server: ServerFolder, queue: Mapping[str, QueuedJob]) -> None:
+        """Fails a server whose job will not start; one that a node could not start is replaced."""
+        job_id = str((read_json(server.job) or {}).get("job_id"))
+        pending = self._pending.setdefault(server.path, Pending(f"the server {server.server_id}", _say))
+        pending.clock = self.clock
+        reason = pending.look([job_id], queue).get(job_id)
+        if reason is None:
+            return
+        commands.cancel([job_id], "PENDING")
+        if launch_failed(reason):
+            self._mark(server, job_id, "LAUNCH_FAILED", started=False)
+            return
+        reason = f"its job {job_id} will not start: {reason}"
+        _say(f"server {server.server_id}: {reason}")
+        _fail(server, reason)
+
     def _mark(self, server: ServerFolder, job_id: str, slurm_state: str, started: bool) -> None:
         track = server.path.parent.name
         self._replaced[track] = self._replaced.get(track, 0) + 1
         reason = f"its job {job_id} ended without a word; Slurm says {slurm_state}"
-        print(f"slurmeval: server {server.server_id}: {reason}", flush=True)
+        _say(f"server {server.server_id}: {reason}")
         failed_to_start = not started and slurm_state not in BY_OTHERS
         if failed_to_start or self._replaced[track] > MAX_REPLACED:
             if failed_to_start and (words := _last_words(server)):
                 reason = f"{reason}; its last words: {words}"
-            state = {
-                "status": "failed",
-                "reason": reason,
-                "error_class": ErrorClass.SERVER_LOST,
-                "owner": None,
-            }
-            write_json(server.state, {**(read_json(server.state) or {}), **state})
+            _fail(server, reason)
         write_json(server.gone, {"state": slurm_state, "reason": reason})
 
     # Successors
@@ -236,7 +255,7 @@ class Keeper:
         if successor is not None:
             self._move(spec, model, lessees)
             leases.release(Path(spec["leases"]) / f"{RENEWAL}.json")
-            print(f"slurmeval: {successor} takes over from {server.name} of {model}", flush=True)
+            _say(f"{successor} takes over from {server.name} of {model}")
 
     def _successor(self, spec: dict[str, Any], model: str, server: Path) -> str | None:
         """Has a successor started where the server's time ends soon; its name once it answers. Raises
@@ -257,6 +276,16 @@ class Keeper:
         self._submitted(server.parent.name)
         successor = read_json(lease.server / ServerFolder.STATE) or {}
         return lease.server.name if successor.get("status") == "ready" else None
+
+
+def _say(words: str) -> None:
+    print(f"slurmeval: {words}", flush=True)
+
+
+def _fail(server: ServerFolder, reason: str) -> None:
+    """Puts the failure of a server on record whose supervisor does not run."""
+    state = {"status": "failed", "reason": reason, "error_class": ErrorClass.SERVER_LOST, "owner": None}
+    write_json(server.state, {**(read_json(server.state) or {}), **state})
 
 
 def _renewal_s(spec: dict[str, Any], wanted_s: float) -> float:

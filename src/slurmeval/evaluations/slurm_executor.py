@@ -15,8 +15,10 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from slurmeval.errors import ErrorClass, EvaluationFailed, NotYet
 from slurmeval.evaluations.failures import no_server, unforeseen
+from slurmeval.evaluations.giving_way import GivingWay
 from slurmeval.evaluations.keeper import Keeper
 from slurmeval.evaluations.leasing import lease_for_rule
+from slurmeval.evaluations.pending import Pending
 from slurmeval.evaluations.slurm_jobs import Ended, EvaluationJob, SlurmJobs
 from slurmeval.evaluations.waiting import Waiting
 from slurmeval.slurm import commands
@@ -37,17 +39,23 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
         self._run = self.workflow.globals["RUN"]
         self._jobs = SlurmJobs(self._run.plan.document)
         self._keeper = Keeper(self._run.plan.document)
-        self._waiting = Waiting(lambda words: self.logger.info(f"slurmeval: {words}"))
+        self._waiting = Waiting(self._say)
+        self._pending = Pending("an evaluation", self._say)
+        self._giving_way = GivingWay(self._run.plan.document, self._jobs.name, self._say)
         self._away = False
 
     def run_job(self, job: Any) -> None:
         """Does it, submits it, or keeps it for later. Snakemake ends a run whose executor raises, so whatever
         goes wrong is a failure of this one evaluation."""
         model, benchmark = job.wildcards.model, job.wildcards.benchmark
-        if self._waiting.holds_back or (self._keeper.wants_room and job.rule.name == "evaluate"):
+        room_is_kept = self._keeper.wants_room and job.rule.name == "evaluate"
+        if self._waiting.holds_back or room_is_kept or self._giving_way.rests(model):
             self._waiting.jobs.append(job)
             return
         try:
+            if (failure := self._giving_way.hopeless.get(model)) is not None:
+                self._jobs.note(model, benchmark, failure)
+                raise failure
             if job.rule.name == "lease":
                 lease_for_rule(self._run.plan.document, model, benchmark)
                 self.report_job_success(SubmittedJobInfo(job))
@@ -55,9 +63,9 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
                 self._submit(job, model, benchmark)
             self._waiting.submitted()
         except NotYet as error:
-            if (failure := self._waiting.refused(job, error)) is not None:
-                self._jobs.note(model, benchmark, failure)
-                self._report_failure(SubmittedJobInfo(job), Ended(failure))
+            if (given_up := self._waiting.refused(job, error)) is not None:
+                self._jobs.note(model, benchmark, given_up)
+                self._report_failure(SubmittedJobInfo(job), Ended(given_up))
         except EvaluationFailed as error:  # on record
             self._report_failure(SubmittedJobInfo(job), Ended(error))
         except Exception as error:  # noqa: BLE001
@@ -143,10 +151,40 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
             if _waits(going_on[pair], queue):
                 ended[pair] = self._jobs.fail(going_on[pair], no_server(error))
                 self._jobs.cancel_waiting([going_on[pair]])
-        if self._keeper.was_refused:
-            waiting = [job for pair, job in going_on.items() if pair not in ended and _waits(job, queue)]
-            ended |= {job.pair: TAKEN_BACK for job in waiting[-1:] if self._jobs.take_back(job)}
+        waiting = [job for pair, job in going_on.items() if pair not in ended and _waits(job, queue)]
+        ended |= self._without_hope(waiting, queue)
+        going_on = {pair: job for pair, job in going_on.items() if pair not in ended}
+        ended |= self._taken_back(list(going_on.values()), queue)
         return ended
+
+    def _without_hope(
+        self, waiting: list[EvaluationJob], queue: dict[str, commands.QueuedJob]
+    ) -> dict[tuple[str, str], Ended]:
+        """Fails those that will not start, and takes them out of the queue."""
+        hopeless = self._pending.look([job.job_id for job in waiting], queue)
+        given_up = [job for job in waiting if job.job_id in hopeless]
+        self._jobs.cancel_waiting(given_up)
+        return {job.pair: self._jobs.give_up(job, hopeless[job.job_id]) for job in given_up}
+
+    def _taken_back(
+        self, jobs: list[EvaluationJob], queue: dict[str, commands.QueuedJob]
+    ) -> dict[tuple[str, str], Ended]:
+        """Takes evaluations that wait out of the queue where they stand in a server's way, or it does in
+        theirs."""
+        by_model: dict[str, list[EvaluationJob]] = {}
+        for job in jobs:
+            by_model.setdefault(job.model, []).append(job)
+        ids = {model: [job.job_id for job in of_model] for model, of_model in by_model.items()}
+        if (given_way := self._giving_way.look(ids, queue)) is not None:
+            model, failure = given_way
+            if failure is not None:
+                self._jobs.cancel_waiting(by_model[model])
+                return {job.pair: self._jobs.fail(job, failure) for job in by_model[model]}
+            return {job.pair: TAKEN_BACK for job in by_model[model] if self._jobs.take_back(job)}
+        if self._keeper.was_refused:
+            waiting = [job for job in jobs if _waits(job, queue)]
+            return {job.pair: TAKEN_BACK for job in waiting[-1:] if self._jobs.take_back(job)}
+        return {}
 
     def _report_failure(self, job_info: SubmittedJobInfo, outcome: Ended) -> None:
         job, failure = job_info.job, outcome.failure
@@ -159,6 +197,9 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
         """Ctrl-C: evaluations that have begun go on to their end, and the next run finds them finished."""
         self._jobs.cancel_waiting([job_info.aux["evaluation"] for job_info in active_jobs])
+
+    def _say(self, words: str) -> None:
+        self.logger.info(f"slurmeval: {words}")
 
     def _say_away(self, error: Exception) -> None:
         if not self._away:

@@ -27,6 +27,7 @@ from slurmeval.servers.protocol import ENDED
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob, SlurmAway
 from slurmeval.slurm.names import job_name
+from slurmeval.slurm.reasons import launch_failed
 from slurmeval.slurm.request import evaluation_flags, evaluation_time_min
 
 FILES_S = 60.0
@@ -343,6 +344,11 @@ class SlurmJobs:
         """Once Snakemake knows of its success. What cannot be removed now is removed by the next run."""
         with contextlib.suppress(OSError):
             finished.forget(self.run, *job.pair)
+
+    def give_up(self, job: EvaluationJob, reason: str) -> Ended:
+        """Fails one that will not start, for squeue's `reason`."""
+        error_class = ErrorClass.NODE_FAILURE if launch_failed(reason) else ErrorClass.CANCELLED
+        return self.fail(job, EvaluationFailed(error_class, f"job {job.job_id} will not start: {reason}"))
 
     def take_back(self, job: EvaluationJob) -> bool:
         """Takes one that has not begun out of the queue, to be submitted again; False where it is none."""

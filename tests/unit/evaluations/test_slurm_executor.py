@@ -14,11 +14,14 @@ import pytest
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from slurmeval.evaluations import finished, leasing
+from slurmeval.evaluations.giving_way import IDLE_S
 from slurmeval.evaluations.keeper import FAILED_RETRY_S
 from slurmeval.evaluations.leasing import claim_of, lease_files
+from slurmeval.evaluations.pending import HOPELESS_S
 from slurmeval.evaluations.slurm_executor import SlurmExecutor
 from slurmeval.evaluations.waiting import GIVE_UP_S, RETRY_S
 from slurmeval.files import read_json, write_json
+from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
 from tests.unit.evaluations.conftest import BENCHMARKS, POLICY, Run, StandInSlurm
 
@@ -41,6 +44,7 @@ class Snakemake:
         executor.report_job_success = lambda info: self._end(info, "ok")
         executor.report_job_error = lambda info, msg: self._end(info, msg)
         executor.__post_init__()
+        executor._pending.clock = executor._giving_way.clock = run.clock
         executor._jobs.clock = executor._keeper.clock = executor._waiting.clock = run.clock
         self.executor = executor
 
@@ -48,11 +52,11 @@ class Snakemake:
         self.ended[info.job.rule.name, info.job.wildcards.benchmark] = how
         self.submitted = [other for other in self.submitted if other.job is not info.job]
 
-    def run(self, rule: str, *benchmarks: str) -> None:
+    def run(self, rule: str, *benchmarks: str, model: str = "tiny") -> None:
         for benchmark in benchmarks:
             job = SimpleNamespace(
                 rule=SimpleNamespace(name=rule),
-                wildcards=SimpleNamespace(model="tiny", benchmark=benchmark),
+                wildcards=SimpleNamespace(model=model, benchmark=benchmark),
                 shellcmd="true",
                 attempt=1,
                 restart_times=2,
@@ -294,3 +298,149 @@ def test_a_partition_that_is_closed_is_waited_for(
     run.now += RETRY_S + 1
     snakemake.look()
     assert snakemake.ended == {("lease", "first"): "ok"}
+
+
+# What waits in the queue
+
+
+def pend(snakemake: Snakemake, slurm: StandInSlurm, reason: str) -> None:
+    """All evaluations in the queue wait for this."""
+    for info in snakemake.submitted:
+        slurm.start(str(info.external_jobid), reason, state="PENDING")
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "QOSMaxWallDurationPerJobLimit",
+        "BadConstraints",
+        "JobHeldAdmin",
+        "DependencyNeverSatisfied",
+        "QOSMinGRES",
+    ],
+)
+def test_a_job_that_will_not_start_fails_after_some_minutes_with_slurms_reason(
+    run: Run, snakemake: Snakemake, slurm: StandInSlurm, caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    snakemake.run("evaluate", *BENCHMARKS)
+    pend(snakemake, slurm, reason)
+    snakemake.look()
+    run.now += HOPELESS_S - 1
+    snakemake.look()
+    assert not snakemake.ended
+    assert caplog.text.count(f"waits in the queue: {reason} (3 jobs)") == 1
+    run.now += 1
+    snakemake.look()
+    assert len(snakemake.ended) == 3
+    assert f"will not start: {reason}" in read_json(run.paths.failure("tiny", "first"))["reason"]
+    assert list(slurm.jobs) == [read_json(run.server().job)["job_id"]]
+
+
+@pytest.mark.parametrize(
+    "reason", ["Priority", "Resources", "JobHeldUser", "PartitionDown", "AssocMaxJobsLimit"]
+)
+def test_a_job_that_may_start_yet_is_waited_for(
+    run: Run, snakemake: Snakemake, slurm: StandInSlurm, reason: str
+) -> None:
+    snakemake.run("evaluate", *BENCHMARKS)
+    for _ in range(3):
+        pend(snakemake, slurm, reason)
+        run.now += 2 * HOPELESS_S
+        snakemake.look()
+    assert not snakemake.ended
+
+
+def test_a_server_that_will_not_start_fails_its_evaluations_with_slurms_reason(
+    run: Run, snakemake: Snakemake, slurm: StandInSlurm
+) -> None:
+    snakemake.run("evaluate", *BENCHMARKS)
+    slurm.start(read_json(run.server().job)["job_id"], "QOSMaxGRESPerJob", state="PENDING")
+    for _ in range(3):
+        snakemake.look()
+        run.now += HOPELESS_S
+    assert "will not start: QOSMaxGRESPerJob" in snakemake.ended["evaluate", "first"]
+    assert not slurm.jobs
+
+
+def test_a_job_that_a_node_could_not_start_is_replaced(
+    run: Run, snakemake: Snakemake, slurm: StandInSlurm
+) -> None:
+    snakemake.run("evaluate", "first")
+    for job_id in list(slurm.jobs):
+        slurm.start(job_id, "launch failed requeued held", state="PENDING")
+    for _ in range(2):
+        snakemake.look()
+        run.now += HOPELESS_S
+    assert "node_failure" in snakemake.ended["evaluate", "first"]
+    snakemake.run("evaluate", "second")
+    snakemake.look()
+    assert run.server(2).job.exists()
+
+
+def two_models(run: Run, slurm: StandInSlurm) -> list[str]:
+    """A second model, `small`; returns the order of both."""
+    serving = run.document["models"]["tiny"]["serving"]
+    places = {"servers": str(run.paths.servers_of("small")), "leases": str(run.paths.leases / "small")}
+    run.document["models"]["small"] = {
+        **run.document["models"]["tiny"],
+        "serving": {**serving, **places, "model": "small"},
+        "job_names": ["serve-small"],
+    }
+    run.document["order"] = ["tiny", "small"]
+    run.document["evaluations"] += [("small", benchmark) for benchmark in BENCHMARKS]
+    return ["tiny", "small"]
+
+
+def test_of_two_servers_that_fill_the_limit_of_jobs_one_gives_way(
+    run: Run, snakemake: Snakemake, slurm: StandInSlurm, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for model in two_models(run, slurm):
+        snakemake.run("evaluate", *BENCHMARKS, model=model)
+        server = ServerFolder(run.paths.servers_of(model) / "0001")
+        write_json(server.state, {"status": "ready", "reason": None, "owner": None})
+        slurm.start(read_json(server.job)["job_id"])
+    small = read_json(ServerFolder(run.paths.servers_of("small") / "0001").job)["job_id"]
+    for _ in range(2):
+        pend(snakemake, slurm, "AssocMaxJobsLimit")
+        snakemake.look()
+        run.now += IDLE_S
+    snakemake.look()
+    assert "the server of small gives way: its evaluations wait for AssocMaxJobsLimit" in caplog.text
+    assert "server_jobs.max_at_once (config)" in caplog.text
+    assert {info.job.wildcards.model for info in snakemake.submitted} == {"tiny"}
+    assert not leases.live_leases(
+        run.paths.leases / "small", run.paths.servers_of("small") / "0001", run.paths.controller
+    )
+    slurm.end(small, "COMPLETED")
+    slurm.start(str(snakemake.submitted[0].external_jobid))
+    run.now += 10 * IDLE_S
+    snakemake.look()
+    assert not snakemake.ended and len(snakemake.submitted) == 3  # those of the other may now run
+    tiny = read_json(run.server().job)["job_id"]
+    for benchmark in BENCHMARKS:
+        finish(run, benchmark)
+    snakemake.look()
+    slurm.end(tiny, "COMPLETED")
+    ServerFolder(run.paths.servers_of("small") / "0001").closed.touch()
+    for _ in range(2):
+        snakemake.look()
+    assert {info.job.wildcards.model for info in snakemake.submitted} == {"small"}
+    assert (run.paths.servers_of("small") / "0002").exists()
+
+
+def test_evaluations_that_can_never_run_beside_their_server_fail_and_free_it(
+    run: Run, snakemake: Snakemake, slurm: StandInSlurm
+) -> None:
+    snakemake.run("evaluate", "first", "second")
+    run.state("ready")
+    slurm.start(read_json(run.server().job)["job_id"])
+    for _ in range(3):
+        pend(snakemake, slurm, "AssocMaxJobsLimit")
+        snakemake.look()
+        run.now += IDLE_S
+    assert "(AssocMaxJobsLimit): server_jobs.max_at_once" in snakemake.ended["evaluate", "first"]
+    assert not leases.is_leased(run.server().path, run.paths.leases / "tiny", run.paths.controller)
+    snakemake.run("evaluate", "third")
+    assert "evaluations.where: server (site file)" in snakemake.ended["evaluate", "third"]
