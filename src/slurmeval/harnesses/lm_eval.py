@@ -12,11 +12,11 @@ from slurmeval.config.models import Benchmark, Model
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import NEVER_S, Command, HarnessOutput, Job
-from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_metrics, read_samples
+from slurmeval.harnesses.lm_eval_metrics import read_metrics
+from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_samples
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_results import task_version
 from slurmeval.harnesses.packages import pinned_versions
-from slurmeval.harnesses.scores import bad_result, mark_primary
 from slurmeval.harnesses.surroundings import CODE_ALLOWED, environment_variables, place_files
 from slurmeval.harnesses.tokenizers import client_arguments
 
@@ -90,10 +90,7 @@ class LmEval:
         files = LmEvalFiles(last_attempt(job.folder) / OUTPUT)
         samples = read_samples(files)
         n_requested = check_counts(files, samples, job.benchmark.limit)
-        metrics = read_metrics(files.results)
-        if not metrics:
-            raise bad_result(f"{files.path.name}: has no score")
-        mark_primary(metrics, job.benchmark.task)
+        metrics = read_metrics(files, job.benchmark.task)
         version = f"lm-eval {job.runtime.version('lm-eval')}"
         return HarnessOutput(
             metrics, samples, n_requested, version, task_version(files.results, job.benchmark.task)

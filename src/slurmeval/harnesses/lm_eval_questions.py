@@ -9,6 +9,7 @@ import os.path
 import re
 from typing import Any
 
+from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import Sample, Score
 from slurmeval.harnesses.json_lines import MALFORMED
 from slurmeval.harnesses.lm_eval_lines import NO_FILTER, filter_of
@@ -35,7 +36,7 @@ def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
         input=_prompt(requests[0]["arg_0"]),
         output=None,
         reference=_text(first.get("target")),
-        scores=[score for line in lines for score in _scores(line)],
+        scores=[score for line in lines for score in _scores(task, line)],
         metadata={"doc": first["doc"], "doc_hash": first.get("doc_hash")},
     )
     if kind == "multiple_choice":
@@ -116,14 +117,14 @@ def _fill_answer(made: Sample, line: dict[str, Any]) -> None:
         made.status = "unparsed"
 
 
-def _scores(line: dict[str, Any]) -> list[Score]:
-    name = filter_of(line)
+def _scores(task: str, line: dict[str, Any]) -> list[Score]:
+    name, names = filter_of(line), line.get("metrics", ())
     filtered = line.get("filtered_resps") or [None]
     answer = filtered[0] if isinstance(filtered[0], str) else None
     scores = []
-    for metric in line.get("metrics", ()):
+    for metric in names:
         if metric != NOT_MEASURED:
-            value = _value(metric, line.get(metric))
+            value = _value(metric, line.get(metric), scales.scale(task, metric, names))
             correct = bool(value) if value in (0.0, 1.0) and is_right_or_wrong(metric, line[metric]) else None
             scores.append(Score(metric, value, None if name == NO_FILTER else name, correct, answer))
     return scores
@@ -139,9 +140,9 @@ def _names_right_or_wrong(metric: str) -> bool:
     return _RIGHT_OR_WRONG.fullmatch(metric) is not None
 
 
-def _value(metric: str, raw: Any) -> float | None:
-    """One sample's score on the metric's own scale. Of perplexities lm-eval writes the log-likelihood, and
-    the number of words or bytes."""
+def _value(metric: str, raw: Any, scale: int | None) -> float | None:
+    """One sample's score: of 0–1 where the metric is a proportion, else on its own scale. Of perplexities
+    lm-eval writes the log-likelihood, and the number of words or bytes."""
     if metric in _PER_UNIT and isinstance(raw, list):
         likelihood, units = raw
         per_unit = -likelihood / units if units else math.nan
@@ -149,7 +150,11 @@ def _value(metric: str, raw: Any) -> float | None:
     if metric == "perplexity":
         likelihood = number(raw)
         return None if likelihood is None else _finite_exp(-likelihood)
-    return float(raw) if isinstance(raw, bool) else number(raw)
+    value = float(raw) if isinstance(raw, bool) else number(raw)
+    if value is None or scale is None:
+        return value
+    # -1: a question that does not count (NVIDIA's means of what is not negative).
+    return None if value == -1 else value / scale
 
 
 def _finite_exp(exponent: float) -> float | None:

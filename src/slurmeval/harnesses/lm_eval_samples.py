@@ -1,7 +1,7 @@
-"""What lm-eval writes (0.4.8 and 0.4.13), as metrics and samples.
+"""The files that lm-eval writes (0.4.8 and 0.4.13), and its samples.
 
-`<output>/<model>/results_<time>.json` has the scores, `samples_<task>_<time>.jsonl` one line for each
-question and filter. Keys of scores are `<metric>,<filter>` and `<metric>_stderr,<filter>`."""
+`<output>/<model>/results_<time>.json` has the scores (`lm_eval_metrics`), `samples_<task>_<time>.jsonl` one
+line for each question and filter."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import json
 from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, overload
+from typing import Annotated, Any, overload
 
-from pydantic import BaseModel, Field, NonNegativeInt, StrictBool, ValidationError
+from pydantic import BaseModel, Field, StrictBool, StrictInt, ValidationError
 
-from slurmeval.harnesses.base import Metric, Sample
+from slurmeval.harnesses.base import Sample
 from slurmeval.harnesses.json_lines import readable
-from slurmeval.harnesses.lm_eval_lines import NO_FILTER, QuestionLines
-from slurmeval.harnesses.lm_eval_questions import NOT_MEASURED, sample
-from slurmeval.harnesses.scores import bad_result, number, proportion
+from slurmeval.harnesses.lm_eval_lines import QuestionLines
+from slurmeval.harnesses.lm_eval_questions import sample
+from slurmeval.harnesses.scores import bad_result
 
-_PERCENT = ("bleu", "chrf", "ter")
+_Whole = Annotated[StrictInt, Field(ge=0, lt=2**53)]
 
 
 class _Task(BaseModel):
     output_type: str | None = None
-    repeats: NonNegativeInt | None = None
+    repeats: _Whole | None = None
 
 
 class _Count(BaseModel):
-    original: NonNegativeInt
-    effective: NonNegativeInt
+    original: _Whole
+    effective: _Whole
 
 
 class _Results(BaseModel):
@@ -85,49 +85,6 @@ def _parsed(path: Path) -> dict[str, Any]:
         names = ", ".join(error.args[1])
         raise bad_result(f"{path.name}: not laid out as lm-eval does: group_subtasks: {names}") from error
     return value
-
-
-def read_metrics(results: dict[str, Any]) -> list[Metric]:
-    """All scores, each task once, in lm-eval's order."""
-    groups: dict[str, Any] = results.get("groups") or {}
-    metrics = []
-    for task, scores in (groups | results["results"]).items():
-        for key, raw in scores.items():
-            metric, comma, filter_name = key.partition(",")
-            value = number(raw)
-            if not comma or metric.endswith("_stderr") or metric == NOT_MEASURED or value is None:
-                continue
-            scale = 100 if metric.startswith(_PERCENT) else 1
-            error = number(scores.get(f"{metric}_stderr,{filter_name}"))
-            metrics.append(
-                Metric(
-                    task=task,
-                    metric=metric,
-                    filter=None if filter_name == NO_FILTER else filter_name,
-                    value=proportion(value, scale),
-                    harness_value=value,
-                    harness_scale=scale,
-                    se=None if error is None else error / scale,
-                    n_items=_n_effective(results, task),
-                    n_repeats=int((results.get("configs") or {}).get(task, {}).get("repeats") or 1),
-                    higher_is_better=(results.get("higher_is_better") or {}).get(task, {}).get(metric),
-                    is_group=task in groups,
-                )
-            )
-    return metrics
-
-
-def _subtasks(results: dict[str, Any], task: str) -> list[str]:
-    """The tasks with questions under a task or group."""
-    counted = results.get("n-samples") or {}
-    below = (results.get("group_subtasks") or {}).get(task) or []
-    return [task] if task in counted else [leaf for name in below for leaf in _subtasks(results, name)]
-
-
-def _n_effective(results: dict[str, Any], task: str) -> int | None:
-    counts = results.get("n-samples") or {}
-    leaves = _subtasks(results, task)
-    return sum(counts[leaf]["effective"] for leaf in leaves) if leaves else None
 
 
 class LmEvalSamples(Sequence[Sample]):

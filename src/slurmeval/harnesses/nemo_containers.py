@@ -10,11 +10,12 @@ from slurmeval.harnesses.base import Metric
 from slurmeval.harnesses.nemo_bundle_lines import Mapped, clean
 from slurmeval.harnesses.nemo_readers import tidy
 from slurmeval.harnesses.nemo_readers.reading import no_proportion
-from slurmeval.harnesses.nemo_results import results_metrics
+from slurmeval.harnesses.nemo_results import scale_of
+from slurmeval.harnesses.nemo_scores import results_metrics
 from slurmeval.harnesses.scores import mark_primary
 
-_PERCENT = ("bfcl",)
-"""Harnesses whose reader of `results.yml` is told the scale; others' rules say it."""
+_OF_CATEGORIES = ("bfcl",)
+"""Harnesses that write 0 for categories that never ran."""
 _BY_SAMPLES = ("simple_evals", "helm")
 """Harnesses whose rules go by their samples, which bundles do not have. The first's scores are all 0 to 1,
 the second's of any scale."""
@@ -38,21 +39,21 @@ def container_metrics(scores: Mapped, config: Mapping[str, Any], benchmark: str)
             task, metric, name = benchmark, task, task
         of_task = tasks.setdefault(task, {"metrics": {}})["metrics"]
         of_task.setdefault(metric, {"scores": {}})["scores"][clean(name)] = score.values
-    rows = results_metrics({"tasks": tasks}, 100 if wrapped in _PERCENT else 1)
+    rows = results_metrics({"tasks": tasks}, scale_of(wrapped or ""), "benchmark.scores")
     if wrapped is not None and wrapped not in _BY_SAMPLES:
         rows = tidy(wrapped, rows, [])
     for row in rows:
         if wrapped in (None, "helm"):
             no_proportion(row)
-        elif wrapped in _PERCENT and row.harness_value == 0:
-            # BFCL writes 0 for categories that never ran, and a bundle does not say which ran
-            no_proportion(row)
+        elif wrapped in _OF_CATEGORIES and row.harness_value == 0:
+            # A bundle does not say which ran
+            row.value = row.se = None
     parts = len(tasks) > 1
     for row in rows:
         # The rules expect the total, which `nel` leaves out where there are parts: then none stands for all
         row.is_primary = row.is_primary and not parts
     if not parts and not any(row.is_primary for row in rows):
-        mark_primary(rows, str(config.get("task")))
+        mark_primary(rows, str(config.get("task")), list(tasks))
     return rows
 
 

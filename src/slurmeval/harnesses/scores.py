@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import Metric
+
+_NOISE = 1e-9
+"""Sums of floating-point numbers end a little beside 0 and 1."""
 
 
 def number(value: Any) -> float | None:
@@ -20,19 +25,71 @@ def number(value: Any) -> float | None:
         return None
 
 
-def proportion(value: float | None, scale: int) -> float | None:
-    """`value` on 0..1. None for what is no proportion, such as a perplexity."""
-    scaled = None if value is None else value / scale
-    return scaled if scaled is not None and 0 <= scaled <= 1 else None
+def proportion(value: float | None, scale: int | None) -> float | None:
+    """`value` on 0..1. None for what is no proportion (its `scale` is None), or is off its scale."""
+    if value is None or scale is None or not -_NOISE <= value / scale <= 1 + _NOISE:
+        return None
+    return min(max(value / scale, 0.0), 1.0)
 
 
-def mark_primary(metrics: Sequence[Metric], task: str) -> None:
-    """Marks the one metric that stands for the evaluation: the first of the task itself that has a value,
-    or else the first of all."""
-    with_value = [metric for metric in metrics if metric.value is not None]
-    own = [metric for metric in with_value if metric.task == task]
-    for metric in (own or with_value or list(metrics))[:1]:
-        metric.is_primary = True
+def unmeasured(numbers: Mapping[str, Any]) -> str:
+    """What harnesses wrote instead of numbers, for a message: `: acc is NaN`; empty: they wrote nothing."""
+    said = [f"{name} is {json.dumps(raw, default=str)}" for name, raw in numbers.items()]
+    return f": {'; '.join(said[:3])}" if said else ""
+
+
+def mark_primary(metrics: Sequence[Metric], task: str, parts: Sequence[str] = ()) -> None:
+    """Marks the one metric that stands for the evaluation: of the task, or of its only part. Their names say
+    which one, so that it is the same for every model. None leads where there are several parts."""
+    names = [task, *parts] if len(parts) == 1 else [task]
+    for name in names:
+        own = [metric for metric in metrics if metric.task == name]
+        place = scales.leading([(metric.metric, metric.harness_scale) for metric in own])
+        if place is not None:
+            own[place].is_primary = True
+            return
+
+
+def wholes(metrics: Sequence[Metric]) -> list[str]:
+    """What an evaluation is made of, as far as its scores say it: the groups, or without any the tasks."""
+    groups = [metric.task for metric in metrics if metric.is_group]
+    return list(dict.fromkeys(groups or [metric.task for metric in metrics]))
+
+
+def mean_over(metrics: Sequence[Metric], task: str, parts: Sequence[str]) -> Metric | None:
+    """The mean of the parts' leading scores, each with the same weight, where there is no score of the whole.
+    None where there is one, or where the parts are not led by one and the same proportion."""
+    if len(parts) < 2 or any(metric.task == task for metric in metrics):
+        return None
+    leading = []
+    for part in parts:
+        own = [metric for metric in metrics if metric.task == part]
+        place = scales.leading([(metric.metric, metric.harness_scale) for metric in own])
+        leading += [] if place is None else [own[place]]
+    if len({(row.metric, row.filter) for row in leading}) != 1 or leading[0].harness_scale is None:
+        return None
+    values, errors = [row.value for row in leading], [row.se for row in leading]
+    counts, chances = [row.n_items for row in leading], [row.chance for row in leading]
+    senses = {row.higher_is_better for row in leading}
+    return Metric(
+        task=task,
+        metric=leading[0].metric,
+        filter=leading[0].filter,
+        value=_mean(values),
+        harness_value=None,
+        se=None if None in errors else math.hypot(*(error or 0.0 for error in errors)) / len(errors),
+        n_items=None if None in counts else sum(count or 0 for count in counts),
+        n_repeats=leading[0].n_repeats,
+        higher_is_better=senses.pop() if len(senses) == 1 else None,
+        is_group=True,
+        mean_of=[row.task for row in leading],
+        chance=_mean(chances),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(values) else None
 
 
 def bad_result(reason: str) -> EvaluationFailed:

@@ -11,7 +11,8 @@ import pytest
 from slurmeval.config.models import Benchmark
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import harness
-from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, read_metrics, read_samples
+from slurmeval.harnesses.lm_eval_metrics import all_metrics
+from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, read_samples
 
 from .conftest import FIXTURES, KEY, MakeJob
 
@@ -143,7 +144,7 @@ def test_both_versions_of_lm_eval_give_the_same_samples() -> None:
     assert len(read["nemo_asdiv"]) == 4
 
 
-def test_metrics_that_mean_nothing_are_left_out() -> None:
+def test_what_is_no_number_has_no_value_and_what_was_not_measured_no_row() -> None:
     results = {
         "results": {
             "t": {"alias": "t", "bypass,none": 999, "acc,none": "N/A", "f1,none": float("nan")},
@@ -157,8 +158,10 @@ def test_metrics_that_mean_nothing_are_left_out() -> None:
         "n-samples": {"p": {"original": 9, "effective": 4}},
         "higher_is_better": {"p": {"word_perplexity": False}},
     }  # fmt: skip
-    rows = {row.metric: row for row in read_metrics(results)}
-    assert rows.keys() == {"word_perplexity", "bleu", "exact_match"}
+    rows = {row.metric: row for row in all_metrics(results)}
+    assert rows.keys() == {"acc", "f1", "word_perplexity", "bleu", "exact_match"}
+    for name in ("acc", "f1"):
+        assert (rows[name].value, rows[name].harness_value) == (None, None)
     assert (rows["word_perplexity"].value, rows["word_perplexity"].harness_value) == (None, 31.5)
     assert rows["word_perplexity"].higher_is_better is False
     assert (rows["bleu"].value, rows["bleu"].harness_scale) == (0.125, 100)
@@ -176,7 +179,7 @@ def test_a_group_counts_once_with_the_questions_of_its_tasks() -> None:
         "group_subtasks": {"g": ["a", "b"], "a": [], "b": []},
         "n-samples": {"a": {"original": 3, "effective": 2}, "b": {"original": 9, "effective": 2}},
     }
-    rows = [(row.task, row.n_items, row.is_group) for row in read_metrics(results)]
+    rows = [(row.task, row.n_items, row.is_group) for row in all_metrics(results)]
     assert rows == [("g", 4, True), ("a", 2, False), ("b", 2, False)]
 
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.harnesses import HarnessOutput, Job, harness
-from slurmeval.harnesses.nemo_results import results_metrics
+from slurmeval.harnesses import HarnessOutput, Job, harness, scales
+from slurmeval.harnesses.nemo_scores import results_metrics
 
 from .conftest import FIXTURES, MakeJob
 
@@ -193,15 +193,16 @@ def test_a_bfcl_category_that_was_named_must_be_there(make_job: MakeJob) -> None
 
 def test_harnesses_without_known_samples_still_yield_metrics() -> None:
     def scores(value: object, **stats: object) -> dict[str, Any]:
-        return {"metrics": {"m": {"scores": {"m": {"value": value, "stats": stats}}}}}
+        return {"metrics": {"acc": {"scores": {"acc": {"value": value, "stats": stats}}}}}
 
     inner = {"deep": scores(0.5, count=8, stderr=0.1)}
     results = {
         "tasks": {"a": scores(1.0), "b": scores("N/A"), "c": scores(12.5)},
         "groups": {"a": scores(1.0), "all": scores(0.75) | {"groups": inner}},
     }
-    rows = {row.task: row for row in results_metrics(results, 1)}
-    assert rows.keys() == {"a", "c", "all", "deep"}
+    rows = {row.task: row for row in results_metrics(results, scales.scale)}
+    assert rows.keys() == {"a", "b", "c", "all", "deep"}
+    assert (rows["b"].harness_value, rows["b"].value) == (None, None)
     assert (rows["deep"].n_items, rows["deep"].se, rows["deep"].is_group) == (8, 0.1, True)
     assert (rows["a"].n_items, rows["a"].is_group) == (None, False)
     assert (rows["c"].harness_value, rows["c"].value) == (12.5, None)

@@ -27,6 +27,11 @@ def reader(wrapped: str) -> Read | None:
     return getattr(_module(wrapped), "read", None)
 
 
+def knows(wrapped: str) -> bool:
+    """Whether there is a module of the wrapped harness."""
+    return _module(wrapped) is not None
+
+
 def tidy(wrapped: str, rows: list[Metric], samples: list[Sample]) -> list[Metric]:
     """The scores of results.yml after the harness's own rules, with the number of questions where neither
     NeMo nor these rules say it."""
@@ -36,6 +41,8 @@ def tidy(wrapped: str, rows: list[Metric], samples: list[Sample]) -> list[Metric
     for row in rows:
         if row.n_items is None and not row.is_group:
             row.n_items = questions(_of(row, samples)) or None
+        if row.n_items == 0:
+            row.value = row.se = None  # of no question there is no score, whatever stands there
     return rows
 
 

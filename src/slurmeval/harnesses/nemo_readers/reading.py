@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Metric
+from slurmeval.harnesses.json_lines import MALFORMED, readable
 from slurmeval.harnesses.scores import bad_result, number, proportion
 
 _SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
@@ -31,9 +32,10 @@ def one_file(output: Path, pattern: str, harness: str) -> Path:
 def json_value(path: Path) -> Any:
     """A JSON file. Raises EvaluationFailed (bad_result)."""
     try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise bad_result(f"{path.name}: was not written") from error
+        with readable(path):
+            return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise bad_result(f"{path.name}: not JSON: nested too deeply") from error
     except ValueError as error:
         raise bad_result(f"{path.name}: not JSON: {error}") from error
 
@@ -42,10 +44,8 @@ def csv_rows(path: Path) -> list[dict[str, str]]:
     """A CSV file with a header, as pandas writes it. Raises EvaluationFailed (bad_result)."""
     previous = csv.field_size_limit(_CELL_LIMIT)
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with readable(path), path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream, strict=True))
-    except FileNotFoundError as error:
-        raise bad_result(f"{path.name}: was not written") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise bad_result(f"{path.name}: not CSV: {error}") from error
     finally:
@@ -99,7 +99,7 @@ def laid_out_by(harness: str, path: Path) -> Iterator[None]:
     """What is missing or of another kind inside a file is a bad result that names the file."""
     try:
         yield
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+    except MALFORMED as error:
         raise bad_result(f"{path.name}: not laid out as {harness} does: {error!r}") from error
 
 
@@ -134,4 +134,4 @@ def rescale(row: Metric, scale: int) -> None:
 
 def no_proportion(row: Metric) -> None:
     """A count, a length or a speed: `harness_value` keeps it, `value` has none even where it lies in 0..1."""
-    row.value = row.se = None
+    row.value = row.se = row.harness_scale = None
