@@ -63,6 +63,7 @@ def _checks(config_file: Path | None, offline: bool) -> Iterator[Check]:
     yield machine.uv()
     yield from machine.room(paths)
     yield machine.home_quota(paths)
+    yield machine.caches()
     yield machine.memory()
     yield machine.cores()
     yield machine.shared_memory()

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,20 @@ def home_quota(paths: Paths) -> Check:
         advice = "set HF_HOME or staging.hf_home to scratch or project space; home folders have small quotas"
         return Check("HF_HOME's place", "warn", f"{paths.hf_home} is in the home folder", advice)
     return Check("HF_HOME's place", "ok", str(paths.hf_home))
+
+
+def caches(environment: Mapping[str, str] = os.environ) -> Check:
+    """Snakemake writes there at every start, and dies by a traceback where it cannot."""
+    folder = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        with tempfile.TemporaryFile(dir=existing(folder)) as file:
+            file.write(bytes(4096))  # a quota counts blocks
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        advice = "set XDG_CACHE_HOME to a folder that can be, such as .cache of the project"
+        return Check("caches", "bad", f"{folder} cannot be written: {error.strerror}", advice)
+    return Check("caches", "ok", str(folder))
 
 
 def existing(folder: Path) -> Path:

@@ -42,7 +42,7 @@ from slurmeval.runtime.variables import (
     isolate_python,
     shadowing,
 )
-from slurmeval.slurm.request import staging_command
+from slurmeval.slurm.request import forget_own_job, staging_command
 
 DEFAULT_CONFIG = "config/config.yaml"
 EXECUTOR = "slurmeval"
@@ -94,6 +94,8 @@ class Workflow:
         )
         arguments = command_line()
         site = site_of(arguments)
+        if site is not None:
+            forget_own_job(os.environ)
         home = hf_home(config.staging.hf_home, project)
         if not arguments.dryrun:
             resolve_branches(config, project, home, say)

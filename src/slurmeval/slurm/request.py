@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from slurmeval.config.site import WITH_KEYS, Jobs, Site, flag_name, placeholders
@@ -26,6 +26,10 @@ WHOLE_JOB_TO_THE_STEP = (
 
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 """Variables that say how Slurm is reached. All other SLURM_* are of a job that the caller runs in."""
+DEVICES = (
+    *("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"),
+    "ZE_AFFINITY_MASK",
+)
 OF_THE_USER = ("account", "partition", "qos", "reservation")
 """What SBATCH_<NAME> may say where the site file says nothing."""
 
@@ -116,6 +120,14 @@ def environment(flags: Sequence[str], base: Mapping[str, str]) -> dict[str, str]
         for name, value in base.items()
         if not name.startswith(("SLURM_", "SBATCH_", "SRUN_")) or name in KEPT or name in wanted
     }
+
+
+def forget_own_job(variables: MutableMapping[str, str]) -> None:
+    """Takes out of the controller's own environment what is of a job that it runs in, and which devices of
+    this machine a shell names: srun would make a step of that job, and jobs would inherit the rest."""
+    kept = environment([], variables)
+    for name in [name for name in variables if name not in kept or name in DEVICES]:
+        del variables[name]
 
 
 def _keys(jobs: Jobs) -> list[str]:

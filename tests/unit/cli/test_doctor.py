@@ -197,3 +197,10 @@ def test_environments_that_are_not_made_yet_are_no_fault(tmp_path: Path) -> None
 
 def test_marks_cover_all_levels() -> None:
     assert set(doctor.MARKS) == {"ok", "warn", "bad"}
+
+
+def test_cache_that_cannot_be_written_is_named_with_the_variable(tmp_path: Path) -> None:
+    assert machine.caches({"XDG_CACHE_HOME": str(tmp_path / "new")}).level == "ok"
+    check = machine.caches({"XDG_CACHE_HOME": "/sys/cache"})
+    assert (check.level, check.found.partition(": ")[0]) == ("bad", "/sys/cache cannot be written")
+    assert "XDG_CACHE_HOME" in check.advice

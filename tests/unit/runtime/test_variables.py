@@ -47,6 +47,14 @@ def test_packages_of_pythonpath_come_after_those_of_the_environment(shadow: Path
     assert str(shadow) not in ran.stdout
 
 
+def test_caches_lie_in_the_project_folder_unless_a_variable_says_otherwise() -> None:
+    code = "import os; print(os.environ['XDG_CACHE_HOME'])"
+    environment = {"HOME": "/sys"}  # it cannot be written
+    for given, found in (({}, f"{Path(sys.prefix).parent}/.cache"), ({"XDG_CACHE_HOME": "/x"}, "/x")):
+        ran = subprocess.run([sys.executable, "-c", code], env=environment | given, capture_output=True)
+        assert ran.stdout.decode().strip() == found
+
+
 def test_package_of_pythonpath_that_comes_first_is_one_line_not_a_traceback(shadow: Path) -> None:
     first = f"import sys; sys.path.insert(0, {str(shadow)!r})"
     ran = run(f"{first}; from slurmeval.cli.main import run; sys.exit(run(['check']))", shadow=shadow)

@@ -16,6 +16,7 @@ from slurmeval.slurm.request import (
     SUBMITIT_DEFAULTS,
     environment,
     evaluation_flags,
+    forget_own_job,
     server_flags,
     submitit_parameters,
     time_min,
@@ -227,3 +228,13 @@ def test_environment_of_sbatch_has_nothing_of_another_job() -> None:
     kept = {"PATH": "/bin", "SLURM_CONF": "/etc/slurm/slurm.conf", "SBATCH_ACCOUNT": "mine"}
     assert environment(["--partition=gpu", "--time=3"], base) == kept
     assert environment([], base) == {**kept, "SBATCH_PARTITION": "other"}
+
+
+def test_controller_in_an_allocation_leaves_it_to_itself() -> None:
+    """srun of `staging: {where: jobs}` would make a step of it; jobs would not see their GPUs."""
+    variables = {"SLURM_JOB_ID": "4711", "SLURM_MEM_PER_CPU": "2048", "SRUN_CPUS_PER_TASK": "1"}
+    variables |= {"SBATCH_TIMELIMIT": "1", "CUDA_VISIBLE_DEVICES": ""}
+    kept = {"SLURM_CONF": "/etc/slurm.conf", "SLURM_CLUSTERS": "wice", "SBATCH_ACCOUNT": "P1", "PATH": "/bin"}
+    variables |= kept
+    forget_own_job(variables)
+    assert variables == kept

@@ -1,0 +1,24 @@
+"""What every Python of .venv does first: `scripts/setup` has it import this module, which imports only what
+is loaded anyway.
+
+Packages of a module's PYTHONPATH come after those of .venv, which were locked together. Caches, Snakemake's
+too, lie in the project folder unless XDG_CACHE_HOME says otherwise: home folders are read-only on some nodes
+and over quota on others, and Snakemake writes at every start."""
+
+import os
+import sys
+
+
+def own_packages_first() -> None:
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    theirs = {os.path.abspath(folder) for folder in given if folder}  # noqa: PTH100
+    sys.path.sort(key=theirs.__contains__)
+
+
+def caches_in_the_project() -> None:
+    project = os.path.dirname(sys.prefix)  # noqa: PTH120
+    os.environ.setdefault("XDG_CACHE_HOME", f"{project}/.cache")
+
+
+own_packages_first()
+caches_in_the_project()
