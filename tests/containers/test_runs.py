@@ -112,7 +112,7 @@ def test_the_real_model_is_evaluated_in_images(
     demo = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
     model = {**demo["models"]["smollm2"], "weights": {"repo": name, "revision": commit}}
     project.config["models"] = {"smollm2": model}
-    project.config["servers"] = {"cpu": {**demo["servers"]["cpu"], "gpus": 1, "cpus": 2, "memory_gb": 12}}
+    project.config["servers"] = {"cpu": {**demo["servers"]["cpu"], "cpus": 2, "memory_gb": 12}}
     commonsense_qa = {
         "harness": "nemo",
         "task": "lm-evaluation-harness.commonsense_qa",

@@ -25,9 +25,11 @@ def test_the_demo_runs_on_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
     (profile / "config.yaml").write_text(yaml.safe_dump(options))
     # Two evaluations share a core here: harnesses import for long, and all of them at once
     site = SITE | {"evaluations": {**SITE["evaluations"], "memory_gb": 4}}
+    # The job has a GPU, and the config asks for none: with `gpus` it would refuse an environment for CPUs
+    site |= {"servers": {**SITE["servers"], "extra": ["--gres=gpu:h100:1"]}}
     (profile / "site.yaml").write_text(yaml.safe_dump(site))
     here = yaml.safe_load((tmp_path / "here.yaml").read_text())
-    here["servers"] = {"cpu": {"gpus": 1, "cpus": 2, "memory_gb": 12}}
+    here["servers"] = {"cpu": {"cpus": 2, "memory_gb": 12}}
     (tmp_path / "here.yaml").write_text(yaml.safe_dump(here))
     demo.command = [str(cluster.base / "login"), *demo.command]
     demo.command[demo.command.index("profiles/local")] = "cluster"

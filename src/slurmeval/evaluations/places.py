@@ -66,7 +66,7 @@ class Places:
         server = self.config.servers[model.server]
         if server.image is not None:
             return self.place("image", server.image)
-        return self.place("environment", server.environment)
+        return self.place("environment", server.lock)
 
     def of_harness(self, benchmark: Benchmark) -> Place:
         name = harness(benchmark.harness).environments(benchmark)

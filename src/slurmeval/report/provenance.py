@@ -38,7 +38,7 @@ def collect(run: Mapping[str, Any], config: Config) -> RunInfo:
     info = of_project(project)
     versions, locks = dict(info.versions), {}
     servers = (config.servers[model.server] for model in config.models.values())
-    for name in sorted({server.environment for server in servers if server.image is None}):
+    for name in sorted({server.lock for server in servers if server.image is None}):
         lock = project / "containers" / "locks" / f"{name}.lock"
         if lock.is_file():
             locks[name] = sha256_of_file(lock)

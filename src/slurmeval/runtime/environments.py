@@ -233,17 +233,22 @@ class _Maker:
         arguments += uv_flags()
         if self.lock.no_deps:
             arguments.append("--no-deps")
-        source = None
+        source, constraint = None, None
+        torch = self.lock.packages.get("torch")
         if self.lock.torch_backend is not None:
-            build = f"torch=={self.lock.packages['torch']}+{self.lock.torch_backend}"
+            build = f"torch=={torch}+{self.lock.torch_backend}"
             if self._is_offered(build, python):
-                constraint = python.parent.parent / "slurmeval-constraint.txt"
-                write_atomically(constraint, build + "\n")
-                arguments += ["--constraint", str(constraint)]
+                constraint = build
                 source = "the configured index"
             else:
                 arguments += ["--torch-backend", self.lock.torch_backend]
                 source = f"uv's torch backend {self.lock.torch_backend}"
+        elif torch is not None:
+            constraint = f"torch!={torch}+cpu"  # a folder of wheels may offer it, and it fits the pin
+        if constraint is not None:
+            file = python.parent.parent / "slurmeval-constraint.txt"
+            write_atomically(file, constraint + "\n")
+            arguments += ["--constraint", str(file)]
         self.uv(*arguments)
         return source
 

@@ -29,6 +29,7 @@ PYTHON_VERSION = "3.11"
 
 _DIRECTIVE = re.compile(r"^# slurmeval: (?P<name>[a-z-]+)(?: (?P<value>.+))?$")
 _PINNED = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?==(?P<version>[^\s;]+)")
+_CPU_BUILD = re.compile(r"(?m)^[A-Za-z0-9][A-Za-z0-9._-]*==[^\s+]+\+cpu\b")
 _FOR_LOCK = ("no-deps", "torch-backend", "disk-mb", "check")
 _FOR_MAKING = ("exclude", "group")
 _DEFAULT_DISK_MB = 1000
@@ -93,22 +94,17 @@ def update_lock(requirements: Path, project: Path) -> Path:
     """Resolves `<name>.in` into `<name>.lock` beside it. Raises SlurmevalError with uv's reason."""
     text = requirements.read_text(encoding="utf-8")
     directives = _directives(requirements, text, _FOR_LOCK + _FOR_MAKING)
-    argv = [uv_program(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--upgrade"]
-    argv += ["--python-version", PYTHON_VERSION, *uv_flags(), str(requirements)]
-    if "group" in directives:
-        argv += ["pyproject.toml", "--group", directives["group"]]
-    with tempfile.TemporaryDirectory() as folder:
-        if "exclude" in directives:
-            excludes = Path(folder) / "excludes.txt"
-            excludes.write_text("\n".join(directives["exclude"].split()) + "\n")
-            argv += ["--excludes", str(excludes)]
-        done = subprocess.run(
-            argv, cwd=project, env=uv_environment(), capture_output=True, text=True, check=False
-        )
-    if done.returncode != 0:
-        raise SlurmevalError(f"{requirements.name} cannot be resolved: {' '.join(done.stderr.split())}")
+    pins = _compile(requirements, project, directives)
+    if directives.get("torch-backend") != "cpu" and (builds := _CPU_BUILD.findall(pins)):
+        # A folder of wheels offers them, and to uv a local version is the newest
+        pins = _compile(requirements, project, directives, [pin.replace("==", "!=") for pin in builds])
+        if left := _CPU_BUILD.findall(pins):
+            raise SlurmevalError(
+                f"{requirements.name}: {left[0]} is a build for CPUs, and there is no other: let pip know an "
+                "index with other builds, or say `# slurmeval: torch-backend cpu`"
+            )
     # The CPU build's local version is named by the torch-backend line: the pin must suit every index.
-    pins = re.sub(r"(?m)^(torch==[^\s+]+)\+cpu$", r"\1", done.stdout)
+    pins = re.sub(r"(?m)^(torch==[^\s+]+)\+cpu$", r"\1", pins)
     header = [
         f"# Made from {requirements.name} by scripts/update-locks (Python {PYTHON_VERSION}): do not edit."
     ]
@@ -116,6 +112,31 @@ def update_lock(requirements: Path, project: Path) -> Path:
     lock = requirements.with_suffix(".lock")
     write_atomically(lock, "\n".join([*header, pins]))
     return lock
+
+
+def _compile(
+    requirements: Path, project: Path, directives: dict[str, str], constraints: list[str] | None = None
+) -> str:
+    """The pins that uv resolves. Raises SlurmevalError."""
+    argv = [uv_program(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--upgrade"]
+    argv += ["--python-version", PYTHON_VERSION, *uv_flags(), str(requirements)]
+    if "group" in directives:
+        argv += ["pyproject.toml", "--group", directives["group"]]
+    with tempfile.TemporaryDirectory() as folder:
+        for option, lines in (
+            ("--excludes", directives.get("exclude", "").split()),
+            ("--constraints", constraints or []),
+        ):
+            if lines:
+                file = Path(folder) / f"{option[2:]}.txt"
+                file.write_text("\n".join(lines) + "\n")
+                argv += [option, str(file)]
+        done = subprocess.run(
+            argv, cwd=project, env=uv_environment(), capture_output=True, text=True, check=False
+        )
+    if done.returncode != 0:
+        raise SlurmevalError(f"{requirements.name} cannot be resolved: {' '.join(done.stderr.split())}")
+    return done.stdout
 
 
 def _directives(path: Path, text: str, allowed: tuple[str, ...]) -> dict[str, str]:

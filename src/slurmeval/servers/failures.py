@@ -14,6 +14,9 @@ TAIL_BYTES = 64 * 1024
 
 MAX_REASON = 300
 
+USAGE = 2
+"""The status of a program that refuses its command line: another start ends in the same way."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -64,8 +67,14 @@ _RAISED = r"^(?:\([^)]*pid=\d+\) )?(?:ERROR [^\]]*\] )?"
 # The first that matches wins: causes before consequences.
 KNOWN = (
     _known(r"Address already in use", "the server's port is in use", retryable=True, port_taken=True),
-    _known(r"error: (unrecognized arguments: .+)$", r"vLLM refuses its command line: \1"),
-    _known(r"error: (argument .+)$", r"vLLM refuses its command line: \1"),
+    _known(
+        r"error: ((?:unrecognized arguments: |argument |ambiguous option: |the following arguments ).+)$",
+        r"vLLM refuses its command line: \1",
+    ),
+    _known(
+        r"(?:invalid reasoning parser: |Reasoning parser ')([^\s']+)",
+        r"this version of vLLM has no reasoning parser \1: see models.<id>.reasoning.parser",
+    ),
     _known(
         r"Model architectures? \[(.+?)\] (?:are|is) not supported",
         r"this version of vLLM does not know the model's architecture \1",
@@ -203,6 +212,7 @@ _EXCEPTION = re.compile(
     rf"{_RAISED}((?:\w+\.)*\w*(?:Error|Exception|Interrupt)): (.+)$",
     re.MULTILINE,
 )
+_USAGE_ERROR = re.compile(r"^[^\s:]+: error: (.+)$", re.MULTILINE)
 _PYDANTIC = re.compile(r"^ +(?:Value|Assertion) error, (.+?)(?: \[type=.*)?$", re.MULTILINE)
 _CONSEQUENCES = (
     "Engine core initialization failed",
@@ -223,10 +233,12 @@ def classify(log_tail: str, returncode: int | None) -> Failure:
         return Failure(
             f"vLLM was killed by {_signal_name(-returncode)}", ErrorClass.SERVER_LOST, retryable=True
         )
-    return Failure(_unknown(log_tail, returncode), ErrorClass.SERVER_LOST, retryable=True)
+    return Failure(_unknown(log_tail, returncode), ErrorClass.SERVER_LOST, retryable=returncode != USAGE)
 
 
 def _unknown(log_tail: str, returncode: int | None) -> str:
+    if returncode == USAGE and (said := _USAGE_ERROR.findall(log_tail)):
+        return _one_line(f"vLLM refuses its command line: {said[-1]}")
     details = _PYDANTIC.findall(log_tail)
     exceptions = [
         (name.rpartition(".")[2], text)

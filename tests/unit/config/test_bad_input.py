@@ -266,3 +266,45 @@ def test_branch_will_do_where_commits_are_not_demanded(
     good["models"]["hub"]["weights"]["revision"] = "main"
     good["staging"] = {"pinned": False}
     assert loaded(good).models["hub"].weights.revision == "main"
+
+
+@pytest.fixture
+def locks(project: Path) -> Path:
+    """The project's own locks."""
+    folder = project / "containers" / "locks"
+    for lock in (Path(__file__).parents[3] / "containers" / "locks").glob("vllm-*.lock"):
+        (folder / lock.name).write_bytes(lock.read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("server", "message"),
+    [
+        (
+            {"environment": "vllm-cpu", "gpus": 1},
+            "servers.cpu.gpus: is 1, and the environment vllm-cpu computes on CPUs: set environment: vllm-c",
+        ),
+        (
+            {"environment": "vllm-cuda"},
+            "servers.cpu.gpus: is 0, and the environment vllm-cuda needs GPUs: set gpus: 1, or environment:",
+        ),
+    ],
+)
+def test_gpus_and_environment_belong_together(
+    locks: Path, refusal: Refusal, good: dict[str, Any], server: dict[str, Any], message: str
+) -> None:
+    good["servers"]["cpu"] = server
+    assert message in refusal(good)
+
+
+@pytest.mark.parametrize(("gpus", "lock"), [(0, "vllm-cpu"), (1, "vllm-cuda"), (8, "vllm-cuda")])
+def test_a_server_takes_the_environment_that_its_gpus_need(
+    locks: Path, loaded: Callable[..., Config], good: dict[str, Any], gpus: int, lock: str
+) -> None:
+    good["servers"]["cpu"] = {"gpus": gpus}
+    assert loaded(good).servers["cpu"].lock == lock
+
+
+def test_an_unknown_environment_leads_to_the_locks_for_gpus(refusal: Refusal, good: dict[str, Any]) -> None:
+    good["servers"]["cpu"] = {"environment": "vllm-rocm", "gpus": 1}
+    assert refusal(good).endswith("locks for GPUs: docs/slurm.md#locks-for-gpus")

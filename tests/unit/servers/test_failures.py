@@ -25,6 +25,11 @@ LOST, MEMORY = ErrorClass.SERVER_LOST, ErrorClass.OUT_OF_MEMORY
             "invalid human_readable_int_or_auto value: 'banana'",
             LOST,
         ),
+        (
+            "ambiguous_flag",
+            "vLLM refuses its command line: ambiguous option: --ma=3 could match --max-lo",
+            LOST,
+        ),
         ("bad_dtype", "vLLM refuses its command line: argument --dtype: invalid choice: 'int4'", LOST),
         ("missing_folder", "the model's folder does not exist", LOST),
         (
@@ -201,3 +206,14 @@ def test_end_without_a_word_is_told_by_its_status(returncode: int, reason: str) 
     failure = classify("", returncode)
     assert failure.retryable
     assert failure.reason == reason
+
+
+@pytest.mark.parametrize("log", ["api_server.py: error: expected one argument\n", ""])
+def test_a_refused_command_line_is_not_tried_again(log: str) -> None:
+    assert classify(log, 2).retryable is False
+    assert classify(log, 1).retryable is True
+
+
+def test_a_refusal_in_new_words_is_the_reason() -> None:
+    reason = "vLLM refuses its command line: expected one argument"
+    assert classify("usage: x\napi_server.py: error: expected one argument\n", 2).reason == reason
