@@ -10,7 +10,10 @@ STAND_IN_START_S seconds before it listens
 STAND_IN_RATE    answers per second at most, for all requests together
 STAND_IN_FAIL_AFTER  after so many answers all others are refused with status 500, /health stays well
 STAND_IN_MODEL   serves another model than it was told to
-STAND_IN_REFUSE  `model:text`: that model refuses requests that hold the text, with status 500"""
+STAND_IN_REFUSE  `model:text`: that model refuses requests that hold the text, with status 500
+STAND_IN_FAULT   JSON: what is answered in the place of answers once the engine is ready: `status` (400) and
+                 `body` (an error). Of the requests that hold `text`, one in `one_in` (by their hash) is
+                 answered so, its first `times` times"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import signal
 import sys
@@ -55,6 +59,8 @@ class StandInEngine(StandIn):
         model, _, text = os.environ.get("STAND_IN_REFUSE", "").partition(":")
         if text and model == self.model and text.encode() in body:
             return web.json_response({"error": {"message": "made to fail"}}, status=500)
+        if (fault := _fault(len(self.seen), body, count)) is not None:
+            return fault
         if len(self.seen) > int(os.environ.get("STAND_IN_FAIL_AFTER", "1000000000")):
             return web.json_response({"error": {"message": "made to fail"}}, status=500)
         if rate := float(os.environ.get("STAND_IN_RATE", "0")):
@@ -65,6 +71,19 @@ class StandInEngine(StandIn):
             with Path(seen).open("a") as stream:
                 stream.write(hashlib.sha256(request.path.encode() + body).hexdigest() + "\n")
         return answer
+
+
+def _fault(seen: int, body: bytes, count: int) -> web.Response | None:
+    """What STAND_IN_FAULT says of a request that comes for the `count`th time. The first of all `seen` is the
+    readiness probe."""
+    fault = json.loads(os.environ.get("STAND_IN_FAULT", "{}"))
+    chosen = int(hashlib.sha256(body).hexdigest(), 16) % fault.get("one_in", 1) == 0
+    if not fault or seen < 2 or not chosen or count > fault.get("times", 10**9):
+        return None
+    if fault.get("text", "").encode() not in body:
+        return None
+    error = '{"error": {"message": "made to fail", "type": "stand_in"}}'
+    return web.Response(status=fault.get("status", 400), text=fault.get("body", error))
 
 
 async def serve(arguments: argparse.Namespace) -> None:

@@ -45,6 +45,8 @@ class Evaluation:
     phase: str | None = None
     samples: int | None = None
     """Scored samples; known once it is done."""
+    unanswered: int | None = None
+    """Of these, those that nobody answered."""
     samples_expected: int | None = None
     requests: int | None = None
     """Requests answered, in this try or an earlier one."""
@@ -169,7 +171,10 @@ def _newest_servers(paths: Paths) -> list[Path]:
 def _evaluation(paths: Paths, document: dict[str, Any], model: str, benchmark: str, runs: bool) -> Evaluation:
     if paths.evaluation(model, benchmark).exists():
         samples = _rows(paths.samples(model, benchmark))
-        return Evaluation(model, benchmark, "ok", samples=samples, samples_expected=samples)
+        unanswered = _unanswered(paths.evaluation(model, benchmark))
+        return Evaluation(
+            model, benchmark, "ok", samples=samples, samples_expected=samples, unanswered=unanswered
+        )
     models = document.get("models")
     entry = models.get(model) if isinstance(models, dict) else None
     key = _text(entry.get("answers_key")) if isinstance(entry, dict) else None
@@ -220,6 +225,28 @@ def _rows_of(path: Path, modified_ns: int, size: int) -> int | None:
         return int(pq.read_metadata(path).num_rows)
     except (OSError, pa.ArrowException):
         return None
+
+
+def _unanswered(path: Path) -> int | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return _unanswered_of(path, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _unanswered_of(path: Path, modified_ns: int) -> int | None:
+    """How many samples of an evaluation nobody answered, as its partition says; cached like `_rows_of`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            found = file.read(["n_unanswered"], use_threads=False).to_pylist()
+    except (OSError, pa.ArrowException):
+        return None
+    return found[0].get("n_unanswered") if found else None
 
 
 def owner_of(path: Path) -> dict[str, Any] | None:

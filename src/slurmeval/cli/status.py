@@ -160,7 +160,8 @@ def _evaluations(evaluations: list[Evaluation]) -> Table:
             _plain(each.model),
             _plain(each.benchmark),
             _coloured(state or each.state),
-            _of(each.samples, each.samples_expected),
+            _of(each.samples, each.samples_expected)
+            + (f", {each.unanswered:,} unanswered" if each.unanswered else ""),
             _of(each.requests, each.requests_expected),
         )
     return table

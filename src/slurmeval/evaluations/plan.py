@@ -30,7 +30,7 @@ NOT_IN_MODEL = {"server", "endpoints", "logprobs"}
 NOT_IN_REHEARSAL = {"limit", "repeats", "temperature", "top_p", "max_tokens", "answers_version"}
 NOT_IN_BENCHMARK = {
     *("parallelism", "request_timeout_s", "time_limit_min"),
-    *("runtime", "network", "secrets", "rehearse"),
+    *("runtime", "network", "secrets", "rehearse", "max_unanswered"),
 }
 
 

@@ -190,6 +190,8 @@ def _run(evaluation: Evaluation) -> int:
         pins(evaluation),
         output,
         gateway_log.read(evaluation.work / "gateway"),
+        gateway_log.unanswered(evaluation.work / "gateway"),
+        evaluation.benchmark.max_unanswered,
     )
     if evaluation.on_cluster:
         finished.keep(*names)

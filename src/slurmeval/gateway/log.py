@@ -292,3 +292,30 @@ def _replays(folder: Path) -> Iterator[str]:
                     yield str(orjson.loads(line)["replay_of"])
                 except (ValueError, KeyError):
                     continue
+
+
+_ANSWERED = (b'"http_status":200,', b'"error":null,')
+
+
+def unanswered(folder: Path) -> Iterator[Record]:
+    """The requests of the newest try that nobody answered, each once; not those that were answered when the
+    harness asked again."""
+    newest = segments(folder)[-1:]
+    waiting: dict[str, Place] = {}
+    for segment in newest:
+        for place, line in lines(segment):
+            head = line.partition(b',"request":')[0]
+            if line.startswith(REPLAY_PREFIX) or (not waiting and all(part in head for part in _ANSWERED)):
+                continue
+            try:
+                record = decode_exchange(line)
+            except ValueError:
+                continue
+            if record.answered:
+                waiting.pop(record.key, None)
+            else:
+                waiting[record.key] = place
+        with segment.open("rb") as stream:
+            for place in waiting.values():
+                stream.seek(place.offset)
+                yield decode_exchange(stream.read(place.length))

@@ -143,6 +143,8 @@ class HarnessOutput:
     """Questions that were to be asked, by the limit and the dataset; None where the harness does not say."""
     harness_version: str
     task_version: str | None
+    keeps_answers: bool = False
+    """Whether the samples' outputs are the answers as they came: each must be in the gateway's log."""
 
 
 class Harness(Protocol):

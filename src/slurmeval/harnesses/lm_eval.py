@@ -93,7 +93,7 @@ class LmEval:
         metrics = read_metrics(files, job.benchmark.task)
         version = f"lm-eval {job.runtime.version('lm-eval')}"
         return HarnessOutput(
-            metrics, samples, n_requested, version, task_version(files.results, job.benchmark.task)
+            metrics, samples, n_requested, version, task_version(files.results, job.benchmark.task), True
         )
 
 

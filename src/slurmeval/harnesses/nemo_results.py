@@ -65,7 +65,8 @@ def _read_lm_eval(job: Job, written: list[Metric], output: Path, version: str) -
     if own != nemo:
         differing = sorted(str(key) for key in own.keys() | nemo.keys() if own.get(key) != nemo.get(key))
         raise bad_result(f"results.yml and {files.path.name} differ in {differing[0]}")
-    return HarnessOutput(metrics, samples, n_requested, version, task_version(files.results, task_name(job)))
+    task = task_version(files.results, task_name(job))
+    return HarnessOutput(metrics, samples, n_requested, version, task, keeps_answers=True)
 
 
 def _numbers(rows: list[Metric]) -> dict[tuple[str, str, str | None], float]:

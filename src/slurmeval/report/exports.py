@@ -73,4 +73,5 @@ def _cell(score: Score | None) -> str:
     if score is None or score.value is None:
         return "--"
     error = "" if score.se is None else rf" {{\scriptsize$\pm$\,{score.se:.3f}}}"
-    return f"{score.value:.3f}{error}"
+    lost = rf" {{\scriptsize({score.n_unanswered:,} unanswered)}}" if score.n_unanswered else ""
+    return f"{score.value:.3f}{error}{lost}"

@@ -32,6 +32,9 @@ class Score:
     ci_hi: float | None = None
     n_items: int | None = None
     higher_is_better: bool | None = None
+    n_unanswered: int | None = None
+    bound_lo: float | None = None
+    bound_hi: float | None = None
     chance: float | None = None
     mean_of: list[str] | None = None
 

@@ -40,7 +40,7 @@ class Cost:
         self.finish_reason = record.finish_reason or self.finish_reason
         self.prompt_tokens = _sum(self.prompt_tokens, record.prompt_tokens)
         self.completion_tokens = _sum(self.completion_tokens, record.completion_tokens)
-        self.latency_ms = _sum(self.latency_ms, record.latency_ms)
+        self.latency_ms = _sum(self.latency_ms, record.server_ms)
 
 
 class Join:
@@ -55,7 +55,7 @@ class Join:
             if ids:
                 self._by_id.update((str(request_id), position) for request_id in ids)
             else:
-                for key in {_digest(prompt) for prompt in _prompts_of_sample(sample)}:
+                for key in {_digest(prompt) for prompt in prompts_of_sample(sample)}:
                     self._waiting[key].append(position)
 
     def assign(self, record: Record) -> int | None:
@@ -106,7 +106,8 @@ def _echoed(response: Any) -> str | None:
     return str(text).removesuffix(generated)
 
 
-def _prompts_of_sample(sample: Sample) -> Iterator[str]:
+def prompts_of_sample(sample: Sample) -> Iterator[str]:
+    """The texts by which a sample's requests are known."""
     if sample.prompts:
         yield from sample.prompts
         return

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slurmeval.results import schema, statistics
+from slurmeval.results.accounts import Accounts
 from slurmeval.results.evaluation import Evaluation
 from slurmeval.results.joining import Cost, Join
 from slurmeval.results.reasoning import tags_of, thoughts_of
@@ -47,9 +48,12 @@ def write(
     evaluation: Evaluation,
     output: HarnessOutput,
     requests: Iterable[Record] | None,
+    unanswered: Iterable[Record] = (),
+    max_unanswered: float = 1.0,
 ) -> None:
     """Writes the partition of an evaluation that ended well. `requests` is read once, as a stream; None:
-    nobody counted them."""
+    nobody counted them. `unanswered`: those of the last try that nobody answered. Raises EvaluationFailed
+    (bad_result) where too much is missing."""
     key = {"model": model, "benchmark": benchmark}
     targets = {
         "samples": paths.samples(model, benchmark),
@@ -62,15 +66,20 @@ def write(
     uids = [names.of(sample) for sample in output.samples]
     join, totals, statuses = Join(output.samples), Counter[str](), Counter[str]()
     tags = tags_of(evaluation.served)
+    accounts = Accounts(unanswered, tags)
     with _set_aside(targets) as aside:
-        rows = _request_rows(requests or (), join, uids, output.samples, totals, tags)
+        rows = _request_rows(requests or (), join, uids, output.samples, totals, accounts, tags)
         write_rows(aside["requests"], schema.REQUESTS, (key | row for row in rows))
-        rows = _sample_rows(output.samples, uids, join, statuses)
+        rows = _sample_rows(output.samples, uids, join, accounts, statuses)
         write_rows(aside["samples"], schema.SAMPLES, (key | row for row in rows))
+        if requests is not None:
+            accounts.check(max_unanswered, output.keeps_answers)
         scores = statistics.Scores(output.samples)
-        rows = (_metric_row(metric, scores) for metric in output.metrics)
+        rows = (_metric_row(metric, scores, accounts) for metric in output.metrics)
         write_rows(aside["metrics"], schema.METRICS, (key | row for row in rows))
         row = key | _evaluation_row(evaluation, output, None if requests is None else totals, statuses)
+        if requests is not None:
+            row |= {"n_unanswered": accounts.n_unanswered, "n_unlogged": accounts.n_unlogged}
         row["log"] = relative(paths, evaluation.log)
         write_rows(aside["evaluations"], schema.EVALUATIONS, [row])
 
@@ -192,10 +201,12 @@ def _request_rows(
     uids: Sequence[str],
     samples: Sequence[Sample],
     totals: Counter[str],
+    accounts: Accounts,
     tags: Sequence[str] | None,
 ) -> Iterator[dict[str, Any]]:
     for record in requests:
         position = join.assign(record)
+        accounts.answered(record)
         thoughts, marked = thoughts_of(record, tags) if record.answered else (None, False)
         if position is not None and thoughts is not None:
             join.costs[position].think(thoughts)
@@ -213,9 +224,10 @@ def _request_rows(
             "attempt": record.attempt,
             "server_id": record.server_id,
             "life": record.life,
-            "started_at": datetime.fromtimestamp(record.started_at, UTC),
-            "ttft_ms": record.ttft_ms,
-            "latency_ms": record.latency_ms,
+            "started_at": datetime.fromtimestamp(record.sent_at, UTC),
+            "waited_ms": record.waited_ms,
+            "ttft_ms": record.ttft_ms and record.ttft_ms - (record.waited_ms or 0.0),
+            "latency_ms": record.server_ms,
             "prompt_tokens": record.prompt_tokens,
             "completion_tokens": record.completion_tokens,
             "finish_reason": record.finish_reason,
@@ -228,10 +240,11 @@ def _request_rows(
 
 
 def _sample_rows(
-    samples: Sequence[Sample], uids: Sequence[str], join: Join, statuses: Counter[str]
+    samples: Sequence[Sample], uids: Sequence[str], join: Join, accounts: Accounts, statuses: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     for sample, uid, cost in zip(samples, uids, join.costs, strict=True):
         status = _status(sample, cost)
+        accounts.sample(sample, cost, status)
         statuses[status] += 1
         yield {
             "sample_uid": uid,
@@ -266,11 +279,12 @@ def _status(sample: Sample, cost: Cost) -> str:
     return "unparsed" if cost.reasoning is not None and not (sample.output or "").strip() else sample.status
 
 
-def _metric_row(metric: Metric, scores: statistics.Scores) -> dict[str, Any]:
+def _metric_row(metric: Metric, scores: statistics.Scores, accounts: Accounts) -> dict[str, Any]:
     if metric.value is not None and math.isnan(metric.value):
         metric = replace(metric, value=None)
     own = {field.name: getattr(metric, field.name) for field in fields(metric)}
     known = asdict(statistics.spread(metric, scores.of(metric)))
+    known |= asdict(accounts.bounds(metric))
     return own | known | {"chance": metric.chance if known["chance"] is None else known["chance"]}
 
 

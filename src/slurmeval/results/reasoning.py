@@ -29,7 +29,7 @@ def thoughts_of(record: Record, tags: Sequence[str] | None) -> tuple[str | None,
     if tags is None and not any(mark in body for mark in _MAY_HOLD):
         return None, False
     apart, texts, marked = list[str](), list[str](), False
-    for thoughts, text, reason in _choices(record.response):
+    for thoughts, text, reason in choices_of(record.response):
         answer = text
         if tags is not None:
             found, answer = split(text, tags, reason)
@@ -40,7 +40,7 @@ def thoughts_of(record: Record, tags: Sequence[str] | None) -> tuple[str | None,
     return ("\n\n".join(found_all) if found_all else None), marked
 
 
-def _choices(response: Any) -> Iterator[tuple[str, str, str | None]]:
+def choices_of(response: Any) -> Iterator[tuple[str, str, str | None]]:
     """Thoughts, text and finish reason of each choice that is generated text; of a stream, put together."""
     events = response if isinstance(response, list) else [response]
     gathered: dict[Any, list[Any]] = {}

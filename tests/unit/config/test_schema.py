@@ -16,7 +16,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from slurmeval.config import schema
-from slurmeval.results import schema as results
+from slurmeval.results import reference as results
 
 PROJECT = Path(__file__).parents[3]
 

@@ -22,6 +22,7 @@ from slurmeval.gateway.log import (
     encode_replay,
     read,
     repair,
+    unanswered,
 )
 from slurmeval.gateway.replay import Replays, parse, request_key
 
@@ -261,3 +262,20 @@ def test_a_log_of_an_earlier_version_is_read() -> None:
     assert (record.waited_ms, record.server_ms, record.sent_at) == (None, 2.5, 1.5)
     record = decode_exchange(exchange(latency_ms=2500.0, waited_ms=2000.0)[:-1])
     assert (record.server_ms, record.sent_at) == (500.0, 3.5)
+
+
+def test_what_the_newest_try_left_unanswered(tmp_path: Path) -> None:
+    refused = {"http_status": 400, "error": "the server answered 400: too long"}
+    write_segment(tmp_path, exchange(1, key="01" * 32, **refused))
+    write_segment(
+        tmp_path,
+        encode_replay("0001-000001", 1.0, 1.0),
+        exchange(1, key="02" * 32, **refused),
+        exchange(2, key="02" * 32, **refused),
+        exchange(3, key="03" * 32, **refused),
+        exchange(4, key="03" * 32),
+        exchange(5, key="04" * 32),
+        number=2,
+    )
+    assert [record.key for record in unanswered(tmp_path)] == ["02" * 32]
+    assert list(unanswered(tmp_path / "none")) == []

@@ -1,0 +1,172 @@
+"""Holds samples against the gateway's log: which of them nobody answered, and which answers nobody gave.
+
+A harness may score what it never got as wrong. What stayed unanswered in the try that ended is told by its
+prompt, as in `joining`; a request that fits no sample counts as one of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.gateway.thoughts import split
+from slurmeval.results.joining import Cost, prompts_of, prompts_of_sample
+from slurmeval.results.reasoning import choices_of
+
+if TYPE_CHECKING:
+    from slurmeval.gateway.log import Record
+    from slurmeval.harnesses.base import Metric, Sample
+
+_Key = tuple[str, str | None, str, str | None]
+"""Task, subset, metric, filter."""
+_THOUGHTS_END = "</think>"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The columns of `metrics` that say what the unanswered leave open."""
+
+    n_unanswered: int | None = None
+    value_left_out: float | None = None
+    bound_lo: float | None = None
+    bound_hi: float | None = None
+
+
+class Accounts:
+    """Takes in the answered requests, then the samples; says then what is missing."""
+
+    def __init__(self, unanswered: Iterable[Record], tags: Sequence[str] | None = None) -> None:
+        """`unanswered`: the requests that nobody answered in the try that ended, each once. `tags`: those of
+        the model's thoughts."""
+        self._tags = tags
+        self._lost: dict[int, int] = {}
+        self._n_lost = 0
+        self.reason: str | None = None
+        """Why the last of them was not answered."""
+        for record in unanswered:
+            for prompt in prompts_of(record):
+                self._lost[_fingerprint(prompt)] = self._n_lost
+            self._n_lost += 1
+            self.reason = record.error
+        self._fits: set[int] = set()
+        self._answers: set[int] = set()
+        self._n_answers = 0
+        self._n_samples = self._n_found = self._without_text = self._found_by_prompt = 0
+        self._unlogged = 0
+        self._without_answer = 0
+        self._of_task: Counter[tuple[str, str | None]] = Counter()
+        self._scored: Counter[_Key] = Counter()
+        self._sums: dict[_Key, float] = {}
+
+    def answered(self, record: Record) -> None:
+        """Takes in a request of any try."""
+        if record.answered:
+            texts = list(_texts(record.response, self._tags))
+            self._n_answers += max(1, len(texts))
+            self._answers.update(_fingerprint(text) for text in texts)
+
+    def sample(self, sample: Sample, cost: Cost, status: str) -> None:
+        """Takes in a sample; `cost` has its answered requests, `status` is that of the table."""
+        self._n_samples += 1
+        lost = status == "error"
+        if self._lost:
+            places = {self._lost.get(_fingerprint(prompt)) for prompt in prompts_of_sample(sample)} - {None}
+            if places and (lost or sample.choices or cost.n_requests == 0):
+                self._fits.update(place for place in places if place is not None)
+                lost = True
+        if lost:
+            self._lose(sample)
+        else:
+            self._look_up(sample, cost)
+
+    def _lose(self, sample: Sample) -> None:
+        self._without_answer += 1
+        for subset in {None, sample.category}:
+            self._of_task[sample.task, subset] += 1
+            for score in sample.scores:
+                if score.value is not None:
+                    key = (sample.task, subset, score.metric, score.filter)
+                    self._scored[key] += 1
+                    self._sums[key] = self._sums.get(key, 0.0) + float(score.value)
+
+    def _look_up(self, sample: Sample, cost: Cost) -> None:
+        text = None if sample.choices or "loglikelihoods" in sample.metadata else sample.output
+        if text is None:
+            self._without_text += 1
+            self._found_by_prompt += cost.n_requests > 0
+        elif _fingerprint(text) in self._answers:
+            self._n_found += 1
+        else:
+            self._unlogged += 1
+
+    @property
+    def n_unanswered(self) -> int:
+        """Samples that nobody answered, and requests that fit none."""
+        return self._without_answer + self._n_lost - len(self._fits)
+
+    @property
+    def n_unlogged(self) -> int | None:
+        """Samples whose answer is not in the log; None: most answers' texts are not kept as they came."""
+        return self._missing if self._n_found >= self._unlogged else None
+
+    @property
+    def _missing(self) -> int:
+        """Where likelihoods were asked for, and no prompt is known again, answers can only be counted."""
+        without = self._without_text - self._found_by_prompt
+        if without and not self._found_by_prompt:
+            without = max(0, without - (self._n_answers - self._n_found))
+        return self._unlogged + without
+
+    def check(self, max_unanswered: float, keeps_answers: bool) -> None:
+        """Raises EvaluationFailed (bad_result) where nothing was answered, or more than `max_unanswered`, a
+        share, was not; or where the harness `keeps_answers` as they came, and so many are not in the log."""
+        n, lost = self._n_samples or self._n_answers + self._n_lost, self.n_unanswered
+        if not n:
+            return
+        last = f"; the last: {self.reason}" if self.reason else ""
+        what = "samples" if self._n_samples else "requests"
+        reason = None
+        if lost >= n:
+            reason = f"none of {n:,} {what} was answered{last}"
+        elif lost / n > max_unanswered:
+            share = f"more than max_unanswered ({max_unanswered:g}) allows"
+            reason = f"{lost:,} of {n:,} {what} were not answered, {share}{last}"
+        elif keeps_answers and self._missing / n > max_unanswered:
+            reason = f"{self._missing:,} of {n:,} samples have answers that are not in the gateway's log"
+        if reason is not None:
+            raise EvaluationFailed(ErrorClass.BAD_RESULT, reason)
+
+    def bounds(self, metric: Metric) -> Bounds:
+        """What a score would be without the unanswered, and with all of them wrong, or right. What the
+        samples do not tell widens the bounds: the harness may have counted it as wrong, or left it out."""
+        task = (metric.task, metric.subset or None)
+        of_task = self._without_answer if metric.is_group else self._of_task[task]
+        others = self._n_lost - len(self._fits)
+        n_unanswered = of_task + others
+        if metric.value is None or not metric.n_items or not n_unanswered:
+            return Bounds(n_unanswered)
+        key = (*task, metric.metric, metric.filter)
+        scored = 0 if metric.is_group else self._scored[key]
+        wrong_or_left_out = others + of_task - scored
+        n = metric.n_items * metric.n_repeats
+        right = metric.value * n - (self._sums.get(key, 0.0) if scored else 0.0)
+        low = max(0.0, right / (n + wrong_or_left_out))
+        high = min(1.0, (right + scored) / n + wrong_or_left_out / n)
+        known = wrong_or_left_out == 0 and n > scored
+        return Bounds(n_unanswered, min(1.0, max(0.0, right / (n - scored))) if known else None, low, high)
+
+
+def _texts(response: Any, tags: Sequence[str] | None) -> Iterator[str]:
+    """The answers in a response: as they came, and without the thoughts before them."""
+    for _, text, reason in choices_of(response):
+        yield text
+        if tags is not None:
+            yield split(text, tags, reason)[1]
+        elif _THOUGHTS_END in text:
+            yield text.rpartition(_THOUGHTS_END)[2]
+
+
+def _fingerprint(text: str) -> int:
+    return hash(text.strip())

@@ -1,0 +1,85 @@
+"""Engines that refuse, or answer with what is no answer: what tables, status and exit status say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from tests.workflow.conftest import N_PROBLEMS, Project
+
+
+def fault(project: Project, **fault: Any) -> None:
+    """Sets what goes wrong in the engine, for the evaluation `first` alone."""
+    project.config["suites"] = {"all": ["first"]}
+    project.config["servers"]["stand-in"]["env"]["STAND_IN_FAULT"] = json.dumps(fault)
+
+
+def status(project: Project) -> str:
+    command = [sys.executable, "-m", "slurmeval", "status"]
+    done = subprocess.run(command, cwd=project.folder, text=True, capture_output=True, check=True)
+    return " ".join(done.stdout.split())
+
+
+def evaluation(project: Project) -> dict[str, Any]:
+    (row,) = project.table("evaluations.parquet")
+    return row
+
+
+def test_an_engine_that_refuses_everything_has_no_score_and_is_asked_again(project: Project) -> None:
+    fault(project, status=400)
+    done = project.run()
+    assert done.returncode != 0
+    row = evaluation(project)
+    assert (row["status"], row["error_class"]) == ("failed", "bad_result")
+    reason = f"none of {N_PROBLEMS} samples was answered; the last: the server answered 400: made to fail"
+    assert row["reason"] == reason
+    assert reason in status(project)
+    assert project.table("metrics.parquet") == []
+    fault(project)
+    assert project.run().returncode == 0
+    assert (evaluation(project)["status"], evaluation(project)["n_unanswered"]) == ("ok", 0)
+
+
+def test_one_refused_prompt_stands_beside_the_score_and_is_asked_again_on_demand(project: Project) -> None:
+    fault(project, status=400, text="add_3")
+    project.config["benchmarks"]["first"]["max_unanswered"] = 0.25
+    assert project.run().returncode == 0
+    row = evaluation(project)
+    assert (row["status"], row["n_samples"], row["n_unanswered"]) == ("ok", N_PROBLEMS, 1)
+    (metric,) = project.table("metrics.parquet")
+    assert (metric["value"], metric["bound_lo"], metric["bound_hi"]) == (0.0, 0.0, 0.25)
+    assert (metric["value_left_out"], metric["n_unanswered"]) == (0.0, 1)
+    assert f"{N_PROBLEMS}/{N_PROBLEMS}, 1 unanswered" in status(project)
+    page = (project.results / "report" / "index.html").read_text()
+    assert "1&#160;unanswered: 0.000–0.250" in page
+    assert "1 unanswered" in (project.results / "report" / "scores.tex").read_text()
+    assert not project.planned()
+
+    fault(project)
+    (project.results / "evaluations" / "tiny" / "first.parquet").unlink()
+    assert project.run().returncode == 0
+    row = evaluation(project)
+    assert (row["n_unanswered"], row["n_replayed"]) == (0, N_PROBLEMS - 1)
+
+
+def test_a_passing_refusal_costs_no_sample(project: Project) -> None:
+    fault(project, times=1, status=429)
+    done = project.run()
+    assert done.returncode == 0, done.stdout
+    assert (evaluation(project)["n_unanswered"], evaluation(project)["n_errored"]) == (0, 0)
+    rows = project.table("requests/tiny/first.parquet")
+    assert [(row["http_status"], row["attempt"]) for row in rows] == [(200, 2)] * N_PROBLEMS
+    assert all(row["waited_ms"] >= 500 for row in rows)
+
+
+def test_a_broken_answer_for_good_ends_as_a_lost_server_and_is_not_replayed(project: Project) -> None:
+    fault(project, status=200, body='{"choices": [{"mess', text="add_3")
+    assert project.run().returncode != 0
+    row = evaluation(project)
+    assert (row["status"], row["error_class"]) == ("failed", "server_lost")
+    assert 'something that is no JSON: \'{"choices": [{"mess\'' in row["reason"]
+    fault(project)
+    assert project.run().returncode == 0
+    assert (evaluation(project)["n_unanswered"], evaluation(project)["n_samples"]) == (0, N_PROBLEMS)
