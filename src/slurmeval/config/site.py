@@ -20,6 +20,7 @@ OURS = (
     *(
         "array",
         "chdir",
+        "clusters",
         "comment",
         "dependency",
         "error",

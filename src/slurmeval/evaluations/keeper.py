@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.errors import ErrorClass, NotYet, ServerFailed, ServerStopped
+from slurmeval.evaluations.ends import Ends
 from slurmeval.evaluations.failures import last_words
 from slurmeval.evaluations.pending import Pending
 from slurmeval.evaluations.submission import acquire
@@ -25,7 +26,7 @@ from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.timing import MARGIN_S
 from slurmeval.slurm import commands
-from slurmeval.slurm.commands import QueuedJob, SlurmAway
+from slurmeval.slurm.commands import QueuedJob
 from slurmeval.slurm.reasons import launch_failed
 
 GONE_S = 15.0
@@ -74,6 +75,7 @@ class Keeper:
     clock: Any = time.monotonic
     _missing: dict[Path, float] = field(default_factory=dict)
     """When a server's job was first seen to be out of the queue."""
+    _ends: Ends = field(default_factory=Ends)
     _pending: dict[Path, Pending] = field(default_factory=dict)
     _replaced: dict[str, int] = field(default_factory=dict)
     _not_before: dict[str, float] = field(default_factory=dict)
@@ -201,13 +203,11 @@ class Keeper:
         missing_s = self.clock() - self._missing.setdefault(server.path, self.clock())
         if missing_s < GONE_S:
             return
-        try:
-            lives = commands.lives([job["job_id"]]).get(job["job_id"])
-        except SlurmAway:
-            lives = None
-        if missing_s < SILENT_S and (not lives or lives[-1].ended is None):
+        life = self._ends.of([job["job_id"]]).get(job["job_id"])
+        known = life is not None and life.ended is not None
+        if not known and missing_s < SILENT_S and not self._ends.no_accounting:
             return
-        self._mark(server, job["job_id"], lives[-1].state if lives else "UNKNOWN", started=bool(state))
+        self._mark(server, job["job_id"], life.state if life else "UNKNOWN", started=bool(state))
 
     def _give_up(self, server: ServerFolder, queue: Mapping[str, QueuedJob]) -> None:
         """Fails a server whose job will not start; one that a node could not start is replaced."""

@@ -15,17 +15,20 @@ from typing import Any
 from slurmeval.config.site import Site
 from slurmeval.errors import ErrorClass, EvaluationFailed, NotYet, ServerFailed, SlurmevalError
 from slurmeval.evaluations import finished
+from slurmeval.evaluations.ends import CLASSES, Ends, certainly_died
 from slurmeval.evaluations.failures import failed_attempts, last_words, no_server, record
 from slurmeval.evaluations.leasing import lease, release, server_jobs
-from slurmeval.evaluations.tracks import claim_of, held
+from slurmeval.evaluations.left_over import LeftOver
+from slurmeval.evaluations.tracks import claim_of, held, lease_files
 from slurmeval.files import append_json, read_json
+from slurmeval.ownership import live_owner
 from slurmeval.paths import Paths
 from slurmeval.runtime.variables import checked
 from slurmeval.servers import inside
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.protocol import ENDED
 from slurmeval.slurm import commands
-from slurmeval.slurm.commands import QueuedJob, SlurmAway
+from slurmeval.slurm.commands import QueuedJob
 from slurmeval.slurm.names import job_name
 from slurmeval.slurm.reasons import launch_failed
 from slurmeval.slurm.request import evaluation_flags, evaluation_time_min
@@ -35,17 +38,6 @@ FILES_S = 60.0
 
 UNKNOWN_S = 600.0
 """How long accounting may be silent about a job that left the queue."""
-
-CLASSES = {
-    "OUT_OF_MEMORY": ErrorClass.OUT_OF_MEMORY,
-    "TIMEOUT": ErrorClass.TIME_LIMIT,
-    "DEADLINE": ErrorClass.TIME_LIMIT,
-    "NODE_FAIL": ErrorClass.NODE_FAILURE,
-    "BOOT_FAIL": ErrorClass.NODE_FAILURE,
-    "PREEMPTED": ErrorClass.NODE_FAILURE,
-    "CANCELLED": ErrorClass.CANCELLED,
-}
-"""By Slurm's state of a job that has ended without a word of its own; any other: harness_error."""
 
 RETRIED = frozenset({ErrorClass.OUT_OF_MEMORY, ErrorClass.NODE_FAILURE, ErrorClass.TIME_LIMIT})
 """Where another try may end otherwise."""
@@ -64,6 +56,8 @@ class EvaluationJob:
     """Requests answered before it."""
     ended_since: float | None = None
     """When it was first seen to have left the queue (monotonic clock)."""
+    without_lease: bool = False
+    """Whether its leases were given back since nobody knows of it."""
     unreadable_since: float | None = None
     """Since when its files cannot be read (monotonic clock)."""
 
@@ -86,13 +80,16 @@ class SlurmJobs:
 
     run: dict[str, Any]
     clock: Any = time.monotonic
-    _earlier: dict[str, QueuedJob] | None = None
+    _ends: Ends = field(default_factory=Ends)
+    _over: set[str] = field(default_factory=set)
+    """Jobs whose evaluations have ended."""
     _out_of_memory: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.site = Site.model_validate(self.run["site"])
         self.paths = Paths.of(self.run["paths"])
         self.name = job_name(self.paths.results, "evaluate")
+        self._left_over = LeftOver(self.paths, self.name)
 
     def submit(self, model: str, benchmark: str, command: str) -> EvaluationJob | None:
         """Submits `command` (for a shell), or takes over what an earlier run has left: a job in the queue, or
@@ -106,10 +103,12 @@ class SlurmJobs:
             return EvaluationJob(model, benchmark, "none", failures, answered)
         started_at = datetime.now(UTC)
         try:
-            left = self._left(model, benchmark)
+            left = None
+            if self.inside(model) is None:
+                left = self._left_over.take(model, benchmark, self._comment(model, benchmark))
             job_id = left or self._submit(model, benchmark, command)
         except commands.SubmissionUnsure:
-            self._earlier = None  # it may be in the queue: look there before the next try
+            self._left_over.forget()  # it may be in the queue: look there before the next try
             raise
         except (ServerFailed, commands.SubmissionRefused) as error:
             release(self.run, model, benchmark)
@@ -161,7 +160,8 @@ class SlurmJobs:
         project = Path(self.run["project"])
         job_id = commands.submit([*request, *own, *dependency], "\n".join(lines) + "\n", project)
         line = {"job_id": job_id, "submitted_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
-        append_json(self.paths.evaluation_jobs(model, benchmark), line)
+        comment = {"comment": self._comment(model, benchmark)}
+        append_json(self.paths.evaluation_jobs(model, benchmark), line | comment)
         return job_id
 
     def has_server(self, model: str) -> bool:
@@ -188,28 +188,13 @@ class SlurmJobs:
         keys = self.run["models"][model]["answers_key"], self.run["benchmarks"][benchmark]["results_key"]
         return f"{model} {benchmark} {keys[0][:12]} {keys[1][:12]}"
 
-    def _left(self, model: str, benchmark: str) -> str | None:
-        """The job of this evaluation that an earlier run has left. One with other parameters is cancelled."""
-        if self.inside(model) is not None:
-            return None
-        if self._earlier is None:
-            named = (job for job in commands.queue() if job.name == self.name)
-            jobs = [job for job in named if job.state != "COMPLETING"]
-            self._earlier = {job.comment: job for job in jobs}
-        wanted = self._comment(model, benchmark)
-        found = self._earlier.pop(wanted, None)
-        for comment, job in list(self._earlier.items()):
-            if comment.split()[:2] == [model, benchmark]:
-                commands.cancel([job.job_id])
-                del self._earlier[comment]
-        return None if found is None else found.job_id
-
     # What became of them
 
     def look(
         self, jobs: Iterable[EvaluationJob], queue: Mapping[str, QueuedJob]
     ) -> dict[tuple[str, str], Ended]:
         """Which of these have ended, and how. `queue` is what Slurm has, by job id."""
+        jobs = list(jobs)
         ended: dict[tuple[str, str], Ended] = {}
         asked: list[EvaluationJob] = []
         for job in jobs:
@@ -223,7 +208,15 @@ class SlurmJobs:
                 asked.append(job)
         if asked:
             ended |= self._asked(asked)
+        self._over |= {job.job_id for job in jobs if job.pair in ended}
+        self._cancel_requeued(queue)
         return ended
+
+    def _cancel_requeued(self, queue: Mapping[str, QueuedJob]) -> None:
+        """Slurm puts jobs back into the queue whose node went down, those too that have no more to do."""
+        again = [job_id for job_id in self._over if job_id in queue and queue[job_id].waits]
+        if again:
+            commands.cancel(again)
 
     def _look_at(self, job: EvaluationJob, queue: Mapping[str, QueuedJob]) -> Ended | None:
         """How an evaluation has ended, as its files say; None where they do not. `ended_since` is set where
@@ -247,6 +240,10 @@ class SlurmJobs:
             return Ended(failure, self._worth_retrying(job, failure.error_class))
         if job.job_id in queue:
             job.ended_since = None
+            if job.without_lease:  # it was only out of sight: the keeper leases where there is no file
+                job.without_lease = False
+                for file in lease_files(self.run, *job.pair):
+                    file.unlink(missing_ok=True)
         elif job.ended_since is None:
             job.ended_since = self.clock()
         return None
@@ -269,31 +266,41 @@ class SlurmJobs:
         return EvaluationFailed(ErrorClass(content["error_class"]), content["reason"])
 
     def _asked(self, jobs: list[EvaluationJob]) -> dict[tuple[str, str], Ended]:
-        """What accounting says of jobs that left the queue, without a word or with one that it may better."""
-        try:
-            known = commands.lives([job.job_id for job in jobs])
-        except SlurmAway:
-            known = {}
+        """What Slurm says of jobs that left the queue, without a word or with one that it may better."""
+        known = self._ends.of([job.job_id for job in jobs])
         ended = {}
         for job in jobs:
             assert job.ended_since is not None
-            lives = known.get(job.job_id)
+            life = known.get(job.job_id)
             waited_s = self.clock() - job.ended_since
-            if lives and lives[-1].ended is None and waited_s < UNKNOWN_S:
-                continue  # accounting lags behind, or the job is requeued at this moment
-            if waited_s < (FILES_S if lives else UNKNOWN_S) and not (lives and _died(lives[-1].state)):
+            if (life is None or life.ended is None) and waited_s < self._patience_s:
+                # Accounting lags behind, or the job is requeued at this moment. No GPU waits for the verdict
+                if life is None and waited_s >= FILES_S and self._is_silent(job):
+                    job.without_lease = True
+                    release(self.run, *job.pair)
+                continue
+            if waited_s < FILES_S and not (life and certainly_died(life.state)):
                 continue
             recorded = self._recorded(job)
-            if recorded is not None and not (lives and lives[-1].state == "OUT_OF_MEMORY"):
+            if recorded is not None and not (life and life.state == "OUT_OF_MEMORY"):
                 ended[job.pair] = Ended(recorded, self._worth_retrying(job, recorded.error_class))
             else:
-                ended[job.pair] = self._died(job, lives[-1] if lives else None)
+                ended[job.pair] = self._died(job, life)
         return ended
 
+    def _is_silent(self, job: EvaluationJob) -> bool:
+        """Whether nothing runs the evaluation, as far as its beats tell."""
+        return live_owner(claim_of(self.run, *job.pair)) is None
+
+    @property
+    def _patience_s(self) -> float:
+        return FILES_S if self._ends.no_accounting else UNKNOWN_S
+
     def _died(self, job: EvaluationJob, life: commands.JobLife | None) -> Ended:
-        if life is None:
+        if life is None or life.ended is None:
             error_class = ErrorClass.NODE_FAILURE
-            reason = f"job {job.job_id} left the queue, and accounting does not say how"
+            why = "there is no accounting here" if self._ends.no_accounting else "accounting does not say how"
+            reason = f"job {job.job_id} left the queue, and {why}"
         else:
             error_class = CLASSES.get(life.state, ErrorClass.HARNESS_ERROR)
             where = f" on {life.nodes}" if life.nodes else ""
@@ -356,7 +363,7 @@ class SlurmJobs:
             return False
         self.cancel_waiting([job])
         release(self.run, *job.pair)
-        self._earlier = None  # it may have begun just now: the next submission looks for it
+        self._left_over.forget()  # it may have begun just now: the next submission looks for it
         return True
 
     def cancel_waiting(self, jobs: Iterable[EvaluationJob]) -> None:
@@ -383,8 +390,3 @@ def is_up(server: ServerFolder) -> bool:
 def is_running(lease: Mapping[str, Any]) -> bool:
     """Whether the job of a lease's server has begun."""
     return (Path(lease["server"]) / ServerFolder.STATE).exists()
-
-
-def _died(state: str) -> bool:
-    """Whether a job in this state has certainly left no results behind."""
-    return state in CLASSES or state == "FAILED"

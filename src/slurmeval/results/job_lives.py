@@ -24,6 +24,9 @@ SETTLE_S = 30.0
 RECENT_S = 600.0
 """After this long accounting knows what it will ever know."""
 
+CLOCKS = timedelta(hours=1)
+"""So far Slurm's time of a submission and ours may differ."""
+
 Ask = Callable[[Sequence[str]], Mapping[str, list[JobLife]]]
 
 _logger = logging.getLogger(__name__)
@@ -39,9 +42,12 @@ class Job:
     """Whether it has just ended, going by our own files: accounting is to say so too."""
 
     def own(self, lives: Iterable[JobLife]) -> list[JobLife]:
-        """Slurm counts from 1 again after years: the lives of this job, not of one before it."""
-        earliest = None if self.submitted is None else self.submitted - timedelta(days=1)
-        return [life for life in lives if earliest is None or life.submitted >= earliest]
+        """The lives of this job. Slurm counts from 1 again after years, and other clusters count too: a job
+        of this number that was submitted at another time is a stranger's."""
+        if self.submitted is None:
+            return list(lives)
+        own = [life for life in lives if life.submitted >= self.submitted - CLOCKS]
+        return own if own and min(life.submitted for life in own) <= self.submitted + CLOCKS else []
 
 
 def server_folders(paths: Paths, model: str) -> list[ServerFolder]:

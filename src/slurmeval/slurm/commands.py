@@ -5,6 +5,7 @@ query that failed raises `SlurmAway`: it says nothing of any job."""
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import subprocess
@@ -24,6 +25,8 @@ __all__ = [
     "SubmissionRefused",
     "SubmissionUnsure",
     "cancel",
+    "end_of",
+    "limits_of_jobs",
     "lives",
     "partitions",
     "queue",
@@ -125,14 +128,36 @@ def lives(job_ids: Sequence[str], *, tries: int = 1) -> dict[str, list[JobLife]]
     away, or the cluster has none."""
     found: dict[str, list[JobLife]] = {}
     unique = list(dict.fromkeys(job_ids))
+    # The other programs read the variable by themselves; sacct would tell of another cluster's jobs
+    clusters = os.environ.get("SLURM_CLUSTERS")
     for first in range(0, len(unique), IDS_AT_ONCE):
         argv = ["sacct", "--duplicates", "--parsable2", "--noheader", "--units=M"]
+        argv += [f"--clusters={clusters}"] if clusters else []
         argv += [
             f"--format={parsing.LIVES_FORMAT}",
             f"--jobs={','.join(unique[first : first + IDS_AT_ONCE])}",
         ]
         found |= parsing.lives(_ask(argv, tries))
     return found
+
+
+def end_of(job_id: str) -> JobLife | None:
+    """How a job ended that has just left the queue, as Slurm's daemon remembers for some minutes; None where
+    it does not, or the job goes on. Raises SlurmAway."""
+    done = _answer(["scontrol", "show", "job", "--oneliner", job_id])
+    if done.returncode and _AWAY.search(done.stderr):
+        raise SlurmAway(f"scontrol: {parsing.one_line(done.stderr)}")
+    life = parsing.shown_job(done.stdout)
+    return life if life is not None and life.is_over and life.state != "REQUEUED" else None
+
+
+def limits_of_jobs() -> dict[str, int]:
+    """How many jobs of the user's may run at once, by what says so: an association or a QOS. Only what is
+    bounded. Raises SlurmAway, as where the cluster has no accounting."""
+    argv = ["sacctmgr", "--parsable2", "--noheader", "--readonly", "show"]
+    mine = [*argv, "association", f"user={getpass.getuser()}", f"format={parsing.ASSOCIATION_FORMAT}"]
+    of_qos = [*argv, "qos", f"format={parsing.QOS_FORMAT}"]
+    return parsing.limits_of_jobs(_ask(mine, 1), _ask(of_qos, 1))
 
 
 def submit(flags: Sequence[str], script: str, cwd: Path) -> str:

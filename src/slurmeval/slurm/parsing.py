@@ -37,6 +37,9 @@ ENDED = frozenset(
 )
 """States of a job's life that is over. (REQUEUED: this life; the job has another.)"""
 
+WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
+"""States of a job in the queue that does not run."""
+
 
 @dataclass(frozen=True)
 class QueuedJob:
@@ -54,6 +57,11 @@ class QueuedJob:
     end: datetime | None
     dependency: str
     restarts: int | None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is to begin, or to begin again."""
+        return self.state in WAITING
 
 
 @dataclass(frozen=True)
@@ -180,6 +188,57 @@ def _life(job_id: str, values: dict[str, str]) -> JobLife | None:
         # Of a life that was started, Slurm keeps why it waited before: that says nothing any more.
         reason=cancelled or ("" if started or reason == "None" else reason),
     )
+
+
+def shown_job(text: str) -> JobLife | None:
+    """From `scontrol show job --oneliner` of one job; None where it knows none."""
+    values = dict(re.findall(r"(?:^| )(\w+)=(\S*)", text))
+    submitted = _time(values.get("SubmitTime", ""))
+    if "JobState" not in values or submitted is None:
+        return None
+    started, ended = _time(values.get("StartTime", "")), _time(values.get("EndTime", ""))
+    return JobLife(
+        job_id=values.get("JobId", ""),
+        state=values["JobState"],
+        exit_code=values.get("ExitCode", ""),
+        submitted=submitted,
+        eligible=_time(values.get("EligibleTime", "")),
+        started=started,
+        ended=ended,
+        elapsed_s=int((ended - started).total_seconds()) if started and ended and ended > started else 0,
+        nodes=_given(values.get("NodeList", "")),
+        gpus=0,
+        max_rss_mb=None,
+        cpu_s=None,
+        restart=int(values.get("Restarts") or 0),
+        reason="",
+    )
+
+
+ASSOCIATION_FORMAT = "Account,Partition,MaxJobs,GrpJobs,QOS"
+QOS_FORMAT = "Name,MaxJobsPU,MaxJobsPA,GrpJobs"
+"""For sacctmgr show."""
+
+
+def limits_of_jobs(associations: str, qos: str) -> dict[str, int]:
+    """From sacctmgr's tables of the user's associations and of all QOS, those that bound how many jobs of the
+    user's run at once."""
+    found: dict[str, int] = {}
+    usable: set[str] = set()
+    for account, _partition, *limits, names in _rows(associations, 5):
+        usable.update(names.split(","))
+        if least := [int(limit) for limit in limits if limit.isdecimal()]:
+            found[f"account {account}"] = min(*least, found.get(f"account {account}", least[0]))
+    for name, *limits in _rows(qos, 4):
+        if name in usable and (least := [int(limit) for limit in limits if limit.isdecimal()]):
+            found[f"qos {name}"] = min(least)
+    return found
+
+
+def _rows(text: str, fields: int) -> Iterator[list[str]]:
+    for line in text.splitlines():
+        if len(values := line.split("|")) == fields:
+            yield values
 
 
 def _with_step(life: JobLife, step: dict[str, str]) -> JobLife:

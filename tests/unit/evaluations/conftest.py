@@ -39,6 +39,8 @@ class StandInSlurm:
     """States of jobs that have left the queue, as accounting has them."""
     submitted: list[list[str]] = field(default_factory=list)
     away: bool = False
+    remembers: bool = False
+    """Whether the daemon knows what has ended."""
     most: int | None = None
     """MaxSubmitJobs."""
     refuses: str | None = None
@@ -84,6 +86,11 @@ class StandInSlurm:
             for job_id in job_ids
             if job_id in self.ended
         }
+
+    def end_of(self, job_id: str) -> JobLife | None:
+        """The daemon remembers nothing, unless a test says otherwise."""
+        self._answer()
+        return self.lives([job_id])[job_id][0] if self.remembers and job_id in self.ended else None
 
     def cancel(self, job_ids: Sequence[str], state: str | None = None, *, tries: int = 1) -> None:
         for job_id in job_ids:
@@ -172,7 +179,7 @@ class Run:
 @pytest.fixture
 def slurm(monkeypatch: pytest.MonkeyPatch) -> StandInSlurm:
     stand_in = StandInSlurm()
-    for name in ("submit", "queue", "lives", "cancel"):
+    for name in ("submit", "queue", "lives", "end_of", "cancel"):
         monkeypatch.setattr(commands, name, getattr(stand_in, name))
     return stand_in
 

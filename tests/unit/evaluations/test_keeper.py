@@ -15,6 +15,8 @@ from slurmeval.evaluations.leasing import claim_of, lease, lease_files
 from slurmeval.files import read_json, write_json
 from slurmeval.processes import identity
 from slurmeval.servers.leases import UNUSED
+from slurmeval.slurm import commands
+from slurmeval.slurm.commands import SlurmAway
 from tests.unit.evaluations.conftest import BENCHMARKS, Run, StandInSlurm
 
 PAIRS = [("tiny", benchmark) for benchmark in BENCHMARKS]
@@ -197,3 +199,18 @@ def test_files_of_one_model_that_cannot_be_read_keep_no_other_from_being_looked_
         failed = keeper.look([("broken", "first"), *PAIRS], slurm.jobs)
     assert set(failed) == set(PAIRS)
     assert capsys.readouterr().out.count("files of broken's servers cannot be read") == 1
+
+
+def test_where_there_is_no_accounting_a_server_is_replaced_as_soon(
+    run: Run, keeper: Keeper, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disabled(*_: object, **__: object) -> None:
+        raise SlurmAway("sacct: Slurm accounting storage is disabled")
+
+    monkeypatch.setattr(commands, "lives", disabled)
+    run.state("ready")
+    del slurm.jobs[read_json(run.server().job)["job_id"]]
+    keeper.look(PAIRS, slurm.jobs)
+    run.now += GONE_S
+    keeper.look(PAIRS, slurm.jobs)
+    assert leased(run) == {"0002"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -11,9 +12,11 @@ import pytest
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.evaluations import finished
 from slurmeval.evaluations.failures import record
+from slurmeval.evaluations.keeper import Keeper
 from slurmeval.evaluations.leasing import claim_of, lease_files
 from slurmeval.evaluations.slurm_jobs import FILES_S, UNKNOWN_S, EvaluationJob, SlurmJobs
 from slurmeval.files import read_json, write_json
+from slurmeval.slurm import commands
 from slurmeval.slurm.commands import SlurmAway, SubmissionRefused
 from tests.unit.evaluations.conftest import Run, StandInSlurm
 
@@ -248,3 +251,85 @@ def test_an_absent_slurm_is_no_failure(jobs: SlurmJobs, slurm: StandInSlurm) -> 
     slurm.away = True
     with pytest.raises(SlurmAway):
         jobs.submit(*PAIR, "true")
+
+
+def test_a_job_left_behind_is_known_though_the_site_overwrites_comments(
+    run: Run, jobs: SlurmJobs, slurm: StandInSlurm
+) -> None:
+    ids = [submitted(jobs, benchmark).job_id for benchmark in ("first", "second")]
+    for job_id in ids:
+        slurm.jobs[job_id] = replace(slurm.jobs[job_id], comment="x")
+    run.document["benchmarks"]["second"]["results_key"] = "c" * 64
+    again = SlurmJobs(run.document, clock=run.clock)
+    assert submitted(again, "first").job_id == ids[0]
+    assert submitted(again, "second").job_id not in ids
+    assert slurm.ended == {ids[1]: "CANCELLED"}
+
+
+def test_a_cancelled_evaluation_gives_its_server_back_though_accounting_is_silent(
+    run: Run, jobs: SlurmJobs, slurm: StandInSlurm
+) -> None:
+    job = submitted(jobs)
+    del slurm.jobs[job.job_id]  # and sacct knows nothing
+    jobs.look([job], slurm.jobs)
+    run.now += FILES_S
+    assert jobs.look([job], slurm.jobs) == {}
+    assert read_json(lease_files(run.document, *PAIR)[0])["released"]
+    run.now += UNKNOWN_S
+    ended = jobs.look([job], slurm.jobs)[PAIR]
+    assert ended.failure is not None and ended.failure.error_class is ErrorClass.NODE_FAILURE
+
+
+def test_an_evaluation_that_was_only_out_of_sight_is_leased_for_again(
+    run: Run, jobs: SlurmJobs, slurm: StandInSlurm
+) -> None:
+    job = submitted(jobs)
+    jobs.look([job], {})
+    run.now += FILES_S
+    jobs.look([job], {})
+    assert jobs.look([job], slurm.jobs) == {}
+    assert not lease_files(run.document, *PAIR)[0].exists()
+    Keeper(run.document, clock=run.clock).look([PAIR], slurm.jobs)
+    assert not read_json(lease_files(run.document, *PAIR)[0])["released"]
+
+
+def test_slurms_daemon_knows_what_accounting_does_not(
+    run: Run, jobs: SlurmJobs, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submitted(jobs)
+    slurm.end(job.job_id, "CANCELLED")
+    slurm.remembers = True
+    asked = []
+    monkeypatch.setattr(commands, "lives", lambda ids: asked.extend(ids) or {})
+    ended = jobs.look([job], slurm.jobs)[PAIR]
+    assert ended.failure is not None and ended.failure.error_class is ErrorClass.CANCELLED
+    assert not asked
+
+
+def test_where_there_is_no_accounting_nothing_is_waited_for(
+    run: Run, jobs: SlurmJobs, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disabled(*_: object, **__: object) -> None:
+        raise SlurmAway("sacct: Slurm accounting storage is disabled")
+
+    monkeypatch.setattr(commands, "lives", disabled)
+    job = submitted(jobs)
+    del slurm.jobs[job.job_id]
+    jobs.look([job], slurm.jobs)
+    run.now += FILES_S
+    ended = jobs.look([job], slurm.jobs)[PAIR]
+    assert ended.failure is not None and "there is no accounting here" in ended.failure.reason
+
+
+@pytest.mark.parametrize("state", ["PENDING", "REQUEUE_HOLD"])
+def test_a_job_that_is_requeued_after_its_evaluation_has_ended_is_cancelled(
+    run: Run, jobs: SlurmJobs, slurm: StandInSlurm, state: str
+) -> None:
+    job = submitted(jobs)
+    slurm.start(job.job_id)
+    finish(run)
+    assert jobs.look([job], slurm.jobs)[PAIR].failure is None
+    assert job.job_id in slurm.jobs  # it is about to end by itself
+    slurm.start(job.job_id, "launch failed requeued held", state=state)
+    jobs.look([], slurm.jobs)
+    assert job.job_id not in slurm.jobs

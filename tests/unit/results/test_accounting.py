@@ -211,6 +211,12 @@ def test_a_job_number_that_was_used_before(paths: Paths) -> None:
     assert [row["slurm_state"] for row in rows(paths, old, job_life(0, 100))] == ["COMPLETED"]
 
 
+def test_a_job_of_the_same_number_on_another_cluster_is_a_strangers(paths: Paths) -> None:
+    write_server(paths, [vllm_life(1, 2, 62, 100)])
+    strangers = job_life(50_000, 60_000, "OUT_OF_MEMORY")
+    assert [row["slurm_state"] for row in rows(paths, strangers)] == [None]
+
+
 SPANS = st.lists(st.integers(1, 500), min_size=2, max_size=8)
 
 

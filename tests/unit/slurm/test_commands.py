@@ -409,3 +409,50 @@ def test_nodes_of_several_kinds_in_a_partition() -> None:
 def test_times_are_utc() -> None:
     text = "1|RUNNING|0:0|2026-06-01T12:00:00|Unknown|2026-06-01T12:00:05|Unknown|9|n|cpu=1|||None"
     assert parsing.lives(text)["1"][0].started == datetime(2026, 6, 1, 12, 0, 5, tzinfo=UTC)
+
+
+# Several clusters, and what the daemon remembers
+
+
+def test_accounting_is_asked_of_the_cluster_that_the_jobs_are_on(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CLUSTERS", "wice")
+    calls = play(answer())
+    commands.lives(["4242"])
+    assert "--clusters=wice" in calls[0]["argv"]
+
+
+SHOWN = (
+    "JobId=12 JobName=slurmeval-1-evaluate UserId=u(1) JobState={state} Reason=None Dependency=(null) "
+    "Requeue=1 Restarts=0 ExitCode=0:15 RunTime=00:00:07 SubmitTime=2026-11-29T10:00:00 "
+    "EligibleTime=2026-11-29T10:00:00 StartTime=2026-11-29T10:00:01 EndTime=2026-11-29T10:00:08 "
+    "Partition=cpu ReqNodeList=(null) NodeList=cpu1 BatchHost=cpu1 Comment=tiny first a b \n"
+)
+
+
+@pytest.mark.parametrize("state", ["CANCELLED", "OUT_OF_MEMORY", "COMPLETED"])
+def test_the_daemon_remembers_how_a_job_ended(play: Play, state: str) -> None:
+    play(answer(SHOWN.format(state=state)))
+    life = commands.end_of("12")
+    assert life is not None
+    assert (life.job_id, life.state, life.nodes, life.elapsed_s) == ("12", state, "cpu1", 7)
+    assert life.ended == datetime(2026, 11, 29, 10, 0, 8, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer(SHOWN.format(state="RUNNING")),
+        answer(SHOWN.format(state="PENDING")),
+        answer(stderr="slurm_load_jobs error: Invalid job id specified\n", status=1),
+    ],
+)
+def test_of_other_jobs_it_tells_no_end(play: Play, said: dict[str, Any]) -> None:
+    play(said)
+    assert commands.end_of("12") is None
+
+
+def test_limits_of_jobs_that_run_at_once(play: Play) -> None:
+    play(answer("a1||2||normal,long\na2||||normal\n"), answer("normal|||\nlong|5||8\nother|1||\n"))
+    assert commands.limits_of_jobs() == {"account a1": 2, "qos long": 5}

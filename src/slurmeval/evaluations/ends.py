@@ -1,0 +1,52 @@
+"""How jobs ended that have left the queue: Slurm's daemon remembers for some minutes, accounting for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slurmeval.errors import ErrorClass
+from slurmeval.slurm import commands
+from slurmeval.slurm.commands import JobLife, SlurmAway
+
+MOST_SHOWN = 50
+"""Jobs that the daemon is asked about at once, one by one; of more, accounting is asked alone."""
+
+CLASSES = {
+    "OUT_OF_MEMORY": ErrorClass.OUT_OF_MEMORY,
+    "TIMEOUT": ErrorClass.TIME_LIMIT,
+    "DEADLINE": ErrorClass.TIME_LIMIT,
+    "NODE_FAIL": ErrorClass.NODE_FAILURE,
+    "BOOT_FAIL": ErrorClass.NODE_FAILURE,
+    "PREEMPTED": ErrorClass.NODE_FAILURE,
+    "CANCELLED": ErrorClass.CANCELLED,
+}
+"""By Slurm's state of a job that has ended without a word of its own; any other: harness_error."""
+
+
+@dataclass
+class Ends:
+    """What Slurm says of ended jobs."""
+
+    no_accounting: bool = False
+    """Whether the cluster has none: nothing more will ever be known."""
+
+    def of(self, job_ids: Sequence[str]) -> dict[str, JobLife]:
+        """The last life of each job, as far as it is known. Accounting lags behind: it may tell of one that
+        has not ended."""
+        found: dict[str, JobLife] = {}
+        try:
+            for job_id in job_ids[:MOST_SHOWN]:
+                if (life := commands.end_of(job_id)) is not None:
+                    found[job_id] = life
+            left = [job_id for job_id in job_ids if job_id not in found]
+            known = {} if self.no_accounting else commands.lives(left)
+        except SlurmAway as error:
+            self.no_accounting = self.no_accounting or error.for_good
+            return found
+        return found | {job_id: lives[-1] for job_id, lives in known.items() if lives}
+
+
+def certainly_died(state: str) -> bool:
+    """Whether a job in this state has certainly left no results behind."""
+    return state in CLASSES or state == "FAILED"

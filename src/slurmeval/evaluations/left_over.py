@@ -1,0 +1,56 @@
+"""Evaluations' jobs that an earlier run has left in the queue."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from slurmeval.paths import Paths
+from slurmeval.slurm import commands
+from slurmeval.slurm.commands import QueuedJob
+
+
+@dataclass
+class LeftOver:
+    """Those of a project, by the name of its evaluations' jobs."""
+
+    paths: Paths
+    name: str
+    _jobs: dict[str, QueuedJob] | None = None
+
+    def forget(self) -> None:
+        """The queue is asked again: there may be more in it."""
+        self._jobs = None
+
+    def take(self, model: str, benchmark: str, wanted: str) -> str | None:
+        """The job of this evaluation with the comment `wanted`; one with another, so for other parameters, is
+        cancelled. Raises SlurmAway. Some sites overwrite comments: then what we noted of the job counts."""
+        if self._jobs is None:
+            named = (job for job in commands.queue() if job.name == self.name)
+            self._jobs = {job.job_id: job for job in named if job.state != "COMPLETING"}
+        noted = self._noted(model, benchmark) if self._jobs else {}
+        found = None
+        for job in list(self._jobs.values()):
+            if job.comment.split()[:2] == [model, benchmark]:
+                comment = job.comment
+            elif job.job_id in noted:
+                comment = noted[job.job_id]
+            else:
+                continue
+            del self._jobs[job.job_id]
+            if comment == wanted and found is None:
+                found = job.job_id
+            else:
+                commands.cancel([job.job_id])
+        return found
+
+    def _noted(self, model: str, benchmark: str) -> dict[str, str]:
+        """By job, the comment with which it was submitted."""
+        lines: list[dict[str, Any]] = []
+        with suppress(FileNotFoundError):
+            for line in self.paths.evaluation_jobs(model, benchmark).read_bytes().split(b"\n"):
+                with suppress(ValueError):
+                    lines.append(json.loads(line))
+        return {str(line["job_id"]): str(line.get("comment")) for line in lines if "job_id" in line}
