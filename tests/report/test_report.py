@@ -211,6 +211,20 @@ def test_a_score_that_its_samples_contradict_is_marked(paths: Paths) -> None:
     assert "In 1 of 1 the harness's score is not the mean" in text
 
 
+def test_prompts_that_were_cut_are_told_beside_the_score(paths: Paths) -> None:
+    made = example.samples("t", [True, False, True])
+    for sample, cut in zip(made, (True, False, False), strict=True):
+        sample.cut = cut
+    metrics = [Metric("t", "exact_match", 2 / 3, 2 / 3, n_items=3, is_primary=True)]
+    write(paths, "m", "b", example.evaluation(), HarnessOutput(metrics, made, 3, "1", None), [])
+    aggregate(paths, [("m", "b")])
+    (row,) = read_rows(paths.evaluation("m", "b"), schema.EVALUATIONS).to_pylist()
+    assert row["n_cut"] == 1
+    assert "1 of 3 prompts cut" in _build(paths).text
+    text = Page(paths.report / "samples" / "m" / "b.html").text
+    assert text.count("prompt cut to what the model holds") == 1
+
+
 def test_odd_values_do_not_break_the_page(paths: Paths) -> None:
     metrics = [
         Metric("</td><script>", "a|b", -3.5, float("inf"), is_primary=True, higher_is_better=None),

@@ -27,7 +27,7 @@ from slurmeval.gateway import log as gateway_log
 from slurmeval.gateway.process import GatewayProcess
 from slurmeval.gateway.process import start as start_gateway
 from slurmeval.gateway.settings import GatewayConfig
-from slurmeval.harnesses import harness, process
+from slurmeval.harnesses import cuts, harness, process
 from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job
 from slurmeval.harnesses.context import context_length
 from slurmeval.harnesses.prompts import no_room
@@ -176,9 +176,12 @@ def _run(evaluation: Evaluation) -> int:
             _wait_for_server(evaluation, gateway, early)
             evaluation.phase("running")
             job = job_of(evaluation, gateway.url, gateway.api_key, evaluation.context or gateway.context())
-            returncode = _supervise(evaluation, job, program.prepare(job), gateway, place)
+            command = program.prepare(job)
+            returncode = _supervise(evaluation, job, command, gateway, place)
             _raise_failure(gateway, returncode)
             leasing.release(*names)  # scoring and writing need no server
+            if returncode == 0:
+                cuts.count(program, job, command, place, gateway.port, evaluation.work / "cuts.log")
         finally:
             gateway.stop()
     evaluation.phase("scoring")

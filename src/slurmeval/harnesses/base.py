@@ -127,6 +127,8 @@ class Sample:
     scores: list[Score] = field(default_factory=list)
     status: Literal["ok", "error", "unparsed"] = "ok"
     """error: there is no answer. unparsed: the harness could not read the answer, and scored it as wrong."""
+    cut: bool | None = None
+    """Whether the harness cut a prompt of it to what the model holds; None: not known."""
     metadata: dict[str, Any] = field(default_factory=dict)
     prompts: Sequence[str] = ()
     """The texts of its requests, where they are not the input alone or with one of the choices. Not kept."""
@@ -170,6 +172,10 @@ class Harness(Protocol):
     def prepare(self, job: Job) -> Command:
         """Makes a new attempt's folder with all files that the harness reads, and says how to start it.
         Raises EvaluationFailed where the job cannot be started."""
+
+    def counting_cuts(self, job: Job, command: Command) -> Command | None:
+        """What counts the prompts that the harness, started by `command`, has cut to what the model holds; it
+        is run after it. None: it cuts none, or nobody can tell."""
 
     def check(self, job: Job, returncode: int, log: Path) -> None:
         """Raises EvaluationFailed unless every sign says that the last attempt ended well."""

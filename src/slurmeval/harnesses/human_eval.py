@@ -94,6 +94,9 @@ class HumanEval:
         argv = [sys.executable, "-m", "slurmeval.harnesses.human_eval_run", str(attempt / "order.json")]
         return Command(argv, env, attempt, own=True)
 
+    def counting_cuts(self, job: Job, command: Command) -> Command | None:
+        return None
+
     def check(self, job: Job, returncode: int, log: Path) -> None:
         attempt = last_attempt(job.folder)
         failed = _content(attempt / "failure.json")
@@ -156,6 +159,7 @@ def _sample(line: dict[str, Any]) -> Sample:
             ),
         ],
         status=line["status"],
+        cut=False,
         metadata={
             "prompt": line["sent"],
             "entry_point": line["entry_point"],

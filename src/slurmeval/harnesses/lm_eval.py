@@ -10,6 +10,7 @@ from typing import Any
 
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.harnesses import cuts
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import NEVER_S, Command, HarnessOutput, Job
 from slurmeval.harnesses.lm_eval_metrics import read_metrics
@@ -70,9 +71,16 @@ class LmEval:
         program = job.runtime.program("lm_eval")
         attempt = begin_attempt(job.folder)
         place_files(job, attempt)
+        if not _sends_tokens(job):
+            cuts.none_is_cut(attempt)
         env = environment_variables(job, attempt) | {"OPENAI_API_KEY": job.api_key}
         hostile = bool(job.benchmark.extra.get("confirm_run_unsafe_code"))
         return Command([program, *arguments(job)], env | (CODE_ALLOWED if hostile else {}), attempt, hostile)
+
+    def counting_cuts(self, job: Job, command: Command) -> Command | None:
+        if not _sends_tokens(job):
+            return None
+        return cuts.counting(command, job.runtime.python, OUTPUT, _model_args(job))
 
     def check(self, job: Job, returncode: int, log: Path) -> None:
         if returncode != 0:
@@ -155,6 +163,11 @@ def _model_args(job: Job) -> dict[str, Any]:
         }
     given: dict[str, Any] = benchmark.extra.get("model_args", {})
     return settings | given
+
+
+def _sends_tokens(job: Job) -> bool:
+    settings = _model_args(job)
+    return bool(settings.get("tokenizer") and settings.get("tokenized_requests"))
 
 
 def _pairs(settings: dict[str, Any]) -> str:

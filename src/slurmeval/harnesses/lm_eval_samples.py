@@ -13,6 +13,7 @@ from typing import Annotated, Any, overload
 
 from pydantic import BaseModel, Field, StrictBool, StrictInt, ValidationError
 
+from slurmeval.harnesses import cuts
 from slurmeval.harnesses.base import Sample
 from slurmeval.harnesses.json_lines import readable
 from slurmeval.harnesses.lm_eval_lines import QuestionLines
@@ -58,6 +59,7 @@ class LmEvalFiles:
             path.stem.removeprefix("samples_").removesuffix(stamp): path
             for path in sorted(self.path.parent.glob(f"samples_*{stamp}.jsonl"))
         }
+        self.cut = cuts.read(output.parent)
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -93,6 +95,7 @@ class LmEvalSamples(Sequence[Sample]):
 
     def __init__(self, files: LmEvalFiles) -> None:
         configs: dict[str, Any] = files.results.get("configs") or {}
+        self._cut = files.cut
         self._kinds = {task: configs.get(task, {}).get("output_type") for task in files.samples}
         self._lines = {
             task: QuestionLines(path, lambda line, task=task: self._sample(task, [line]))  # type: ignore[misc]
@@ -133,7 +136,9 @@ class LmEvalSamples(Sequence[Sample]):
         raise IndexError(position)
 
     def _sample(self, task: str, lines: list[dict[str, Any]]) -> Sample:
-        return sample(task, self._kinds[task], lines)
+        made = sample(task, self._kinds[task], lines)
+        made.cut = None if self._cut is None else made.native_id in self._cut.get(task, ())
+        return made
 
 
 def read_samples(files: LmEvalFiles) -> LmEvalSamples:

@@ -16,7 +16,7 @@ import yaml
 from slurmeval import catalog
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.harnesses import nemo_traits, prompts
+from slurmeval.harnesses import cuts, nemo_traits, prompts
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import GATEWAY_KEY, NEVER_S, Command, HarnessOutput, Job
 from slurmeval.harnesses.lm_eval import LEAST_CONCURRENT
@@ -90,6 +90,8 @@ class Nemo:
         attempt = begin_attempt(job.folder)
         place_files(job, attempt)
         (attempt / OUTPUT).mkdir()
+        if wrapped_harness(job.benchmark) == LM_EVAL and not _sent_as_tokens(job):
+            cuts.none_is_cut(attempt)
         if wrapped_harness(job.benchmark) == "garak":
             _lead_garak(attempt)
         config = run_config(job, _evaluator_version(job.runtime))
@@ -104,6 +106,12 @@ class Nemo:
         argv = [program, "run_eval", "--run_config", "run_config.yaml"]
         hostile = executes_code(job.benchmark)
         return Command(argv, env | (CODE_ALLOWED if hostile else {}), attempt, hostile)
+
+    def counting_cuts(self, job: Job, command: Command) -> Command | None:
+        if wrapped_harness(job.benchmark) != LM_EVAL or not (extra := _sent_as_tokens(job)):
+            return None
+        client = client_arguments(job) | {"tokenizer": extra["tokenizer"]}
+        return cuts.counting(command, job.runtime.python, OUTPUT, client)
 
     def check(self, job: Job, returncode: int, log: Path) -> None:
         output = last_attempt(job.folder) / OUTPUT
@@ -237,6 +245,12 @@ def _lm_eval_extra(job: Job) -> dict[str, Any]:
         backend = ",".join(["huggingface", *client])
         extra |= {"tokenizer": "./tokenizer", "tokenizer_backend": backend, "tokenized_requests": True}
     return extra
+
+
+def _sent_as_tokens(job: Job) -> dict[str, Any]:
+    """`extra` of the run configuration, where lm-eval makes tokens of its prompts; else empty."""
+    extra: dict[str, Any] = _params(job).get("extra", {})
+    return extra if extra.get("tokenizer") and extra.get("tokenized_requests") else {}
 
 
 def _sends_tokens(job: Job) -> bool:

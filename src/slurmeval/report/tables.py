@@ -37,6 +37,8 @@ class Score:
     bound_hi: float | None = None
     chance: float | None = None
     mean_of: list[str] | None = None
+    n_samples: int | None = None
+    n_cut: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,9 @@ class Tables:
         primary = _primary(self.metrics_by_evaluation.get(key, []))
         if primary is None:
             return Score(*key, status="ok")
-        names = Score.__dataclass_fields__.keys() & primary.keys() - {"model", "benchmark"}
-        return Score(*key, status="ok", **{name: primary[name] for name in names})
+        known = row | primary
+        names = Score.__dataclass_fields__.keys() & known.keys() - {"model", "benchmark", "status"}
+        return Score(*key, status="ok", **{name: known[name] for name in names})
 
 
 def load(paths: Paths) -> Tables:

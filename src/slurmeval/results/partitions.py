@@ -246,6 +246,7 @@ def _sample_rows(
         status = _status(sample, cost)
         accounts.sample(sample, cost, status)
         statuses[status] += 1
+        statuses[f"cut {sample.cut}"] += 1
         yield {
             "sample_uid": uid,
             "repeat_idx": sample.repeat_idx,
@@ -268,6 +269,7 @@ def _sample_rows(
                 for score in sample.scores
             ],
             "status": status,
+            "cut": sample.cut,
             "metadata_json": _json(sample.metadata),
             **asdict(cost),
             "reasoning": _text(cost.reasoning),
@@ -310,6 +312,7 @@ def _evaluation_row(
         "n_samples": len(output.samples),
         "n_errored": statuses["error"],
         "n_unparsed": statuses["unparsed"],
+        "n_cut": None if statuses["cut None"] else statuses["cut True"],
         **{name: None if totals is None else totals[name] for name in counted},
     }
 

@@ -123,6 +123,12 @@ EVALUATIONS = Table(
             "Samples whose answer is not in the gateway's log; null: most texts are not kept as they came.",
         ),
         ("n_unparsed", _INT, "samples", "Samples whose answer the harness could not read."),
+        (
+            "n_cut",
+            _INT,
+            "samples",
+            "Samples whose prompt the harness cut to what the model holds; null: not known.",
+        ),
         ("n_truncated", _INT, "requests", "Answers cut off at the token limit."),
         (
             "n_think_tags",
@@ -244,6 +250,7 @@ SAMPLES = Table(
             "Records of metric, filter, value, correct, answer, explanation.",
         ),
         ("status", _TEXT, "", "`ok`, `error` (no answer) or `unparsed` (the harness could not read it)."),
+        ("cut", _FLAG, "", "Whether the harness cut its prompt to what the model holds; null: not known."),
         ("n_requests", _INT, "requests", "Requests found for this sample; 0: none could be told."),
         ("finish_reason", _TEXT, "", "Why the answer ended, as the server said (last request)."),
         ("prompt_tokens", _INT, "tokens", "Tokens of the prompts of its requests."),

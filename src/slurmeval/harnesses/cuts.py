@@ -1,0 +1,64 @@
+"""Which prompts a harness has cut to what the model holds: counted after it, where it ran."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slurmeval.files import read_json, write_json
+from slurmeval.harnesses import cut_prompts, process
+from slurmeval.harnesses.base import Command, Harness, Job
+from slurmeval.harnesses.rooms import Room
+
+FILE = "cuts.json"
+LM_EVALS_LENGTH, LM_EVALS_ANSWER = 2048, 256
+"""`max_length` and `max_gen_toks` of lm-eval's clients of servers where they are told nothing."""
+LONGEST_S = 3600.0
+
+
+def none_is_cut(attempt: Path) -> None:
+    """Notes that the harness sends text: what is too long is refused by the server."""
+    write_json(attempt / FILE, {})
+
+
+def counting(command: Command, runtime_python: str, output: str, client: Mapping[str, Any]) -> Command:
+    """What counts the prompts that lm-eval cut. `command` started it; `client` is what that was told."""
+    shutil.copyfile(cut_prompts.__file__, command.cwd / Path(cut_prompts.__file__).name)
+    settings = {
+        "output": output,
+        "cuts": FILE,
+        "tokenizer": client["tokenizer"],
+        "trust_remote_code": bool(client.get("trust_remote_code")),
+        "add_bos_token": bool(client.get("add_bos_token")),
+        "max_length": int(client.get("max_length", LM_EVALS_LENGTH)),
+        "max_gen_toks": int(client.get("max_gen_toks", LM_EVALS_ANSWER)),
+    }
+    argv = [runtime_python, Path(cut_prompts.__file__).name, json.dumps(settings)]
+    return dataclasses.replace(command, argv=argv, hostile=False)
+
+
+def count(program: Harness, job: Job, command: Command, place: Room, port: int, log: Path) -> None:
+    """Counts them, where any may have been cut. What cannot be counted stays unknown; `log` says why."""
+    counting = program.counting_cuts(job, command)
+    if counting is None:
+        return
+    running = process.start(job, counting, place, port, log)
+    try:
+        running.wait(LONGEST_S)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        process.end(running)
+
+
+def read(attempt: Path) -> dict[str, frozenset[str]] | None:
+    """The questions whose prompts were cut, by task; None: nobody counted them."""
+    found = read_json(attempt / FILE)
+    if found is None:
+        return None
+    return {task: frozenset(map(str, numbers)) for task, numbers in found.items()}
