@@ -32,8 +32,10 @@ def argv(
     """How to start `command` enclosed. `folder`, on the node's own disk, is for the enclosure's root and its
     /tmp; `reads` and `writes` keep their places inside, and links in them lead somewhere only where that is
     shown too. `links` are further links, by their places. With `network` it is the host's."""
+    # One of its own for each: places of the last one's root would count as shown already
+    folder = Path(tempfile.mkdtemp(prefix="enclosure-", dir=folder))
     for name in ("root", "temporary"):
-        (folder / name).mkdir(exist_ok=True)
+        (folder / name).mkdir()
     order = {
         "root": str((folder / "root").resolve()),
         "temporary": str((folder / "temporary").resolve()),

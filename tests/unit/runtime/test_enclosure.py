@@ -142,14 +142,23 @@ def test_it_has_what_programs_expect_of_a_system(enclosed: Enclosed) -> None:
     assert (ended.returncode, ended.stdout) == (0, "at a terminal\nroot"), ended.stderr
 
 
+def test_the_next_command_in_a_place_sees_as_much_as_the_first(place: Path, enclosed: Enclosed) -> None:
+    shown = place / "shown"
+    shown.mkdir()
+    (shown / "file").write_text("content")
+    for _ in range(2):
+        ended = run(enclosed("/bin/cat", str(shown / "file"), reads=[shown]))
+        assert ended.stdout == "content", ended.stderr
+
+
 def test_another_user_may_too(place: Path, work: Path, enclosed: Enclosed) -> None:
     if os.getuid() != 0:
         lacking("only root can be another user")
     argv = enclosed("/bin/sh", "-c", "id -u; touch mine; ls /")
     script = enclosure.enclosed.__file__
     argv[: argv.index(script) + 1] = ["/usr/bin/python3", "-I", "-S", str(public_copy(script, place))]
-    for folder in ("root", "temporary"):
-        (place / folder).chmod(0o777)
+    for folder in (*place.glob("enclosure-*"), *place.glob("enclosure-*/*")):
+        folder.chmod(0o777)
     ended = run(argv, user=NOBODY, group=NOBODY, extra_groups=[])
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.split()[0] == str(NOBODY)
