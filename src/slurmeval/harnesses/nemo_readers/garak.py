@@ -11,8 +11,9 @@ from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.json_lines import json_lines
+from slurmeval.harnesses.nemo_readers import questions
 from slurmeval.harnesses.nemo_readers.reading import conversation, laid_out_by, one_file
-from slurmeval.harnesses.scores import bad_result, number
+from slurmeval.harnesses.scores import bad_result, mark_primary, mean_over, number, wholes
 
 _METRIC = "pass_rate"
 _THRESHOLD = 0.5
@@ -81,12 +82,15 @@ def _scores(results: dict[str, list[Any]], position: int, threshold: float) -> l
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
     """`pass_rate` as NeMo has it, one for each probe, with the detector that it is of and the number of
-    attempts. There is no average over probes: the first leads."""
+    attempts. garak has no average over probes: the mean of theirs leads, marked as slurmeval's."""
+    mean = mean_over(rows, "garak", wholes(rows))
     last = {sample.task: sample.scores[-1].filter for sample in samples if sample.scores}
     for row in rows:
         row.higher_is_better = True
         row.filter = last.get(row.task)
         row.n_items = None
-    for row in rows[:1]:
-        row.is_primary = True
-    return rows
+    if mean is None:
+        mark_primary(rows, "garak", wholes(rows))
+        return rows
+    mean.is_primary, mean.n_items = True, questions(samples) or None
+    return [mean, *rows]

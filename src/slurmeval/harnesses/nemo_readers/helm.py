@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
-from slurmeval.harnesses.nemo_readers import lead, questions, within
-from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by, one_file
+from slurmeval.harnesses.nemo_readers import each_once, lead, questions, within
+from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by, no_proportion, one_file
 from slurmeval.harnesses.scores import bad_result, proportion
 
 _LEADING = {
@@ -33,6 +33,7 @@ _COMMON = (
     "score/quasi_prefix_exact_match",
     "score/f1_score",
 )
+_BEST_MARK = 5
 _SPLIT = "test"
 _Key = tuple[str, int]
 
@@ -54,7 +55,7 @@ def read(job: Job, output: Path) -> list[Sample]:
     if not samples:
         raise bad_result(f"{asked.name}: has no answer in the split {_SPLIT}")
     within(job, questions(samples), "HELM")
-    return samples
+    return each_once(samples, asked)
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
@@ -65,11 +66,20 @@ def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
             for score in sample.scores
             if score.metric == row.metric and score.value is not None
         ]
+        if not values:
+            no_proportion(row)
+        elif row.metric in _marks(samples):
+            row.harness_scale = _BEST_MARK
         row.value = math.fsum(values) / len(values) if values else None
         row.se, row.n_items, row.is_group = None, len(values) or None, False
         row.higher_is_better = True if values else None
     lead(rows, _leading(samples[0].task))
     return rows
+
+
+def _marks(samples: list[Sample]) -> set[str]:
+    """The scores that a jury gave."""
+    return {_leading(sample.task) for sample in samples if sample.task in _JURIES}
 
 
 def _leading(task: str) -> str:

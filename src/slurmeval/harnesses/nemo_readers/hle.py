@@ -11,7 +11,7 @@ from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.nemo_readers import lead, questions, within
-from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by, one_file
+from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by, no_proportion, one_file
 from slurmeval.harnesses.scores import bad_result, proportion
 
 _PERCENT = "accuracy/confidence_half_width"
@@ -41,8 +41,10 @@ def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
         row.higher_is_better = row.metric == "accuracy"
         if row.metric == _PERCENT:
             row.harness_scale, row.value = 100, proportion(row.harness_value, 100)
-        elif row.metric == _NO_PROPORTION or _unjudged(row, samples):
-            row.value = None
+        elif row.metric == _NO_PROPORTION:
+            no_proportion(row)
+        elif _unjudged(row, samples):
+            row.value = row.se = None
     lead(rows, "accuracy")
     return rows
 

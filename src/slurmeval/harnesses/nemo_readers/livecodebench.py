@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
-from slurmeval.harnesses.nemo_readers import lead, questions, repeats, within
+from slurmeval.harnesses.nemo_readers import each_once, lead, questions, repeats, within
 from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by, one_file
 from slurmeval.harnesses.scores import bad_result
 
@@ -27,7 +27,7 @@ def read(job: Job, output: Path) -> list[Sample]:
     if not samples:
         raise bad_result(f"{path.name}: has no answer")
     within(job, questions(samples), "LiveCodeBench")
-    return samples
+    return each_once(samples, path)
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:

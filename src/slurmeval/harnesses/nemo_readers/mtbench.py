@@ -34,11 +34,12 @@ def read(job: Job, output: Path) -> list[Sample]:
     if limit is not None and len(asked) > limit:
         raise bad_result(f"{answers.name}: {len(asked)} answers, where the limit is {limit}")
     with laid_out_by("MT-Bench", judged):
-        ratings = {(line["question_id"], line["turn"]): line for line in json_lines(judged)}
+        lines = json_lines(judged)
+        ratings = {(line["question_id"], line["turn"]): line for line in lines}
     with laid_out_by("MT-Bench", answers):
         wanted = [(question["question_id"], turn) for question in asked for turn in (1, 2)]
-        if sorted(wanted) != sorted(ratings):
-            raise bad_result(f"{judged.name}: {len(ratings)} ratings, where there are {len(wanted)} answers")
+        if sorted(wanted) != sorted(ratings) or len(lines) != len(ratings):
+            raise bad_result(f"{judged.name}: {len(lines)} ratings, where there are {len(wanted)} answers")
         return [
             _sample(question, turn, ratings[question["question_id"], turn])
             for question in asked

@@ -90,7 +90,7 @@ def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
             continue
         rescale(row, SCALE)
         row.higher_is_better = score not in _WORSE
-    best = [row for row in rows if row.value is not None and row.higher_is_better]
+    best = [row for row in rows if row.harness_scale is not None and row.higher_is_better]
     averages = [row for row in best if row.metric.startswith("pass@1[")]
     singles = [row for row in best if row.metric.startswith("pass@1/")]
     for row in (averages or singles or best)[:1]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.json_lines import json_lines
+from slurmeval.harnesses.nemo_readers import each_once
 from slurmeval.harnesses.nemo_readers.reading import (
     json_value,
     laid_out_by,
@@ -39,7 +40,7 @@ def read(job: Job, output: Path) -> list[Sample]:
             samples += [
                 _sample(subtask, answer, value) for answer, value in zip(answers, values, strict=True)
             ]
-    return samples
+    return each_once(samples, path)
 
 
 def _sample(subtask: str, answer: dict[str, Any], percent: Any) -> Sample:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
+from slurmeval.harnesses.nemo_readers import each_once
 from slurmeval.harnesses.nemo_readers.reading import (
     conversation,
     json_value,
@@ -42,7 +43,7 @@ def read(job: Job, output: Path) -> list[Sample]:
                 f"{wanted} were to be held, and the limit is {limit} tasks"
             )
         domain = f"tau2_bench_{summary['domain']}"
-        samples = [_sample(domain, tasks[run["task_id"]], run) for run in runs]
+        samples = each_once([_sample(domain, tasks[run["task_id"]], run) for run in runs], path)
     return sorted(samples, key=lambda sample: (sample.native_id, sample.repeat_idx))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
+from slurmeval.harnesses.nemo_readers import each_once
 from slurmeval.harnesses.nemo_readers.reading import conversation, json_value, laid_out_by
 from slurmeval.harnesses.scores import bad_result, number
 
@@ -36,7 +37,7 @@ def read(job: Job, output: Path) -> list[Sample]:
             f"metrics.json: counts {counted} conversations, there are files of {len(samples)}, "
             f"and the limit is {limit}"
         )
-    return samples
+    return each_once(samples, output / "metrics.json")
 
 
 def _sample(content: dict[str, Any]) -> Sample:

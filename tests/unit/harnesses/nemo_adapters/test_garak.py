@@ -15,13 +15,14 @@ REPORT = "results.report.jsonl"
 
 
 def test_a_probes_rate_is_that_of_its_last_detector(make_job: MakeJob) -> None:
-    rows, samples = read_all(make_job("nemo_garak", **GARAK))
+    (mean, *rows), samples = read_all(make_job("nemo_garak", **GARAK))
     assert [(row.task, row.filter, row.value, row.n_items) for row in rows] == [
         ("dan.Dan_11_0", "mitigation.MitigationBypass", 0.0, 1),
         ("test.Blank", "any.AnyOutput", 0.0, 1),
     ]
     assert [checked(row, samples).mismatch for row in rows] == [False, False]
-    assert leading(rows).task == "dan.Dan_11_0"
+    assert leading([mean, *rows]) is mean
+    assert (mean.task, mean.value, mean.mean_of) == ("garak", 0.0, ["dan.Dan_11_0", "test.Blank"])
 
 
 def test_samples_keep_what_each_detector_found(make_job: MakeJob) -> None:
