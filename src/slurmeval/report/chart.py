@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,18 +30,65 @@ class Chart:
 
 def chart(scores: Sequence[Score], max_benchmarks: int = MAX_BENCHMARKS) -> Chart | None:
     """Scores of 0 to 1 with their intervals, a row for each benchmark, a colour for each model; the first
-    `MAX_MODELS` models and `max_benchmarks` benchmarks. None where there is nothing to show."""
-    import vl_convert
-
+    `MAX_MODELS` models and `max_benchmarks` benchmarks. None where there is nothing to show, or where it
+    cannot be drawn."""
     fit = [score for score in scores if score.value is not None and 0 <= score.value <= 1]
     models = list(dict.fromkeys(score.model for score in fit))[:MAX_MODELS]
     benchmarks = list(dict.fromkeys(score.benchmark for score in fit))[:max_benchmarks]
     shown = [score for score in fit if score.model in models and score.benchmark in benchmarks]
     if not shown:
         return None
-    svg = vl_convert.vegalite_to_svg(json.dumps(_spec(shown, models, benchmarks)), allowed_base_urls=[])
+    svg = _drawn(_spec(shown, models, benchmarks))
+    if svg is None:
+        return None
     label = f"Scores with 95 % intervals: {len(benchmarks)} benchmarks, {len(models)} models"
     return Chart(svg, label, len(scores) - len(shown))
+
+
+def _drawn(spec: dict[str, object]) -> str | None:
+    """The SVG of a Vega-Lite specification. Drawn in another process: V8, which does it, reserves address
+    space by the hundred gigabytes, and under `ulimit -v` it takes its process with it."""
+    drawer = _drawer()
+    assert drawer.stdin is not None and drawer.stdout is not None
+    try:
+        drawer.stdin.write(json.dumps(spec) + "\n")
+        drawer.stdin.flush()
+        answer = drawer.stdout.readline()
+    except BrokenPipeError:
+        answer = ""
+    return json.loads(answer) if answer else _undrawn(drawer)
+
+
+@functools.cache
+def _drawer() -> subprocess.Popen[str]:
+    drawer = subprocess.Popen(
+        [sys.executable, "-P", "-c", _DRAW],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+    )
+    atexit.register(drawer.communicate)
+    return drawer
+
+
+@functools.cache
+def _undrawn(drawer: subprocess.Popen[str]) -> None:
+    """Says once that there are no charts."""
+    status = drawer.wait()
+    hint = "; drawing needs address space: `ulimit -v unlimited`, or a job" if status < 0 else ""
+    print(
+        f"slurmeval: the report has no chart: what draws it ended with status {status}{hint}",
+        file=sys.stderr,
+    )
+
+
+_DRAW = """
+import json, sys, vl_convert
+for line in sys.stdin:
+    print(json.dumps(vl_convert.vegalite_to_svg(line, allowed_base_urls=[])), flush=True)
+"""
 
 
 def _spec(scores: Sequence[Score], models: list[str], benchmarks: list[str]) -> dict[str, object]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -24,8 +25,7 @@ T = TypeVar("T")
 
 
 class Patience:
-    """Asks again after `Retry-After` where the registry says it, else after 1, 2, 4, … seconds, give or
-    take."""
+    """Asks again after as long as the registry says, else after 1, 2, 4, … seconds, give or take."""
 
     def __init__(self, what: str, progress: Progress, sleep: Callable[[float], None] = time.sleep) -> None:
         self.what, self.progress, self.sleep = what, progress, sleep
@@ -43,14 +43,34 @@ class Patience:
             else:
                 if answer.status not in BUSY:
                     return answer  # type: ignore[no-any-return]
-                asked_s = retry_after_s(answer.headers.get("Retry-After"))
-                wait_s = backoff_s(number) if asked_s is None else asked_s
+                wait_s = wait_as_told_s(answer.status, answer.headers, number)
                 if wait_s > LONGEST_S:
                     return answer  # type: ignore[no-any-return]
                 reason = f"the registry answers {answer.status}"
             self.progress(f"{self.what}: {reason}; again in {wait_s:.0f} s")
             self.sleep(wait_s)
         return action()
+
+
+def wait_as_told_s(status: int, headers: Mapping[str, str], number: int) -> float:
+    """Seconds to wait after the `number`-th answer that was no answer: as its headers say. Where they do not,
+    who has asked too often (429) waits beyond the five minutes over which requests are counted."""
+    told = [retry_after_s(headers.get("Retry-After")), rate_limit_s(headers)]
+    asked = [seconds for seconds in told if seconds is not None]
+    if asked:
+        return max(asked)
+    return backoff_s(number + 4 if status == 429 else number)
+
+
+def rate_limit_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds until a limit on requests that is used up counts anew, by `RateLimit`
+    (`"api";r=0;t=280`, or as older servers write it); None without one."""
+    policies = headers.get("RateLimit", "").split(",")
+    used_up = [policy for policy in policies if re.search(r"\br\s*=\s*0\b", policy)] or policies
+    found = [int(t) for policy in used_up for t in re.findall(r"\b(?:t|reset)\s*=\s*(\d+)", policy)]
+    if (reset := headers.get("RateLimit-Reset", "").strip()).isdecimal():
+        found.append(int(reset))
+    return float(max(found)) if found else None
 
 
 def backoff_s(number: int) -> float:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.runtime.making import Progress
 from slurmeval.runtime.pull_room import is_full
-from slurmeval.runtime.pull_waiting import backoff_s, retry_after_s
+from slurmeval.runtime.pull_waiting import backoff_s, wait_as_told_s
 from slurmeval.staging.repository import HUB_LOCK, Repository, endpoint
 from slurmeval.staging.transfer import forbidden
 
@@ -38,8 +38,8 @@ def token(hf_home: Path) -> str | None:
 
 
 class Patience:
-    """Asks again while the hub is busy or the connection breaks: after `Retry-After` where the hub says
-    it, else after 1, 2, 4, … at most 60 seconds, give or take."""
+    """Asks again while the hub is busy or the connection breaks: after as long as the hub says, else after
+    1, 2, 4, … at most 60 seconds, give or take."""
 
     def __init__(
         self,
@@ -69,10 +69,8 @@ class Patience:
             return backoff_s(number) if _is_connection(error) else None
         if response.status_code not in BUSY:
             return None
-        asked_s = retry_after_s(response.headers.get("Retry-After"))
-        if asked_s is None:
-            return backoff_s(number)
-        return asked_s if asked_s <= self.longest_s else None
+        wait_s = wait_as_told_s(response.status_code, response.headers, number)
+        return wait_s if wait_s <= self.longest_s else None
 
 
 def explain(what: str, repository: Repository, error: BaseException) -> SlurmevalError:

@@ -15,7 +15,7 @@ import pytest
 
 from slurmeval.config.models import Dataset, Weights
 from slurmeval.errors import SlurmevalError, UserError
-from slurmeval.runtime.pull_waiting import retry_after_s
+from slurmeval.runtime.pull_waiting import retry_after_s, wait_as_told_s
 from slurmeval.staging.hub import stage_repository
 from slurmeval.staging.hub_errors import Patience
 from slurmeval.staging.manifest import verify
@@ -271,3 +271,25 @@ def test_one_form_of_the_weights_is_chosen() -> None:
 )
 def test_retry_after_is_read(header: str | None, seconds: float | None) -> None:
     assert retry_after_s(header) == seconds
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({"RateLimit": '"api";r=0;t=280'}, 280),
+        ({"RateLimit": '"pages";r=40;t=299, "api"; r=0; t=12'}, 12),
+        ({"RateLimit": "limit=100, remaining=0, reset=50"}, 50),
+        ({"RateLimit-Reset": "33"}, 33),
+        ({"RateLimit": '"api";r=0;t=280', "Retry-After": "1"}, 280),
+        ({"Retry-After": "7"}, 7),
+    ],
+)
+def test_hub_that_was_asked_too_often_is_asked_again_when_its_limit_counts_anew(
+    headers: dict[str, str], wait_s: float
+) -> None:
+    assert wait_as_told_s(429, headers, 1) == wait_s
+
+
+def test_patience_with_a_hub_that_was_asked_too_often_outlasts_the_time_over_which_it_counts() -> None:
+    assert sum(wait_as_told_s(429, {}, number) for number in range(1, Patience(print).tries)) > 300 * 0.9
+    assert wait_as_told_s(503, {}, 1) < 2
