@@ -22,8 +22,10 @@ def write_atomically(path: Path, data: bytes | str, mode: int = 0o644) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # the system does not say which file had no room
         raise
 
 

@@ -4,6 +4,7 @@ Commands are imported when they are used: `--help` and a lease must start within
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -47,6 +48,12 @@ FOR_RULES = {
     "stage-model": ("slurmeval.cli.jobs", "Stages a model's weights and writes their manifest."),
 }
 """Module and one line of each command; the function has the command's name."""
+
+NO_FAULT_OF_OURS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN),
+)
+"""What a file system may do at any time: full, read-only, or away."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -104,6 +111,10 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(str(error), 2)
     except SlurmevalError as error:
         return _fail(str(error), 1)
+    except OSError as error:
+        if error.errno not in NO_FAULT_OF_OURS:
+            raise
+        return _fail(f"{error.filename or 'a file'}: {os.strerror(error.errno or 0)}", 1)
     except ImportError as error:
         if (folders := shadowing()) is None:
             raise

@@ -91,7 +91,10 @@ def available() -> str | None:
         outcome = run("pass")
     except (EvaluationFailed, OSError) as error:
         return str(error)
-    return None if outcome.passed else f"the sandbox does not run Python: {outcome.reason}"
+    if outcome.passed:
+        return None
+    said = outcome.output.strip().rpartition("\n")[2]
+    return f"the sandbox does not run Python: {outcome.reason}{said and f', {said}'}"
 
 
 def _run_child(order: bytes, limits: Limits) -> tuple[int, str, bytes]:

@@ -80,6 +80,7 @@ def _build_root(order: dict[str, Any]) -> None:
     """A root of its own in memory: the system's programs and libraries and the interpreter, all read-only, a
     few devices, and /tmp, the only place to write. No home, no project, no /proc, no /sys, no /run."""
     root = order["root"]
+    os.umask(0o022)  # another user than the one that makes these folders runs the program
     ns.begin_root(root)
     for name in ("/tmp", "/dev", "/etc"):
         Path(root + name).mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 from slurmeval import __version__
 from slurmeval.cli import main
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError, UserError
+from slurmeval.files import write_json
 from tests.waiting import wait_for
 
 SLURMEVAL = [sys.executable, "-m", "slurmeval"]
@@ -47,6 +49,24 @@ def test_line_in_the_list_is_the_commands_own(name: str) -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["--version"]) == 0
     assert capsys.readouterr().out == f"slurmeval {__version__}\n"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE])
+def test_file_system_that_is_full_or_away_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    @click.command()
+    def check() -> None:
+        write_json(tmp_path / "table.json", {})
+
+    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(main.commands, "get_command", lambda *_: check)
+    assert main.run(["check"]) == 1
+    assert capsys.readouterr().err == f"slurmeval: {tmp_path}/table.json: {os.strerror(code)}\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

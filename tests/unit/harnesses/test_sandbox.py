@@ -139,6 +139,23 @@ def test_the_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in run("import os; print(dict(os.environ))").output
 
 
+@pytest.mark.parametrize("umask", [0o077, 0o027])
+def test_a_users_umask_hides_no_package_from_a_program(umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        outcome = sandbox.run("import click")
+    finally:
+        os.umask(before)
+    assert outcome.passed, outcome
+
+
+def test_what_python_says_when_it_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "x\nPermissionError: /root/python3.11"
+    failed = sandbox.Outcome(False, "did not run to its end: it ended with status 1", said)
+    monkeypatch.setattr(sandbox, "run", lambda _: failed)
+    assert str(sandbox.available()).endswith("ended with status 1, PermissionError: /root/python3.11")
+
+
 def test_there_is_no_network() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
