@@ -205,8 +205,9 @@ class Benchmark(Section):
     rehearse: bool = True
     """Run it once with one sample and without network, against a model that always says the same, before a
     server is asked for."""
-    parallelism: Annotated[int, Field(ge=1, le=4096)] = 8
-    """Requests under way at once."""
+    parallelism: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Requests under way at once; null: on GPUs so many that the evaluations of a model fill its servers
+    (`max-num-seqs`, else 256, of each replica), on CPUs 8."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 600
     """Longest time that the harness waits for one answer."""
     max_unanswered: Annotated[float, Field(ge=0, le=1)] = 0.05
@@ -268,7 +269,7 @@ class Servers(Section):
 class Gateway(Section):
     """The proxy beside each evaluation. Nothing here alters answers."""
 
-    max_in_flight: Annotated[int, Field(ge=1)] = 256
+    max_in_flight: Annotated[int, Field(ge=1)] = 1024
     """Requests of one evaluation under way at the server; more wait in the gateway."""
     hold_s: Annotated[float, Field(gt=0)] = 86400
     """Longest time that a request waits for a server that answered before and is away now."""

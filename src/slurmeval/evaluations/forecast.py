@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from slurmeval.evaluations.history import History, Past
+from slurmeval.evaluations.parallelism import ON_CPUS
 
 if TYPE_CHECKING:
     from slurmeval.config.models import Benchmark, Config
@@ -155,7 +156,7 @@ def _times(past: Past, entry: Benchmark, factor: float) -> float:
 def _limit_from_size(entry: Benchmark) -> float:
     if entry.limit is None:
         return UNKNOWN_SIZE_MIN
-    rounds = math.ceil(entry.limit * entry.repeats / entry.parallelism)
+    rounds = math.ceil(entry.limit * entry.repeats / (entry.parallelism or ON_CPUS))
     minutes = FIXED_MIN + rounds * entry.request_timeout_s / 60
     return float(STEP_MIN * math.ceil(min(MOST_FROM_SIZE_MIN, minutes) / STEP_MIN))
 

@@ -16,6 +16,7 @@ from slurmeval.config.site import Site
 from slurmeval.evaluations import disowning
 from slurmeval.evaluations.forecast import Forecast
 from slurmeval.evaluations.packing import job_of, packs
+from slurmeval.evaluations.parallelism import by_default
 from slurmeval.evaluations.places import KEY, Place, Places
 from slurmeval.files import sha256_of_file, sha256_of_json
 from slurmeval.harnesses import harness
@@ -287,6 +288,7 @@ class Plan:
                     "environment": str(self.project / self._server_place(name).record),
                     "serving": self._serving(name),
                     "replicas": self.replicas(name),
+                    "parallelism": by_default(self.config, name, len(self.benchmarks)),
                     "job_names": self._job_names[name],
                     "pack": self._packs.get(name),
                 }

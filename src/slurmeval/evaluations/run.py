@@ -24,6 +24,7 @@ from slurmeval.evaluations.runtimes import runtime_of
 from slurmeval.evaluations.stopping import ended_by_signals
 from slurmeval.files import read_json, sha256_of_json, write_json
 from slurmeval.gateway import log as gateway_log
+from slurmeval.gateway.accepting import raise_limit
 from slurmeval.gateway.process import GatewayProcess
 from slurmeval.gateway.process import start as start_gateway
 from slurmeval.gateway.settings import GatewayConfig
@@ -68,7 +69,9 @@ class Evaluation:
     def __post_init__(self) -> None:
         self.paths = Paths.of(self.run["paths"])
         self.config = Config.model_validate(self.run["config"])
-        self.benchmark: Benchmark = self.config.benchmarks[self.benchmark_id]
+        entry = self.config.benchmarks[self.benchmark_id]
+        self.parallelism: int = entry.parallelism or self.run["models"][self.model]["parallelism"]
+        self.benchmark: Benchmark = entry.model_copy(update={"parallelism": self.parallelism})
         self.time_limit_min: float = self.run["benchmarks"][self.benchmark_id]["time_limit_min"]
         self.answers_key: str = self.run["models"][self.model]["answers_key"]
         self.work = self.paths.work(self.model, self.benchmark_id, self.answers_key)
@@ -104,6 +107,7 @@ def evaluate(run: dict[str, Any], model: str, benchmark: str) -> int:
     """Runs it to the end; returns the number of samples. Raises EvaluationFailed, after writing the failure's
     record and giving the lease back."""
     evaluation = Evaluation(run, model, benchmark)
+    raise_limit()  # a harness holds a connection for each request
     evaluation.work.mkdir(parents=True, exist_ok=True)
     if evaluation.benchmark.secrets:
         secrets.make_private(evaluation.work)
@@ -252,7 +256,7 @@ def gateway_config(evaluation: Evaluation, place: Room) -> GatewayConfig:
         log=evaluation.work / "gateway",
         ready_file=evaluation.work / "gateway-ready.json",
         model=evaluation.model,
-        max_in_flight=min(settings.max_in_flight, evaluation.benchmark.parallelism),
+        max_in_flight=min(settings.max_in_flight, evaluation.parallelism),
         hold_s=settings.hold_s,
         retries=settings.retries,
         request_timeout_s=evaluation.benchmark.request_timeout_s,

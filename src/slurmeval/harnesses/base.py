@@ -21,6 +21,10 @@ NEVER_S = 7 * 24 * 3600
 a harness that starts while its server still loads waits for as long as that takes."""
 
 
+FEW_AT_ONCE = 8
+"""Requests under way at once where nobody says."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One evaluation, as its harness sees it."""
@@ -55,6 +59,11 @@ class Job:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Variables with tokens and keys that the benchmark names."""
     task_file: Path | None = None
+
+    @property
+    def parallelism(self) -> int:
+        """Requests under way at once: as planned, or the few of a rehearsal."""
+        return self.benchmark.parallelism or FEW_AT_ONCE
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class HumanEval:
             "instruction": benchmark.extra.get("instruction", INSTRUCTION),
             "limit": benchmark.limit,
             "repeats": benchmark.repeats,
-            "parallelism": benchmark.parallelism,
+            "parallelism": job.parallelism,
             "program_timeout_s": float(benchmark.extra.get("program_timeout_s", PROGRAM_TIMEOUT_S)),
             "sampling": {
                 "max_tokens": benchmark.max_tokens or MAX_TOKENS,

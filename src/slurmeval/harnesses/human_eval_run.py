@@ -163,7 +163,11 @@ async def _run(order: dict[str, Any], folder: Path) -> None:
     problems = read_problems(Path(order["data"]), order["limit"])
     headers = {"Authorization": f"Bearer {os.environ[GATEWAY_KEY]}"}
     # No time-out: the gateway bounds each request, slurmeval the whole evaluation.
-    async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=None)) as session:
+    async with aiohttp.ClientSession(
+        headers=headers,
+        timeout=aiohttp.ClientTimeout(total=None),
+        connector=aiohttp.TCPConnector(limit=0),  # `parallelism` is the limit; aiohttp's own is 100
+    ) as session:
         lines = await Run(order, session).all(problems)
     write_atomically(folder / "samples.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     means = {f"pass@{k}": statistics.fmean(values) for k, values in scores(lines, order["repeats"]).items()}

@@ -150,7 +150,7 @@ def _model_args(job: Job) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "model": job.served_name,
         "base_url": f"{job.base_url}/v1/{route}",
-        "num_concurrent": max(LEAST_CONCURRENT, benchmark.parallelism),
+        "num_concurrent": max(LEAST_CONCURRENT, job.parallelism),
         "timeout": NEVER_S,
     }
     if benchmark.endpoint == "completions":

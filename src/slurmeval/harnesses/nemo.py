@@ -99,7 +99,7 @@ class Nemo:
         env = environment_variables(job, attempt) | {
             "ADAPTER_HOST": "127.0.0.1",
             "ADAPTER_PORT": str(_free_adapter_port()),
-            "ADAPTER_SERVER_THREADS": str(job.benchmark.parallelism + 8),
+            "ADAPTER_SERVER_THREADS": str(parallelism(job) + 8),
             "NEMO_EVALUATOR_TELEMETRY_LEVEL": "0",
             "NEMO_EVALUATOR_SHUTDOWN_TIMEOUT_SECONDS": "10",
         }
@@ -139,6 +139,11 @@ class Nemo:
         if (found := job.runtime.version(package)) is not None:
             version += f", {package} {found}"
         return read_output(job, wrapped, last_attempt(job.folder) / OUTPUT, version)
+
+
+def parallelism(job: Job) -> int:
+    """Requests under way at once, no more than the wrapped harness takes."""
+    return min(job.parallelism, traits(wrapped_harness(job.benchmark)).most_parallelism or job.parallelism)
 
 
 def _lead_garak(attempt: Path) -> None:
@@ -207,7 +212,7 @@ def run_config(job: Job, evaluator_version: str) -> dict[str, Any]:
 def _params(job: Job) -> dict[str, Any]:
     benchmark = job.benchmark
     extra = dict(benchmark.extra)
-    params: dict[str, Any] = {"parallelism": benchmark.parallelism}
+    params: dict[str, Any] = {"parallelism": parallelism(job)}
     given = {
         "task": extra.pop("task", None),
         "limit_samples": None if "limit" in traits(wrapped_harness(benchmark)).cannot else benchmark.limit,
@@ -221,7 +226,7 @@ def _params(job: Job) -> dict[str, Any]:
         params["request_timeout"] = NEVER_S
     params |= {key: extra.pop(key) for key in ("request_timeout", "max_retries") if key in extra}
     if wrapped == LM_EVAL:
-        params["parallelism"] = max(LEAST_CONCURRENT, benchmark.parallelism)
+        params["parallelism"] = max(LEAST_CONCURRENT, parallelism(job))
         extra = _lm_eval_extra(job) | extra
         if job.task_file is not None:
             params.setdefault("task", task_name(job))

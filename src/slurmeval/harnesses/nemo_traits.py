@@ -83,6 +83,6 @@ def problems(wrapped: str, benchmark: Benchmark) -> list[str]:
     if key and key not in benchmark.extra:
         found.append(f"extra: {benchmark.task} needs {key}, such as {value}: its definition does not give it")
     most = known.most_parallelism
-    if most is not None and benchmark.parallelism > most:
+    if most is not None and (benchmark.parallelism or 0) > most:
         found.append(f"parallelism: {wrapped} takes at most {most}")
     return found
