@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
+from slurmeval.cli.queued import queued, why_it_waits
 from slurmeval.ownership import live_owner
 from slurmeval.paths import Paths
 from slurmeval.processes import is_alive
 from slurmeval.servers.folder import ServerFolder
+
+if TYPE_CHECKING:
+    from slurmeval.slurm.commands import QueuedJob
 
 State = Literal["ok", "running", "waiting", "failed", "not run"]
 
@@ -24,7 +29,7 @@ class Server:
     model: str
     server_id: str
     status: str
-    """As in state.json; `gone`: its process ended without a word."""
+    """As in state.json; `gone`: its process ended without a word; `silent`: its job runs on."""
     reason: str | None = None
     life: int | None = None
     tokens_per_s: float | None = None
@@ -73,18 +78,25 @@ def read_run(results: Path) -> Run:
     )  # only results are looked at
     document = newest_document(paths)
     controller = owner_of(paths.controller)
+    jobs = queued(paths)
+    evaluations = [
+        _evaluation(paths, document, model, benchmark, controller is not None)
+        for model, benchmark in _evaluations_of(document)
+    ]
     return Run(
         controller=controller,
-        servers=[server for folder in _newest_servers(paths) if (server := read_server(folder))],
+        servers=[server for folder in _newest_servers(paths) if (server := read_server(folder, jobs))],
         evaluations=[
-            _evaluation(paths, document, model, benchmark, controller is not None)
-            for model, benchmark in _evaluations_of(document)
+            replace(each, reason=why_it_waits(paths, each.model, each.benchmark, jobs))
+            if each.state == "waiting"
+            else each
+            for each in evaluations
         ],
     )
 
 
-def read_server(folder: Path) -> Server | None:
-    """The server in `folder`; None where nothing was written yet."""
+def read_server(folder: Path, jobs: Mapping[str, QueuedJob] = MappingProxyType({})) -> Server | None:
+    """The server in `folder`; None where nothing was written yet. `jobs`: what is in Slurm's queue."""
     files = ServerFolder(folder)
     state, job = mapping(files.state), mapping(files.job)
     if not state and not job and not files.spec.exists():
@@ -97,6 +109,7 @@ def read_server(folder: Path) -> Server | None:
         status, reason = "gone", _text(gone.get("reason"))
     elif status not in ("stopped", "failed"):
         status, reason = _surviving(files, status, reason, owner, submitted=bool(state or job))
+        status, reason = _in_queue(jobs.get(_text(job.get("job_id")) or ""), status, reason)
     return Server(
         model=folder.parent.name,
         server_id=files.server_id,
@@ -127,13 +140,27 @@ def _surviving(
     return status, reason
 
 
+def _in_queue(job: QueuedJob | None, status: str, reason: str | None) -> tuple[str, str | None]:
+    """The same where the queue knows better."""
+    from slurmeval.slurm.reasons import is_worth_saying
+
+    if job is None or status == "stopped":
+        return status, reason
+    if status == "gone":
+        return "silent", f"its supervisor is silent, and its job {job.job_id} is {job.state}"
+    if status == "pending" and job.waits and is_worth_saying(job.reason):
+        return status, f"{job.reason} (job {job.job_id})"
+    return status, reason
+
+
 def live_servers(paths: Paths) -> list[Path]:
     """Folders of the servers that run, or will."""
+    jobs = queued(paths)
     folders = (folder for folder in sorted(paths.servers.glob("*/*")) if folder.name.isdecimal())
     return [
         folder
         for folder in folders
-        if (server := read_server(folder)) and server.status not in ("stopped", "failed", "gone")
+        if (server := read_server(folder, jobs)) and server.status not in ("stopped", "failed", "gone")
     ]
 
 

@@ -28,6 +28,7 @@ COLOURS = {
     "running": "cyan",
     "failed": "red",
     "gone": "red",
+    "silent": "red",
     "waiting": "yellow",
     "pending": "yellow",
     "starting": "yellow",
@@ -159,7 +160,7 @@ def _evaluations(evaluations: list[Evaluation]) -> Table:
         table.add_row(
             _plain(each.model),
             _plain(each.benchmark),
-            _coloured(state or each.state),
+            _coloured(f"waiting, {each.reason}" if state == "waiting" and each.reason else str(state)),
             _of(each.samples, each.samples_expected)
             + (f", {each.unanswered:,} unanswered" if each.unanswered else ""),
             _of(each.requests, each.requests_expected),

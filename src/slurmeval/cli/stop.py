@@ -8,11 +8,15 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from slurmeval.paths import Paths
+    from slurmeval.slurm.commands import QueuedJob
 
 POLL_S = 0.2
 
@@ -42,6 +46,7 @@ def stop(models: tuple[str, ...], now: bool, no_wait: bool, timeout_s: float, re
 
     A server that is asked lets requests under way end, within its drain_s. Evaluations that still need it end
     as cancelled; what they have answered is kept, and the next run carries on from there."""
+    from slurmeval.cli.queued import queued
     from slurmeval.cli.run_state import live_servers, read_run
     from slurmeval.errors import UserError
     from slurmeval.paths import Paths
@@ -56,7 +61,7 @@ def stop(models: tuple[str, ...], now: bool, no_wait: bool, timeout_s: float, re
     folders = [folder for folder in live_servers(paths) if not models or _model(folder.parent) in models]
     if not folders:
         click.echo("No server runs.")
-        return 0
+        return _name_strays(paths, [])
     controller = read_run(results).controller
     if controller is not None:
         where = f"process {controller.get('pid')} on {controller.get('host')}"
@@ -68,7 +73,28 @@ def stop(models: tuple[str, ...], now: bool, no_wait: bool, timeout_s: float, re
         _ask(folder)
         if now:
             _end(folder)
-    return 0 if no_wait else wait_until_stopped(folders, timeout_s)
+    status = 0 if no_wait else wait_until_stopped(folders, timeout_s, jobs=lambda: queued(paths))
+    return max(status, _name_strays(paths, folders))
+
+
+def _name_strays(paths: Paths, known: list[Path]) -> int:
+    """Names servers' jobs of this project that are in the queue, though no server is known that they run. 1
+    where there are some."""
+    from slurmeval.cli.queued import queued
+    from slurmeval.cli.run_state import mapping
+    from slurmeval.servers.folder import ServerFolder
+    from slurmeval.slurm.names import job_name
+
+    of_known = {str(mapping(ServerFolder(folder).job).get("job_id")) for folder in known}
+    prefixes = tuple(job_name(paths.results, role) for role in ("serve-", "slot-"))
+    strays = [
+        job
+        for job in queued(paths).values()
+        if job.name.startswith(prefixes) and job.state != "COMPLETING" and job.job_id not in of_known
+    ]
+    for job in strays:
+        click.echo(f"job {job.job_id} ({job.name}) is still {job.state}: scancel {job.job_id}", err=True)
+    return 1 if strays else 0
 
 
 def wait_until_stopped(
@@ -76,15 +102,17 @@ def wait_until_stopped(
     timeout_s: float,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    jobs: Callable[[], Mapping[str, QueuedJob]] = dict,
 ) -> int:
-    """Says when each has stopped. 1 where one has not within the time, with its last status."""
+    """Says when each has stopped. 1 where one has not within the time, with its last status. `jobs`: what is
+    in Slurm's queue."""
     from slurmeval.cli.run_state import read_server
 
     deadline = clock() + timeout_s
     waiting = list(folders)
     while waiting:
         for folder in list(waiting):
-            server = read_server(folder)
+            server = read_server(folder, jobs())
             if server is None or server.status in ("stopped", "failed", "gone"):
                 click.echo(f"{_name(folder)}: {server.status if server else 'gone'}")
                 waiting.remove(folder)
@@ -92,7 +120,7 @@ def wait_until_stopped(
             break
         if clock() >= deadline:
             for folder in waiting:
-                server = read_server(folder)
+                server = read_server(folder, jobs())
                 last = server.status if server else "unknown"
                 click.echo(f"{_name(folder)}: still {last} after {timeout_s:g} s (--now ends it)", err=True)
             return 1

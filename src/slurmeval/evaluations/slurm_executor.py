@@ -19,6 +19,7 @@ from slurmeval.evaluations.giving_way import GivingWay
 from slurmeval.evaluations.keeper import Keeper
 from slurmeval.evaluations.leasing import lease_for_rule
 from slurmeval.evaluations.pending import Pending
+from slurmeval.evaluations.silent import SilentServers
 from slurmeval.evaluations.slurm_jobs import Ended, EvaluationJob, SlurmJobs
 from slurmeval.evaluations.waiting import Waiting
 from slurmeval.slurm import commands
@@ -42,6 +43,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
         self._waiting = Waiting(self._say)
         self._pending = Pending("an evaluation", self._say)
         self._giving_way = GivingWay(self._run.plan.document, self._jobs.name, self._say)
+        self._silent = SilentServers(self._jobs.paths)
         self._away = False
 
     def run_job(self, job: Any) -> None:
@@ -98,6 +100,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
             if self._away:
                 self._away = False
                 self.logger.info("Slurm answers again")
+            self._silent.look(queue)
             ended = self._look(active_jobs, queue)
         except Exception as error:  # noqa: BLE001 - Snakemake ends a run whose executor raises
             self._say_away(error)

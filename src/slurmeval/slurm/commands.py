@@ -109,7 +109,9 @@ def passes(error: Exception) -> bool:
     return isinstance(error, SubmissionRefused) and error.for_now
 
 
-def queue(names: Sequence[str] | None = None, *, tries: int = 1) -> list[QueuedJob]:
+def queue(
+    names: Sequence[str] | None = None, *, tries: int = 1, timeout_s: float = TIMEOUT_S
+) -> list[QueuedJob]:
     """The user's own jobs that wait, run or end, those with one of `names` only where given; elements of
     arrays one by one. Jobs that have ended are not in it. Raises SlurmAway."""
     if names is not None and not names:
@@ -117,7 +119,7 @@ def queue(names: Sequence[str] | None = None, *, tries: int = 1) -> list[QueuedJ
     argv = ["squeue", "--me", "--noheader", "--array", f"--Format={parsing.QUEUE_FORMAT}"]
     if names is not None:
         argv.append(f"--name={','.join(names)}")
-    return parsing.queue(_ask(argv, tries))
+    return parsing.queue(_ask(argv, tries, timeout_s))
 
 
 def lives(job_ids: Sequence[str], *, tries: int = 1) -> dict[str, list[JobLife]]:
@@ -215,11 +217,11 @@ def partitions() -> dict[str, Partition]:
     return parsing.partitions(limits, nodes)
 
 
-def _ask(argv: list[str], tries: int) -> str:
+def _ask(argv: list[str], tries: int, timeout_s: float = TIMEOUT_S) -> str:
     """The output of a query. Raises SlurmAway: whatever made it fail, it says nothing of any job."""
     for left in range(tries - 1, -1, -1):
         try:
-            done = _answer(argv)
+            done = _answer(argv, timeout_s=timeout_s)
             # sacct may end with status 0 although the database did not answer
             if done.returncode == 0 and (done.stdout or not _AWAY.search(done.stderr)):
                 return done.stdout
@@ -232,15 +234,21 @@ def _ask(argv: list[str], tries: int) -> str:
     raise ValueError(f"{tries} tries")
 
 
-def _answer(argv: list[str], script: str | None = None) -> subprocess.CompletedProcess[str]:
+def _answer(
+    argv: list[str], script: str | None = None, timeout_s: float = TIMEOUT_S
+) -> subprocess.CompletedProcess[str]:
     try:
-        return _run(argv, script, None, _for_queries())
+        return _run(argv, script, None, _for_queries(), timeout_s)
     except subprocess.TimeoutExpired:
-        raise SlurmAway(f"{argv[0]}: no answer for {TIMEOUT_S:g} s") from None
+        raise SlurmAway(f"{argv[0]}: no answer for {timeout_s:g} s") from None
 
 
 def _run(
-    argv: list[str], script: str | None, cwd: Path | None, environment: dict[str, str]
+    argv: list[str],
+    script: str | None,
+    cwd: Path | None,
+    environment: dict[str, str],
+    timeout_s: float = TIMEOUT_S,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a program; raises SlurmAway where there is none, and TimeoutExpired."""
     try:
@@ -252,7 +260,7 @@ def _run(
             errors="replace",
             env=environment,
             cwd=cwd,
-            timeout=TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
     except FileNotFoundError as error:

@@ -163,3 +163,63 @@ def test_run_that_is_under_way_is_mentioned(started: Started, capsys: pytest.Cap
     (started.results / "state" / "controller.json").write_text(json.dumps(identity()))
     assert stop(started.results) == 0
     assert f"A run is under way (process {os.getpid()} on " in capsys.readouterr().err
+
+
+@pytest.fixture
+def frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A server whose supervisor says nothing any more, though its job runs; the results."""
+    from slurmeval.slurm.names import job_name
+
+    results = tmp_path / "results"
+    name = job_name(results, "serve-tiny")
+    fields = ("353", "RUNNING", "N/A", "N/A", "0", "None", "gpu1", "(null)", name, "/", "(null)")
+    (tmp_path / "queue").write_text("\x1f".join(fields) + "\x1e")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for program, does in (("squeue", f"cat {tmp_path}/queue"), ("scancel", f": > {tmp_path}/queue")):
+        (programs / program).write_text(f"#!/bin/sh\n{does}\n")
+        (programs / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.setattr("slurmeval.cli.queued.REMEMBER_S", 0.0)
+    owner = {"host": "gpu1", "pid": 1, "started": 1}
+    folder = server_folder(results, "tiny", owner, cluster="slurm", job_id="353")
+    os.utime(folder / "state.json", (0, 0))
+    return results
+
+
+def test_a_frozen_server_is_seen_by_its_job(frozen: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["status", "--json", "--results", str(frozen)]) == 0
+    (server,) = json.loads(capsys.readouterr().out)["servers"]
+    assert server["status"] == "silent"
+    assert server["reason"] == "its supervisor is silent, and its job 353 is RUNNING"
+    assert stop(frozen, "--timeout-s", "0.3") == 1
+    assert "still silent after 0.3 s (--now ends it)" in capsys.readouterr().err
+    assert stop(frozen, "--now", "--timeout-s", "5") == 0
+    said = capsys.readouterr().out
+    assert "tiny/0001: job 353 cancelled" in said and "tiny/0001: gone" in said
+
+
+def test_a_job_that_no_server_is_known_of_is_named(frozen: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (frozen / "state" / "servers" / "tiny" / "0001" / "job.json").write_text(
+        '{"job_id": "7", "cluster": "slurm"}'
+    )
+    assert stop(frozen) == 1
+    assert "is still RUNNING: scancel 353" in capsys.readouterr().err
+
+
+def test_status_says_why_a_job_waits(frozen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from slurmeval.cli.queued import queued, why_it_waits
+    from slurmeval.paths import Paths
+
+    paths = Paths(frozen, frozen, frozen, frozen)
+    queue = frozen.parent / "queue"
+    waits = (
+        queue.read_text().replace("RUNNING", "PENDING").replace("\x1fNone\x1f", "\x1fAssocMaxJobsLimit\x1f")
+    )
+    queue.write_text(waits)
+    jobs = paths.evaluation_jobs("tiny", "first")
+    jobs.parent.mkdir(parents=True)
+    jobs.write_text('{"job_id": "12"}\n{"job_id": "353"}\n')
+    assert why_it_waits(paths, "tiny", "first", queued(paths)) == "AssocMaxJobsLimit"
+    queue.write_text(waits.replace("AssocMaxJobsLimit", "Priority"))
+    assert why_it_waits(paths, "tiny", "first", queued(paths)) is None

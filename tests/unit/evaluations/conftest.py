@@ -116,6 +116,7 @@ class Run:
     def __init__(self, root: Path, slurm: StandInSlurm) -> None:
         self.slurm = slurm
         self.now = 1000.0
+        self.slurm_name = "serve-tiny"
         self.paths = Paths(root / "results", root / ".environments", root / "hf", root / ".images")
         self.controller = {**identity(), "token": "run-1"}
         write_json(self.paths.controller, self.controller)
@@ -166,7 +167,7 @@ class Run:
             if commands.passes(error):
                 raise NotYet(str(error)) from error
             raise ServerFailed(f"the server's job could not be submitted: {error}") from error
-        job_id = self.slurm.add(["--job-name=serve-tiny"], folder)
+        job_id = self.slurm.add([f"--job-name={self.slurm_name}"], folder)
         write_json(ServerFolder(folder).job, {"job_id": job_id, "cluster": "slurm"})
 
     def server(self, number: int = 1) -> ServerFolder:

@@ -1,0 +1,64 @@
+"""What is in Slurm's queue, for commands that look at a run from outside."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slurmeval.paths import Paths
+    from slurmeval.slurm.commands import QueuedJob
+
+ANSWER_S = 10.0
+"""Longest wait for squeue: what it adds is no more than a reason."""
+
+REMEMBER_S = 10.0
+"""How long an answer serves, for commands that look again and again."""
+
+_last: tuple[float, dict[str, QueuedJob]] | None = None
+
+
+def queued(paths: Paths) -> Mapping[str, QueuedJob]:
+    """The user's jobs by id; empty where nothing of this project went to Slurm, or Slurm does not answer."""
+    from slurmeval.slurm import commands
+
+    global _last
+    if not _is_on_slurm(paths) or shutil.which("squeue") is None:
+        return {}
+    if _last is None or time.monotonic() - _last[0] > REMEMBER_S:
+        try:
+            jobs = {job.job_id: job for job in commands.queue(timeout_s=ANSWER_S)}
+        except commands.SlurmAway:
+            jobs = {}
+        _last = time.monotonic(), jobs
+    return _last[1]
+
+
+def why_it_waits(paths: Paths, model: str, benchmark: str, jobs: Mapping[str, QueuedJob]) -> str | None:
+    """squeue's reason why the job of an evaluation has not begun, where there is more to it than a busy
+    cluster."""
+    from slurmeval.slurm.reasons import is_worth_saying
+
+    if not jobs:
+        return None
+    try:
+        lines = paths.evaluation_jobs(model, benchmark).read_bytes().split(b"\n")
+        last: Any = json.loads(next(line for line in reversed(lines) if line.strip()))
+        job = jobs.get(str(last["job_id"]))
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return None
+    return job.reason if job is not None and job.waits and is_worth_saying(job.reason) else None
+
+
+def _is_on_slurm(paths: Paths) -> bool:
+    """Whether any server of the project was a job of Slurm."""
+    for file in paths.servers.glob("*/*/job.json"):
+        try:
+            if json.loads(file.read_bytes())["cluster"] == "slurm":
+                return True
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return False

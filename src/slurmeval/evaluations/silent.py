@@ -1,0 +1,81 @@
+"""Servers that say nothing and that nobody leases: a frozen supervisor, or one on a hung file system, would
+hold its GPUs until its job's time is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slurmeval.files import read_json, write_json
+from slurmeval.paths import Paths
+from slurmeval.servers import leases
+from slurmeval.servers.folder import ServerFolder
+from slurmeval.slurm import commands
+from slurmeval.slurm.commands import QueuedJob
+
+SILENT_S = 180.0
+"""So long a server that nobody leases may say nothing."""
+
+
+@dataclass
+class SilentServers:
+    """Watches the beats of a project's servers that run."""
+
+    paths: Paths
+    silent_s: float = SILENT_S
+    clock: Any = time.monotonic
+    _beats: dict[Path, tuple[int, float]] = field(default_factory=dict)
+    """The time stamp of a server's last beat, and when it was first seen here."""
+
+    def look(self, queue: Mapping[str, QueuedJob]) -> None:
+        """Cancels the jobs of those that are silent and not leased: scancel needs no supervisor."""
+        for job_id, of_job in servers_by_job(self.paths).items():
+            if job_id not in queue or queue[job_id].state != "RUNNING":
+                continue
+            # All are looked at, so that the silence of each begins to count
+            useless = [self._is_useless(server) for server in of_job]
+            if not all(useless):
+                continue
+            commands.cancel([job_id])
+            names = ", ".join(server.server_id for server in of_job)
+            reason = f"it was silent for {self.silent_s:g} s, and nobody leased it"
+            print(f"slurmeval: job {job_id} of {names} is cancelled: {reason}", flush=True)
+            for server in of_job:
+                write_json(server.gone, {"state": "CANCELLED", "reason": reason})
+
+    def _is_useless(self, server: ServerFolder) -> bool:
+        try:
+            beat = server.state.stat().st_mtime_ns
+        except FileNotFoundError:
+            beat = 0
+        before, since = self._beats.get(server.path, (None, 0.0))
+        if before != beat:
+            since = self.clock()
+            self._beats[server.path] = beat, since
+        return bool(self.clock() - since >= self.silent_s) and not is_leased(self.paths, server)
+
+
+def is_leased(paths: Paths, server: ServerFolder) -> bool:
+    """Whether anybody needs a server."""
+    track = server.path.parent.name
+    return leases.is_leased(server.path, paths.leases / track, paths.controller)
+
+
+def servers_by_job(paths: Paths) -> dict[str, list[ServerFolder]]:
+    """The servers of a project that Slurm was asked for, by their jobs; several may share one."""
+    found: dict[str, list[ServerFolder]] = {}
+    for server in servers(paths):
+        job = read_json(server.job)
+        if job is not None and job["cluster"] == "slurm":
+            found.setdefault(str(job["job_id"]), []).append(server)
+    return found
+
+
+def servers(paths: Paths) -> Iterator[ServerFolder]:
+    """All that the project has had."""
+    for folder in paths.servers.glob("*/*"):
+        if folder.name.isdecimal():
+            yield ServerFolder(folder)
