@@ -16,6 +16,7 @@ from typing import Any
 from slurmeval.config.yaml_files import shown
 from slurmeval.errors import UserError
 from slurmeval.files import sha256_of_file
+from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import HarnessOutput, Metric
 from slurmeval.harnesses.human_eval import pass_at_k
 from slurmeval.harnesses.nemo_bundle_lines import Mapped, Results, clean, parsed
@@ -144,8 +145,19 @@ def _metrics(benchmark: Mapped, lines: Results) -> list[Metric]:
     within = all(0 <= reward <= 1 for answers in lines.rewards.values() for reward in answers.values())
 
     def row(name: str, written: float, n_items: int | None, subset: str | None = None) -> Metric:
-        value = proportion(written, 1) if within or name not in _HEADLINES else None
-        return Metric(lines.task, clean(name), value, written, subset, n_items=n_items, n_repeats=repeats)
+        scale = scales.scale(lines.task, name)
+        if name in _HEADLINES:
+            scale = scales.PROPORTION if within else None
+        return Metric(
+            task=lines.task,
+            metric=clean(name),
+            value=proportion(written, scale),
+            harness_value=written,
+            harness_scale=scale,
+            subset=subset,
+            n_items=n_items,
+            n_repeats=repeats,
+        )
 
     metrics = []
     for name in scores.values:

@@ -35,6 +35,9 @@ class Score:
     n_unanswered: int | None = None
     bound_lo: float | None = None
     bound_hi: float | None = None
+    harness_value: float | None = None
+    harness_scale: float | None = None
+    mismatch: bool | None = None
     chance: float | None = None
     mean_of: list[str] | None = None
     n_samples: int | None = None

@@ -70,14 +70,20 @@ class _Gathered:
             self.chances += 1 / len(sample.choices)
             self.with_choices += 1
 
+    def right_or_wrong(self) -> bool:
+        import numpy as np
+
+        return bool(np.isin(np.frombuffer(self.values), (0.0, 1.0)).all())
+
+    def chance(self) -> float | None:
+        if self.with_choices != len(self.values) or not self.right_or_wrong():
+            return None
+        return self.chances / self.with_choices
+
     def questions(self) -> Questions:
         import numpy as np
 
-        values = np.frombuffer(self.values)
-        right_or_wrong = bool(np.isin(values, (0.0, 1.0)).all())
-        chance = None
-        if right_or_wrong and self.with_choices == len(values):
-            chance = self.chances / self.with_choices
+        values, right_or_wrong, chance = np.frombuffer(self.values), self.right_or_wrong(), self.chance()
         _, first, place = np.unique(
             np.frombuffer(self.names, np.int64), return_index=True, return_inverse=True
         )
@@ -104,10 +110,28 @@ class Scores:
 
     def of(self, metric: Metric) -> Questions:
         """The questions that make up `metric`; none when the samples do not carry it."""
+        if metric.is_group:
+            return Questions(chance=self._chance_of_group(metric))
         key = (metric.task, metric.subset or None, metric.metric, metric.filter)
-        if metric.is_group or key not in self._gathered:
-            return Questions()
-        return self._gathered[key].questions()
+        return self._gathered[key].questions() if key in self._gathered else Questions()
+
+    def _chance_of_group(self, metric: Metric) -> float | None:
+        """By chance over its tasks, where they are known: named, or all that there are."""
+        tasks = {
+            task: gathered
+            for (task, subset, name, read_by), gathered in self._gathered.items()
+            if subset is None and (name, read_by) == (metric.metric, metric.filter)
+        }
+        if metric.mean_of is not None:
+            parts = [(tasks[task].chance(), 1) for task in metric.mean_of if task in tasks]
+            whole = len(metric.mean_of)
+        else:
+            parts = [(each.chance(), len(each.values)) for each in tasks.values()]
+            whole = metric.n_items or 0
+        if not parts or sum(weight for _, weight in parts) != whole:
+            return None
+        known = [(chance, weight) for chance, weight in parts if chance is not None]
+        return math.fsum(c * weight for c, weight in known) / whole if len(known) == len(parts) else None
 
 
 def spread(metric: Metric, questions: Questions) -> Spread:

@@ -222,3 +222,15 @@ def test_chance_is_told_by_the_choices_of_questions_right_or_wrong() -> None:
     weighed = _samples([0.5, 0.25], choices=["a", "b"])
     assert statistics.Scores(weighed).of(_metric(0.375)).chance is None
     assert statistics.Scores(_samples([1.0])).of(_metric(1.0)).chance is None
+
+
+def test_chance_of_a_group_is_that_over_its_tasks() -> None:
+    four = [Sample(str(i), "a", "q", "a", choices=list("abcd"), scores=[Score("acc", 1.0)]) for i in range(3)]
+    two = [Sample(str(i), "b", "q", "a", choices=list("ab"), scores=[Score("acc", 0.0)]) for i in range(1)]
+    scores = statistics.Scores([*four, *two])
+    whole = _metric(0.75, task="g", is_group=True, n_items=4)
+    assert scores.of(whole).chance == pytest.approx((3 / 4 + 1 / 2) / 4)
+    assert scores.of(_metric(0.75, task="g", is_group=True, n_items=3)).chance is None
+    mean = _metric(0.5, task="g", is_group=True, n_items=4, mean_of=["a", "b"])
+    assert scores.of(mean).chance == pytest.approx((1 / 4 + 1 / 2) / 2)
+    assert scores.of(_metric(0.5, task="g", is_group=True, mean_of=["a", "c"])).chance is None

@@ -17,6 +17,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.nemo_readers import within
 from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by, one_file, text_of
@@ -58,6 +59,7 @@ def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
             row.se = None
         if row.task == task:
             row.is_primary = row.metric == leading
+            row.chance = scales.chance(task, row.metric)
         elif row.task.startswith(_OWN_METRICS):
             row.task, row.metric = task, row.task
         else:
