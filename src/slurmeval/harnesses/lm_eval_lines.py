@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from slurmeval.harnesses.json_lines import MALFORMED, objects, parsed, readable
 from slurmeval.harnesses.scores import bad_result
 
 NO_FILTER = "none"
+T = TypeVar("T")
 
 
 def _whole_numbers() -> array[int]:
@@ -71,18 +72,26 @@ class QuestionLines:
     def filters(self) -> list[str]:
         return list(self._filters)
 
-    def within(self, start: int, stop: int) -> Iterator[list[dict[str, Any]]]:
-        """The lines of each question from `start` to `stop`: one for each filter, each by its own stream."""
+    def within(self, start: int, stop: int, make: Callable[[list[dict[str, Any]]], T]) -> Iterator[T]:
+        """What `make` makes of the lines of each question from `start` to `stop`: one line for each filter,
+        each read by its own stream. Raises EvaluationFailed (bad_result) where they are malformed."""
+        name = self.path.name
         with ExitStack() as opened, readable(self.path):
-            places = list(self._filters.values())
-            streams = [opened.enter_context(self.path.open("rb")) for _ in places]
+            streams = [
+                (opened.enter_context(self.path.open("rb")), places.offsets, places.numbers)
+                for places in self._filters.values()
+            ]
             for position in range(start, stop):
                 lines = []
-                for stream, of_filter in zip(streams, places, strict=True):
-                    if stream.tell() != of_filter.offsets[position]:
-                        stream.seek(of_filter.offsets[position])
-                    lines.append(parsed(stream.readline(), self.path.name, of_filter.numbers[position]))
-                yield lines
+                for stream, offsets, numbers in streams:
+                    if stream.tell() != offsets[position]:
+                        stream.seek(offsets[position])
+                    lines.append(parsed(stream.readline(), name, numbers[position]))
+                try:
+                    made = make(lines)
+                except MALFORMED as error:
+                    raise malformed(self.path, streams[0][2][position], error) from error
+                yield made
 
     def _order(self, name: str, places: _Places) -> npt.NDArray[np.int64]:
         """A filter's lines by question. Raises EvaluationFailed where there are two of one."""

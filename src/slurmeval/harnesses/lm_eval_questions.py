@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import operator
 import os.path
 import re
 from typing import Any
@@ -23,13 +24,31 @@ _INVALID = "[invalid]"
 """What a filter returns that found no answer."""
 _BITS = "bits_per_byte"
 _PER_UNIT = ("word_perplexity", "byte_perplexity", _BITS)
-_LOGLIKELIHOODS = ("loglikelihood", "loglikelihood_rolling")
+_CHOICE = "multiple_choice"
+_MEASURED = (_CHOICE, "loglikelihood", "loglikelihood_rolling")
+"""Kinds of tasks whose answers are log-likelihoods."""
+
+
+def check(kind: str | None, line: dict[str, Any]) -> None:
+    """Raises one of MALFORMED where a line lacks what `sample` takes from it."""
+    _ = line["doc"], line["arguments"]["gen_args_0"]["arg_0"], filter_of(line)
+    if type(line["resps"]) is not list or len(line["resps"]) != len(line["arguments"]):
+        raise ValueError(f"{len(line['arguments'])} requests, and answers to {len(line['resps'])}")
+    for answers in line["resps"]:
+        if type(answers) is not list:
+            raise TypeError("resps is no list of lists")
+        if kind in _MEASURED:
+            _likelihood(answers)
+    if kind == _CHOICE:
+        _ = [one["arg_0"] + one["arg_1"] for one in line["arguments"].values()]
+    if type(line.get("metrics", [])) is not list:
+        raise TypeError("metrics is no list")
 
 
 def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
     """The sample of one question, with the scores of all filters; `kind` is the task's output_type."""
     first = lines[0]
-    requests = [first["arguments"][f"gen_args_{index}"] for index in range(len(first["arguments"]))]
+    requests = [first["arguments"][name] for name in _names(len(first["arguments"]))]
     made = Sample(
         native_id=str(first["doc_id"]),
         task=task,
@@ -39,25 +58,37 @@ def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
         scores=[score for line in lines for score in _scores(task, line)],
         metadata={"doc": first["doc"], "doc_hash": first.get("doc_hash")},
     )
-    if kind == "multiple_choice":
+    if kind == _CHOICE:
         _fill_choice(made, requests, first)
-    elif kind in _LOGLIKELIHOODS:
+    elif kind in _MEASURED:
         _fill_likelihood(made, requests, first)
     else:
         _fill_answer(made, first)
     return made
 
 
+@functools.cache
+def _names(n: int) -> list[str]:
+    return [f"gen_args_{index}" for index in range(n)]
+
+
+def _likelihood(answers: list[Any]) -> float:
+    """Of the first answer to a request: a log-likelihood, or that and whether the text is the likeliest."""
+    answer = answers[0]
+    return float(answer[0] if type(answer) is list else answer)
+
+
 def _fill_choice(made: Sample, requests: list[dict[str, Any]], line: dict[str, Any]) -> None:
     """Of several choices: their texts, the likeliest as the output, the right one as the reference."""
-    contexts, continuations = ([one[name] for one in requests] for name in ("arg_0", "arg_1"))
-    made.prompts = [context + more for context, more in zip(contexts, continuations, strict=True)]
-    in_contexts = len(set(continuations)) == 1 < len(set(contexts))
+    contexts = [one["arg_0"] for one in requests]
+    continuations = [one["arg_1"] for one in requests]
+    made.prompts = list(map(operator.add, contexts, continuations))
     # acc_mutual_info asks for each choice without the question too, behind the others.
-    n_choices = len(contexts) if in_contexts else contexts.count(contexts[0])
+    n_choices = contexts.count(contexts[0])
+    in_contexts = n_choices == 1 < len(set(contexts)) and len(set(continuations)) == 1
+    if in_contexts:
+        n_choices = len(contexts)
     likelihoods = [float(answers[0][0]) for answers in line["resps"][:n_choices]]
-    if len(likelihoods) != n_choices:
-        raise ValueError(f"{n_choices} choices, and answers to {len(likelihoods)}")
     chosen = likelihoods.index(max(likelihoods))
     choices = contexts if in_contexts else [text.strip() for text in continuations[:n_choices]]
     made.choices, made.output = choices, choices[chosen]
@@ -94,49 +125,46 @@ def _right_context(made: Sample, chosen: int) -> str | None:
 
 def _fill_likelihood(made: Sample, requests: list[dict[str, Any]], line: dict[str, Any]) -> None:
     """Of a text that was measured: nothing was answered, unless the model would have written the same."""
-    answers = [answer for repeats in line["resps"] for answer in repeats]
-    pairs = [answer if isinstance(answer, list) else [answer] for answer in answers]
-    made.metadata["loglikelihoods"] = [float(pair[0]) for pair in pairs]
+    made.metadata["loglikelihoods"] = [_likelihood(answers) for answers in line["resps"]]
     if "arg_1" in requests[0]:
         made.prompts = [one["arg_0"] + one["arg_1"] for one in requests]
-        if all(str(pair[1]) == "True" for pair in pairs):
+        if all(str(answers[0][-1]) == "True" for answers in line["resps"]):
             made.output = requests[0]["arg_1"].strip()
 
 
 def _fill_answer(made: Sample, line: dict[str, Any]) -> None:
     """Of what was generated: the first answer as the output, and whether it could be read."""
-    if not all(isinstance(repeats, list) for repeats in line["resps"]):
-        raise TypeError("resps is no list of lists")
-    responses = [_text(answer) for repeats in line["resps"] for answer in repeats]
+    responses = [_text(answer) for answers in line["resps"] for answer in answers]
     made.output = responses[0] if responses else None
     if len(responses) > 1:
         made.metadata["responses"] = responses
     if made.output is None:
         made.status = "error"
-    elif made.scores and all(score.answer == _INVALID for score in made.scores):
+    elif made.scores and {score.answer for score in made.scores} == {_INVALID}:
         made.status = "unparsed"
 
 
 def _scores(task: str, line: dict[str, Any]) -> list[Score]:
     name, names = filter_of(line), line.get("metrics", ())
+    of_filter = None if name == NO_FILTER else name
     filtered = line.get("filtered_resps") or [None]
     answer = filtered[0] if isinstance(filtered[0], str) else None
     scores = []
     for metric in names:
         if metric != NOT_MEASURED:
-            value = _value(metric, line.get(metric), scales.scale(task, metric, names))
-            correct = bool(value) if value in (0.0, 1.0) and is_right_or_wrong(metric, line[metric]) else None
-            scores.append(Score(metric, value, None if name == NO_FILTER else name, correct, answer))
+            raw = line.get(metric)
+            value = _value(metric, raw, _scale(task, metric, tuple(names)))
+            says = value in (0.0, 1.0) and (type(raw) is bool or _is_right_or_wrong(metric))
+            scores.append(Score(metric, value, of_filter, bool(value) if says else None, answer))
     return scores
 
 
-def is_right_or_wrong(metric: str, raw: Any) -> bool:
-    """Whether a metric's 1 says that the answer is right."""
-    return isinstance(raw, bool) or _names_right_or_wrong(metric)
+_scale = functools.cache(scales.scale)
 
 
 @functools.cache
-def _names_right_or_wrong(metric: str) -> bool:
+def _is_right_or_wrong(metric: str) -> bool:
+    """Whether a metric's 1 says that the answer is right."""
     return _RIGHT_OR_WRONG.fullmatch(metric) is not None
 
 

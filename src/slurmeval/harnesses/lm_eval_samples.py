@@ -5,6 +5,7 @@ line for each question and filter."""
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
@@ -17,7 +18,7 @@ from slurmeval.harnesses import cuts
 from slurmeval.harnesses.base import Sample
 from slurmeval.harnesses.json_lines import readable
 from slurmeval.harnesses.lm_eval_lines import QuestionLines
-from slurmeval.harnesses.lm_eval_questions import sample
+from slurmeval.harnesses.lm_eval_questions import check, sample
 from slurmeval.harnesses.scores import bad_result
 
 _Whole = Annotated[StrictInt, Field(ge=0, lt=2**53)]
@@ -98,7 +99,7 @@ class LmEvalSamples(Sequence[Sample]):
         self._cut = files.cut
         self._kinds = {task: configs.get(task, {}).get("output_type") for task in files.samples}
         self._lines = {
-            task: QuestionLines(path, lambda line, task=task: self._sample(task, [line]))  # type: ignore[misc]
+            task: QuestionLines(path, functools.partial(check, self._kinds[task]))
             for task, path in files.samples.items()
         }
         for task, lines in self._lines.items():
@@ -118,8 +119,7 @@ class LmEvalSamples(Sequence[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         for task, lines in self._lines.items():
-            for of_question in lines.within(0, len(lines)):
-                yield self._sample(task, of_question)
+            yield from lines.within(0, len(lines), functools.partial(self._sample, task))
 
     @overload
     def __getitem__(self, position: int) -> Sample: ...
@@ -131,7 +131,7 @@ class LmEvalSamples(Sequence[Sample]):
         index = range(len(self))[position]
         for task, lines in self._lines.items():
             if index < len(lines):
-                return self._sample(task, next(lines.within(index, index + 1)))
+                return next(lines.within(index, index + 1, functools.partial(self._sample, task)))
             index -= len(lines)
         raise IndexError(position)
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.gateway.thoughts import split
-from slurmeval.results.joining import Cost, prompts_of, prompts_of_sample
+from slurmeval.results.joining import prompts_of, prompts_of_sample
 from slurmeval.results.reasoning import choices_of
+from slurmeval.results.sample_costs import Cost
 
 if TYPE_CHECKING:
     from slurmeval.gateway.log import Record

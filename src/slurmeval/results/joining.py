@@ -9,72 +9,102 @@ that fits none stays unassigned: nothing is guessed."""
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import io
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from slurmeval.results.sample_costs import Costs
 
 if TYPE_CHECKING:
     from slurmeval.gateway.log import Record
     from slurmeval.harnesses.base import Sample
 
 
-@dataclass(slots=True)
-class Cost:
-    """What a sample's requests took. None: no request said."""
+class _Prompts:
+    """The samples that wait for a request with a prompt, 16 bytes for each: no text, and no Python object."""
 
-    n_requests: int = 0
-    finish_reason: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    latency_ms: float | None = None
-    reasoning: str | None = None
-    """The model's thoughts, which are no part of its answer."""
+    def __init__(self) -> None:
+        self._keys, self._positions = array("q"), array("i")
 
-    def think(self, thoughts: str) -> None:
-        self.reasoning = thoughts if self.reasoning is None else f"{self.reasoning}\n\n{thoughts}"
+    def add(self, prompts: Iterable[str], position: int) -> None:
+        for key in {_key(prompt) for prompt in prompts}:
+            self._keys.append(key)
+            self._positions.append(position)
 
-    def add(self, record: Record) -> None:
-        self.n_requests += 1
-        self.finish_reason = record.finish_reason or self.finish_reason
-        self.prompt_tokens = _sum(self.prompt_tokens, record.prompt_tokens)
-        self.completion_tokens = _sum(self.completion_tokens, record.completion_tokens)
-        self.latency_ms = _sum(self.latency_ms, record.server_ms)
+    def close(self) -> None:
+        """Sorts them; those of one prompt keep their order."""
+        keys, positions = np.frombuffer(self._keys, np.int64), np.frombuffer(self._positions, np.int32)
+        order = np.argsort(keys, kind="stable")
+        self._keys, self._positions = (
+            array("q", keys[order].tobytes()),
+            array("i", positions[order].tobytes()),
+        )
+        self._taken = array("i", [0]) * len(self._keys)
+
+    def take(self, prompt: str) -> int | None:
+        """The next sample that waits for it."""
+        key = _key(prompt)
+        first = bisect_left(self._keys, key)
+        if first == len(self._keys) or self._keys[first] != key:
+            return None
+        place = first + self._taken[first]
+        if place == len(self._keys) or self._keys[place] != key:
+            return None
+        self._taken[first] += 1
+        return self._positions[place]
 
 
 class Join:
-    """Assigns requests to samples, one pass over each; holds 16 bytes of every prompt, not its text."""
+    """Assigns requests to samples, which are gone through once, when the first request comes; no text of
+    theirs is kept. `name` gives each its name; `thoughts` is a file for what the model
+    thought."""
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.costs = [Cost() for _ in samples]
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        name: Callable[[Sample], str] = lambda sample: "",
+        thoughts: BinaryIO | None = None,
+    ) -> None:
+        self._samples, self._name = samples, name
+        self._waiting: _Prompts | None = None
         self._by_id: dict[str, int] = {}
-        self._waiting: dict[bytes, deque[int]] = defaultdict(deque)
-        for position, sample in enumerate(samples):
-            ids = sample.metadata.get("request_ids")
-            if ids:
-                self._by_id.update((str(request_id), position) for request_id in ids)
-            else:
-                for key in {_digest(prompt) for prompt in prompts_of_sample(sample)}:
-                    self._waiting[key].append(position)
+        self._names: list[bytes] = []
+        self._repeats = array("i")
+        self.costs = Costs(len(samples), thoughts or io.BytesIO())
 
     def assign(self, record: Record) -> int | None:
         """The position of the sample that an answered request was for, and counts it there."""
         if not record.answered:
             return None
+        waiting = self._waiting or self._gather()
         position = self._by_id.get(record.request_id)
         if position is None:
-            position = self._take(prompts_of(record))
+            taken = (waiting.take(prompt) for prompt in prompts_of(record))
+            position = next((place for place in taken if place is not None), None)
         if position is not None:
-            self.costs[position].add(record)
+            self.costs.add(position, record)
         return position
 
-    def _take(self, prompts: Iterable[str]) -> int | None:
-        for prompt in prompts:
-            waiting = self._waiting.get(_digest(prompt))
-            if waiting:
-                return waiting.popleft()
-        return None
+    def named(self, position: int) -> tuple[str, int]:
+        """The name of the sample that a request was assigned to, and which answer to the question it is."""
+        return self._names[position].hex(), self._repeats[position]
+
+    def _gather(self) -> _Prompts:
+        self._waiting = waiting = _Prompts()
+        for position, sample in enumerate(self._samples):
+            self._names.append(bytes.fromhex(self._name(sample)))
+            self._repeats.append(sample.repeat_idx)
+            ids = sample.metadata.get("request_ids")
+            if ids:
+                self._by_id.update((str(request_id), position) for request_id in ids)
+            else:
+                waiting.add(prompts_of_sample(sample), position)
+        waiting.close()
+        return waiting
 
 
 def prompts_of(record: Record) -> list[str]:
@@ -126,9 +156,6 @@ def _text_of_message(message: Mapping[str, Any]) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.strip().encode(errors="surrogatepass"), digest_size=16).digest()
-
-
-def _sum(total: Any, more: Any) -> Any:
-    return more if total is None else total if more is None else total + more
+def _key(prompt: str) -> int:
+    """64 bits that stand for a prompt within this process: Python's own hash, keyed anew in each."""
+    return hash(prompt.strip())

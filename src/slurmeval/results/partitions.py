@@ -18,14 +18,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slurmeval.results import schema, statistics
 from slurmeval.results.accounts import Accounts
 from slurmeval.results.evaluation import Evaluation
-from slurmeval.results.joining import Cost, Join
+from slurmeval.results.joining import Join
 from slurmeval.results.reasoning import tags_of, thoughts_of
+from slurmeval.results.sample_costs import Cost
+from slurmeval.results.sample_names import SampleNames
 
 if TYPE_CHECKING:
     from slurmeval.gateway.log import Record
@@ -33,6 +36,14 @@ if TYPE_CHECKING:
     from slurmeval.paths import Paths
 
 ROWS_PER_GROUP = 2000
+BYTES_PER_GROUP = 32 << 20
+"""Of the long texts in a row group: answers may have a megabyte each."""
+_LONG = ("input", "output", "reasoning", "metadata_json")
+_REPEATED = [
+    *("model", "benchmark", "task", "category", "status", "finish_reason", "endpoint", "server_id", "error"),
+    *("scores.list.element.metric", "scores.list.element.filter"),
+]
+"""Columns whose values come again and again. The others are not worth a dictionary of their values."""
 JSON_FIELDS = {
     "versions": "versions_json",
     "datasets": "datasets_json",
@@ -62,19 +73,18 @@ def write(
         "evaluations": paths.evaluation(model, benchmark),
     }
     targets["evaluations"].unlink(missing_ok=True)
-    names = SampleNames(_dataset_revisions(evaluation.datasets))
-    uids = [names.of(sample) for sample in output.samples]
-    join, totals, statuses = Join(output.samples), Counter[str](), Counter[str]()
+    revisions = _dataset_revisions(evaluation.datasets)
+    totals, statuses, scores = Counter[str](), Counter[str](), statistics.Scores()
     tags = tags_of(evaluation.served)
     accounts = Accounts(unanswered, tags)
-    with _set_aside(targets) as aside:
-        rows = _request_rows(requests or (), join, uids, output.samples, totals, accounts, tags)
+    with _set_aside(targets) as aside, tempfile.TemporaryFile(dir=aside["samples"].parent) as thoughts:
+        join = Join(output.samples, SampleNames(revisions).of, thoughts)
+        rows = _request_rows(requests or (), join, totals, accounts, tags)
         write_rows(aside["requests"], schema.REQUESTS, (key | row for row in rows))
-        rows = _sample_rows(output.samples, uids, join, accounts, statuses)
+        rows = _sample_rows(output.samples, SampleNames(revisions), join, accounts, statuses, scores)
         write_rows(aside["samples"], schema.SAMPLES, (key | row for row in rows))
         if requests is not None:
             accounts.check(max_unanswered, output.keeps_answers)
-        scores = statistics.Scores(output.samples)
         rows = (_metric_row(metric, scores, accounts) for metric in output.metrics)
         write_rows(aside["metrics"], schema.METRICS, (key | row for row in rows))
         row = key | _evaluation_row(evaluation, output, None if requests is None else totals, statuses)
@@ -84,48 +94,22 @@ def write(
         write_rows(aside["evaluations"], schema.EVALUATIONS, [row])
 
 
-def sample_uid(sample: Sample, revisions: Mapping[str, Any]) -> str:
-    """The name of a question that is the same for every model: hash of task, dataset revisions, input and
-    reference. Neither position nor the harness's numbering is in it."""
-    text = json.dumps([sample.task, revisions, sample.input, sample.reference], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-class SampleNames:
-    """The `sample_uid` of each sample, gone through in the harness's order. With `repeat_idx` it is a key: of
-    equal questions the second is named by a hash of the first one's name and the number 1, and so on."""
-
-    def __init__(self, revisions: Mapping[str, Any]) -> None:
-        self._revisions = revisions
-        self._taken: set[int] = set()
-        self._again: Counter[int] = Counter()
-
-    def of(self, sample: Sample) -> str:
-        uid = sample_uid(sample, self._revisions)
-        key = int(uid[:16], 16) + sample.repeat_idx
-        if key in self._taken:
-            self._again[key] += 1
-            return hashlib.sha256(f"{uid}:{self._again[key]}".encode()).hexdigest()
-        self._taken.add(key)
-        return uid
-
-
 def write_rows(path: Path, table: schema.Table, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes rows as Parquet, `ROWS_PER_GROUP` in memory at a time, and flushes to disk. Raises
-    SchemaDrift on a row with a column that the table does not have; a column left out is null."""
-    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+    """Writes rows as Parquet, a row group in memory at a time, and flushes to disk. Raises SchemaDrift on a
+    row with a column that the table does not have; a column left out is null."""
+    with pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=_REPEATED) as writer:
         for batch in _batches(rows):
-            unknown = {name for row in batch for name in row} - table.names
+            unknown = set().union(*batch) - table.names
             if unknown:
                 raise schema.SchemaDrift(f"{table.name} has no column {sorted(unknown)[0]}")
-            writer.write_table(pa.Table.from_pylist(batch, table.schema))
+            writer.write_table(_as_table(batch, table.schema))
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
 
 def write_table(path: Path, table: schema.Table, rows: pa.Table) -> None:
     """`write_rows` for rows that are a table of this schema already."""
-    with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
+    with pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=_REPEATED) as writer:
         writer.write_table(rows.cast(table.schema))
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
@@ -185,21 +169,47 @@ def _set_aside(targets: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
 
 
 def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """Rows by row group: not too many, and not too long."""
     batch: list[Mapping[str, Any]] = []
+    size = 0
     for row in rows:
         batch.append(row)
-        if len(batch) == ROWS_PER_GROUP:
+        size += sum(map(len, filter(None, map(row.get, _LONG))))
+        if len(batch) == ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch
+
+
+def _as_table(rows: list[Mapping[str, Any]], columns: pa.Schema) -> pa.Table:
+    """Rows as Arrow. Models answer with lone surrogates, and harnesses with structures in place of text: then
+    all texts are looked through."""
+    try:
+        return pa.Table.from_pylist(rows, columns)
+    except (UnicodeEncodeError, pa.ArrowTypeError):
+        kinds = {field.name: field.type for field in columns}
+        cleaned = [{name: _cleaned(value, kinds[name]) for name, value in row.items()} for row in rows]
+        return pa.Table.from_pylist(cleaned, columns)
+
+
+def _cleaned(value: Any, kind: pa.DataType) -> Any:
+    """A value with texts that Arrow can hold: structures as JSON, lone surrogates replaced."""
+    if value is None:
+        return None
+    if pa.types.is_list(kind):
+        return [_cleaned(one, kind.value_type) for one in value]
+    if pa.types.is_struct(kind):
+        return {field.name: _cleaned(value[field.name], field.type) for field in kind}
+    if pa.types.is_string(kind):
+        text = value if isinstance(value, str) else _json(value)
+        return text.encode("utf-8", "replace").decode()
+    return value
 
 
 def _request_rows(
     requests: Iterable[Record],
     join: Join,
-    uids: Sequence[str],
-    samples: Sequence[Sample],
     totals: Counter[str],
     accounts: Accounts,
     tags: Sequence[str] | None,
@@ -209,7 +219,8 @@ def _request_rows(
         accounts.answered(record)
         thoughts, marked = thoughts_of(record, tags) if record.answered else (None, False)
         if position is not None and thoughts is not None:
-            join.costs[position].think(thoughts)
+            join.costs.think(position, thoughts)
+        uid, repeat_idx = (None, None) if position is None else join.named(position)
         totals["n_think_tags"] += marked
         totals["n_requests"] += 1
         totals["n_replayed"] += bool(record.replayed)
@@ -218,8 +229,8 @@ def _request_rows(
         totals["completion_tokens"] += record.completion_tokens or 0
         yield {
             "request_id": record.request_id,
-            "sample_uid": None if position is None else uids[position],
-            "repeat_idx": None if position is None else samples[position].repeat_idx,
+            "sample_uid": uid,
+            "repeat_idx": repeat_idx,
             "endpoint": record.endpoint,
             "attempt": record.attempt,
             "server_id": record.server_id,
@@ -240,39 +251,51 @@ def _request_rows(
 
 
 def _sample_rows(
-    samples: Sequence[Sample], uids: Sequence[str], join: Join, accounts: Accounts, statuses: Counter[str]
+    samples: Iterable[Sample],
+    names: SampleNames,
+    join: Join,
+    accounts: Accounts,
+    statuses: Counter[str],
+    scores: statistics.Scores,
 ) -> Iterator[dict[str, Any]]:
-    for sample, uid, cost in zip(samples, uids, join.costs, strict=True):
+    """The rows; what stands in other tables too is counted on the way."""
+    for position, sample in enumerate(samples):
+        cost = join.costs[position]
         status = _status(sample, cost)
         accounts.sample(sample, cost, status)
         statuses[status] += 1
         statuses[f"cut {sample.cut}"] += 1
+        scores.add(sample)
         yield {
-            "sample_uid": uid,
+            "sample_uid": names.of(sample),
             "repeat_idx": sample.repeat_idx,
-            "native_id": None if sample.native_id is None else str(sample.native_id),
+            "native_id": sample.native_id,
             "task": sample.task,
             "category": sample.category,
-            "input": _text(sample.input),
-            "choices": None if sample.choices is None else [_text(choice) for choice in sample.choices],
-            "reference": _text(sample.reference),
-            "output": _text(sample.output),
+            "input": sample.input,
+            "choices": sample.choices,
+            "reference": sample.reference,
+            "output": sample.output,
             "scores": [
                 {
-                    "metric": _text(score.metric),
-                    "filter": _text(score.filter),
+                    "metric": score.metric,
+                    "filter": score.filter,
                     "value": score.value,
                     "correct": score.correct,
-                    "answer": _text(score.answer),
-                    "explanation": _text(score.explanation),
+                    "answer": score.answer,
+                    "explanation": score.explanation,
                 }
                 for score in sample.scores
             ],
             "status": status,
-            "cut": sample.cut,
             "metadata_json": _json(sample.metadata),
-            **asdict(cost),
-            "reasoning": _text(cost.reasoning),
+            "cut": sample.cut,
+            "n_requests": cost.n_requests,
+            "finish_reason": cost.finish_reason,
+            "prompt_tokens": cost.prompt_tokens,
+            "completion_tokens": cost.completion_tokens,
+            "latency_ms": cost.latency_ms,
+            "reasoning": cost.reasoning,
         }
 
 
@@ -321,17 +344,13 @@ def _dataset_revisions(datasets: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {str(d["id"]): d.get("revision") or d.get("sha256") for d in datasets}
 
 
-def _text(value: Any) -> str | None:
-    """Text that Parquet can hold: structures as JSON, lone surrogates (seen in models' answers) replaced."""
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else _json(value)
-    return text.encode("utf-8", "replace").decode()
-
-
 def _json(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
-    return text.encode("utf-8", "replace").decode()
+    """JSON with sorted keys; what orjson refuses (lone surrogates, huge numbers) as Python writes it."""
+    try:
+        return orjson.dumps(value, str, orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+        return text.encode("utf-8", "replace").decode()
 
 
 def _sha256(body: bytes | None) -> str | None:

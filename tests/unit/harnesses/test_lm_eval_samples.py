@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,22 @@ def test_results_that_are_no_file_or_no_json_are_named(job_of: JobOf) -> None:
     path.unlink()
     path.mkdir()
     assert refused(job) == f"{path.name}: cannot be read: Is a directory"
+
+
+def test_samples_are_not_held_in_memory(job_of: JobOf) -> None:
+    job = job_of("srv_null_tx", "tx")
+    path = file_of(job, "samples_*")
+    line, n = lines_of(path)[0], 500
+    line["doc"]["filler"] = "x" * 100_000
+    write_lines(path, [line | {"doc_id": index} for index in range(n)])
+    results = file_of(job, "results_*")
+    results.write_text(results.read_text().replace('"original": 6', f'"original": {n}'))
+    results.write_text(results.read_text().replace('"effective": 6', f'"effective": {n}'))
+    tracemalloc.start()
+    assert sum(len(sample.metadata["doc"]["filler"]) for sample in LM_EVAL.read(job).samples) == 50_000_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000
 
 
 def test_a_whole_number_beyond_all_floats_is_no_score(job_of: JobOf) -> None:

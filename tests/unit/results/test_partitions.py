@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
 from slurmeval.paths import Paths
 from slurmeval.results import partitions, schema
 from slurmeval.results.partitions import write
+from slurmeval.results.sample_names import sample_uid
 from tests.report import example
 
 PAIR = ("m", "b.1")
@@ -80,7 +82,7 @@ def test_a_failure_while_writing_leaves_nothing(paths: Paths, broken: str) -> No
     made = example.samples("t", [True])
     if broken == "samples":
         made[0].scores[0].value = "no number"  # type: ignore[assignment]
-    with pytest.raises((RuntimeError, pa.ArrowInvalid, ValueError)):
+    with pytest.raises((RuntimeError, pa.ArrowInvalid, TypeError)):
         write(paths, *PAIR, example.evaluation(), _output([], made), requests())
     assert _files(paths) == []
 
@@ -111,6 +113,58 @@ def test_many_samples_are_written_in_row_groups(paths: Paths) -> None:
     assert pq.ParquetFile(paths.samples(*PAIR)).num_row_groups == 3
 
 
+def test_long_answers_make_short_row_groups(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partitions, "BYTES_PER_GROUP", 10_000)
+    made = [Sample(str(i), "t", f"q{i}", "a" * 4000, metadata={"x": "y" * 2000}) for i in range(10)]
+    write(paths, *PAIR, example.evaluation(), _output([], made), [])
+    assert pq.ParquetFile(paths.samples(*PAIR)).num_row_groups == 5
+
+
+class Counted(Sequence[Sample]):
+    """Samples that know how often they were gone through."""
+
+    def __init__(self, made: list[Sample]) -> None:
+        self.made, self.times = made, 0
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+    def __getitem__(self, position: Any) -> Any:
+        raise AssertionError("read one by one")
+
+    def __iter__(self) -> Iterator[Sample]:
+        self.times += 1
+        return iter(self.made)
+
+
+@pytest.mark.parametrize(("requests", "times"), [(0, 1), (5, 2)])
+def test_samples_are_gone_through_once_and_once_more_for_their_requests(
+    paths: Paths, requests: int, times: int
+) -> None:
+    made = example.samples("t", [True, False] * 10)
+    samples = Counted(made)
+    output = HarnessOutput(
+        [Metric("t", "exact_match", 0.5, 0.5, None, "strict-match")], samples, 20, "1", None
+    )
+    write(paths, *PAIR, example.evaluation(), output, list(example.requests_for(made))[:requests])
+    assert samples.times == times
+    rows = partitions.read_rows(paths.samples(*PAIR), schema.SAMPLES).to_pylist()
+    assert sum(row["n_requests"] for row in rows) == requests
+    assert _metrics(paths)[0]["recomputed_value"] == 0.5
+
+
+def test_structures_in_place_of_text_are_kept_as_json(paths: Paths) -> None:
+    made: Any = [
+        Sample("0", "t", "q", "a", choices=["x"], scores=[Score("m", 1.0, answer="b")]),
+        Sample(7, "t", {"q": [1]}, ["a"], choices=[{"x": 1}], scores=[Score("m", 1.0, answer=["b"])]),  # type: ignore[arg-type]
+    ]
+    write(paths, *PAIR, example.evaluation(), _output([], made), [])
+    plain, row = partitions.read_rows(paths.samples(*PAIR), schema.SAMPLES).to_pylist()
+    assert (plain["input"], plain["output"], plain["choices"]) == ("q", "a", ["x"])
+    found = (row["native_id"], row["input"], row["output"], row["choices"], row["scores"][0]["answer"])
+    assert found == ("7", '{"q":[1]}', '["a"]', ['{"x":1}'], '["b"]')
+
+
 def test_nothing_at_all_can_be_written(paths: Paths) -> None:
     write(paths, *PAIR, example.evaluation(), _output([]), [])
     assert partitions.read_rows(paths.samples(*PAIR), schema.SAMPLES).num_rows == 0
@@ -134,10 +188,10 @@ def test_a_lone_surrogate_does_not_stop_an_evaluation(paths: Paths) -> None:
 def test_a_question_is_named_alike_for_every_model_and_position() -> None:
     one, two = example.samples("t", [True, False])[1], example.samples("t", [False, False, True])[1]
     two.native_id, two.output, two.repeat_idx = "other", "another answer", 3
-    assert partitions.sample_uid(one, {"d": "r"}) == partitions.sample_uid(two, {"d": "r"})
-    assert partitions.sample_uid(one, {"d": "r"}) != partitions.sample_uid(one, {"d": "s"})
+    assert sample_uid(one, {"d": "r"}) == sample_uid(two, {"d": "r"})
+    assert sample_uid(one, {"d": "r"}) != sample_uid(one, {"d": "s"})
     two.reference = "something else"
-    assert partitions.sample_uid(one, {}) != partitions.sample_uid(two, {})
+    assert sample_uid(one, {}) != sample_uid(two, {})
 
 
 def test_equal_questions_are_numbered_so_that_no_two_rows_have_one_key(paths: Paths) -> None:
@@ -152,7 +206,7 @@ def test_equal_questions_are_numbered_so_that_no_two_rows_have_one_key(paths: Pa
         keys.append([(row["sample_uid"], row["repeat_idx"]) for row in rows])
     assert keys[0] == keys[1]
     assert len(set(keys[0])) == 12
-    assert keys[0][0] == (partitions.sample_uid(made[0], {"data": "b" * 40}), 0)
+    assert keys[0][0] == (sample_uid(made[0], {"data": "b" * 40}), 0)
     assert keys[0][2] == (keys[0][0][0], 1)  # the second answer to the same question
     assert keys[0][6] == (keys[0][4][0], 1)
 

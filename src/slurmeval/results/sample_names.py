@@ -1,0 +1,52 @@
+"""The names of samples, which are the same for every model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slurmeval.harnesses.base import Sample
+
+_encoder = json.JSONEncoder(sort_keys=True, default=str)
+
+
+class SampleNames:
+    """The `sample_uid` of each sample, gone through in the harness's order. With `repeat_idx` it is a key: of
+    equal questions the second is named by a hash of the first one's name and the number 1, and so on.
+
+    `revisions`: of the datasets, by id."""
+
+    def __init__(self, revisions: Mapping[str, Any]) -> None:
+        self._revisions = _canonical(revisions)
+        self._taken: set[int] = set()
+        self._again: Counter[int] = Counter()
+
+    def of(self, sample: Sample) -> str:
+        uid = _hashed(sample, self._revisions)
+        key = int(uid[:16], 16) + sample.repeat_idx
+        if key in self._taken:
+            self._again[key] += 1
+            return hashlib.sha256(f"{uid}:{self._again[key]}".encode()).hexdigest()
+        self._taken.add(key)
+        return uid
+
+
+def sample_uid(sample: Sample, revisions: Mapping[str, Any]) -> str:
+    """The name of a question: hash of the JSON list of task, dataset revisions, input and reference. Neither
+    position nor the harness's numbering is in it."""
+    return _hashed(sample, _canonical(revisions))
+
+
+def _hashed(sample: Sample, revisions: str) -> str:
+    rest = f"{_canonical(sample.input)}, {_canonical(sample.reference)}"
+    return hashlib.sha256(f"[{_canonical(sample.task)}, {revisions}, {rest}]".encode()).hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    """As `json.dumps` writes it, with sorted keys."""
+    return encode_basestring_ascii(value) if isinstance(value, str) else _encoder.encode(value)
