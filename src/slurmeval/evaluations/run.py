@@ -262,6 +262,7 @@ def gateway_config(evaluation: Evaluation, place: Room) -> GatewayConfig:
         request_timeout_s=evaluation.benchmark.request_timeout_s,
         max_tokens=model.generation.max_new_tokens,
         thoughts=None if model.reasoning is None else model.reasoning.tags,
+        blank_refused=harness(evaluation.benchmark.harness).dies_of_refusals(evaluation.benchmark),
         socket=place.socket,
     )
 

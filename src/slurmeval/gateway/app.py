@@ -15,9 +15,11 @@ from aiohttp import web
 from slurmeval.errors import ErrorClass
 from slurmeval.gateway.accepting import BoundedServer
 from slurmeval.gateway.amending import Amendments
+from slurmeval.gateway.blank import blank_answer
 from slurmeval.gateway.limit import with_limit, with_what_is_left
 from slurmeval.gateway.log import Record, encode_exchange, encode_replay
 from slurmeval.gateway.memory import Memory
+from slurmeval.gateway.patience import PROMPTS
 from slurmeval.gateway.replay import Replays, parse, request_key
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.gateway.thoughts import Thoughts
@@ -60,6 +62,7 @@ class Gateway:
         self._log = log
         self._slots = asyncio.Semaphore(config.max_in_flight)
         self._max_tokens = config.max_tokens
+        self._blank_refused = config.blank_refused
         self._thoughts = None if config.thoughts is None else Thoughts(config.thoughts)
         self._memory = Memory(MAX_WAITING_BYTES)
         self._amendments = Amendments()
@@ -178,6 +181,9 @@ class Gateway:
             self._record(call, key, is_json, started_at, answer)
         except LogFailed as error:
             answer = failure(503, "log_failed", str(error))
+        if self._blank_refused and answer.status in PROMPTS:
+            blank = blank_answer(call.path, value)
+            answer = answer if blank is None else replace(answer, status=200, content_type=JSON, body=blank)
         return await reply.finish(answer)
 
     async def _ask(self, call: Call, value: Any, reply: Reply) -> Answer:

@@ -35,6 +35,8 @@ class GatewayConfig:
     """Longest answer where a request sets no limit; None: the server's own."""
     thoughts: list[str] | None = None
     """The tags around a model's thoughts, which are kept from the harness; None: nothing is."""
+    blank_refused: bool = False
+    """Whether the harness gets an empty answer in the place of a refused prompt."""
     socket: Path | None = None
     """A socket to listen on as well, for a harness that has no network."""
     host: str = "127.0.0.1"

@@ -175,6 +175,10 @@ class Harness(Protocol):
         """Whether it may be started while its server still loads: it asks for nothing but answers, and waits
         for them for as long as it takes (see docs/harnesses.md)."""
 
+    def dies_of_refusals(self, benchmark: Benchmark) -> bool:
+        """Whether one prompt that the server refuses ends it. It gets an empty answer then, which is counted
+        as none."""
+
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         """The pinned versions that alter results, by package."""
 

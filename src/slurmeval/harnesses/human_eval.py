@@ -65,6 +65,9 @@ class HumanEval:
     def starts_early(self, benchmark: Benchmark) -> bool:
         return True
 
+    def dies_of_refusals(self, benchmark: Benchmark) -> bool:
+        return False
+
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         return {"slurmeval-human-eval": VERSION} | pinned_versions(lock, (TASK,))
 

@@ -64,6 +64,9 @@ class LmEval:
         """Not with another time-out."""
         return "timeout" not in benchmark.extra.get("model_args", {})
 
+    def dies_of_refusals(self, benchmark: Benchmark) -> bool:
+        return True
+
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         return pinned_versions(lock, ("lm-eval",))
 

@@ -81,6 +81,9 @@ class Nemo:
     def starts_early(self, benchmark: Benchmark) -> bool:
         return traits(wrapped_harness(benchmark)).warm
 
+    def dies_of_refusals(self, benchmark: Benchmark) -> bool:
+        return wrapped_harness(benchmark) == LM_EVAL
+
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         wrapped = wrapped_harness(benchmark)
         return pinned_versions(lock, ("nemo-evaluator", package_of(wrapped)))

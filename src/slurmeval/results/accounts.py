@@ -68,8 +68,9 @@ class Accounts:
             self._n_answers += max(1, len(texts))
             self._answers.update(_fingerprint(text) for text in texts)
 
-    def sample(self, sample: Sample, cost: Cost, status: str) -> None:
-        """Takes in a sample; `cost` has its answered requests, `status` is that of the table."""
+    def sample(self, sample: Sample, cost: Cost, status: str) -> bool:
+        """Takes in a sample, and says whether nobody answered it. `cost` has its answered requests, `status`
+        is what else is known."""
         self._n_samples += 1
         lost = status == "error"
         if self._lost:
@@ -81,6 +82,7 @@ class Accounts:
             self._lose(sample)
         else:
             self._look_up(sample, cost)
+        return lost
 
     def _lose(self, sample: Sample) -> None:
         self._without_answer += 1

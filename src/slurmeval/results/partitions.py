@@ -262,7 +262,8 @@ def _sample_rows(
     for position, sample in enumerate(samples):
         cost = join.costs[position]
         status = _status(sample, cost)
-        accounts.sample(sample, cost, status)
+        if accounts.sample(sample, cost, status):
+            status = "error"
         statuses[status] += 1
         statuses[f"cut {sample.cut}"] += 1
         scores.add(sample)

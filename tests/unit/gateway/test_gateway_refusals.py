@@ -15,6 +15,7 @@ import pytest
 
 from slurmeval.errors import ErrorClass
 from slurmeval.gateway import trouble
+from slurmeval.gateway.blank import blank_answer
 from slurmeval.gateway.log import read
 from slurmeval.gateway.patience import Patience, retry_after
 from slurmeval.gateway.process import GatewayProcess
@@ -150,3 +151,32 @@ def test_a_refusal_counts_as_any_failure() -> None:
     state = trouble.Trouble()
     state.failed("the server answered 429", "m/0001")
     assert state.reason() == "the server answers 429 (1 in a row over 0 s, the last at m/0001)"
+
+
+async def test_a_harness_that_one_refusal_ends_gets_an_empty_answer_that_counts_as_none(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        server.faults.fail_count, server.faults.fail_status = 2, 400
+        process = await asyncio.to_thread(gateway, blank_refused=True)
+        status, body = await post(client, process, chat("a"))
+        assert status == 200
+        assert json.loads(body)["choices"][0]["message"]["content"] == ""
+        likelihood = {"model": "stand-in", "prompt": "a b", "echo": True, "logprobs": 1, "max_tokens": 1}
+        status, body = await post(client, process, likelihood, "/v1/completions")
+        assert (status, body.decode()) == (400, server.faults.fail_body)
+        await asyncio.to_thread(process.stop)
+    assert [(r.http_status, r.answered) for r in read(tmp_path / "log")] == [(400, False)] * 4
+
+
+def test_an_empty_answer_has_as_many_choices_as_were_asked_for() -> None:
+    def choices(path: str, **asked: object) -> int | None:
+        body = blank_answer(path, asked)
+        return None if body is None else len(json.loads(body)["choices"])
+
+    assert choices("/v1/chat/completions", messages=[], n=3) == 3
+    assert choices("/v1/completions", prompt=["a", "b"]) == 2
+    assert choices("/v1/completions", prompt=[1, 2, 3]) == 1
+    assert choices("/v1/completions", prompt=[[1, 2], [3]], n=2) == 4
+    assert choices("/v1/embeddings", input="a") is None
+    assert choices("/v1/completions", prompt="a", stream=True) is None
