@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import resource
 import signal
 import socket
 import tempfile
@@ -118,3 +119,10 @@ def file_system_ahead_s(folder: Path) -> float:
 def die_with_parent(number: signal.Signals) -> None:
     """In a child: this signal when the parent is gone, however it went."""
     _libc.prctl(_PR_SET_PDEATHSIG, number)
+
+
+def raise_open_files() -> int:
+    """Raises this process's limit of open files as far as it may; returns it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else 2**20

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +18,6 @@ OTHERS = 64
 
 _RETRY_S = 0.1
 _logger = logging.getLogger(__name__)
-
-
-def raise_limit() -> int:
-    """Raises this process's limit of open files as far as it may; returns it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard if hard != resource.RLIM_INFINITY else 2**20
 
 
 def shares(limit: int, max_in_flight: int) -> tuple[int, int]:

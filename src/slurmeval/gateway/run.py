@@ -16,13 +16,14 @@ import uvloop
 
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import write_json
-from slurmeval.gateway.accepting import raise_limit, shares, tcp_socket, unix_socket
+from slurmeval.gateway.accepting import shares, tcp_socket, unix_socket
 from slurmeval.gateway.app import Gateway
 from slurmeval.gateway.log import repair
 from slurmeval.gateway.replay import Replays
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.gateway.upstream import Upstream
 from slurmeval.gateway.writer import LogWriter, claim
+from slurmeval.processes import raise_open_files
 
 PROGRESS_FILE = "progress.json"
 PROGRESS_S = 2.0
@@ -62,7 +63,7 @@ async def serve(config: GatewayConfig, parent: int) -> None:
     api_key = secrets.token_urlsafe(32)
     try:
         async with Upstream(config) as upstream:
-            in_flight, connections = shares(raise_limit(), config.max_in_flight)
+            in_flight, connections = shares(raise_open_files(), config.max_in_flight)
             gateway = Gateway(api_key, replace(config, max_in_flight=in_flight), upstream, replays, log)
             server = gateway.server(connections)
             listener = tcp_socket(config.host, config.port)

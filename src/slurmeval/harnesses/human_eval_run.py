@@ -23,6 +23,7 @@ from slurmeval.harnesses import sandbox
 from slurmeval.harnesses.base import GATEWAY_KEY
 from slurmeval.harnesses.code_blocks import defines, extract_code
 from slurmeval.harnesses.human_eval import scores
+from slurmeval.processes import raise_open_files
 
 _STOPS = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]
 """Where a continuation leaves the function (Chen et al. 2021)."""
@@ -162,6 +163,7 @@ async def _run(order: dict[str, Any], folder: Path) -> None:
         raise EvaluationFailed(ErrorClass.HARNESS_ERROR, lacking)
     problems = read_problems(Path(order["data"]), order["limit"])
     headers = {"Authorization": f"Bearer {os.environ[GATEWAY_KEY]}"}
+    raise_open_files()
     # No time-out: the gateway bounds each request, slurmeval the whole evaluation.
     async with aiohttp.ClientSession(
         headers=headers,

@@ -15,7 +15,7 @@ import pytest
 
 from slurmeval.config.models import Benchmark
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.harnesses import Job, harness, human_eval_run
+from slurmeval.harnesses import Job, harness, human_eval_run, sandbox
 from slurmeval.harnesses.human_eval import ks, pass_at_k
 from slurmeval.harnesses.human_eval_run import main, program_of
 from slurmeval.results.statistics import Scores, spread
@@ -122,6 +122,25 @@ def test_answers_are_asked_for_run_and_counted(
         ("/v1/chat/completions", 0.8, 99)
     }
     assert capsys.readouterr().out.endswith("human-eval: 6 of 6 answered and checked, 4 passed\n")
+
+
+def test_as_many_are_asked_at_once_as_parallelism_says(
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(120)
+
+    def answer(body: dict[str, Any]) -> str | tuple[int, str]:
+        try:
+            together.wait(30)
+        except threading.BrokenBarrierError:
+            return 503, "not all came at once"
+        return solution(body)
+
+    passed = sandbox.Outcome(True, "passed", "")
+    monkeypatch.setattr(human_eval_run.sandbox, "run", lambda *_: passed)
+    model[0].answer = staticmethod(answer)
+    status, _ = run(make_job(**CHAT, repeats=40, parallelism=120), model[1], monkeypatch)
+    assert status == 0
 
 
 def test_completions_continue_the_prompt(
