@@ -234,6 +234,10 @@ class Keeper:
         if failed_to_start or self._replaced[track] > MAX_REPLACED:
             if failed_to_start and (words := _last_words(server)):
                 reason = f"{reason}; its last words: {words}"
+            elif failed_to_start:
+                reason = (
+                    f"{reason}: is {self.run['project']} there, under this name, for jobs (docs/sites.md)?"
+                )
             _fail(server, reason)
         write_json(server.gone, {"state": slurm_state, "reason": reason})
 

@@ -307,6 +307,10 @@ class SlurmJobs:
             reason = f"job {job.job_id} ended{where} without a word; Slurm says {life.state}"
             if life.state not in CLASSES and (words := last_words(self._logs(job))):
                 reason = f"job {job.job_id} ended{where}; its last words: {words}"
+            elif life.state == "FAILED":
+                reason = (
+                    f"{reason}: is {self.run['project']} there, under this name, for jobs (docs/sites.md)?"
+                )
         failure = EvaluationFailed(error_class, reason)
         return self.fail(job, failure)
 

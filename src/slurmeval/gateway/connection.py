@@ -4,6 +4,7 @@ here and costs three times as much (docs/gateway.md has the figures); the parsin
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -20,6 +21,16 @@ into a closing connection is lost."""
 
 _HIGH_WATER_BYTES = 2**20
 """Of a stream: unread pieces beyond this stop the reading until the harness has caught up."""
+
+
+KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 6),
+)
+"""Answers take minutes, and firewalls between nodes forget connections on which nothing is said. They also
+tell of a node that has gone without a word."""
 
 
 class Connection(asyncio.Protocol):
@@ -177,11 +188,13 @@ class Connections:
         parts = urlsplit(url)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, connection = await asyncio.get_running_loop().create_connection(
+                transport, connection = await asyncio.get_running_loop().create_connection(
                     Connection, parts.hostname or "", parts.port or 80
                 )
         except TimeoutError:
             raise ConnectionError(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
+        for level, option, value in KEEP_ALIVE:
+            transport.get_extra_info("socket").setsockopt(level, option, value)
         return connection
 
     def give_back(self, url: str, connection: Connection) -> None:

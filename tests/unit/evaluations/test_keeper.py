@@ -75,6 +75,16 @@ def test_a_job_that_fails_before_its_server_starts_fails_the_evaluations(
     assert "CUDA/99 not found" in str(failed[PAIRS[0]])
 
 
+def test_a_job_that_left_nothing_asks_whether_nodes_see_the_project(
+    run: Run, keeper: Keeper, slurm: StandInSlurm
+) -> None:
+    gone(run, slurm, "FAILED")
+    keeper.look(PAIRS, slurm.jobs)
+    run.now += GONE_S
+    said = str(keeper.look(PAIRS, slurm.jobs)[PAIRS[0]])
+    assert f"is {run.document['project']} there, under this name, for jobs" in said
+
+
 def test_a_server_that_failed_fails_its_evaluations(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
     run.state("failed", reason="no memory")
     assert {str(error) for error in keeper.look(PAIRS, slurm.jobs).values()} == {"no memory"}

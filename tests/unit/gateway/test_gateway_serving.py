@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from slurmeval.gateway.connection import Connections
 from slurmeval.gateway.log import read
 from slurmeval.gateway.process import GatewayProcess
 from tests.stand_ins.stand_in_server import StandIn
@@ -314,3 +316,13 @@ async def test_thoughts_stay_in_the_log_and_the_harness_gets_the_answer(
     process = await asyncio.to_thread(gateway, thoughts=["<think>", "</think>"])
     assert await answered(process) == "4"
     assert len(server.seen) == 1
+
+
+async def test_silent_connections_to_a_server_are_kept_alive(server: StandIn) -> None:
+    connection = await Connections.open(server.url)
+    tcp = connection._transport.get_extra_info("socket")
+    assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < 60, (
+        "firewalls forget sooner than an hour"
+    )
+    connection.close()
