@@ -301,7 +301,9 @@ def index(timeout_s: float = INDEX_TIMEOUT_S) -> Check:
 def _output(argv: list[str]) -> str:
     """The first line of a program's output; empty where it fails."""
     try:
-        ran = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+        ran = subprocess.run(
+            argv, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
         return ""
     lines = ran.stdout.strip().splitlines()

@@ -21,7 +21,9 @@ def commit(project: Path) -> tuple[str | None, bool | None]:
 
 def _git(project: Path, *arguments: str) -> str:
     command = ["git", "-C", str(project), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=True
+    ).stdout.strip()
 
 
 def file_sha256(run: dict[str, Any], file: str | None) -> str | None:

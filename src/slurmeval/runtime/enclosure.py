@@ -59,6 +59,8 @@ def lacking() -> str | None:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
+                encoding="utf-8",
+                errors="replace",
                 timeout=_PROBE_S,
                 check=False,
             )

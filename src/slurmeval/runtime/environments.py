@@ -132,7 +132,7 @@ def prune_packages(environments: Path, all_of_them: bool) -> str | None:
     done = subprocess.run(
         [uv_program(), "--no-progress", "cache", "clean" if all_of_them else "prune"],
         env=uv_environment() | {"UV_CACHE_DIR": str(cache)},
-        capture_output=True, text=True, check=False,
+        capture_output=True, encoding="utf-8", check=False,
     )  # fmt: skip
     lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
     if done.returncode != 0:
@@ -265,7 +265,7 @@ class _Maker:
     def versions(self, python: Path) -> dict[str, str]:
         listed = subprocess.run(
             [uv_program(), "pip", "list", "--format", "json", "--python", str(python)],
-            env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False,
+            env=self.environment, cwd=self.folder, capture_output=True, encoding="utf-8", check=False,
         )  # fmt: skip
         if listed.returncode != 0:
             raise failure(f"environment {self.lock.name}", listed.stderr, self.log)
@@ -277,7 +277,8 @@ class _Maker:
         argv = [uv_program(), "pip", "compile", "--quiet", "--no-deps", "--python", str(python)]
         asked = subprocess.run(
             [*argv, *uv_flags(), "-"],
-            input=build, env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False,
+            input=build, env=self.environment, cwd=self.folder,
+            capture_output=True, encoding="utf-8", check=False,
         )  # fmt: skip
         return asked.returncode == 0
 

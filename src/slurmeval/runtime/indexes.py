@@ -52,7 +52,9 @@ def pip_configuration() -> Mapping[str, str]:
     """pip's options from all of its files and from `PIP_*`, as pip merges them. Raises UserError where pip
     cannot read its own files."""
     argv = [pip_interpreter(), "-m", "pip", "--disable-pip-version-check", "config", "list"]
-    listed = subprocess.run(argv, capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        argv, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False
+    )
     if listed.returncode != 0:
         reason = (listed.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise UserError(f"pip cannot read its configuration: {reason}")

@@ -34,7 +34,13 @@ class Python:
 def inspect(interpreter: Path) -> Python:
     """Asks an interpreter where it lives. Raises EvaluationFailed where that would show the home folder."""
     asked = subprocess.run(
-        [interpreter, "-I", "-c", _SCRIPT], capture_output=True, text=True, check=True, timeout=60
+        [interpreter, "-I", "-c", _SCRIPT],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=True,
+        timeout=60,
     )
     said = json.loads(asked.stdout)
     installation, packages = (os.path.realpath(path) for path in said["folders"])

@@ -132,7 +132,14 @@ def _compile(
                 file.write_text("\n".join(lines) + "\n")
                 argv += [option, str(file)]
         done = subprocess.run(
-            argv, cwd=project, env=uv_environment(), capture_output=True, text=True, check=False
+            argv,
+            cwd=project,
+            env=uv_environment(),
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
     if done.returncode != 0:
         raise SlurmevalError(f"{requirements.name} cannot be resolved: {' '.join(done.stderr.split())}")

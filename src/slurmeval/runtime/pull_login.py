@@ -103,6 +103,8 @@ def _from_helper(name: str, host: str, file: Path) -> Login | None:
             input=server,
             capture_output=True,
             text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=HELPER_LIMIT_S,
             check=False,
         )

@@ -5,6 +5,7 @@ Packages of a module's PYTHONPATH come after those of .venv, which were locked t
 too, lie in the project folder unless XDG_CACHE_HOME says otherwise: home folders are read-only on some nodes
 and over quota on others, and Snakemake writes at every start."""
 
+import io
 import os
 import sys
 
@@ -20,5 +21,12 @@ def caches_in_the_project() -> None:
     os.environ.setdefault("XDG_CACHE_HOME", f"{project}/.cache")
 
 
+def printing_never_fails() -> None:
+    """In locales that do not know all characters."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # else there is none, or someone's own
+        sys.stdout.reconfigure(errors="replace")
+
+
 own_packages_first()
+printing_never_fails()
 caches_in_the_project()

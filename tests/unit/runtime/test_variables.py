@@ -55,6 +55,14 @@ def test_caches_lie_in_the_project_folder_unless_a_variable_says_otherwise() -> 
         assert ran.stdout.decode().strip() == found
 
 
+def test_what_a_locale_does_not_know_is_printed_all_the_same() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "iso-8859-1"}
+    ran = subprocess.run(
+        [sys.executable, "-c", "print('Größe … 東京')"], env=environment, capture_output=True
+    )
+    assert (ran.returncode, ran.stdout.decode("iso-8859-1")) == (0, "Größe ? ??\n")
+
+
 def test_package_of_pythonpath_that_comes_first_is_one_line_not_a_traceback(shadow: Path) -> None:
     first = f"import sys; sys.path.insert(0, {str(shadow)!r})"
     ran = run(f"{first}; from slurmeval.cli.main import run; sys.exit(run(['check']))", shadow=shadow)
