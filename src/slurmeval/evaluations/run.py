@@ -24,7 +24,6 @@ from slurmeval.evaluations.runtimes import runtime_of
 from slurmeval.evaluations.stopping import ended_by_signals
 from slurmeval.files import read_json, sha256_of_json, write_json
 from slurmeval.gateway import log as gateway_log
-from slurmeval.gateway.accepting import raise_limit
 from slurmeval.gateway.process import GatewayProcess
 from slurmeval.gateway.process import start as start_gateway
 from slurmeval.gateway.settings import GatewayConfig
@@ -35,6 +34,7 @@ from slurmeval.harnesses.prompts import no_room
 from slurmeval.harnesses.rooms import Room, room
 from slurmeval.ownership import Claim, live_owner
 from slurmeval.paths import Paths
+from slurmeval.processes import raise_open_files
 from slurmeval.results import evaluation as results
 from slurmeval.results import partitions
 from slurmeval.servers.folder import ServerFolder
@@ -107,7 +107,7 @@ def evaluate(run: dict[str, Any], model: str, benchmark: str) -> int:
     """Runs it to the end; returns the number of samples. Raises EvaluationFailed, after writing the failure's
     record and giving the lease back."""
     evaluation = Evaluation(run, model, benchmark)
-    raise_limit()  # a harness holds a connection for each request
+    raise_open_files()  # a harness holds a connection for each request
     evaluation.work.mkdir(parents=True, exist_ok=True)
     if evaluation.benchmark.secrets:
         secrets.make_private(evaluation.work)
