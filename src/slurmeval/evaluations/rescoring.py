@@ -15,9 +15,9 @@ from typing import Any
 
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
 from slurmeval.evaluations import secrets
-from slurmeval.evaluations.run import POLL_S, Evaluation, gateway_config, job_of, pins, read_output
+from slurmeval.evaluations.run import POLL_S, Evaluation, gateway_config, job_of, read_output
+from slurmeval.evaluations.writing import pins, write_partition
 from slurmeval.files import write_json
-from slurmeval.gateway import log as gateway_log
 from slurmeval.gateway.process import GatewayProcess
 from slurmeval.gateway.process import start as start_gateway
 from slurmeval.harnesses import harness, process
@@ -84,14 +84,7 @@ def rescore(run: dict[str, Any], model: str, benchmark: str) -> int:
         raise EvaluationFailed(ErrorClass.CANCELLED, "it runs just now")
     try:
         output = _left(evaluation) or _replayed(evaluation)
-        partitions.write(
-            evaluation.paths,
-            model,
-            benchmark,
-            _with_known(pins(evaluation), known),
-            output,
-            gateway_log.read(evaluation.work / "gateway"),
-        )
+        write_partition(evaluation, _with_known(pins(evaluation), known), output)
     except (OSError, KeyError, TypeError) as error:  # what staging or making has written is gone
         raise EvaluationFailed(ErrorClass.BAD_RESULT, f"{type(error).__name__}: {error}") from error
     finally:

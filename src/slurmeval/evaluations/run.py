@@ -15,15 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from slurmeval import __version__
 from slurmeval.config.models import Benchmark, Config
 from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, SlurmevalError
-from slurmeval.evaluations import finished, leasing, provenance, secrets, tracks
+from slurmeval.evaluations import finished, leasing, secrets, tracks
 from slurmeval.evaluations.failures import failed_attempts, no_server, record
 from slurmeval.evaluations.runtimes import runtime_of
 from slurmeval.evaluations.stopping import ended_by_signals
-from slurmeval.files import read_json, sha256_of_json, write_json
-from slurmeval.gateway import log as gateway_log
+from slurmeval.evaluations.writing import pins, write_partition
+from slurmeval.files import read_json, write_json
 from slurmeval.gateway.process import GatewayProcess
 from slurmeval.gateway.process import start as start_gateway
 from slurmeval.gateway.settings import GatewayConfig
@@ -34,9 +33,12 @@ from slurmeval.harnesses.prompts import no_room
 from slurmeval.harnesses.rooms import Room, room
 from slurmeval.ownership import Claim, live_owner
 from slurmeval.paths import Paths
+<<<<<<< HEAD
 from slurmeval.processes import raise_open_files
 from slurmeval.results import evaluation as results
 from slurmeval.results import partitions
+=======
+>>>>>>> 9bc23c8 (Rescoring counts what stayed unanswered; a rewrite that fails leaves what was there)
 from slurmeval.servers.folder import ServerFolder
 
 POLL_S = 0.25
@@ -190,16 +192,8 @@ def _run(evaluation: Evaluation) -> int:
             gateway.stop()
     evaluation.phase("scoring")
     output = read_output(program, job, returncode, evaluation.harness_log)
-    partitions.write(
-        evaluation.paths,
-        evaluation.model,
-        evaluation.benchmark_id,
-        pins(evaluation),
-        output,
-        gateway_log.read(evaluation.work / "gateway"),
-        gateway_log.unanswered(evaluation.work / "gateway"),
-        evaluation.benchmark.max_unanswered,
-    )
+    evaluation.paths.evaluation(evaluation.model, evaluation.benchmark_id).unlink(missing_ok=True)
+    write_partition(evaluation, pins(evaluation), output)
     if evaluation.on_cluster:
         finished.keep(*names)
     evaluation.phase("done")
@@ -355,43 +349,3 @@ def read_output(program: Harness, job: Job, returncode: int, log: Path) -> Harne
     if not output.metrics:
         raise EvaluationFailed(ErrorClass.BAD_RESULT, "the harness ended well, but wrote no score")
     return output
-
-
-def pins(evaluation: Evaluation) -> results.Evaluation:
-    """Returns all by which the evaluation can be repeated."""
-    benchmark = evaluation.benchmark
-    model = read_json(evaluation.model_manifest)
-    datasets = {name: read_json(Path(evaluation.run["datasets"][name])) for name in benchmark.datasets}
-    commit, dirty = provenance.commit(Path(evaluation.run["project"]))
-    return results.Evaluation(
-        attempt=evaluation.attempt,
-        started_at=evaluation.started_at,
-        ended_at=datetime.now(UTC),
-        harness=benchmark.harness,
-        task=benchmark.task,
-        endpoint=benchmark.endpoint,
-        log=str(evaluation.harness_log),
-        versions=evaluation.run["benchmarks"][evaluation.benchmark_id]["versions"],
-        environment_sha256=evaluation.run["benchmarks"][evaluation.benchmark_id]["environment_sha256"],
-        task_sha256=provenance.file_sha256(evaluation.run, benchmark.task_file),
-        datasets=[
-            {"id": name, "revision": data["revision"], "sha256": provenance.manifest_sha256(data)}
-            for name, data in datasets.items()
-        ],
-        model_source=provenance.source_text(model["source"]),
-        model_revision=model["revision"],
-        model_sha256=provenance.manifest_sha256(model),
-        served=evaluation.run["models"][evaluation.model]["params"],
-        answers_key=evaluation.answers_key,
-        few_shot=benchmark.few_shot,
-        limit=benchmark.limit,
-        n_repeats=benchmark.repeats,
-        temperature=benchmark.temperature,
-        top_p=benchmark.top_p,
-        max_tokens=benchmark.max_tokens,
-        parameters=benchmark.extra,
-        slurmeval_version=__version__,
-        workflow_commit=commit,
-        workflow_dirty=dirty,
-        config_sha256=sha256_of_json(evaluation.run["config"]),
-    )

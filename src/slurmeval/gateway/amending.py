@@ -29,7 +29,7 @@ class Amendments:
         path = path.partition("?")[0].rstrip("/")
         changed: dict[str, Any] = {}
         temperature = body.get("temperature")
-        greedy = isinstance(temperature, int | float) and temperature < GREEDY_BELOW
+        greedy = isinstance(temperature, int | float) and 0 <= temperature < GREEDY_BELOW
         if greedy and temperature != 0:
             changed["temperature"] = 0
         if path == CHAT and _is_to_be_continued(body):

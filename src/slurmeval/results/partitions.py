@@ -1,7 +1,7 @@
 """Writing one evaluation's partition: four files that appear together.
 
-All are written aside, then renamed, `evaluations/…` last: where it is, the other three are whole. An older
-one is removed first."""
+All are written aside. Then an older `evaluations/…` is removed, and they are renamed, `evaluations/…` last:
+where it is, the other three are whole and belong to it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,6 @@ def write(
         "metrics": paths.metrics(model, benchmark),
         "evaluations": paths.evaluation(model, benchmark),
     }
-    targets["evaluations"].unlink(missing_ok=True)
     revisions = _dataset_revisions(evaluation.datasets)
     totals, statuses, scores = Counter[str](), Counter[str](), statistics.Scores()
     tags = tags_of(evaluation.served)
@@ -161,6 +160,7 @@ def _set_aside(targets: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
             os.close(descriptor)
             aside[name] = Path(temporary)
         yield aside
+        targets["evaluations"].unlink(missing_ok=True)
         for name, target in targets.items():
             aside[name].replace(target)
     finally:

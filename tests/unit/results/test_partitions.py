@@ -87,12 +87,12 @@ def test_a_failure_while_writing_leaves_nothing(paths: Paths, broken: str) -> No
     assert _files(paths) == []
 
 
-def test_a_failing_rewrite_takes_the_old_results_back(paths: Paths) -> None:
-    """What is left is no longer whole, so the file that says so must be gone."""
+def test_a_failing_rewrite_leaves_what_was_there(paths: Paths) -> None:
     example.write_evaluation(paths, *PAIR, [True])
+    before = {path: path.read_bytes() for path in paths.results.rglob("*.parquet")}
     with pytest.raises(AttributeError):
         write(paths, *PAIR, example.evaluation(), _output([]), [None])  # type: ignore[list-item]
-    assert not paths.evaluation(*PAIR).exists()
+    assert {path: path.read_bytes() for path in paths.results.rglob("*.parquet")} == before
 
 
 def test_evaluations_appears_last(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
