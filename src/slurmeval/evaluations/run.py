@@ -33,12 +33,7 @@ from slurmeval.harnesses.prompts import no_room
 from slurmeval.harnesses.rooms import Room, room
 from slurmeval.ownership import Claim, live_owner
 from slurmeval.paths import Paths
-<<<<<<< HEAD
 from slurmeval.processes import raise_open_files
-from slurmeval.results import evaluation as results
-from slurmeval.results import partitions
-=======
->>>>>>> 9bc23c8 (Rescoring counts what stayed unanswered; a rewrite that fails leaves what was there)
 from slurmeval.servers.folder import ServerFolder
 
 POLL_S = 0.25
