@@ -289,7 +289,7 @@ def test_first_page_comes_last_and_stays_whole_when_building_fails(
     def failing(self: Path, target: Path) -> Path:
         written.append(target.name)
         if target.name == "index.html":
-            raise OSError("disk full")
+            raise OSError(28, "disk full")
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", failing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import html
 import shutil
 
 from tests.workflow.conftest import Project
@@ -30,14 +31,18 @@ def test_after_a_failed_run_of_another_config_the_plain_command_brings_the_earli
     project.config["report"] = {"title": "Other"}
     assert project.run().returncode != 0
     assert shown(project) == ("Other", {"first"})
+    (failed,) = project.table("evaluations.parquet")
+    assert failed["status"] == "failed"
+    assert failed["reason"].startswith("staging the model gone: ")
+    assert failed["reason"] in html.unescape((project.results / "report" / "index.html").read_text())
 
     project.config = mine
     assert project.planned() == {"aggregate": 1, "report": 1}
     # Whichever of them is gone, both come back as they were
-    for gone in ("report", "tables", "both"):
-        if gone in ("report", "both"):
+    for gone in ("report", "tables"):
+        if gone == "report":
             shutil.rmtree(project.results / "report")
-        if gone in ("tables", "both"):
+        else:
             for table in project.results.glob("*.parquet"):
                 table.unlink()
         run = project.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -69,8 +70,21 @@ def test_a_stopped_run_leaves_nothing_running_and_carries_on(project: Project) -
     assert run.wait(60) != 0
     wait_for(lambda: not processes_in(project.folder), "all processes to go", GONE_S)
     assert not (project.results / "state" / "controller.json").exists()
-    assert (project.results / "report" / "index.html").exists()
-    assert project.run().returncode == 0
+    said = (project.folder / "run.log").read_text()
+    kept = re.search(
+        r"^stopped; (\d+) answers? (?:is|are) kept; the same command carries on$", said, re.MULTILINE
+    )
+    assert kept is not None, said
+    assert int(kept[1]) >= 1
+    assert "failed" not in said.lower()
+    assert "RuleException" not in said
+    assert {row["status"] for row in project.table("evaluations.parquet")} == {"stopped"}
+    status = project.run_command([sys.executable, "-m", "slurmeval", "status"])
+    assert "3 evaluations: 3 stopped. The same command carries on." in status.stdout
+    assert "3 stopped" in (project.results / "report" / "index.html").read_text()
+    again = project.run()
+    assert again.returncode == 0, again.stdout
+    assert "answers of earlier tries" in again.stdout
     assert_complete(project)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,10 @@ def test_a_failed_benchmark_stops_nothing_else_and_alone_runs_again(project: Pro
     failed = next(row for row in project.table("evaluations.parquet") if row["status"] == "failed")
     assert failed["error_class"] == "harness_error"
     assert failed["reason"] in (project.results / "report" / "index.html").read_text()
+    assert f"tiny on second failed (harness_error): {failed['reason']}" in run.stdout
+    assert re.search(r"^tiny +third +pass@1 +0\.000 +0\.000–0\.490 +4$", run.stdout, re.MULTILINE)
+    assert "Of 3 evaluations: 2 ended well, 1 failed." in run.stdout
+    assert not re.search("RuleException|CalledProcessError|set -euo pipefail", run.stdout)
 
     project.config["benchmarks"]["second"]["datasets"] = ["problems"]
     assert project.planned() == {**ONE_AGAIN, "rehearse": 1}

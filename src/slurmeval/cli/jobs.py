@@ -29,12 +29,14 @@ def _say(text: str) -> None:
 @click.argument("record", type=click.Path(path_type=Path))
 def environment(run_file: Path, name: str, record: Path) -> None:
     """Makes a locked environment, or finds it made."""
+    from slurmeval.evaluations.failures import recorded
     from slurmeval.files import write_json
     from slurmeval.runtime.environments import ensure
 
     run = json.loads(run_file.read_bytes())
     environments = Paths.of(run["paths"]).environments
-    made = ensure(Path(run["project"]) / "containers" / "locks" / f"{name}.lock", environments, _say)
+    with recorded(run, "environment", record, f"making the environment {name}"):
+        made = ensure(Path(run["project"]) / "containers" / "locks" / f"{name}.lock", environments, _say)
     write_json(record, {"folder": str(made.folder), "python": str(made.python)})
 
 
@@ -45,6 +47,7 @@ def environment(run_file: Path, name: str, record: Path) -> None:
 def image(run_file: Path, name: str, record: Path) -> None:
     """Pulls an image, or finds it pulled, and verifies it."""
     from slurmeval.evaluations import secrets
+    from slurmeval.evaluations.failures import recorded
     from slurmeval.evaluations.runtimes import apptainer_of
     from slurmeval.files import read_json, write_json
     from slurmeval.runtime.images import Image, ensure, read_lock, read_wanted
@@ -57,7 +60,8 @@ def image(run_file: Path, name: str, record: Path) -> None:
     locked = read_lock(lock).get(name) if lock.exists() else None
     file = None if given is None else Path(os.path.expandvars(given))
     wanted = read_wanted(lock.with_name("images.yaml")).get(name) if locked is None else None
-    made = ensure(locked or wanted or Image(name, ""), paths.images, apptainer_of(run), _say, file)
+    with recorded(run, "image", record, f"pulling the image {name}"):
+        made = ensure(locked or wanted or Image(name, ""), paths.images, apptainer_of(run), _say, file)
     write_json(record, read_json(made))
 
 
@@ -86,6 +90,7 @@ def stage_model(run_file: Path, model: str, manifest: Path) -> None:
     """Stages a model's weights and writes their manifest."""
     from slurmeval.config.models import Config
     from slurmeval.evaluations import secrets
+    from slurmeval.evaluations.failures import recorded
     from slurmeval.files import read_json
     from slurmeval.staging.models import stage_model
 
@@ -94,7 +99,8 @@ def stage_model(run_file: Path, model: str, manifest: Path) -> None:
     secrets.lend(paths.secrets, run["config"]["secrets"], secrets.HUB)
     made = read_json(Path(run["models"][model]["environment"]))
     python = Path(made["python"]) if made else None
-    stage_model(model, weights, manifest.absolute(), paths.hf_home, Path(run["project"]), python, _say)
+    with recorded(run, "stage_model", manifest, f"staging the model {model}"):
+        stage_model(model, weights, manifest.absolute(), paths.hf_home, Path(run["project"]), python, _say)
 
 
 @click.command("stage-dataset")
@@ -105,12 +111,14 @@ def stage_dataset(run_file: Path, dataset: str, manifest: Path) -> None:
     """Stages a dataset and writes its manifest."""
     from slurmeval.config.models import Config
     from slurmeval.evaluations import secrets
+    from slurmeval.evaluations.failures import recorded
     from slurmeval.staging.datasets import stage_dataset
 
     run = json.loads(run_file.read_bytes())
     entry, paths = Config.model_validate(run["config"]).datasets[dataset], Paths.of(run["paths"])
     secrets.lend(paths.secrets, run["config"]["secrets"], secrets.HUB)
-    stage_dataset(dataset, entry, manifest.absolute(), paths.hf_home, Path(run["project"]), _say)
+    with recorded(run, "stage_dataset", manifest, f"staging the dataset {dataset}"):
+        stage_dataset(dataset, entry, manifest.absolute(), paths.hf_home, Path(run["project"]), _say)
 
 
 @click.command()
@@ -130,13 +138,19 @@ def lease(run_file: Path, model: str, benchmark: str) -> None:
 @click.argument("benchmark")
 def evaluate(run_file: Path, model: str, benchmark: str) -> None:
     """Runs one benchmark on one model and writes its results."""
+    from slurmeval.cli.run_state import score_of
     from slurmeval.evaluations.run import evaluate
     from slurmeval.results import partitions, reasoning, schema
 
     run = json.loads(run_file.read_bytes())
     samples = evaluate(run, model, benchmark)
-    _say(f"{model} on {benchmark}: {samples} samples")
-    written = Paths.of(run["paths"]).evaluation(model, benchmark)
+    paths = Paths.of(run["paths"])
+    score = score_of(paths, model, benchmark)
+    scored = f", {score.metric} {score.words}" if score else ""
+    replayed = partitions.evaluation_row(paths.evaluation(model, benchmark)).get("n_replayed")
+    kept = f", {replayed} answers of earlier tries" if replayed else ""
+    _say(f"{model} on {benchmark}: {samples} samples{scored}{kept}")
+    written = paths.evaluation(model, benchmark)
     for row in partitions.read_rows(written, schema.EVALUATIONS).to_pylist():
         if (warning := reasoning.warning(row)) is not None:
             _say(warning)
@@ -159,13 +173,16 @@ def aggregate(run_file: Path) -> None:
 @click.command()
 @RUN_FILE
 def report(run_file: Path) -> None:
-    """Writes the report."""
+    """Writes the report, and says the scores."""
+    from slurmeval.cli import scores
     from slurmeval.evaluations.rescoring import gather
-    from slurmeval.report import build
+    from slurmeval.report import build, tables
     from slurmeval.results.aggregate import are_of
 
     run = json.loads(run_file.read_bytes())
     if not are_of(Paths.of(run["paths"]), [(model, benchmark) for model, benchmark in run["evaluations"]]):
         gather(run, _say)  # the tables tell of another config's run
     page = build(Paths.of(run["paths"]), run)
+    for line in scores.lines(tables.load(Paths.of(run["paths"]))):
+        _say(line)
     _say(f"report: {page}")

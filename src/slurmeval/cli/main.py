@@ -26,7 +26,7 @@ FOR_PEOPLE = {
         "slurmeval.cli.upkeep",
         "Removes environments that no lock and no live run uses.",
     ),
-    "rescore": ("slurmeval.cli.rescore", "Writes results anew from what harnesses left, without a model."),
+    "rescore": ("slurmeval.cli.rescore", "Writes results anew, without a server."),
     "stage": ("slurmeval.cli.stage", "Resolves branches; carries what is staged to other machines."),
     "status": ("slurmeval.cli.status", "Shows the run: servers, evaluations, failures."),
     "stop": ("slurmeval.cli.stop", "Stops the servers of some models, or all."),

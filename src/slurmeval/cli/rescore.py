@@ -18,7 +18,7 @@ import click
     help="The run's results.",
 )
 def rescore(model: str | None, benchmark: str | None, results: Path) -> int:
-    """Writes the results of MODEL on BENCHMARK anew, or of all, without a server.
+    """Writes results anew, without a server: those of MODEL on BENCHMARK, or all.
 
     What the harness left is read again. Where that was deleted, the harness runs once more, and gets the
     stored answers; what was never answered is refused. Tables and report follow. Exits with 1 where something

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from slurmeval.cli.queued import queued, why_it_waits
+from slurmeval.errors import ErrorClass
 from slurmeval.ownership import live_owner
 from slurmeval.paths import Paths
 from slurmeval.processes import is_alive
@@ -19,7 +20,7 @@ from slurmeval.servers.folder import ServerFolder
 if TYPE_CHECKING:
     from slurmeval.slurm.commands import QueuedJob
 
-State = Literal["ok", "running", "waiting", "failed", "not run"]
+State = Literal["ok", "running", "waiting", "failed", "stopped", "not run"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,26 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Score:
+    """The score by which a benchmark is known, with its 95 % interval."""
+
+    metric: str
+    value: float
+    ci_lo: float | None
+    ci_hi: float | None
+    n_items: int | None
+
+    @property
+    def interval(self) -> str:
+        return "" if self.ci_lo is None else f"{self.ci_lo:.3f}–{self.ci_hi:.3f}"
+
+    @property
+    def words(self) -> str:
+        """`0.350 [0.181–0.567]`."""
+        return f"{self.value:.3f}{f' [{self.interval}]' if self.interval else ''}"
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """One benchmark on one model."""
 
@@ -58,6 +79,8 @@ class Evaluation:
     requests_expected: int | None = None
     error_class: str | None = None
     reason: str | None = None
+    score: Score | None = None
+    """Its primary score; known once it is done."""
 
 
 @dataclass(frozen=True)
@@ -198,9 +221,14 @@ def _newest_servers(paths: Paths) -> list[Path]:
 def _evaluation(paths: Paths, document: dict[str, Any], model: str, benchmark: str, runs: bool) -> Evaluation:
     if paths.evaluation(model, benchmark).exists():
         samples = _rows(paths.samples(model, benchmark))
-        unanswered = _unanswered(paths.evaluation(model, benchmark))
         return Evaluation(
-            model, benchmark, "ok", samples=samples, samples_expected=samples, unanswered=unanswered
+            model,
+            benchmark,
+            "ok",
+            samples=samples,
+            samples_expected=samples,
+            unanswered=_unanswered(paths.evaluation(model, benchmark)),
+            score=score_of(paths, model, benchmark),
         )
     models = document.get("models")
     entry = models.get(model) if isinstance(models, dict) else None
@@ -213,7 +241,7 @@ def _evaluation(paths: Paths, document: dict[str, Any], model: str, benchmark: s
         return Evaluation(
             model,
             benchmark,
-            "failed",
+            "stopped" if failure.get("error_class") == ErrorClass.STOPPED else "failed",
             error_class=_text(failure.get("error_class")),
             reason=_text(failure.get("reason")),
         )
@@ -232,6 +260,37 @@ def _under_way(model: str, benchmark: str, work: Path) -> Evaluation:
         requests=_number(gateway.get("answered")),
         requests_expected=_number(progress.get("requests_expected")),
     )
+
+
+def score_of(paths: Paths, model: str, benchmark: str) -> Score | None:
+    """The primary score of an evaluation that has ended well; None where it has none."""
+    path = paths.metrics(model, benchmark)
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return _score_of(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _score_of(path: Path, modified_ns: int, size: int) -> Score | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = ["metric", "value", "ci_lo", "ci_hi", "n_items"]
+    try:
+        with pq.ParquetFile(path) as file:
+            rows = file.read(columns=[*names, "is_primary"], use_threads=False).to_pylist()
+        return next(
+            (
+                Score(*(row[name] for name in names))
+                for row in rows
+                if row["is_primary"] and row["value"] is not None
+            ),
+            None,
+        )
+    except (OSError, KeyError, pa.ArrowException):
+        return None
 
 
 def _rows(path: Path) -> int | None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slurmeval.cli.scores import printable
+
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
@@ -27,6 +29,7 @@ COLOURS = {
     "ready": "green",
     "running": "cyan",
     "failed": "red",
+    "stopped": "yellow",
     "gone": "red",
     "silent": "red",
     "waiting": "yellow",
@@ -104,7 +107,7 @@ def render(run: Run, results: Path) -> Group:
 
 def _failure(each: Evaluation) -> str:
     why = f"{each.error_class or 'unknown'}): {each.reason or 'no reason is known'}"
-    return _printable(f"{each.model} on {each.benchmark} failed ({why}")
+    return printable(f"{each.model} on {each.benchmark} failed ({why}")
 
 
 def _headline(run: Run) -> str:
@@ -113,10 +116,14 @@ def _headline(run: Run) -> str:
     else:
         owner = run.controller
         where = f"process {owner.get('pid')} on {owner.get('host')}"
-        head = _printable(f"A run is under way: {where}, since {owner.get('since', 'just now')}.")
+        head = printable(f"A run is under way: {where}, since {owner.get('since', 'just now')}.")
     states = Counter(each.state for each in run.evaluations)
     counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
-    return f"{head} {len(run.evaluations)} evaluations: {counts}." if counts else head
+    if not counts:
+        return head
+    what = "1 evaluation" if len(run.evaluations) == 1 else f"{len(run.evaluations)} evaluations"
+    carries_on = " The same command carries on." if states["stopped"] and run.controller is None else ""
+    return f"{head} {what}: {counts}.{carries_on}"
 
 
 def _table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
@@ -125,7 +132,13 @@ def _table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        # Names are broken last: what is long is a reason
+        table.add_column(
+            column,
+            justify="right" if column in right else "left",
+            overflow="fold",
+            no_wrap=column in ("server", "status", "for", *right),
+        )
     return table
 
 
@@ -147,9 +160,9 @@ def _servers(servers: list[Server]) -> Table:
 
 
 def _evaluations(evaluations: list[Evaluation]) -> Table:
-    table = _table(
-        "Evaluations", "model", "benchmark", "state", "samples", "requests", right=("samples", "requests")
-    )
+    right = ("samples", "requests", "score")
+    columns = ("model", "benchmark", "state", "samples", "requests", "score", "95 % interval")
+    table = _table("Evaluations", *columns, right=right)
     rows = evaluations
     if len(evaluations) > MOST_ROWS:
         first = {"running": 0, "failed": 1, "waiting": 2}
@@ -164,26 +177,24 @@ def _evaluations(evaluations: list[Evaluation]) -> Table:
             _of(each.samples, each.samples_expected)
             + (f", {each.unanswered:,} unanswered" if each.unanswered else ""),
             _of(each.requests, each.requests_expected),
+            "" if each.score is None else f"{each.score.value:.3f}",
+            "" if each.score is None else each.score.interval,
         )
     return table
 
 
 def _of(done: int | None, expected: int | None) -> str:
-    """`3/20`, or the half of it that is known."""
+    """`3 of 20`, or the half of it that is known."""
     if expected is None:
         return "" if done is None else str(done)
-    return f"of {expected}" if done is None else f"{done}/{expected}"
+    return f"of {expected}" if done is None else f"{done} of {expected}"
 
 
 def _plain(value: object) -> str:
     """As text that rich takes for no markup, and a terminal for no command."""
     from rich.markup import escape
 
-    return escape(_printable("" if value is None else str(value)))
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "�" for character in text)
+    return escape(printable("" if value is None else str(value)))
 
 
 def _coloured(state: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, SlurmevalError
 from slurmeval.files import read_json, write_json
+from slurmeval.paths import Paths
 
 
 def no_server(failure: ServerFailed) -> EvaluationFailed:
@@ -50,6 +53,29 @@ def record(
             "log": log,
         },
     )
+
+
+@contextlib.contextmanager
+def recorded(run: dict[str, Any], rule: str, made: Path, what: str) -> Iterator[None]:
+    """Puts what fails inside on the record of every evaluation that needs the file `made` and has no result:
+    none of them will start. `what`: what is being done, in a word or two."""
+    paths, started_at = Paths.of(run["paths"]), datetime.now(UTC)
+    try:
+        yield
+    except (SlurmevalError, OSError) as error:
+        failure = EvaluationFailed(ErrorClass.HARNESS_ERROR, f"{what}: {error}")
+        log = str(paths.log(rule, made.stem).relative_to(paths.results))
+        for model, benchmark in run["evaluations"]:
+            if _needs(run, model, benchmark, made) and not paths.evaluation(model, benchmark).exists():
+                record(paths.failure(model, benchmark), failure, model, benchmark, started_at, log)
+        raise
+
+
+def _needs(run: dict[str, Any], model: str, benchmark: str, made: Path) -> bool:
+    entries = run["models"][model], run["benchmarks"][benchmark]
+    datasets = run["config"]["benchmarks"][benchmark]["datasets"]
+    files = [entries[0]["manifest"], *(entry["environment"] for entry in entries)]
+    return str(made.absolute()) in [*files, *(run["datasets"][name] for name in datasets)]
 
 
 def failed_attempts(path: Path) -> int:

@@ -8,6 +8,7 @@ import gc
 import io
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,9 @@ from slurmeval.evaluations.dry_run import tell_at_exit
 from slurmeval.evaluations.half_made import forget_half_made
 from slurmeval.evaluations.leasing import forget_leases
 from slurmeval.evaluations.plan import Plan
+from slurmeval.evaluations.summary import counted
+from slurmeval.evaluations.telling import Telling, answers_kept
+from slurmeval.evaluations.terminal import speak_briefly
 from slurmeval.files import write_json
 from slurmeval.harnesses import model_problems, problems
 from slurmeval.ownership import live_owner
@@ -100,6 +104,8 @@ class Workflow:
         if not arguments.dryrun:
             resolve_branches(config, project, home, say)
         self._workflow = workflow
+        self._stopped = False
+        self._telling: Telling | None = None
         deleting = arguments.delete_all_output or arguments.delete_temp_output
         self.plan = Plan(config, project, home, site)
         need_plain_paths(self.plan)
@@ -108,6 +114,7 @@ class Workflow:
         if deleting and owner is not None and not arguments.dryrun:
             who = f"process {owner['pid']} on {owner['host']}"
             raise UserError(f"a run is under way in this folder ({who}): nothing is deleted; stop it first")
+        speak_briefly()
         if arguments.dryrun:
             tell_at_exit(workflow, self.plan)
         else:
@@ -148,6 +155,24 @@ class Workflow:
         secrets.hand_out(config, project, benchmarks, self.plan.absolute.secrets)
         forget_requests(self.plan.absolute)
         write_json(self.plan.run_file, self.plan.document)
+        self._note_interrupts()
+        self._telling = Telling(self.plan.document, say)
+        self._telling.begin()
+
+    def _note_interrupts(self) -> None:
+        """Ctrl-C is told apart from a failure at the end of the run."""
+        before = signal.getsignal(signal.SIGINT)
+
+        def note(signum: int, frame: Any) -> None:
+            self._stopped = True
+            if callable(before):
+                before(signum, frame)
+
+        signal.signal(signal.SIGINT, note)
+
+    @property
+    def _was_stopped(self) -> bool:
+        return self._stopped or bool(getattr(self._workflow.scheduler, "_user_kill", None))
 
     def end_well(self) -> None:
         """After a run without failures. Raises UserError where an evaluation that it was to make has no
@@ -164,6 +189,8 @@ class Workflow:
 
     def end(self) -> None:
         """After the last job. Servers see that their leases are gone, and stop."""
+        if self._telling is not None:
+            self._telling.end()
         self.controller.end_leases()
         if self.plan.site is not None:
             cancel_unleased_servers(self.plan.absolute)
@@ -173,10 +200,21 @@ class Workflow:
 
     def report_failures(self) -> None:
         """A run with failures ends with tables and a report too; the next run makes them again."""
+        if self._telling is not None:
+            self._telling.end()
         self.controller.end_leases()
         disown(self.plan.absolute)
         jobs = ("aggregate", "report")
         slurmeval, run_file = [sys.executable, "-m", "slurmeval"], str(self.plan.run_file)
         for job in jobs:
             if subprocess.run([*slurmeval, job, run_file], check=False).returncode != 0:
-                return
+                break
+        if self._was_stopped:
+            kept = answers_kept(self.plan.document)
+            going_on = "" if self.plan.site is None else "; evaluations that have begun go on in their jobs"
+            say(
+                f"stopped; {counted(kept, 'answer')} {'is' if kept == 1 else 'are'} kept{going_on}; "
+                "the same command carries on"
+            )
+        else:
+            say("the same command tries again what failed, and nothing else")

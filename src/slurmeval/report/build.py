@@ -78,6 +78,7 @@ def _index(run: tables.Tables, paths: Paths, written: set[Path]) -> dict[str, An
         "max_metrics": MAX_METRIC_ROWS,
         "max_rows": MAX_OTHER_ROWS,
         "failed": run.of_status("failed"),
+        "stopped": run.of_status("stopped"),
         "missing": run.of_status("missing"),
         "warnings": [line for row in run.of_status("ok") if (line := reasoning.warning(row)) is not None],
         "mismatches": [row for row in run.metrics if row["mismatch"]],

@@ -65,8 +65,8 @@ def _logged(segments: Iterable[Path]) -> list[Mapping[str, Any]]:
                     {
                         "server_id": record.server_id,
                         "life": record.life,
-                        "started_at": int(record.started_at * 1e6),
-                        "latency_ms": record.latency_ms,
+                        "started_at": int(record.sent_at * 1e6),
+                        "latency_ms": record.server_ms,
                     }
                 )
         except (OSError, SlurmevalError):

@@ -120,8 +120,8 @@ def test_tables_show_it_in_one_look(run: Paths) -> None:
     assert f"A run is under way: process {os.getpid()} on " in text
     assert "4 evaluations: 1 ok, 1 running, 1 waiting, 1 failed." in text
     assert re.search(r"tiny/0002 +ready .* 2 +81\.2 +3 ", text)
-    assert re.search(r"tiny +done +ok +40/40", text)
-    assert re.search(r"tiny +going +running +of 20 +57/80", text)
+    assert re.search(r"tiny +done +ok +40 of 40", text)
+    assert re.search(r"tiny +going +running +of 20 +57 of 80", text)
     assert "tiny on broken failed (time_limit): not done within�10 min [red]" in text
 
 

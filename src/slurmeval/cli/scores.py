@@ -1,0 +1,62 @@
+"""The scores of a run as lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slurmeval.report.tables import Row, Score, Tables
+
+MOST_SCORES = 40
+MOST_FAILURES = 20
+LONGEST_REASON = 200
+
+
+def lines(tables: Tables) -> list[str]:
+    """Every score with its interval, and why evaluations have none, one line each."""
+    scored = [score for score in tables.scores.values() if score.status == "ok"]
+    found = [*_aligned(_table(scored[:MOST_SCORES]))] if scored else []
+    if len(scored) > MOST_SCORES:
+        found.append(f"… and {len(scored) - MOST_SCORES} more: the report has all")
+    failed, stopped = tables.of_status("failed"), tables.of_status("stopped")
+    found += [_failure(row) for row in failed[:MOST_FAILURES]]
+    if len(failed) > MOST_FAILURES:
+        found.append(f"… and {len(failed) - MOST_FAILURES} more have failed: the report has all")
+    states = {"failed": len(failed), "stopped": len(stopped), "not ended": len(tables.of_status("missing"))}
+    counts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+    if counts:
+        found.append(f"Of {len(tables.evaluations)} evaluations: {len(scored)} ended well, {counts}.")
+    return found
+
+
+def _table(scores: Iterable[Score]) -> list[list[str]]:
+    table = [["model", "benchmark", "metric", "score", "95 % interval", "n"]]
+    for score in scores:
+        value = "no score" if score.value is None else f"{score.value:.3f}"
+        interval = "" if score.ci_lo is None else f"{score.ci_lo:.3f}–{score.ci_hi:.3f}"
+        n = "" if score.n_items is None else str(score.n_items)
+        table.append([score.model, score.benchmark, printable(score.metric or ""), value, interval, n])
+    return table
+
+
+def _aligned(table: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    return [
+        "  ".join(
+            f"{cell:<{width}}" if column < 3 else f"{cell:>{width}}"
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+
+
+def _failure(row: Row) -> str:
+    reason = printable(" ".join((row["reason"] or "no reason is known").split()))
+    short = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
+    return f"{row['model']} on {row['benchmark']} failed ({row['error_class'] or 'unknown'}): {short}"
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal would take for a command."""
+    return "".join(character if character.isprintable() else "�" for character in text)

@@ -1,0 +1,132 @@
+"""How far a run is, said now and then while it runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slurmeval.files import read_json
+from slurmeval.paths import Paths
+from slurmeval.servers.folder import ServerFolder
+
+EVERY_S = 30.0
+
+MOST_LINES = 5
+"""Evaluations that are told of one by one; more are told of together."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One evaluation that is under way."""
+
+    model: str
+    benchmark: str
+    waits: bool
+    answered: int
+    expected: int | None
+    tokens: int
+
+
+class Telling:
+    """Says every `EVERY_S` seconds what runs, from a thread of its own."""
+
+    def __init__(self, run: dict[str, Any], say: Callable[[str], None]) -> None:
+        self._run = run
+        self._say = say
+        self._paths = Paths.of(run["paths"])
+        self._before: dict[tuple[str, str], tuple[float, int]] = {}
+        self._end = threading.Event()
+
+    def begin(self) -> None:
+        threading.Thread(target=self._tell, name="telling", daemon=True).start()
+
+    def end(self) -> None:
+        self._end.set()
+
+    def _tell(self) -> None:
+        while not self._end.wait(EVERY_S):
+            for line in self.lines(time.monotonic()):
+                self._say(line)
+
+    def lines(self, now: float) -> list[str]:
+        """What is said at a moment (monotonic clock): nothing where nothing is under way."""
+        sights = list(self._look())
+        rates = {(sight.model, sight.benchmark): self._rate(sight, now) for sight in sights}
+        running = [sight for sight in sights if not sight.waits]
+        waiting = {sight.model for sight in sights if sight.waits}
+        found = [f"{model}: {self._server(model)}" for model in sorted(waiting)][:MOST_LINES]
+        if len(running) <= MOST_LINES:
+            for sight in running:
+                rate = rates[sight.model, sight.benchmark]
+                speed = "" if rate is None else f", {rate:.0f} tokens/s"
+                found.append(f"{sight.model} on {sight.benchmark}: {_of(sight)}{speed}")
+            return found
+        total = sum(rate or 0.0 for rate in rates.values())
+        answered = sum(sight.answered for sight in running)
+        found.append(f"{len(running)} evaluations run: {answered:,} requests answered, {total:.0f} tokens/s")
+        return found
+
+    def _look(self) -> Iterator[Sight]:
+        for model, benchmark in self._run["evaluations"]:
+            key = self._run["models"][model]["answers_key"]
+            if not self._paths.claim(model, benchmark, key).exists():
+                continue
+            work = self._paths.work(model, benchmark, key)
+            progress, gateway = _read(work / "progress.json"), _read(work / "gateway" / "progress.json")
+            phase = str(progress.get("phase", ""))
+            if phase.startswith("waiting") or phase == "running":
+                yield Sight(
+                    model,
+                    benchmark,
+                    phase != "running",
+                    int(gateway.get("answered") or 0),
+                    progress.get("requests_expected"),
+                    int(gateway.get("completion_tokens") or 0),
+                )
+
+    def _rate(self, sight: Sight, now: float) -> float | None:
+        """Tokens per second since the last look; None at the first."""
+        pair = (sight.model, sight.benchmark)
+        before = self._before.get(pair)
+        self._before[pair] = now, sight.tokens
+        if before is None or now <= before[0] or sight.tokens < before[1]:
+            return None
+        return (sight.tokens - before[1]) / (now - before[0])
+
+    def _server(self, model: str) -> str:
+        folders = [folder for folder in self._paths.servers_of(model).glob("*") if folder.name.isdecimal()]
+        if not folders:
+            return "waits for its server"
+        newest = max(folders, key=lambda folder: int(folder.name))
+        status = _read(ServerFolder(newest).state).get("status", "pending")
+        return f"its server is {status}"
+
+
+def answers_kept(run: dict[str, Any]) -> int:
+    """Answers that are stored of the evaluations without a result: a later run does not ask for them."""
+    paths, kept = Paths.of(run["paths"]), 0
+    for model, benchmark in run["evaluations"]:
+        if not paths.evaluation(model, benchmark).exists():
+            work = paths.work(model, benchmark, run["models"][model]["answers_key"])
+            progress = _read(work / "gateway" / "progress.json")
+            stored, replayed = int(progress.get("stored") or 0), int(progress.get("replayed") or 0)
+            kept += stored + int(progress.get("answered") or 0) - replayed
+    return kept
+
+
+def _of(sight: Sight) -> str:
+    return (
+        f"{sight.answered} of {sight.expected}" if sight.expected else f"{sight.answered} requests answered"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
