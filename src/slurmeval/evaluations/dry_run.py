@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slurmeval.evaluations import finished
-from slurmeval.evaluations.fitting import Request, requests, unfit
+from slurmeval.evaluations.fitting import Request, crowded_out, requests, unfit
 from slurmeval.evaluations.summary import Summary, counted, lines, summarize, wrapped
 from slurmeval.ownership import live_owner
 
@@ -101,7 +101,7 @@ def _finished(plan: Plan, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[st
 
 def _cluster(plan: Plan, site: Site, summary: Summary, with_queue: bool) -> list[str]:
     """What the cluster says of the jobs."""
-    from slurmeval.slurm.commands import SlurmAway, partitions
+    from slurmeval.slurm.commands import SlurmAway, limits_of_jobs, partitions
 
     asked = requests(site, plan.config, [row.model for row in summary.rows], summary.limits_min)
     try:
@@ -111,6 +111,10 @@ def _cluster(plan: Plan, site: Site, summary: Summary, with_queue: bool) -> list
     reasons = ((request, unfit(request, there)) for request in asked)
     found = [f"Will not fit: {request.title}: {reason}." for request, reason in reasons if reason]
     found = found or ["All jobs fit the limits of their partitions."]
+    with contextlib.suppress(SlurmAway):  # without accounting there are no such limits
+        servers = sum(plan.replicas(row.model) for row in summary.rows)
+        crowded = crowded_out(site, limits_of_jobs(), servers, plan.config.server_jobs.max_at_once)
+        found += [f"Warning: {crowded}."] if crowded else []
     return found + (_queue(asked) if with_queue else [])
 
 

@@ -146,3 +146,28 @@ def _lacking(request: Request, partition: Partition) -> Iterable[str]:
 
 def _minutes(minutes: int) -> str:
     return f"{minutes // 60} h" if minutes % 60 == 0 else f"{minutes} min"
+
+
+def crowded_out(site: Site, limits: Mapping[str, int], servers: int, max_at_once: int | None) -> str | None:
+    """Why evaluations cannot run beside so many servers, by `slurm.commands.limits_of_jobs`; None: they
+    can."""
+    if site.evaluations.where == "server":
+        return None
+    accounts = {jobs.account for jobs in (site.servers, site.evaluations)}
+    ours = {f"qos {jobs.qos or 'normal'}" for jobs in (site.servers, site.evaluations)}
+    any_account = (name for name in limits if name.startswith("account "))
+    ours.update(any_account if None in accounts else (f"account {account}" for account in accounts))
+    there = {name: most for name, most in limits.items() if name in ours}
+    if not there:
+        return None
+    name = min(there, key=there.__getitem__)
+    most, at_once = there[name], min(servers, max_at_once or servers)
+    if at_once < most:
+        return None
+    inside = "evaluations.where: server (site file) has evaluations run inside their servers' jobs"
+    if most == 1:
+        return f"{name} runs one job at once, so no evaluation beside its server: {inside}"
+    return (
+        f"{name} runs {most} jobs at once, and {at_once} servers would leave no place for evaluations: "
+        f"server_jobs.max_at_once: {most - 1} (config) does, or {inside}"
+    )

@@ -37,6 +37,9 @@ __all__ = [
 TIMEOUT_S = 60.0
 """After this long without an answer a daemon counts as away."""
 
+LIMITS_TIMEOUT_S = 10.0
+"""… the accounting's, which is asked for a warning only."""
+
 RETRY_S = 1.0
 """Before a query is asked again; doubled for each further time."""
 
@@ -159,7 +162,7 @@ def limits_of_jobs() -> dict[str, int]:
     argv = ["sacctmgr", "--parsable2", "--noheader", "--readonly", "show"]
     mine = [*argv, "association", f"user={getpass.getuser()}", f"format={parsing.ASSOCIATION_FORMAT}"]
     of_qos = [*argv, "qos", f"format={parsing.QOS_FORMAT}"]
-    return parsing.limits_of_jobs(_ask(mine, 1), _ask(of_qos, 1))
+    return parsing.limits_of_jobs(*(_ask(query, 1, LIMITS_TIMEOUT_S) for query in (mine, of_qos)))
 
 
 def submit(flags: Sequence[str], script: str, cwd: Path) -> str:

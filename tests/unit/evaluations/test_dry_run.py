@@ -61,6 +61,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Access:
     """A hub that gives all, unless a test says otherwise."""
     says = Access([], [])
     monkeypatch.setattr(access, "check", lambda *_: says)
+    monkeypatch.setattr(commands, "limits_of_jobs", dict)
     return says
 
 
@@ -147,3 +148,31 @@ def test_what_the_hub_refuses_is_said_before_a_run(make_plan: MakePlan, hub: Acc
     assert "Will not begin: org/model is gated: see https://huggingface.co/org/model." in found
     assert found.endswith("The hub cannot be reached.")
     assert "gated" not in words(text(plan, [], with_queue=False))
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({}, None),
+        ({"account p1": 3}, None),
+        ({"qos other": 1}, None),
+        (
+            {"account p1": 2},
+            "account p1 runs 2 jobs at once, and 2 servers would leave no place for evaluations",
+        ),
+        (
+            {"qos normal": 2},
+            "server_jobs.max_at_once: 1 (config) does, or evaluations.where: server (site file)",
+        ),
+        ({"account p1": 1}, "account p1 runs one job at once, so no evaluation beside its server"),
+    ],
+)
+def test_servers_that_would_take_all_places_are_warned_of(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int], said: str | None
+) -> None:
+    monkeypatch.setattr(commands, "partitions", lambda: {"gpu": GPU})
+    monkeypatch.setattr(commands, "limits_of_jobs", lambda: limits)
+    plan = make_plan(Site(version=1), gpus=1)
+    found = words(text(plan, plan.evaluations, with_queue=False))
+    assert ("Warning" in found) is (said is not None)
+    assert said is None or said in found
