@@ -276,7 +276,7 @@ def _sample_rows(
             "input": sample.input,
             "choices": sample.choices,
             "reference": sample.reference,
-            "output": sample.output,
+            "output": None if status == "error" and not sample.output else sample.output,
             "scores": [
                 {
                     "metric": score.metric,
