@@ -34,6 +34,8 @@ def prepare_client() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     scratch = Path(tempfile.gettempdir()) / f"slurmeval-xet-{os.getuid()}"
     os.environ.setdefault("HF_XET_CACHE", str(scratch))  # it fails on network file systems
+    # Else it keeps up to 10 GB of what it fetches there, and /tmp is small on login nodes
+    os.environ.setdefault("HF_XET_CHUNK_CACHE_SIZE_BYTES", "0")
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from slurmeval.config.models import Dataset, Weights
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.runtime.pull_waiting import retry_after_s, wait_as_told_s
 from slurmeval.staging.hub import stage_repository
+from slurmeval.staging.hub_client import prepare_client
 from slurmeval.staging.hub_errors import Patience
 from slurmeval.staging.manifest import verify
 from slurmeval.staging.models import choose_model_files
@@ -293,3 +294,9 @@ def test_hub_that_was_asked_too_often_is_asked_again_when_its_limit_counts_anew(
 def test_patience_with_a_hub_that_was_asked_too_often_outlasts_the_time_over_which_it_counts() -> None:
     assert sum(wait_as_told_s(429, {}, number) for number in range(1, Patience(print).tries)) > 300 * 0.9
     assert wait_as_told_s(503, {}, 1) < 2
+
+
+def test_what_is_fetched_is_not_kept_a_second_time_in_a_small_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_XET_CHUNK_CACHE_SIZE_BYTES", raising=False)
+    prepare_client()
+    assert os.environ["HF_XET_CHUNK_CACHE_SIZE_BYTES"] == "0"
