@@ -137,7 +137,8 @@ class Jobs(Section):
     extra: list[FurtherFlag] = Field(default=[])
     """Further flags of sbatch, in their long form, such as `--exclusive`."""
     setup: list[str] = Field(default=[])
-    """Shell lines that run first in the job, such as `module load CUDA` or `export http_proxy=…`."""
+    """Shell lines that run first in the job, such as `module load CUDA` or `export http_proxy=…`. One
+    that fails ends the job."""
     max_time_min: Annotated[int, Field(ge=1)] | None = None
     """The longest that a job may ask for. null: what the partition says, where it can be asked."""
     min_time_min: Annotated[int, Field(ge=1)] = 1
@@ -227,7 +228,7 @@ class Containers(Section):
     program: Word | None = None
     """apptainer or singularity, as a name or a path; null: whichever is there."""
     setup: list[str] = Field(default=[])
-    """Shell lines that run before it, such as `module load apptainer`."""
+    """Shell lines that run before it, such as `module load apptainer`. One that fails ends the command."""
     gpu: Literal["--nv", "--rocm"] | None = "--nv"
     """The flag by which a server's container gets the GPUs; null: none."""
     binds: list[Word] = Field(default=[])
