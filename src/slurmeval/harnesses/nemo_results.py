@@ -85,7 +85,8 @@ def _read_bfcl(job: Job, written: list[Metric], output: Path, version: str) -> H
     metrics, samples, n_requested = read_bfcl(job, written, output)
     answered = [sample for sample in samples if sample.status != "error"]
     check_responses(output, at_least=len(answered))
-    return HarnessOutput(metrics, samples, n_requested, version, "v3")
+    texts = job.benchmark.task.endswith("_ast_prompting")  # others keep calls, or whole conversations
+    return HarnessOutput(metrics, samples, n_requested, version, "v3", texts)
 
 
 def response_count(output: Path) -> int | None:

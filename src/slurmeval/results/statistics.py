@@ -204,7 +204,8 @@ def _interval(
     if any(math.isclose(error, math.sqrt(most / m), rel_tol=1e-6) for m in (n - 1, n)):
         return *wilson(value * n, n), "wilson"
     effective = max(most / error**2, _NOTHING)
-    return *wilson(value * effective, effective, _student_t(n - 1)), "wilson_effective"
+    low, high = wilson(value * effective, effective, _student_t(n - 1))
+    return min(low, value), max(high, value), "wilson_effective"  # value * effective is rounded
 
 
 def wilson(right: float, n: float, quantile: float | None = None) -> tuple[float, float]:
