@@ -156,6 +156,8 @@ def spread(metric: Metric, questions: Questions) -> Spread:
             known = error is not None or not (mismatch or metric.is_group)
             n = metric.n_items or (len(questions.means) if trusted else 0)
             low, high, how = _interval(metric.value, error, n, known)
+            if low is not None and high is not None:  # a product with n is rounded
+                low, high = min(low, metric.value), max(high, metric.value)
     if error is None or error < _NOTHING:
         error = None
     return Spread(
@@ -204,8 +206,7 @@ def _interval(
     if any(math.isclose(error, math.sqrt(most / m), rel_tol=1e-6) for m in (n - 1, n)):
         return *wilson(value * n, n), "wilson"
     effective = max(most / error**2, _NOTHING)
-    low, high = wilson(value * effective, effective, _student_t(n - 1))
-    return min(low, value), max(high, value), "wilson_effective"  # value * effective is rounded
+    return *wilson(value * effective, effective, _student_t(n - 1)), "wilson_effective"
 
 
 def wilson(right: float, n: float, quantile: float | None = None) -> tuple[float, float]:
