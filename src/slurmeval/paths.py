@@ -77,6 +77,11 @@ class Paths:
         all that alters what that is."""
         return self.staged / "benchmarks" / f"{benchmark}~{key}.json"
 
+    def tokenizer(self, model: str, key: str) -> Path:
+        """Says that a model's tokenizer can be loaded where harnesses run. `key` names where, and what alters
+        it."""
+        return self.staged / "tokenizers" / f"{model}~{key}.json"
+
     # What a run keeps to carry on
     @property
     def state(self) -> Path:

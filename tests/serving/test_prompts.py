@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.errors import SlurmevalError
@@ -181,3 +184,71 @@ def test_nemo_tells_lm_eval_the_same(tokenizers: Path, asked: list[dict[str, Any
     assert len(sent[0]) > N_LONG
     assert {prompt[0] for prompt in sent} == {BOS}
     assert [sample.cut for sample in samples] == [False, False]
+
+
+CODE = """
+from transformers import PreTrainedTokenizerFast
+
+class Own(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+@pytest.fixture
+def project(tokenizers: Path, lm_eval: EnvironmentRuntime, tmp_path: Path) -> Path:
+    """A project with a model of a tokenizer that has code of its own, and one without."""
+    for name in ("Snakefile", "workflow", "profiles", "containers"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    for name in ("plain", "coded"):
+        shutil.copytree(tokenizers / "qwen", tmp_path / name)
+        (tmp_path / name / "model.safetensors").write_bytes(b"")
+    config = json.loads((tmp_path / "coded" / "tokenizer_config.json").read_text())
+    config |= {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": [None, "own.Own"]}}
+    (tmp_path / "coded" / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "coded" / "config.json").write_text(json.dumps({"model_type": "own"}))
+    (tmp_path / "coded" / "own.py").write_text(CODE)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "asked.jsonl").write_text(
+        json.dumps({"text": SHORT}) + "\n" + json.dumps({"text": "x"})
+    )
+    (tmp_path / "task.yaml").write_text(CHOICES)
+    return tmp_path
+
+
+def staged(project: Path, **coded: Any) -> subprocess.CompletedProcess[str]:
+    benchmark = {
+        "harness": "lm-eval", "task": "prompts_multiple_choice", "task_file": "task.yaml",
+        "endpoint": "completions", "datasets": ["asked"],
+    }  # fmt: skip
+    model = {"server": "cpu", "max_model_len": 1024}
+    config = {
+        "version": 1,
+        "models": {
+            "plain": model | {"weights": {"folder": "plain"}},
+            "coded": model | {"weights": {"folder": "coded"}} | coded,
+        },
+        "servers": {"cpu": {}},
+        "datasets": {"asked": {"folder": "data"}},
+        "benchmarks": {"choices": benchmark},
+        "suites": {"all": ["choices"]},
+        "evaluate": {"suites": ["all"]},
+        "staging": {"environments": str(PROJECT / ".environments"), "hf_home": str(project / "hub")},
+    }
+    (project / "config.yaml").write_text(yaml.safe_dump(config))
+    # What is asked for comes first: --configfile takes all names that follow it
+    command = [sys.executable, "-m", "snakemake", "staged", "--profile", "profiles/local"]
+    command += ["--until", "try_tokenizer", "--configfile", "config.yaml"]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+
+
+def test_each_models_own_tokenizer_is_loaded_before_a_server_is_asked_for(project: Path) -> None:
+    ran = staged(project)
+    said = ran.stdout + ran.stderr
+    assert ran.returncode != 0
+    assert "model coded: its tokenizer cannot be loaded: ValueError: " in said
+    assert "trust_remote_code: true of the model lets it run" in said
+    tried = {path.name.partition("~")[0] for path in (project / "results/staged/tokenizers").iterdir()}
+    failed = {path.stem for path in (project / "results").rglob("coded/*.json") if "fail" in str(path)}
+    assert (tried, failed) == ({"plain"}, {"choices"})
+    trusting = staged(project, trust_remote_code=True)
+    assert trusting.returncode == 0, trusting.stdout + trusting.stderr

@@ -9,6 +9,7 @@ STAND_IN_DELAY_S seconds before each answer
 STAND_IN_START_S seconds before it listens
 STAND_IN_RATE    answers per second at most, for all requests together
 STAND_IN_FAIL_AFTER  after so many answers all others are refused with status 500, /health stays well
+STAND_IN_TEXT    the text of every answer
 STAND_IN_MODEL   serves another model than it was told to
 STAND_IN_REFUSE  `model:text`: that model refuses requests that hold the text, with status 500
 STAND_IN_FAULT   JSON: what is answered in the place of answers once the engine is ready: `status` (400) and
@@ -90,6 +91,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     model = os.environ.get("STAND_IN_MODEL") or arguments.served_model_name
     engine = StandInEngine(model, os.environ["VLLM_API_KEY"])
     engine.faults.delay_s = float(os.environ.get("STAND_IN_DELAY_S", "0"))
+    engine.faults.answer_text = os.environ.get("STAND_IN_TEXT")
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     with contextlib.suppress(TimeoutError):

@@ -47,6 +47,7 @@ localrules:
     stage_model,
     stage_dataset,
     rehearse,
+    try_tokenizer,
     staged,
     aggregate,
     report,

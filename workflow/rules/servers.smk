@@ -9,6 +9,9 @@ rule lease:
         model=lambda wildcards: ancient(PLAN.staged_model(wildcards.model)),
         datasets=lambda wildcards: ancient(PLAN.datasets_for(wildcards.benchmark)),
         rehearsal=lambda wildcards: ancient(PLAN.rehearsal(wildcards.benchmark)),
+        tokenizer=lambda wildcards: ancient(
+            PLAN.tokenizers(wildcards.model, wildcards.benchmark)
+        ),
     output:
         lease=temp(PATHS.lease("{model}", "{benchmark}")),
     log:

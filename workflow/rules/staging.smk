@@ -47,6 +47,24 @@ rule rehearse:
         'stage rehearse "$RUN_FILE" {wildcards.benchmark} {output.manifest:q} 2>&1 | tee -i {log:q}'
 
 
+rule try_tokenizer:
+    input:
+        needed=lambda wildcards: ancient(
+            PLAN.tokenizer_inputs(wildcards.model, wildcards.key)
+        ),
+    output:
+        loaded=PATHS.tokenizer("{model}", "{key}"),
+    log:
+        PATHS.log("try_tokenizer", "{model}~{key}"),
+    priority: 85
+    conda:
+        "../envs/slurmeval.yaml"
+    message:
+        "Loading the tokenizer of {wildcards.model}"
+    shell:
+        'stage try-tokenizer "$RUN_FILE" {wildcards.model} {wildcards.key} {output.loaded:q} 2>&1 | tee -i {log:q}'
+
+
 rule staged:
     input:
         PLAN.staged,

@@ -82,6 +82,20 @@ def rehearse(run_file: Path, benchmark: str, manifest: Path) -> None:
     rehearse(run, benchmark, manifest.absolute(), log, _say, given)
 
 
+@click.command("try-tokenizer")
+@RUN_FILE
+@click.argument("model")
+@click.argument("key")
+@click.argument("output", type=click.Path(path_type=Path))
+def try_tokenizer(run_file: Path, model: str, key: str, output: Path) -> None:
+    """Loads a model's tokenizer where harnesses run."""
+    from slurmeval.evaluations.tokenizers import try_tokenizer
+
+    run = json.loads(run_file.read_bytes())
+    log = Paths.of(run["paths"]).log("try_tokenizer", f"{model}~{key}-harness")
+    try_tokenizer(run, model, key, output.absolute(), log)
+
+
 @click.command("stage-model")
 @RUN_FILE
 @click.argument("model")

@@ -46,6 +46,7 @@ FOR_RULES = {
     "report": ("slurmeval.cli.jobs", "Writes the report."),
     "stage-dataset": ("slurmeval.cli.jobs", "Stages a dataset and writes its manifest."),
     "stage-model": ("slurmeval.cli.jobs", "Stages a model's weights and writes their manifest."),
+    "try-tokenizer": ("slurmeval.cli.jobs", "Loads a model's tokenizer where harnesses run."),
 }
 """Module and one line of each command; the function has the command's name."""
 

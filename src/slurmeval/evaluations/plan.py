@@ -122,12 +122,41 @@ class Plan:
         tokenizer = self.staged_model(self.models[0])
         return [self._harness_place(benchmark).record, tokenizer, *self.datasets_for(benchmark)]
 
+    def tokenizers(self, model: str, benchmark: str) -> list[Path]:
+        """What says that the model's tokenizer can be loaded where the benchmark's harness does so; empty: it
+        does not."""
+        return [self.paths.tokenizer(model, key) for key in self._tokenizer_keys(model, benchmark)]
+
+    def tokenizer_inputs(self, model: str, key: str) -> list[Path]:
+        """What is needed to load it."""
+        benchmark = self._tokenizer_users[f"{model}~{key}"][0]
+        return [self._harness_place(benchmark).record, self.staged_model(model)]
+
+    @cached_property
+    def _tokenizer_users(self) -> dict[str, list[str]]:
+        """The benchmarks that load one, by model and key."""
+        found: dict[str, list[str]] = {}
+        for model, benchmark in self.evaluations:
+            for key in self._tokenizer_keys(model, benchmark):
+                found.setdefault(f"{model}~{key}", []).append(benchmark)
+        return found
+
+    def _tokenizer_keys(self, model: str, benchmark: str) -> list[str]:
+        entry, asking = self.config.models[model], self.config.benchmarks[benchmark]
+        if not asking.rehearse or not harness(asking.harness).loads_tokenizer(entry, asking):
+            return []
+        template = sha256_of_file(self.project / entry.chat_template) if entry.chat_template else None
+        altering = [entry.trust_remote_code, entry.add_bos_token, template]
+        place = self._harness_place(benchmark).sha256
+        return [sha256_of_json([self._source_key(entry.weights), *altering, place])[:KEY]]
+
     @property
     def staged(self) -> list[Path]:
         """All that lies on disk before a server is asked for."""
         models = [file for m in self.models for file in (self._server_place(m).record, self.staged_model(m))]
         rehearsals = [self.rehearsal(benchmark) for benchmark in self.benchmarks]
-        return list(dict.fromkeys([*models, *rehearsals]))
+        tokenizers = [file for pair in self.evaluations for file in self.tokenizers(*pair)]
+        return list(dict.fromkeys([*models, *rehearsals, *tokenizers]))
 
     @property
     def read_as_ancient(self) -> list[Path]:
@@ -279,6 +308,7 @@ class Plan:
             "evaluations": self.evaluations,
             "order": self.order,
             "tokenizer_model": self.models[0],
+            "tokenizers": self._tokenizer_users,
             "models": {
                 name: {
                     "answers_key": self.answers_key(name),

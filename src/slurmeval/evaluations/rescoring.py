@@ -20,7 +20,7 @@ from slurmeval.evaluations.writing import pins, write_partition
 from slurmeval.files import write_json
 from slurmeval.gateway.process import GatewayProcess
 from slurmeval.gateway.process import start as start_gateway
-from slurmeval.harnesses import harness, process
+from slurmeval.harnesses import cuts, harness, process
 from slurmeval.harnesses.attempts import has_attempt
 from slurmeval.harnesses.base import HarnessOutput
 from slurmeval.harnesses.rooms import room
@@ -94,7 +94,7 @@ def rescore(run: dict[str, Any], model: str, benchmark: str) -> int:
 
 def _left(evaluation: Evaluation) -> HarnessOutput | None:
     """Returns what the last try of the harness left; None where that is gone."""
-    job = job_of(evaluation, "", "", evaluation.context)
+    job = job_of(evaluation, "", "")
     return harness(evaluation.benchmark.harness).read(job) if has_attempt(job.folder) else None
 
 
@@ -106,9 +106,10 @@ def _replayed(evaluation: Evaluation) -> HarnessOutput:
     with room() as place:
         config = replace(gateway_config(evaluation, place), leases=[no_server])
         with start_gateway(config, evaluation.work) as gateway:
-            job = job_of(evaluation, gateway.url, gateway.api_key, evaluation.context)
+            job = job_of(evaluation, gateway.url, gateway.api_key)
+            command = program.prepare(job)
             deadline = time.monotonic() + evaluation.time_limit_min * 60
-            running = process.start(job, program.prepare(job), place, gateway.port, evaluation.harness_log)
+            running = process.start(job, command, place, gateway.port, evaluation.harness_log)
             try:
                 while running.poll() is None:
                     _check(gateway, deadline)
@@ -117,6 +118,7 @@ def _replayed(evaluation: Evaluation) -> HarnessOutput:
             finally:
                 process.end(running)
                 secrets.scrub(evaluation.work, job.secrets)
+            cuts.count(program, job, command, place, gateway.port, evaluation.work / cuts.LOG)
     return read_output(program, job, running.returncode, evaluation.harness_log)
 
 

@@ -42,6 +42,9 @@ POLL_S = 0.25
 STATE_POLL_S = 2.0
 """Between two looks at the run, the gateway and the server."""
 
+CONTEXT = "context.json"
+"""In an evaluation's work folder: what its server said of the context, where the model's files do not."""
+
 OWNER_STOPS_S = 90.0
 """How long an evaluation of a dead run may take to notice, or one of a dead node to count as dead."""
 
@@ -81,9 +84,10 @@ class Evaluation:
 
     @cached_property
     def context(self) -> int | None:
-        """Tokens that the model holds, as far as its files say."""
+        """Tokens that the model holds, as its files say, or its server said."""
         folder = Path(read_json(self.model_manifest)["folder"])
-        return context_length(folder, self.model_entry.max_model_len)
+        told = context_length(folder, self.model_entry.max_model_len)
+        return told or read_json(self.work / CONTEXT)
 
     def phase(self, name: str) -> None:
         """Tells `slurmeval status` how far this is."""
@@ -176,13 +180,16 @@ def _run(evaluation: Evaluation) -> int:
         try:
             _wait_for_server(evaluation, gateway, early)
             evaluation.phase("running")
-            job = job_of(evaluation, gateway.url, gateway.api_key, evaluation.context or gateway.context())
+            if evaluation.context is None and (context := gateway.context()) is not None:
+                write_json(evaluation.work / CONTEXT, context)
+                evaluation.context = context
+            job = job_of(evaluation, gateway.url, gateway.api_key)
             command = program.prepare(job)
             returncode = _supervise(evaluation, job, command, gateway, place)
             _raise_failure(gateway, returncode)
             leasing.release(*names)  # scoring and writing need no server
             if returncode == 0:
-                cuts.count(program, job, command, place, gateway.port, evaluation.work / "cuts.log")
+                cuts.count(program, job, command, place, gateway.port, evaluation.work / cuts.LOG)
         finally:
             gateway.stop()
     evaluation.phase("scoring")
@@ -256,7 +263,7 @@ def gateway_config(evaluation: Evaluation, place: Room) -> GatewayConfig:
     )
 
 
-def job_of(evaluation: Evaluation, url: str, api_key: str, context: int | None) -> Job:
+def job_of(evaluation: Evaluation, url: str, api_key: str) -> Job:
     """The evaluation as its harness sees it, behind a gateway."""
     prepared = Path(
         read_json(Path(evaluation.run["benchmarks"][evaluation.benchmark_id]["rehearsal"]))["folder"]
@@ -276,7 +283,7 @@ def job_of(evaluation: Evaluation, url: str, api_key: str, context: int | None) 
         tokenizer=Path(read_json(evaluation.model_manifest)["folder"]),
         model_entry=evaluation.model_entry,
         chat_template=project / template if template else None,
-        context=context,
+        context=evaluation.context,
         datasets={name: Path(read_json(path)["folder"]) for name, path in manifests.items()},
         task_file=project / task_file if task_file else None,
         prepared=prepared if prepared.is_dir() else None,

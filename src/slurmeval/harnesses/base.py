@@ -179,6 +179,9 @@ class Harness(Protocol):
         """Whether one prompt that the server refuses ends it. It gets an empty answer then, which is counted
         as none."""
 
+    def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
+        """Whether it makes tokens of prompts itself, by the model's tokenizer."""
+
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         """The pinned versions that alter results, by package."""
 

@@ -15,7 +15,7 @@ from slurmeval.harnesses import cut_prompts, process
 from slurmeval.harnesses.base import Command, Harness, Job
 from slurmeval.harnesses.rooms import Room
 
-FILE = "cuts.json"
+FILE, LOG = "cuts.json", "cuts.log"
 LM_EVALS_LENGTH, LM_EVALS_ANSWER = 2048, 256
 """`max_length` and `max_gen_toks` of lm-eval's clients of servers where they are told nothing."""
 LONGEST_S = 3600.0

@@ -68,6 +68,9 @@ class HumanEval:
     def dies_of_refusals(self, benchmark: Benchmark) -> bool:
         return False
 
+    def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
+        return False
+
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         return {"slurmeval-human-eval": VERSION} | pinned_versions(lock, (TASK,))
 

@@ -67,6 +67,10 @@ class LmEval:
     def dies_of_refusals(self, benchmark: Benchmark) -> bool:
         return True
 
+    def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
+        given = benchmark.extra.get("model_args", {})
+        return benchmark.endpoint == "completions" and "tokenizer" not in given
+
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         return pinned_versions(lock, ("lm-eval",))
 

@@ -84,6 +84,14 @@ class Nemo:
     def dies_of_refusals(self, benchmark: Benchmark) -> bool:
         return wrapped_harness(benchmark) == LM_EVAL
 
+    def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
+        wrapped = wrapped_harness(benchmark)
+        if wrapped != LM_EVAL:
+            return traits(wrapped).tokenizer
+        task = catalog.tasks().get(benchmark.task)
+        by_likelihood = task is None or task.needs_logprobs
+        return benchmark.endpoint == "completions" and (by_likelihood or model.add_bos_token is not None)
+
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         wrapped = wrapped_harness(benchmark)
         return pinned_versions(lock, ("nemo-evaluator", package_of(wrapped)))
