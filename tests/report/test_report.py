@@ -19,7 +19,9 @@ import pytest
 from slurmeval.files import write_json
 from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
 from slurmeval.paths import Paths
-from slurmeval.report import build
+from slurmeval.report import build, exports, rendering, tables
+from slurmeval.report.build import _model_page
+from slurmeval.report.chart import chart
 from slurmeval.report.samples import page_name
 from slurmeval.report.tables import Tables
 from slurmeval.results import schema
@@ -399,3 +401,25 @@ def test_answers_that_were_scored_with_their_thoughts_are_named_beside_the_score
     page = _build(paths)
     assert "m on b: 1 answer holds <think> or </think>" in page.text
     assert "say in models.m.reasoning how thoughts end" in page.text
+
+
+def test_what_was_asked_for_stands_on_the_model_s_page_and_in_the_latex_table(tmp_path: Path) -> None:
+    paths = example.paths_in(tmp_path)
+    made = example.samples("t", [True, False])
+    asked = example.evaluation(limit=20, few_shot=5, temperature=0.0)
+    write(paths, "m", "b", asked, example.output(made, "t"), example.requests_for(made))
+    aggregate(paths, [("m", "b")])
+    run = tables.load(paths)
+    words = "first 20, 5-shot, temperature 0"
+    assert tables.settings(run.evaluations[0]) == words
+    assert exports.scores_tex(run).splitlines()[-1] == f"% b: {words}"
+    values = _model_page(run, "m", "t", set(), paths)
+    assert words in rendering.render("model.html.j2", **values)
+
+
+def test_a_chart_is_read_out_as_exactly_as_the_table_is() -> None:
+    score = tables.Score("m", "b", "ok", value=0.225, ci_lo=0.123, ci_hi=0.3756)
+    drawn = chart([score])
+    assert drawn is not None
+    assert drawn.label == "Scores with 95 % intervals: 1 benchmark, 1 model"
+    assert 'aria-label="m on b: 0.225, 95 % interval 0.123 to 0.376"' in drawn.svg

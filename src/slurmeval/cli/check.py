@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slurmeval.cli.naming import configfile_option, results_option
+
 if TYPE_CHECKING:
     from slurmeval.config.models import Config
 
@@ -16,11 +18,13 @@ DEFAULT_CONFIG = Path("config/config.yaml")
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-def check(files: tuple[Path, ...]) -> None:
+@configfile_option
+@results_option
+def check(files: tuple[Path, ...], configfiles: tuple[Path, ...], results: Path | None) -> None:
     """Checks config files and says what they mean.
 
     Several FILES are laid over one another, as Snakemake does with --configfile; none: config/config.yaml."""
-    config = checked(files or (DEFAULT_CONFIG,))
+    config = checked([*files, *configfiles] or [DEFAULT_CONFIG], results)
     models = config.evaluate.models or list(config.models)
     suites = {name: config.suites[name] for name in config.evaluate.suites}
     benchmarks = list(dict.fromkeys(name for names in suites.values() for name in names))
@@ -39,12 +43,14 @@ def check(files: tuple[Path, ...]) -> None:
         click.echo(f"  suite {name}: {', '.join(names)}")
 
 
-def checked(files: Sequence[Path]) -> Config:
-    """The config in `files`, also checked against what its harnesses can do. Raises ConfigError."""
+def checked(files: Sequence[Path], results: Path | None = None) -> Config:
+    """The config in `files`, also checked against what its harnesses can do; `results`: where its results are
+    to lie instead. Raises ConfigError."""
     from slurmeval.config.load import load
     from slurmeval.harnesses import model_problems, problems
 
-    return load(files, check_benchmark=problems, check_pair=model_problems)
+    overrides = {} if results is None else {"results": str(results)}
+    return load(files, overrides, check_benchmark=problems, check_pair=model_problems)
 
 
 def _counted(number: int, noun: str) -> str:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slurmeval.cli.check import DEFAULT_CONFIG
+from slurmeval.cli.naming import configfile_option, results_option
+
 if TYPE_CHECKING:
     from slurmeval.cli.machine import Check
     from slurmeval.config.models import Config
@@ -19,21 +22,19 @@ MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "bad": ("bad", "red"
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path),
-    help="The config whose folders are looked at.  [default: config/config.yaml]",
-)
-@click.option("--offline", is_flag=True, help="Do not ask the package index.")
+@configfile_option
+@results_option
+@click.option("--offline", is_flag=True, help="Do not ask the hub and the package index.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
-def doctor(config_file: Path | None, offline: bool, as_json: bool) -> int:
+def doctor(configfiles: tuple[Path, ...], results: Path | None, offline: bool, as_json: bool) -> int:
     """Says what this machine lacks, and what to do about it.
+
+    Without --configfile it is about config/config.yaml: its folders, and what its models and benchmarks need.
 
     Exits with 1 if something is missing that a run on this machine (profiles/local) needs. What only a
     cluster needs may be absent."""
     checks: list[Check] = []
-    for check in _checks(config_file, offline):
+    for check in _checks(configfiles, results, offline):
         checks.append(check)
         if not as_json:
             _print(check)
@@ -43,12 +44,14 @@ def doctor(config_file: Path | None, offline: bool, as_json: bool) -> int:
     else:
         warnings = sum(check.level == "warn" for check in checks)
         verdict = f"Not ready: {', '.join(bad)}." if bad else "Ready to run here."
-        click.echo(f"{verdict} {warnings} warnings." if warnings else verdict)
+        noun = "warning" if warnings == 1 else "warnings"
+        click.echo(f"{verdict} {warnings} {noun}." if warnings else verdict)
     return 1 if bad else 0
 
 
-def _checks(config_file: Path | None, offline: bool) -> Iterator[Check]:
+def _checks(files: tuple[Path, ...], results: Path | None, offline: bool) -> Iterator[Check]:
     from slurmeval.cli import machine
+    from slurmeval.cli.needs import needs
 
     project = Path.cwd()
     yield machine.python()
@@ -57,7 +60,7 @@ def _checks(config_file: Path | None, offline: bool) -> Iterator[Check]:
     yield from packages
     if any(check.level == "bad" for check in packages):
         return  # what follows needs them
-    config, check = _config(config_file)
+    config, check = _config(files or (DEFAULT_CONFIG,), results)
     yield check
     paths = _paths(project, config)
     yield machine.uv()
@@ -75,19 +78,21 @@ def _checks(config_file: Path | None, offline: bool) -> Iterator[Check]:
     yield machine.containers()
     if not offline:
         yield machine.index()
+    if config is not None:
+        yield from needs(config, project, paths, offline)
 
 
-def _config(file: Path | None) -> tuple[Config | None, Check]:
+def _config(files: tuple[Path, ...], results: Path | None) -> tuple[Config | None, Check]:
     """The config, or None where it will not do, which is a finding."""
-    from slurmeval.cli.check import DEFAULT_CONFIG, checked
+    from slurmeval.cli.check import checked
     from slurmeval.cli.machine import Check
     from slurmeval.errors import ConfigError
 
     try:
-        config = checked([file or DEFAULT_CONFIG])
+        config = checked(files, results)
     except ConfigError as error:
         return None, Check("config", "bad", str(error), "mend it; docs/config.md explains every key")
-    return config, Check("config", "ok", str(file or DEFAULT_CONFIG))
+    return config, Check("config", "ok", ", ".join(map(str, files)))
 
 
 def _paths(project: Path, config: Config | None) -> Paths:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from slurmeval import __version__
+from slurmeval.cli.naming import spread
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.runtime.variables import forget_missing_certificates, shadowing
 
@@ -86,7 +87,8 @@ def commands() -> None:
     """Evaluates large language models: on one machine, or on a Slurm cluster.
 
     A run is started by Snakemake: `snakemake --profile profiles/local --configfile FILE`. These commands
-    look at it and at this machine; run them in the project folder."""
+    look at it and at this machine; run them in the project folder. Those that are about a config or its
+    results all take `--configfile FILE...`, as Snakemake does, and `--results FOLDER`."""
 
 
 def main() -> None:
@@ -103,7 +105,8 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Runs one command; gives the exit status. A failure that is foreseen is one line on stderr."""
     try:
-        result = commands.main(list(arguments), prog_name="slurmeval", standalone_mode=False)
+        own = arguments if arguments[:1] == ["plan"] else spread(arguments)  # plan's options are Snakemake's
+        result = commands.main(list(own), prog_name="slurmeval", standalone_mode=False)
     except click.Abort:
         return INTERRUPTED
     except click.ClickException as error:

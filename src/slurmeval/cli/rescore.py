@@ -6,17 +6,13 @@ from pathlib import Path
 
 import click
 
+from slurmeval.cli.naming import about_results
+
 
 @click.command()
 @click.argument("model", required=False)
 @click.argument("benchmark", required=False)
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("results"),
-    show_default=True,
-    help="The run's results.",
-)
+@about_results
 def rescore(model: str | None, benchmark: str | None, results: Path) -> int:
     """Writes results anew, without a server: those of MODEL on BENCHMARK, or all.
 

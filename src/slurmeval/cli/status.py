@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slurmeval.cli.naming import about_results, others
 from slurmeval.cli.scores import printable
 
 if TYPE_CHECKING:
@@ -43,13 +44,7 @@ COLOURS = {
 @click.command()
 @click.option("--watch", is_flag=True, help="Redraw every 2 s until the run ends, or Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("results"),
-    show_default=True,
-    help="The run's results.",
-)
+@about_results
 def status(watch: bool, as_json: bool, results: Path) -> None:
     """Shows the run: servers, evaluations, failures.
 
@@ -92,7 +87,9 @@ def render(run: Run, results: Path) -> Group:
     from rich.text import Text
 
     if run.controller is None and not run.servers and not run.evaluations:
-        return Group(Text(f"Nothing has run here yet ({results})."))
+        elsewhere = "".join(f" --results {each}" for each in others(results)[:1])
+        hint = f" In another folder something has:{elsewhere}" if elsewhere else ""
+        return Group(Text(f"Nothing has run here yet ({results}).{hint}"))
     parts: list[Text | Table] = [Text(_headline(run))]
     if run.servers:
         parts.append(_servers(run.servers))

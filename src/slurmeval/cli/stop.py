@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from slurmeval.cli.naming import about_results
+
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
     from slurmeval.slurm.commands import QueuedJob
@@ -34,13 +36,7 @@ POLL_S = 0.2
     show_default=True,
     help="How long to wait for the servers to end.",
 )
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("results"),
-    show_default=True,
-    help="The run's results.",
-)
+@about_results
 def stop(models: tuple[str, ...], now: bool, no_wait: bool, timeout_s: float, results: Path) -> int:
     """Stops the servers of some models, or all.
 

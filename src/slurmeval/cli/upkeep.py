@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from slurmeval.cli.naming import about_results, configfile_option
+
 _LOCKS = Path("containers/locks")
 
 
 @click.command()
-@click.option("--results", default="results", type=click.Path(path_type=Path), help="Where results lie.")
+@about_results
 @click.option("--full", is_flag=True, help="Also hash every file (about a second per GB).")
 def verify(results: Path, full: bool) -> int:
     """Checks staged weights and datasets against their manifests.
@@ -34,8 +36,11 @@ def verify(results: Path, full: bool) -> int:
 
 
 @click.command()
+@configfile_option
 @click.option(
-    "--environments", default=".environments", type=click.Path(path_type=Path), help="Where environments lie."
+    "--environments",
+    type=click.Path(path_type=Path),
+    help="Where environments lie.  [default: as the config says, else .environments]",
 )
 @click.option(
     "--results",
@@ -45,7 +50,13 @@ def verify(results: Path, full: bool) -> int:
 )
 @click.option("--cache", is_flag=True, help="Empty the package cache, too: packages are fetched again.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-def prune(environments: Path, results: tuple[Path, ...], cache: bool, dry_run: bool) -> None:
+def prune(
+    configfiles: tuple[Path, ...],
+    environments: Path | None,
+    results: tuple[Path, ...],
+    cache: bool,
+    dry_run: bool,
+) -> None:
     """Removes environments that no lock and no live run uses.
 
     Also what the package cache cannot use any more. Run it in the project folder."""
@@ -53,6 +64,13 @@ def prune(environments: Path, results: tuple[Path, ...], cache: bool, dry_run: b
     from slurmeval.runtime.environments import prune, prune_packages
 
     require_project(_LOCKS)
+    if configfiles:
+        from slurmeval.config.load import load
+
+        config = load(configfiles)
+        environments = environments or Path(config.staging.environments)
+        results = (*results, Path(config.results))
+    environments = environments or Path(".environments")
     removed = prune(_LOCKS, environments, in_use(results), dry_run)
     for folder in removed:
         click.echo(f"{'would remove' if dry_run else 'removed'} {shown(folder)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -115,7 +116,17 @@ def _cluster(plan: Plan, site: Site, summary: Summary, with_queue: bool) -> list
         servers = sum(plan.replicas(row.model) for row in summary.rows)
         crowded = crowded_out(site, limits_of_jobs(), servers, plan.config.server_jobs.max_at_once)
         found += [f"Warning: {crowded}."] if crowded else []
+    if with_queue:
+        found += _command_lines(asked)
     return found + (_queue(asked) if with_queue else [])
+
+
+def _command_lines(asked: Sequence[Request]) -> list[str]:
+    """What Slurm is asked for, as sbatch takes it."""
+    servers = [request for request in asked if request.kind == "server"]
+    evaluations = [request for request in asked if request.kind == "evaluation"]
+    shown = [*servers[:MOST_KINDS], *evaluations[:1]]
+    return [f"  {request.title}: sbatch {shlex.join(request.flags)}" for request in shown]
 
 
 def _queue(asked: Sequence[Request]) -> list[str]:

@@ -228,6 +228,9 @@ def _expected(summary: Summary) -> list[str]:
     else:
         work = "GPU-hours and time are" if gpus else "time is"
         found = [f"Expected: {work} unknown, nothing of it has run here before."]
+    if gpus:
+        most = sum(row.all_gpus * row.time_limit_min / 60 for row in summary.rows)
+        found.append(f"At most {_hours(most)} GPU-hours, if each server ran to its time limit once.")
     limits = sorted(summary.limits_min.values())
     span = " to ".join(duration(minutes * 60) for minutes in dict.fromkeys((limits[0], limits[-1])))
     return [*found, f"One try of an evaluation may take {span}."]

@@ -91,6 +91,21 @@ class Record:
         return self.http_status == 200 and self.error is None and self.response_body is not None
 
     @property
+    def cut_off(self) -> bool:
+        """Whether generated text ended at the token limit. A request for likelihoods, or for one token, ends
+        there by design."""
+        few = self.completion_tokens is not None and self.completion_tokens <= 1
+        if self.finish_reason != "length" or few:
+            return False
+        if b"echo" not in self.request_body and b"prompt_logprobs" not in self.request_body:
+            return True
+        request = self.request
+        asks = isinstance(request, dict) and (
+            request.get("echo") or request.get("prompt_logprobs") is not None
+        )
+        return not asks
+
+    @property
     def request(self) -> Any:
         """The request's JSON value; its text where it is no JSON."""
         return _value(self.request_body)

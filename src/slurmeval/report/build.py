@@ -105,6 +105,7 @@ def _model_page(
         "on_slurm": any(row["slurm_state"] for row in evaluations),
         "has_gpus": any(row["gpus"] for row in run.servers if row["model"] == model),
         "job_words": job_words,
+        "settings": tables.settings,
         "chart": chart([run.scores[model, row["benchmark"]] for row in evaluations], MAX_MODEL_CHART),
         "sample_links": _sample_links(run, paths, written),
     }

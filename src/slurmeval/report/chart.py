@@ -41,7 +41,8 @@ def chart(scores: Sequence[Score], max_benchmarks: int = MAX_BENCHMARKS) -> Char
     svg = _drawn(_spec(shown, models, benchmarks))
     if svg is None:
         return None
-    label = f"Scores with 95 % intervals: {len(benchmarks)} benchmarks, {len(models)} models"
+    sizes = f"{_counted(len(benchmarks), 'benchmark')}, {_counted(len(models), 'model')}"
+    label = f"Scores with 95 % intervals: {sizes}"
     return Chart(svg, label, len(scores) - len(shown))
 
 
@@ -91,25 +92,21 @@ for line in sys.stdin:
 """
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _spec(scores: Sequence[Score], models: list[str], benchmarks: list[str]) -> dict[str, object]:
-    rows = [
-        {
-            "model": score.model,
-            "benchmark": score.benchmark,
-            "value": score.value,
-            "lo": None if score.ci_lo is None else max(0.0, score.ci_lo),
-            "hi": None if score.ci_hi is None else min(1.0, score.ci_hi),
-        }
-        for score in scores
-    ]
+    rows = [_row(score) for score in scores]
     x: dict[str, object] = {
         "field": "value",
         "type": "quantitative",
         "scale": {"domain": [0, 1]},
-        "title": None,
+        "title": "score",
     }
     x |= {"axis": {"tickCount": 5, "format": ".1f"}}
     position = {
+        "description": {"field": "said", "type": "nominal"},
         "y": {
             "field": "benchmark",
             "type": "nominal",
@@ -140,6 +137,23 @@ def _spec(scores: Sequence[Score], models: list[str], benchmarks: list[str]) -> 
         ],
         "config": _look(),
     }
+
+
+def _row(score: Score) -> dict[str, object]:
+    return {
+        "model": score.model,
+        "benchmark": score.benchmark,
+        "value": score.value,
+        "lo": None if score.ci_lo is None else max(0.0, score.ci_lo),
+        "hi": None if score.ci_hi is None else min(1.0, score.ci_hi),
+        "said": _said(score),
+    }
+
+
+def _said(score: Score) -> str:
+    """A score for those who hear the chart: not rounded as the axis is."""
+    interval = "" if score.ci_lo is None else f", 95 % interval {score.ci_lo:.3f} to {score.ci_hi:.3f}"
+    return f"{score.model} on {score.benchmark}: {score.value:.3f}{interval}"
 
 
 def _look() -> dict[str, object]:

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from slurmeval.report.tables import Score, Tables
+from slurmeval.report.tables import Score, Tables, settings
 from slurmeval.results import schema
 
 _LATEX = {
@@ -50,7 +50,20 @@ def scores_tex(tables: Tables) -> str:
     for row in down:
         keys = [(row, column) if by_model else (column, row) for column in across]
         lines.append(_row([latex(row), *(_cell(tables.scores.get(key)) for key in keys)]))
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *_notes(tables), ""])
+
+
+def _notes(tables: Tables) -> list[str]:
+    """What was asked for, as comments: by benchmark, and by model where it differs."""
+    asked: dict[str, dict[str, str]] = {}
+    for row in tables.of_status("ok"):
+        asked.setdefault(row["benchmark"], {})[row["model"]] = settings(row)
+    notes = []
+    for benchmark, by_model in asked.items():
+        same = len(set(by_model.values())) == 1
+        named = {"": next(iter(by_model.values()))} if same else by_model
+        notes += [f"% {benchmark}{f' ({model})' if model else ''}: {words}" for model, words in named.items()]
+    return notes
 
 
 def sides(tables: Tables) -> tuple[Sequence[str], Sequence[str]]:

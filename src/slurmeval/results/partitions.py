@@ -224,7 +224,7 @@ def _request_rows(
         totals["n_think_tags"] += marked
         totals["n_requests"] += 1
         totals["n_replayed"] += bool(record.replayed)
-        totals["n_truncated"] += record.finish_reason == "length"
+        totals["n_truncated"] += record.cut_off
         totals["prompt_tokens"] += record.prompt_tokens or 0
         totals["completion_tokens"] += record.completion_tokens or 0
         yield {

@@ -25,7 +25,8 @@ class Cost:
 
     def add(self, record: Record) -> None:
         self.n_requests += 1
-        self.finish_reason = record.finish_reason or self.finish_reason
+        if record.finish_reason != "length" or record.cut_off:
+            self.finish_reason = record.finish_reason or self.finish_reason
         self.prompt_tokens = _sum(self.prompt_tokens, record.prompt_tokens)
         self.completion_tokens = _sum(self.completion_tokens, record.completion_tokens)
         self.latency_ms = _sum(self.latency_ms, record.server_ms)

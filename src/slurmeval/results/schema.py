@@ -129,7 +129,7 @@ EVALUATIONS = Table(
             "samples",
             "Samples whose prompt the harness cut to what the model holds; null: not known.",
         ),
-        ("n_truncated", _INT, "requests", "Answers cut off at the token limit."),
+        ("n_truncated", _INT, "requests", "Generated answers cut off at the token limit."),
         (
             "n_think_tags",
             _INT,
@@ -252,7 +252,12 @@ SAMPLES = Table(
         ("status", _TEXT, "", "`ok`, `error` (no answer) or `unparsed` (the harness could not read it)."),
         ("cut", _FLAG, "", "Whether the harness cut its prompt to what the model holds; null: not known."),
         ("n_requests", _INT, "requests", "Requests found for this sample; 0: none could be told."),
-        ("finish_reason", _TEXT, "", "Why the answer ended, as the server said (last request)."),
+        (
+            "finish_reason",
+            _TEXT,
+            "",
+            "Why the answer ended, as the server said (last request); null: nothing was to be generated.",
+        ),
         ("prompt_tokens", _INT, "tokens", "Tokens of the prompts of its requests."),
         ("completion_tokens", _INT, "tokens", "Tokens of the answers to its requests."),
         ("latency_ms", _FLOAT, "ms", "Sum over its requests, from sending to the whole answer."),

@@ -9,11 +9,17 @@ import shutil
 import subprocess
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from slurmeval.cli import doctor, machine, main
+from slurmeval.cli.needs import needs
+from slurmeval.config.load import load as load_config
+from slurmeval.evaluations.places import Place
 from slurmeval.paths import Paths
+from slurmeval.staging.access import Access
 from tests.lacking import lacking
 
 PROJECT = Path(__file__).parents[3]
@@ -40,7 +46,7 @@ def test_this_machine_is_looked_at_whole(
 
 def test_lines_are_for_people(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(PROJECT)
-    main.run(["doctor", "--offline", "--config", "config/demo.yaml"])
+    main.run(["doctor", "--offline", "--configfile", "config/demo.yaml"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("ok   Python: 3.")
     assert "ok   config: config/demo.yaml" in lines
@@ -204,3 +210,41 @@ def test_cache_that_cannot_be_written_is_named_with_the_variable(tmp_path: Path)
     check = machine.caches({"XDG_CACHE_HOME": "/sys/cache"})
     assert (check.level, check.found.partition(": ")[0]) == ("bad", "/sys/cache cannot be written")
     assert "XDG_CACHE_HOME" in check.advice
+
+
+def test_what_this_config_needs_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images without Apptainer, weights of a hub that does not answer, GPUs where there are none."""
+    config = yaml.safe_load((PROJECT / "config" / "demo.yaml").read_text())
+    model = next(iter(config["models"].values()))
+    model["weights"] = {"repo": "org/model", "revision": "0" * 40}
+    config["servers"][model["server"]] |= {"gpus": 1, "environment": "vllm-cuda"}
+    config["harness_runtime"] = "image"
+    file = tmp_path / "needy.yaml"
+    file.write_text(yaml.safe_dump(config))
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setattr("slurmeval.cli.needs.shutil.which", lambda name: None)
+    away = Access(refused=[], warnings=["the hub cannot be reached"])
+    monkeypatch.setattr("slurmeval.cli.needs.hub_says", lambda plan: away)
+    needy = load_config([file], project=PROJECT)
+    paths = Paths(*(tmp_path / name for name in ("r", "e", "h", "i")))
+    monkeypatch.setattr("slurmeval.evaluations.places.Places._image", _any_image)
+    found = {check.name: check for check in needs(needy, PROJECT, paths, offline=False)}
+    assert {name: check.level for name, check in found.items()} == {
+        "Apptainer": "bad",
+        "GPUs": "bad",
+        "Hugging Face hub": "bad",
+    }
+    assert "run in images" in found["Apptainer"].found
+    assert "cannot be reached" in found["Hugging Face hub"].found
+
+
+def test_the_demo_needs_neither_hub_nor_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config([PROJECT / "config" / "demo.yaml"], project=PROJECT)
+    paths = Paths(*(tmp_path / name for name in ("r", "e", "h", "i")))
+    assert {check.level for check in needs(config, PROJECT, paths, offline=False)} == {"ok"}
+
+
+def _any_image(places: Any, name: str) -> Place:
+    return Place("image", name, "0" * 64, Path(name))

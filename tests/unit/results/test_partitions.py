@@ -17,7 +17,7 @@ from slurmeval.gateway.log import Record
 from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
 from slurmeval.paths import Paths
 from slurmeval.results import partitions, schema
-from slurmeval.results.partitions import write
+from slurmeval.results.partitions import read_rows, write
 from slurmeval.results.sample_names import sample_uid
 from tests.report import example
 
@@ -225,3 +225,27 @@ def test_samples_show_what_their_requests_took(paths: Paths) -> None:
     ]
     requests = partitions.read_rows(paths.requests(*PAIR), schema.REQUESTS).to_pylist()
     assert [row["sample_uid"] for row in requests] == [row["sample_uid"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("asked", "tokens", "cut_off"),
+    [
+        ({"max_tokens": 64}, 64, True),
+        ({"max_tokens": 1}, 1, False),
+        ({"max_tokens": 0, "echo": True}, 0, False),
+        ({"max_tokens": 16, "echo": True}, 16, False),
+        ({"max_tokens": 16, "echo": False}, 16, True),
+        ({"max_tokens": 2, "prompt_logprobs": 1}, 2, False),
+    ],
+)
+def test_only_generated_text_is_cut_off(
+    paths: Paths, asked: dict[str, Any], tokens: int, cut_off: bool
+) -> None:
+    made = example.samples("t", [True])
+    body = json.dumps({"prompt": made[0].input, **asked}).encode()
+    more = {"request_body": body, "completion_tokens": tokens, "finish_reason": "length"}
+    requests = [example.record(1, made[0].input, "x", **more)]
+    write(paths, "m", "b", example.evaluation(), example.output(made, "t"), requests)
+    (row,) = read_rows(paths.evaluation("m", "b"), schema.EVALUATIONS).to_pylist()
+    (sample,) = read_rows(paths.samples("m", "b"), schema.SAMPLES).to_pylist()
+    assert (row["n_truncated"], sample["finish_reason"]) == ((1, "length") if cut_off else (0, None))

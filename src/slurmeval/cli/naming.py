@@ -1,0 +1,79 @@
+"""How all commands are told which config and which results they are about."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+CONFIGFILE = "--configfile"
+RESULTS = Path("results")
+_ENDINGS = (".yaml", ".yml", ".json")
+
+configfile_option = click.option(
+    CONFIGFILE,
+    "configfiles",
+    multiple=True,
+    metavar="FILE...",
+    type=click.Path(path_type=Path),
+    help="The config, as Snakemake takes it; several are laid over one another.",
+)
+results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The results' folder.  [default: the config's]",
+)
+
+
+def spread(arguments: Sequence[str]) -> list[str]:
+    """`--configfile a.yaml b.yaml`, as Snakemake takes it, in the form that click takes: the option before
+    each of the files."""
+    found: list[str] = []
+    after: str | None = None
+    for argument in arguments:
+        further = after is not None and after != CONFIGFILE and argument.endswith(_ENDINGS)
+        found += [CONFIGFILE, argument] if further else [argument]
+        if argument == CONFIGFILE:
+            after = CONFIGFILE
+        elif after == CONFIGFILE or further:
+            after = argument
+        else:
+            after = None
+    return found
+
+
+def about_results(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command both options, and calls it with `results`: the folder given, else the config's, else
+    `results`."""
+
+    @configfile_option
+    @results_option
+    @functools.wraps(command)
+    def named(*args: Any, configfiles: tuple[Path, ...], results: Path | None, **kwargs: Any) -> Any:
+        return command(*args, results=results or results_of(configfiles), **kwargs)
+
+    return named
+
+
+def results_of(configfiles: Sequence[Path]) -> Path:
+    """The results' folder of a config; without one `results`. Raises ConfigError."""
+    if not configfiles:
+        return RESULTS
+    from slurmeval.config.load import load
+
+    return Path(load(configfiles).results)
+
+
+def others(results: Path) -> list[str]:
+    """Folders in `results`, or beside it with a name that begins alike, in which something has run."""
+    return sorted(str(folder) for folder in _with_runs(results) if folder != results)
+
+
+def _with_runs(results: Path) -> Iterator[Path]:
+    for pattern in (f"{results.name}*/state/runs", f"{results.name}/*/state/runs"):
+        for runs in results.parent.glob(pattern):
+            if any(runs.glob("*.json")):
+                yield runs.parent.parent

@@ -1,0 +1,59 @@
+"""What a config needs of this machine beyond slurmeval itself: the hub, Apptainer, GPUs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slurmeval.cli.machine import Check
+from slurmeval.errors import SlurmevalError
+from slurmeval.evaluations.beforehand import hub_says
+from slurmeval.evaluations.plan import Plan
+
+if TYPE_CHECKING:
+    from slurmeval.config.models import Config
+    from slurmeval.paths import Paths
+
+MOST_NAMES = 4
+
+
+def needs(config: Config, project: Path, paths: Paths, offline: bool) -> Iterator[Check]:
+    """Checks for what this config's models and benchmarks need. `offline`: the hub is not asked."""
+    try:
+        plan = Plan(config, project, paths.hf_home)
+        in_images = [
+            *(name for name in plan.models if plan.places.of_server(config.models[name]).kind == "image"),
+            *(b for b in plan.benchmarks if plan.places.of_harness(config.benchmarks[b]).kind == "image"),
+        ]
+    except SlurmevalError as error:
+        yield Check("plan", "bad", str(error), "mend it; slurmeval plan says what a run would do")
+        return
+    if in_images and not any(shutil.which(name) for name in ("apptainer", "singularity")):
+        found = f"absent, and needed: {_named(in_images)} run in images"
+        yield Check("Apptainer", "bad", found, "install it, or give them `runtime: environment`")
+    with_gpus = [name for name in plan.models if config.servers[config.models[name].server].gpus]
+    if with_gpus and not shutil.which("nvidia-smi") and not shutil.which("sbatch"):
+        advice = "run on a cluster (profiles/slurm), or name a server without GPUs"
+        yield Check("GPUs", "bad", f"none here, and needed: {_named(with_gpus)}", advice)
+    if not offline:
+        yield _hub(plan)
+
+
+def _hub(plan: Plan) -> Check:
+    try:
+        said = hub_says(plan)
+    except SlurmevalError as error:
+        return Check("Hugging Face hub", "bad", str(error))
+    if said.refused or said.warnings:
+        found = "; ".join([*said.refused, *said.warnings][:MOST_NAMES])
+        advice = "stage where there is internet (docs/staging.md), or set HF_TOKEN for what is gated"
+        return Check("Hugging Face hub", "bad", found, advice)
+    return Check("Hugging Face hub", "ok", "gives all that is not staged yet, or nothing is needed of it")
+
+
+def _named(names: Iterable[str]) -> str:
+    some = list(names)
+    more = f" and {len(some) - MOST_NAMES} more" if len(some) > MOST_NAMES else ""
+    return f"{', '.join(some[:MOST_NAMES])}{more}"
