@@ -39,6 +39,8 @@ class Faults:
     fail_body: str = '{"error": {"message": "made to fail", "type": "stand_in"}}'
     retry_after: str | None = None
     """The header of failing answers."""
+    refuse_text: str | None = None
+    """Requests that hold it are refused with 400."""
     break_count: int = 0
     """The connection is cut before the answer."""
     break_stream_after: int = -1
@@ -146,6 +148,8 @@ class StandIn:
                 content_type="application/json",
                 headers=headers,
             )
+        if faults.refuse_text is not None and faults.refuse_text.encode() in body:
+            return _error(400, "made to fail")
         if faults.break_count > 0:
             faults.break_count -= 1
             _cut(request)
