@@ -49,6 +49,7 @@ class Place:
             env={"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"},
             ready_timeout_s=READY_S,
             drain_s=10,
+            cache=str(root / "vllm-cache"),
         )
         self.lease_path = root / "leases" / "arc.json"
         self.folder = ServerFolder(acquire(self.spec.to_json(), "arc", self.controller).server)
@@ -99,7 +100,10 @@ def answers(endpoint: dict[str, Any]) -> bool:
     return request(endpoint["url"], "/v1/completions", endpoint["api_key"], body, 60)[0] == 200
 
 
-def test_server_serves_survives_a_kill_and_goes_with_its_lease(place: Callable[..., Place]) -> None:
+def test_server_serves_survives_a_kill_and_goes_with_its_lease(
+    place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/sys")  # it cannot be written: nothing may want to
     here = place()
     first = here.wait_for_life(1)
     assert answers(first)

@@ -24,6 +24,9 @@ WHOLE_JOB_TO_THE_STEP = (
 )
 """From Slurm 22.05 to 24.05, submitit's srun would else give the server one core of those of its job."""
 
+ENVIRONMENT_TO_THE_STEP = "unset SLURM_EXPORT_ENV"
+"""A site's prolog, or --export=NONE, may have it say NONE: the server would start without PATH and HOME."""
+
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 """Variables that say how Slurm is reached. All other SLURM_* are of a job that the caller runs in."""
 DEVICES = (
@@ -92,7 +95,7 @@ def submitit_parameters(flags: Sequence[str], setup: Sequence[str]) -> dict[str,
         "nodes": int(values.pop("nodes")),
         "tasks_per_node": int(values.pop("ntasks-per-node")),
         "slurm_additional_parameters": values,
-        "slurm_setup": [WHOLE_JOB_TO_THE_STEP, *checked(setup), OWN_PYTHON_LINE],
+        "slurm_setup": [WHOLE_JOB_TO_THE_STEP, *checked(setup), OWN_PYTHON_LINE, ENVIRONMENT_TO_THE_STEP],
     }
 
 

@@ -194,6 +194,7 @@ def test_setup_runs_before_the_server(script: Script) -> None:
         < text.index("module load 'CUDA/12'\n")
         < text.index("export A=b\n")
         < text.index(OWN_PYTHON_LINE)  # modules set PYTHONPATH
+        < text.index("unset SLURM_EXPORT_ENV\n")
         < text.index("srun --")
     )
 
