@@ -88,9 +88,8 @@ def failed_attempts(path: Path) -> int:
 
 
 def last_words(logs: Iterable[Path]) -> str:
-    """The last line in the first of these logs that has one."""
-    for log in logs:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        if lines:
-            return lines[-1][:300]
-    return ""
+    """The last line in these logs that is the job's own, else Slurm's last."""
+    texts = (log.read_text(encoding="utf-8", errors="replace") for log in logs)
+    lines = [line.strip() for text in texts for line in reversed(text.split("\n")) if line.strip()]
+    own = (line for line in lines if not line.startswith(("srun: ", "slurmstepd: ")))
+    return next(own, lines[0] if lines else "")[:300]

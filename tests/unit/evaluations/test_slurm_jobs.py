@@ -215,6 +215,7 @@ def test_a_job_that_a_setup_line_ended_gives_its_last_words(
     log = run.paths.log("evaluate", "tiny", f"first-{job.job_id}")
     log.write_text(
         "module: command not found\nslurmeval: a line of setup in site.yaml failed: module load X\n"
+        "srun: error: gpu1: task 0: Exited with exit code 1\n"
     )
     slurm.end(job.job_id, "FAILED")
     failure = jobs.look([job], slurm.jobs)[PAIR].failure
