@@ -75,6 +75,8 @@ class Task:
     """It puts function calls of the model through Python's eval, which a malicious answer could misuse."""
     asks_judge: bool
     """It asks another model: to judge answers, or to play the user."""
+    image_only: bool
+    """Its definition loads packages that its harness's lock does not have."""
     gated: str | None
     """The dataset on the Hugging Face hub whose terms must be accepted; downloading it takes a token."""
 
@@ -174,6 +176,7 @@ def _task(harness: str, name: str, values: Mapping[str, Any], rules: Rules) -> T
         executes_code=rules.executes_code(full_name),
         evaluates_calls=rules.evaluates_calls(full_name),
         asks_judge=rules.asks_judge(full_name) or any("JUDGE" in each or "USER_" in each for each in env),
+        image_only=rules.image_only(full_name),
         gated=rules.gated(full_name),
     )
 
@@ -187,6 +190,7 @@ class Rules:
         self._code = matcher(own["executes_code"])
         self._calls = matcher(own["evaluates_calls"])
         self._judge = matcher(own["asks_judge"])
+        self._image_only = matcher(own["image_only"])
 
     def group(self, full_name: str) -> str:
         return next((name for name, fits in self._groups if fits.match(full_name)), OTHER)
@@ -199,6 +203,9 @@ class Rules:
 
     def evaluates_calls(self, full_name: str) -> bool:
         return self._calls.match(full_name) is not None
+
+    def image_only(self, full_name: str) -> bool:
+        return self._image_only.match(full_name) is not None
 
     def asks_judge(self, full_name: str) -> bool:
         return self._judge.match(full_name) is not None

@@ -65,7 +65,7 @@ def stale(launcher: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
     """One line (?) for each task without a group, and each name in own.yaml that fits nothing."""
     catalog = build(launcher, own)
     lines = [f"? {name}: no group in own.yaml" for name, task in catalog.tasks.items() if task.group == OTHER]
-    patterns = [*own["executes_code"], *own["evaluates_calls"], *own["asks_judge"]]
+    patterns = [*own["executes_code"], *own["evaluates_calls"], *own["asks_judge"], *own["image_only"]]
     for section in ("groups", "gated"):
         patterns += [pattern for listed in own[section].values() for pattern in listed]
     lines += [

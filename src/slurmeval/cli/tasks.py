@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +19,8 @@ from slurmeval.errors import SlurmevalError, UserError
 
 ENDPOINTS = ("chat", "completions", "embedding")
 NOTHING = "nothing"
+IMAGE = "image"
+LOCKS = Path("containers/locks")
 SPACE = "  "
 """Between columns."""
 
@@ -27,7 +30,7 @@ SPACE = "  "
 @click.option("--harness", help="Only tasks of this harness.")
 @click.option("--endpoint", type=click.Choice(ENDPOINTS), help="Only tasks that ask in this way.")
 @click.option("--group", help="Only tasks of this group, such as maths or tool_use.")
-@click.option("--needs", type=click.Choice((*NEEDS, NOTHING)), help="Only tasks that need this.")
+@click.option("--needs", type=click.Choice((*NEEDS, IMAGE, NOTHING)), help="Only tasks that need this.")
 @click.option(
     "--code/--no-code", default=None, help="Only tasks that run what the model wrote, or that do not."
 )
@@ -47,7 +50,8 @@ def tasks(
     is named exactly, all that is known, and how it stands in a config. The name of a harness: its tasks.
 
     Needs: log-probabilities of the prompt, a judge (another model), a token of the Hugging Face hub (the
-    dataset's terms must be accepted). Code: it runs programs that the model wrote; calls: function calls."""
+    dataset's terms must be accepted). Code: it runs programs that the model wrote; calls: function calls.
+    Image: it runs in its harness's image only, which takes Apptainer; all others run here in environments."""
     known = catalog()
     words = list(search)
     if len(words) == 1 and words[0] in known.harnesses and harness is None:
@@ -88,7 +92,7 @@ class Wanted:
             self.harness in (None, task.harness)
             and self.endpoint in (None, *task.endpoints)
             and self.group in (None, task.group)
-            and self.needs in (None, *(task.needs or (NOTHING,)))
+            and self.needs in (None, *(task.needs or (NOTHING,)), runs_in(task))
             and self.code in (None, task.executes_code or task.evaluates_calls)
         )
 
@@ -130,6 +134,7 @@ def _as_json(task: Task, known: Catalog) -> dict[str, Any]:
     harness = known.harnesses[task.harness]
     image = {"reference": harness.reference, "digest": harness.digest, "architectures": harness.architectures}
     derived = {"full_name": task.full_name, "needs": task.needs, "package": harness.package, "image": image}
+    derived["runs_in"] = runs_in(task)
     return {**asdict(task), **derived}
 
 
@@ -182,8 +187,14 @@ def _traits(task: Task) -> tuple[str, str, str]:
     return "/".join(task.endpoints), task.group.replace("_", " "), _needed(task)
 
 
+def runs_in(task: Task) -> str:
+    """Where a task can be run in this project without more: a locked environment, else an image."""
+    locked = (LOCKS / f"nemo-{task.harness}.lock").is_file()
+    return "environment" if locked and not task.image_only else IMAGE
+
+
 def _needed(task: Task) -> str:
-    marks = {"code": task.executes_code, "calls": task.evaluates_calls}
+    marks = {"code": task.executes_code, "calls": task.evaluates_calls, IMAGE: runs_in(task) == IMAGE}
     return ", ".join([*task.needs, *(mark for mark, given in marks.items() if given)])
 
 
@@ -197,6 +208,7 @@ def _print_one(task: Task, harness: HarnessEntry) -> None:
         "needs": ", ".join(_need(need, task) for need in task.needs) or "nothing but the model",
         "keys": ", ".join(task.env),
         "runs code": _runs(task),
+        "runs in": "its locked environment, or its image" if runs_in(task) == "environment" else "its image",
         "image": f"{harness.reference} ({', '.join(harness.architectures)})",
         "digest": harness.digest,
         "package": harness.package or "none",
@@ -238,7 +250,7 @@ def snippet(task: Task) -> list[str]:
         "    harness: nemo",
         f"    task: {task.full_name}",
         f"    endpoint: {endpoint}",
-        "    runtime: image",
+        f"    runtime: {runs_in(task)}",
     ]
     if task.full_name in NOT_DEFINED:
         key, value = NOT_DEFINED[task.full_name]

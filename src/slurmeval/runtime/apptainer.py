@@ -81,8 +81,9 @@ class Apptainer:
         if program is None:
             raise UserError(
                 "neither apptainer nor singularity is on PATH: load its module (or say so in "
-                "containers.setup of site.yaml), name it in containers.program, or run all in environments "
-                "(harness_runtime: environment)"
+                "containers.setup of site.yaml), name it in containers.program, or take what runs in "
+                "environments: runtime: environment of the benchmark (`slurmeval tasks` says of which), and "
+                "environment instead of image of the server"
             )
         return cls(program, setup, containers.gpu, tuple(containers.binds))
 

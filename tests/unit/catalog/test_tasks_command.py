@@ -53,9 +53,21 @@ def test_it_lists_421_tasks_of_23_harnesses(asked: Asked) -> None:
 def test_a_line_says_how_a_task_asks_and_what_it_needs(asked: Asked) -> None:
     lines = {line.split()[0]: line.split(maxsplit=3)[1:] for line in asked.lines()[:-1]}
     assert lines["lm-evaluation-harness.winogrande"] == ["completions", "reasoning", "logprobs"]
-    assert lines["safety_eval.wildguard"] == ["chat", "safety", "judge, hf-token"]
-    assert lines["helm.ehr_sql"] == ["chat", "medicine", "judge, code"]
-    assert lines["ifbench.ifbench"] == ["chat", "instruction", "following"]
+    assert lines["safety_eval.wildguard"] == ["chat", "safety", "judge, hf-token, image"]
+    assert lines["helm.ehr_sql"] == ["chat", "medicine", "judge, code, image"]
+    assert lines["ifbench.ifbench"] == ["chat", "instruction", "following  image"]
+    assert lines["bfcl.bfclv3_ast"][-1].endswith("  calls")
+    assert lines["lm-evaluation-harness.adlr_humaneval_greedy"][-1].endswith("code, image")
+
+
+def test_what_needs_no_image_runs_in_an_environment(asked: Asked) -> None:
+    images = {line.split()[0] for line in asked.lines("--needs", "image")[:-1]}
+    here = {task.harness for name, task in catalog.tasks().items() if name not in images}
+    assert here == {"bfcl", "lm-evaluation-harness"}
+    (task,) = json.loads("\n".join(asked.lines("--json", "lm-evaluation-harness.ifeval")))
+    assert task["runs_in"] == "environment"
+    assert "    runtime: environment" in asked.lines("lm-evaluation-harness.ifeval")
+    assert "    runtime: image" in asked.lines("ifbench.ifbench")
 
 
 def test_all_words_must_fit(asked: Asked) -> None:

@@ -37,7 +37,9 @@ def test_whichever_program_is_there(
 
 def test_neither_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"neither apptainer nor singularity is on PATH: .*harness_runtime"):
+    with pytest.raises(
+        UserError, match=r"neither apptainer nor singularity is on PATH: .*runtime: environment"
+    ):
         Apptainer.find()
     with pytest.raises(UserError, match=r"containers\.program: /no/such cannot be run here"):
         Apptainer.find(Containers(program="/no/such"))
