@@ -74,35 +74,36 @@ _ahead: dict[int, float] = {}
 def silence_s(beat_path: Path) -> float:
     """Seconds since the last beat; infinite where there is no such file. What looks too old at first sight,
     but by no more than clocks differ, gets WATCH_S to change."""
+    now, seen = time.monotonic(), _beats.get(beat_path)
     try:
         modified_ns = beat_path.stat().st_mtime_ns
+        if seen is None or modified_ns < seen.modified_ns:
+            old_s = max(age_s(beat_path), 0.0)
+            if STALE_S - WATCH_S < old_s < STALE_S + SKEW_S:
+                old_s = STALE_S - WATCH_S
+            seen = _Beat(modified_ns, now - old_s)
+        elif modified_ns > seen.modified_ns:
+            seen = _Beat(modified_ns, now)
     except FileNotFoundError:
         _beats.pop(beat_path, None)
         return math.inf
-    now, seen = time.monotonic(), _beats.get(beat_path)
-    if seen is None or modified_ns < seen.modified_ns:
-        age_s = _age_s(beat_path, modified_ns / 1e9)
-        if STALE_S - WATCH_S < age_s < STALE_S + SKEW_S:
-            age_s = STALE_S - WATCH_S
-        seen = _Beat(modified_ns, now - max(age_s, 0.0))
-    elif modified_ns > seen.modified_ns:
-        seen = _Beat(modified_ns, now)
     _beats[beat_path] = seen
     return now - seen.at
 
 
-def _age_s(path: Path, modified: float) -> float:
-    """A file's age by this host's clock, and where that makes it look odd, by the file system's."""
-    age_s = time.time() - modified
-    if 0.0 <= age_s < STALE_S - WATCH_S:
-        return age_s
+def age_s(path: Path) -> float:
+    """A file's age by this host's clock, and where that makes it look odd, by the file system's. Raises
+    FileNotFoundError."""
+    age = time.time() - path.stat().st_mtime
+    if 0.0 <= age < STALE_S - WATCH_S:
+        return age
     try:
         device = path.parent.stat().st_dev
         if device not in _ahead:
             _ahead[device] = file_system_ahead_s(path.parent)
-        return age_s + _ahead[device]
+        return age + _ahead[device]
     except OSError:
-        return age_s
+        return age
 
 
 def file_system_ahead_s(folder: Path) -> float:

@@ -93,6 +93,11 @@ def test_owner_that_was_silent_for_long_at_first_sight_is_gone(elsewhere: Path, 
     assert live_owner(elsewhere) is None
 
 
+def test_age_of_a_file_is_told_by_the_clock_that_dates_files(elsewhere: Path, clocks: Clocks) -> None:
+    clocks.ahead_s = 3600.0
+    assert processes.age_s(elsewhere) < 5, "nobody takes a partial download that goes on for an orphan"
+
+
 @pytest.mark.parametrize("ahead_s", [90.0, 3600.0, -90.0, -3600.0])
 def test_clock_that_goes_wrong_on_this_node_takes_nobody_for_dead(
     elsewhere: Path, clocks: Clocks, ahead_s: float

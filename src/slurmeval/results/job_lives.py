@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slurmeval.processes import age_s
 from slurmeval.results.records import read_lines, read_record, time_of
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
@@ -78,7 +79,7 @@ def jobs_of_evaluation(paths: Paths, model: str, benchmark: str) -> list[Job]:
 
 def _recent(path: Path) -> bool:
     try:
-        return time.time() - path.stat().st_mtime < RECENT_S
+        return age_s(path) < RECENT_S
     except FileNotFoundError:
         return False
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import create_exclusively
+from slurmeval.processes import age_s
 from slurmeval.runtime.making import Progress, owned
 from slurmeval.staging.hub_client import HubClient, Listed, explained
 from slurmeval.staging.hub_errors import Patience
@@ -147,5 +148,5 @@ def _remove_orphans(client: HubClient) -> None:
     partial = (client.cache / folder / "blobs").glob("*.incomplete")
     locks = (file for file in (client.cache / ".locks" / folder).glob("*.lock") if file.stat().st_size)
     for file in (*partial, *locks):
-        if time.time() - file.stat().st_mtime > ORPHAN_AGE_S:
+        if age_s(file) > ORPHAN_AGE_S:
             file.unlink(missing_ok=True)
