@@ -18,6 +18,8 @@ class LeftOver:
 
     paths: Paths
     name: str
+    over: set[str]
+    """Jobs whose evaluations have ended: they are about to leave the queue."""
     _jobs: dict[str, QueuedJob] | None = None
 
     def forget(self) -> None:
@@ -28,8 +30,9 @@ class LeftOver:
         """The job of this evaluation with the comment `wanted`; one with another, so for other parameters, is
         cancelled. Raises SlurmAway. Some sites overwrite comments: then what we noted of the job counts."""
         if self._jobs is None:
-            named = (job for job in commands.queue() if job.name == self.name)
-            self._jobs = {job.job_id: job for job in named if job.state != "COMPLETING"}
+            named = [job for job in commands.queue() if job.name == self.name]
+            here = [job for job in named if job.state != "COMPLETING" and job.job_id not in self.over]
+            self._jobs = {job.job_id: job for job in here}
         noted = self._noted(model, benchmark) if self._jobs else {}
         found = None
         for job in list(self._jobs.values()):

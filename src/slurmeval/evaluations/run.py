@@ -235,13 +235,14 @@ def _wait_for_server(evaluation: Evaluation, gateway: GatewayProcess, early: boo
 
 
 def _server_answers(evaluation: Evaluation, or_starts: bool = False) -> bool:
-    """Whether a server answers, or, `or_starts`, loads the model."""
-    for lease in tracks.held(evaluation.run, evaluation.model, evaluation.benchmark_id):
-        server = ServerFolder(lease["server"])
-        if server.endpoint.exists():
-            return True
-        if or_starts and (read_json(server.state) or {}).get("status") == "starting":
-            return True
+    """Whether a server answers, or, `or_starts`, loads the model. Not while files are away."""
+    with contextlib.suppress(OSError):
+        for lease in tracks.held(evaluation.run, evaluation.model, evaluation.benchmark_id):
+            server = ServerFolder(lease["server"])
+            if server.endpoint.exists():
+                return True
+            if or_starts and (read_json(server.state) or {}).get("status") == "starting":
+                return True
     return False
 
 
@@ -318,9 +319,15 @@ def _supervise(
 
 
 def _check_surroundings(evaluation: Evaluation, gateway: GatewayProcess) -> None:
-    """The gateway lives, the run lives, and the server is there or on its way back. Else raises."""
+    """The gateway lives, the run lives, and the server is there or on its way back. Else raises. Network file
+    systems may be away for minutes: what cannot be looked at now is looked at again."""
     if (failed := gateway.failure()) is not None:
         raise failed
+    with contextlib.suppress(OSError):
+        _check_run(evaluation, gateway)
+
+
+def _check_run(evaluation: Evaluation, gateway: GatewayProcess) -> None:
     if not evaluation.on_cluster and live_owner(evaluation.paths.controller) is None:
         raise EvaluationFailed(ErrorClass.STOPPED, "the run that started this evaluation is gone")
     _check_reach(evaluation, gateway)

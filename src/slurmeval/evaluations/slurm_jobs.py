@@ -89,7 +89,7 @@ class SlurmJobs:
         self.site = Site.model_validate(self.run["site"])
         self.paths = Paths.of(self.run["paths"])
         self.name = job_name(self.paths.results, "evaluate")
-        self._left_over = LeftOver(self.paths, self.name)
+        self._left_over = LeftOver(self.paths, self.name, self._over)
 
     def submit(self, model: str, benchmark: str, command: str) -> EvaluationJob | None:
         """Submits `command` (for a shell), or takes over what an earlier run has left: a job in the queue, or

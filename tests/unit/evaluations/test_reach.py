@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,3 +30,18 @@ def test_server_that_answers_elsewhere_only_is_said_at_once_and_fails_after_minu
     now[0] += run.OUT_OF_REACH_S + 1
     with pytest.raises(EvaluationFailed, match="the server answers, but not to cpu7"):
         run._check_reach(evaluation, gateway)
+
+
+def test_file_system_that_is_away_for_a_moment_fails_no_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(*_: object, **__: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    for name in ("held", "lease_files"):
+        monkeypatch.setattr(run.tracks, name, stale)
+    monkeypatch.setattr(run.leasing, "check", stale)
+    evaluation: Any = SimpleNamespace(
+        on_cluster=True, run={}, model="m", benchmark_id="b", out_of_reach_since=None
+    )
+    gateway: Any = SimpleNamespace(failure=lambda: None, progress=lambda: None)
+    assert not run._server_answers(evaluation)
+    run._check_surroundings(evaluation, gateway)

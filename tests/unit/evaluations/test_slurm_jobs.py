@@ -334,3 +334,15 @@ def test_a_job_that_is_requeued_after_its_evaluation_has_ended_is_cancelled(
     slurm.start(job.job_id, "launch failed requeued held", state=state)
     jobs.look([], slurm.jobs)
     assert job.job_id not in slurm.jobs
+
+
+def test_a_job_that_is_about_to_leave_the_queue_is_not_taken_over(
+    run: Run, jobs: SlurmJobs, slurm: StandInSlurm
+) -> None:
+    before, other = submitted(jobs), submitted(jobs, "second")
+    for job in (before, other):
+        slurm.start(job.job_id)
+    fail(run, ErrorClass.NODE_FAILURE)
+    assert jobs.look([before, other], slurm.jobs)[PAIR].retry
+    jobs.take_back(other)
+    assert submitted(jobs).job_id not in (before.job_id, other.job_id)
