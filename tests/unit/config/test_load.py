@@ -16,7 +16,7 @@ from slurmeval.errors import ConfigError
 PROJECT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml", "one-gpu.yaml"])
 def test_configs_of_the_repository_are_good(name: str) -> None:
     assert load([PROJECT / "config" / name], project=PROJECT).version == 1
 

@@ -27,7 +27,7 @@ FILES = [
     for path, text in ((each.schema, each.schema_text()), (each.reference, each.reference_text()))
 ]
 EXAMPLES = [
-    *((PROJECT / "config" / name, schema.CONFIG) for name in ("config.yaml", "demo.yaml")),
+    *((PROJECT / "config" / name, schema.CONFIG) for name in ("config.yaml", "demo.yaml", "one-gpu.yaml")),
     *((file, schema.SITE) for file in sorted(PROJECT.glob("profiles/**/site.yaml"))),
 ]
 
