@@ -57,6 +57,20 @@ def test_a_deleted_evaluation_alone_runs_again_from_stored_answers(done: Project
     row = next(row for row in done.table("evaluations.parquet") if row["benchmark"] == "second")
     assert row["n_replayed"] == N_PROBLEMS
     assert done.planned() == {}
+    # All is answered from the log: no server starts
+    assert {row["server_id"] for row in done.table("servers.parquet")} == {"tiny/0001"}
+
+
+def test_an_answer_that_is_gone_after_all_gets_a_server(done: Project) -> None:
+    (work,) = (done.results / "work" / "tiny" / "second").iterdir()
+    (log,) = (work / "gateway").glob("0*.jsonl")
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
+    (done.results / "metrics" / "tiny" / "second.parquet").unlink()
+    run = done.run()
+    assert run.returncode == 0, run.stdout
+    row = next(row for row in done.table("evaluations.parquet") if row["benchmark"] == "second")
+    assert (row["status"], row["n_replayed"]) == ("ok", N_PROBLEMS - 1)
+    assert {row["server_id"] for row in done.table("servers.parquet")} == {"tiny/0001", "tiny/0002"}
 
 
 def test_what_is_said_of_an_environment_that_is_gone_is_forgotten(project: Project) -> None:

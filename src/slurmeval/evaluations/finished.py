@@ -16,6 +16,7 @@ from slurmeval.files import read_json, write_json
 from slurmeval.paths import Paths
 
 MARK = "finished.json"
+ANSWERED = "answered.json"
 FOLDER = "finished"
 
 
@@ -63,6 +64,35 @@ def forget(run: dict[str, Any], model: str, benchmark: str) -> None:
     (work / MARK).unlink(missing_ok=True)
     # Without the mark it counts no more; network file systems keep what someone has open
     shutil.rmtree(work / FOLDER, ignore_errors=True)
+
+
+# Evaluations whose answers are all stored
+
+
+def note_answered(run: dict[str, Any], model: str, benchmark: str) -> None:
+    """Notes that every request of the evaluation, with these parameters, has a stored answer."""
+    mark = _work(run, model, benchmark) / ANSWERED
+    write_json(mark, {"results_key": run["benchmarks"][benchmark]["results_key"]})
+
+
+def all_answered(run: dict[str, Any], model: str, benchmark: str) -> bool:
+    """Whether the evaluation can do without a server: it has ended well before, with just these parameters,
+    and its gateway's log is there."""
+    work = _work(run, model, benchmark)
+    try:
+        content = read_json(work / ANSWERED)
+    except ValueError:
+        return False
+    if content is None or content["results_key"] != run["benchmarks"][benchmark]["results_key"]:
+        return False
+    # Inside a server's job it needs that job
+    inside = run["models"][model]["serving"]["inside"]
+    return inside is None and any((work / "gateway").glob("0*.jsonl"))
+
+
+def forget_answered(run: dict[str, Any], model: str, benchmark: str) -> None:
+    """Has the evaluation lease a server the next time."""
+    (_work(run, model, benchmark) / ANSWERED).unlink(missing_ok=True)
 
 
 def _work(run: dict[str, Any], model: str, benchmark: str) -> Path:

@@ -70,9 +70,9 @@ def server_jobs(run: dict[str, Any], model: str, benchmark: str) -> list[str]:
 def lease_for_rule(run: dict[str, Any], model: str, benchmark: str) -> None:
     """`lease`, for the rule: where there is no server to be had, the evaluation will not start, so its
     failure is recorded here. Raises EvaluationFailed then. An evaluation that an earlier run left finished
-    needs no server: its lease says so."""
+    needs no server, nor does one whose answers are all stored: its lease says so."""
     started_at = datetime.now(UTC)
-    if finished.is_there(run, model, benchmark):
+    if finished.is_there(run, model, benchmark) or finished.all_answered(run, model, benchmark):
         no_lease = {"server": None, "model": model, "benchmark": benchmark, "job_id": None, "released": True}
         write_json(lease_files(run, model, benchmark)[0], {**no_lease, "controller": controller_of(run)})
         return

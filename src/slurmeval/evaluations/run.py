@@ -34,6 +34,7 @@ from slurmeval.harnesses.rooms import Room, room
 from slurmeval.ownership import Claim, live_owner
 from slurmeval.paths import Paths
 from slurmeval.processes import raise_open_files
+from slurmeval.results.partitions import evaluation_row
 from slurmeval.servers.folder import ServerFolder
 
 POLL_S = 0.25
@@ -80,6 +81,7 @@ class Evaluation:
         self.leases = tracks.lease_files(self.run, self.model, self.benchmark_id)
         self.on_cluster = self.run["site"] is not None
         self.harness_log = self.work / "harness.log"
+        self.answered_before = finished.all_answered(self.run, self.model, self.benchmark_id)
         self.attempt = 1 + failed_attempts(self.paths.failure(self.model, self.benchmark_id))
 
     @cached_property
@@ -174,7 +176,8 @@ def _run(evaluation: Evaluation) -> int:
     for problem in no_room(evaluation.benchmark, evaluation.context):
         raise EvaluationFailed(ErrorClass.HARNESS_ERROR, problem)
     evaluation.phase("waiting for the server")
-    _take_lease(evaluation)
+    if not evaluation.answered_before:
+        _take_lease(evaluation)
     with room() as place:
         gateway = start_gateway(gateway_config(evaluation, place), evaluation.work)
         try:
@@ -196,6 +199,8 @@ def _run(evaluation: Evaluation) -> int:
     output = read_output(program, job, returncode, evaluation.harness_log)
     evaluation.paths.evaluation(evaluation.model, evaluation.benchmark_id).unlink(missing_ok=True)
     write_partition(evaluation, pins(evaluation), output)
+    if not evaluation_row(evaluation.paths.evaluation(*names[1:])).get("n_unanswered"):
+        finished.note_answered(*names)
     if evaluation.on_cluster:
         finished.keep(*names)
     evaluation.phase("done")
@@ -227,7 +232,7 @@ def _wait_for_server(evaluation: Evaluation, gateway: GatewayProcess, early: boo
     """Until the server answers, or, `early`, until it loads the model: a harness that is warm by then asks at
     once. Not before: it holds memory. The server's own deadline bounds the wait."""
     next_look = 0.0
-    while not _server_answers(evaluation, early):
+    while not (evaluation.answered_before or _server_answers(evaluation, early)):
         if time.monotonic() >= next_look:
             _check_surroundings(evaluation, gateway)
             next_look = time.monotonic() + STATE_POLL_S
@@ -302,7 +307,8 @@ def _supervise(
     running = process.start(job, command, place, gateway.port, evaluation.harness_log)
     try:
         while running.poll() is None:
-            if deadline is None and _server_answers(evaluation):  # loading is not the harness's time
+            if deadline is None and (evaluation.answered_before or _server_answers(evaluation)):
+                # loading is not the harness's time
                 deadline = time.monotonic() + evaluation.time_limit_min * 60
             if deadline is not None and time.monotonic() >= deadline:
                 limit = f"{evaluation.time_limit_min:g} min"
@@ -331,6 +337,22 @@ def _check_run(evaluation: Evaluation, gateway: GatewayProcess) -> None:
     if not evaluation.on_cluster and live_owner(evaluation.paths.controller) is None:
         raise EvaluationFailed(ErrorClass.STOPPED, "the run that started this evaluation is gone")
     _check_reach(evaluation, gateway)
+    if evaluation.answered_before:
+        _check_answers(evaluation, gateway)
+    else:
+        _take_lease(evaluation)
+
+
+def _check_answers(evaluation: Evaluation, gateway: GatewayProcess) -> None:
+    """The gateway of an evaluation that was answered before holds no request. Where it does, a server is
+    leased after all; on a cluster the next run does, since only the controller submits jobs."""
+    if not (gateway.progress() or {}).get("holding"):
+        return
+    evaluation.answered_before = False
+    finished.forget_answered(evaluation.run, evaluation.model, evaluation.benchmark_id)
+    if evaluation.on_cluster:
+        reason = "not all of its answers are stored after all: the next run starts a server"
+        raise EvaluationFailed(ErrorClass.CANCELLED, reason)
     _take_lease(evaluation)
 
 

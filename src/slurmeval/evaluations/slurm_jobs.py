@@ -134,8 +134,10 @@ class SlurmJobs:
 
     def _submit(self, model: str, benchmark: str, command: str) -> str | None:
         dependency: list[str] = []
-        lease(self.run, model, benchmark)
-        if not self.site.dependencies:
+        needs_server = not finished.all_answered(self.run, model, benchmark)
+        if needs_server:
+            lease(self.run, model, benchmark)
+        if needs_server and not self.site.dependencies:
             if not any(is_running(server) for server in held(self.run, model, benchmark)):
                 return None
         elif servers := server_jobs(self.run, model, benchmark):

@@ -17,6 +17,7 @@ MAX_BENCHMARKS = 30
 # Told apart by people with colour blindness, and at least 3:1 on the light and on the dark page.
 _COLOURS = ("#3b7dd8", "#d0702a", "#2f9870", "#b8549a", "#8f7d22", "#736cd6", "#cb4b55", "#2e93a4")
 _ROW_PX = 15
+_LEGEND = {"orient": "top", "title": None, "columns": 4, "columnPadding": 36}
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ def _spec(scores: Sequence[Score], models: list[str], benchmarks: list[str]) -> 
             "type": "nominal",
             "sort": models,
             "scale": {"domain": models, "range": list(_COLOURS[: len(models)])},
-            "legend": {"orient": "top", "title": None, "columns": 4} if len(models) > 1 else None,
+            "legend": {"orient": "top", "title": None, "columns": 4, "columnPadding": 36}
+            if len(models) > 1
+            else None,
         },
     }
     interval = {"x": x | {"field": "lo"}, "x2": {"field": "hi"}}
@@ -131,6 +134,8 @@ def _spec(scores: Sequence[Score], models: list[str], benchmarks: list[str]) -> 
         "width": 680,
         "height": {"step": _ROW_PX if len(models) > 1 else 24},
         "background": None,
+        # Text is measured in another font than the page's
+        "padding": {"left": 24, "top": 4, "right": 12, "bottom": 4},
         "layer": [
             {"mark": {"type": "rule", "strokeWidth": 2.5, "opacity": 0.75}, "encoding": position | interval},
             {"mark": point, "encoding": position | {"x": x}},
