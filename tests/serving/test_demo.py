@@ -31,7 +31,7 @@ class Demo:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.results = folder / "results"
+        self.results = folder / "results" / "demo"
         for name in ("Snakefile", "workflow", "profiles", "containers", "config"):
             (folder / name).symlink_to(ROOT / name)
         own = {"environments": str(ROOT / ".environments"), "hf_home": str(ROOT / ".cache" / "huggingface")}

@@ -60,4 +60,4 @@ def test_a_run_says_in_one_line_that_there_is_no_slurm(clone: Path, elsewhere: d
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("slurmeval:")]
     assert "Slurm does not answer here" in line
     assert "Traceback" not in done.stdout
-    assert not list((clone / "results").glob("state/controller.json"))
+    assert not list((clone / "results" / "demo").glob("state/controller.json"))

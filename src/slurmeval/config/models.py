@@ -203,7 +203,7 @@ class Benchmark(Section):
     secrets: list[SecretName] = []
     """Entries of `secrets` that its harness gets as environment variables."""
     rehearse: bool = True
-    """Run it once with one sample and without network, against a model that always says the same, before a
+    """Run it once with two samples and without network, against a model that always says the same, before a
     server is asked for."""
     parallelism: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Requests under way at once; null: on GPUs so many that the evaluations of a model fill its servers
