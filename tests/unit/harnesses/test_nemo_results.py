@@ -269,3 +269,25 @@ def test_a_bfcl_answer_of_null_is_no_answer_and_not_right(make_job: MakeJob) -> 
         None, "error", None, None,
     )  # fmt: skip
     assert sample.scores[0].explanation == "no answer, which BFCL counted as right"
+
+
+def test_a_tag_through_nemo_is_led_by_the_mean_over_its_tasks(make_job: MakeJob) -> None:
+    """lm-eval has no total, and NeMo repeats each task as a group."""
+    job = make_job("lm_eval_kinds/mytag", harness="nemo", task="lm-evaluation-harness.mytag")
+    output = job.folder / "0001" / "output"
+    (path,) = output.rglob("results_*.json")
+    content = json.loads(path.read_text())
+    bodies = {}
+    for task, score in (("ta", 0.9), ("tb", 0.2)):
+        content["results"][task] |= {"exact_match,none": score, "exact_match_stderr,none": 0.1}
+        of_metric = {"scores": {"exact_match": {"value": score, "stats": {"stderr": 0.1}}}}
+        bodies[task] = {"metrics": {"exact_match": of_metric}}
+    path.write_text(json.dumps(content))
+    written = {"results": {"tasks": bodies, "groups": bodies}, "target": {}}
+    (output / "results.yml").write_text(yaml.safe_dump(written))
+    (output / "eval_factory_metrics.json").write_text('{"response_stats": {"successful_count": 12}}')
+    rows = NEMO.read(job).metrics
+    assert [(row.task, row.is_primary, row.mean_of) for row in rows] == [
+        ("mytag", True, ["ta", "tb"]), ("ta", False, None), ("tb", False, None),
+    ]  # fmt: skip
+    assert rows[0].value == pytest.approx(0.55)
