@@ -13,7 +13,7 @@ from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample
 from slurmeval.harnesses.bfcl_results import read_bfcl
 from slurmeval.harnesses.lm_eval_metrics import read_metrics
 from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_samples
-from slurmeval.harnesses.nemo_readers import knows, reader, tidy
+from slurmeval.harnesses.nemo_readers import knows, reader, tidy, well_formed
 from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by
 from slurmeval.harnesses.nemo_scores import Scale, read_results
 from slurmeval.harnesses.nemo_traits import LM_EVAL
@@ -48,8 +48,9 @@ def _read_other(job: Job, wrapped: str, written: list[Metric], output: Path, ver
     """Samples where its own files are known here. How many requests one takes is not known."""
     check_responses(output, at_least=1)
     read = reader(wrapped)
-    samples = read(job, output) if read is not None else []
-    metrics = tidy(wrapped, written, samples)
+    with laid_out_by(wrapped, output):
+        samples = well_formed(read(job, output), wrapped) if read is not None else []
+        metrics = tidy(wrapped, written, samples)
     if not any(row.is_primary for row in metrics):
         mark_primary(metrics, task_name(job), wholes(metrics))
     return HarnessOutput(metrics, samples, None, version, None)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from slurmeval.errors import EvaluationFailed
+from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import Metric, Sample, Score
-from slurmeval.harnesses.nemo_readers import each_once, lead, questions, reader, repeats, tidy
+from slurmeval.harnesses.nemo_readers import each_once, lead, questions, reader, repeats, tidy, well_formed
 
 from ..conftest import MakeJob
 from .outputs import checked, read_all
@@ -62,6 +62,30 @@ def test_a_sample_that_is_there_twice_is_a_bad_result(tmp_path: Path) -> None:
     assert each_once(samples, tmp_path / "answers.jsonl") == samples
     with pytest.raises(EvaluationFailed, match=r"answers\.jsonl: 1, repeat 1, is there twice"):
         each_once([*samples, samples[1]], tmp_path / "answers.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [
+        ("output", {}),
+        ("input", None),
+        ("reference", 5),
+        ("category", ["x"]),
+        ("choices", [1]),
+        ("repeat_idx", "0"),
+    ],
+)  # fmt: skip
+def test_a_sample_with_something_else_for_a_text_is_a_bad_result(what: str, value: object) -> None:
+    made = sample("1", 1.0)
+    setattr(made, what, value)
+    with pytest.raises(EvaluationFailed, match=r"toy-harness: .* of 1 is ") as caught:
+        well_formed([made], "toy-harness")
+    assert caught.value.error_class is ErrorClass.BAD_RESULT
+
+
+def test_a_samples_score_that_is_no_number_is_none() -> None:
+    (made,) = well_formed([sample("1", float("nan"))], "toy-harness")
+    assert made.scores[0].value is None
 
 
 REAL = {
