@@ -80,7 +80,7 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=head
 AccountingStoragePass=/etc/slurm/munge.socket
 AccountingStorageTRES=gres/gpu
-AccountingStorageEnforce=associations,qos
+AccountingStorageEnforce=associations,qos,limits
 AccountingStoreFlags=job_comment
 """
 
