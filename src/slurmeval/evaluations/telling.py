@@ -78,11 +78,11 @@ class Telling:
             work = self._paths.work(model, benchmark, key)
             progress, gateway = _read(work / "progress.json"), _read(work / "gateway" / "progress.json")
             phase = str(progress.get("phase", ""))
-            if phase.startswith("waiting") or phase == "running":
+            if phase.startswith(("waiting", "running")):
                 yield Sight(
                     model,
                     benchmark,
-                    phase != "running",
+                    phase.startswith("waiting"),
                     int(gateway.get("answered") or 0),
                     progress.get("requests_expected"),
                     int(gateway.get("completion_tokens") or 0),
