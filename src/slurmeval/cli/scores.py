@@ -31,13 +31,22 @@ def lines(tables: Tables) -> list[str]:
 
 
 def _table(scores: Iterable[Score]) -> list[list[str]]:
-    table = [["model", "benchmark", "metric", "score", "95 % interval", "n"]]
+    table = [["model", "benchmark", "metric", "score", "95 % interval", "n", ""]]
     for score in scores:
         value = "no score" if score.value is None else f"{score.value:.3f}"
         interval = "" if score.ci_lo is None else f"{score.ci_lo:.3f}–{score.ci_hi:.3f}"
         n = "" if score.n_items is None else str(score.n_items)
-        table.append([score.model, score.benchmark, printable(score.metric or ""), value, interval, n])
+        row = [score.model, score.benchmark, printable(score.metric or ""), value, interval, n]
+        table.append([*row, _unanswered(score)])
     return table
+
+
+def _unanswered(score: Score) -> str:
+    """What nobody answered, and where the score would lie had somebody."""
+    if not score.n_unanswered:
+        return ""
+    bounds = "" if score.bound_lo is None else f": {score.bound_lo:.3f}–{score.bound_hi:.3f}"
+    return f"{score.n_unanswered:,} unanswered{bounds}"
 
 
 def _aligned(table: list[list[str]]) -> list[str]:
