@@ -15,8 +15,8 @@ from typing import Any
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.json_lines import json_lines
-from slurmeval.harnesses.nemo_readers import each_once
 from slurmeval.harnesses.nemo_readers.reading import laid_out_by
+from slurmeval.harnesses.samples import each_once, well_formed
 from slurmeval.harnesses.scores import bad_result
 
 _PYTHON_AST = ["simple", "multiple", "parallel", "parallel_multiple"]
@@ -73,7 +73,7 @@ def read_bfcl(job: Job, written: list[Metric], output: Path) -> tuple[list[Metri
         sizes[category] = len(questions) or None
         with laid_out_by("BFCL", path):
             by_id = {question["id"]: question for question in questions}
-            samples += each_once(_category_samples(category, path, by_id, data), path)
+            samples += each_once(well_formed(_category_samples(category, path, by_id, data), "BFCL"), path)
     if not samples:
         raise bad_result("BFCL wrote no answers (result/*/BFCL_v3_*_result.json)")
     n_requested = _check_counts(job, samples, sizes)

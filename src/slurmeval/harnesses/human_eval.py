@@ -25,6 +25,7 @@ from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_readers.reading import json_value
 from slurmeval.harnesses.packages import pinned_versions
 from slurmeval.harnesses.prompts import no_bos_of_its_own
+from slurmeval.harnesses.samples import well_formed
 from slurmeval.harnesses.scores import bad_result
 from slurmeval.harnesses.surroundings import environment_variables
 
@@ -125,7 +126,7 @@ class HumanEval:
             raise bad_result(f"{TASK} wrote no results.json")
         try:
             lines = json_lines(attempt / "samples.jsonl")
-            samples = [_sample(line) for line in lines]
+            samples = well_formed([_sample(line) for line in lines], TASK)
             n_problems, written = operator.index(results["n_problems"]), dict(results["scores"])
         except MALFORMED as error:
             raise bad_result(f"{TASK}: its files do not parse: {error!r}") from error

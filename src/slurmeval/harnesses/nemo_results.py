@@ -13,10 +13,11 @@ from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample
 from slurmeval.harnesses.bfcl_results import read_bfcl
 from slurmeval.harnesses.lm_eval_metrics import read_metrics
 from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_samples
-from slurmeval.harnesses.nemo_readers import knows, reader, tidy, well_formed
+from slurmeval.harnesses.nemo_readers import knows, reader, tidy
 from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by
 from slurmeval.harnesses.nemo_scores import Scale, read_results
 from slurmeval.harnesses.nemo_traits import LM_EVAL
+from slurmeval.harnesses.samples import well_formed
 from slurmeval.harnesses.scores import bad_result, mark_primary, wholes
 from slurmeval.harnesses.surroundings import task_name
 

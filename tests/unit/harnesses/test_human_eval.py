@@ -283,10 +283,12 @@ def change_lines(job: Job, change: Callable[[list[dict[str, Any]]], object]) -> 
         ({"task_id": "HumanEval/0", "repeat": 0}, "HumanEval/0, repeat 0, is there twice"),
         ({"repeat": 2}, "HumanEval/0 has the repeat 2, of 2"),
         ({"repeat": "1"}, "its files do not parse: TypeError"),
+        ({"response": ["x"]}, "answer of HumanEval/0 is "),
+        ({"status": "fine"}, "status of HumanEval/0 is 'fine'"),
         ({"task_id": "HumanEval/1", "repeat": 7}, "HumanEval/1 has the repeat 7, of 2"),
     ],
 )
-def test_each_answer_is_there_once(finished: Job, change: dict[str, Any], said: str) -> None:
+def test_each_answer_is_there_once_and_whole(finished: Job, change: dict[str, Any], said: str) -> None:
     change_lines(finished, lambda lines: lines.sort(key=lambda line: (line["task_id"], line["repeat"])))
     change_lines(finished, lambda lines: lines[1].update(change))
     with pytest.raises(EvaluationFailed, match=said) as caught:

@@ -10,13 +10,13 @@ from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.json_lines import json_lines
-from slurmeval.harnesses.nemo_readers import each_once
 from slurmeval.harnesses.nemo_readers.reading import (
     json_value,
     laid_out_by,
     no_proportion,
     one_file,
 )
+from slurmeval.harnesses.samples import each_once
 from slurmeval.harnesses.scores import bad_result, number
 
 _METRIC = "accuracy"

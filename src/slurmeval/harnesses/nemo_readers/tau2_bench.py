@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
-from slurmeval.harnesses.nemo_readers import each_once
 from slurmeval.harnesses.nemo_readers.reading import (
     conversation,
     json_value,
@@ -19,6 +18,7 @@ from slurmeval.harnesses.nemo_readers.reading import (
     one_file,
     text_of,
 )
+from slurmeval.harnesses.samples import each_once
 from slurmeval.harnesses.scores import bad_result, number
 
 _PRIMARY = "pass@1"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
-from slurmeval.harnesses.nemo_readers import each_once
 from slurmeval.harnesses.nemo_readers.reading import conversation, json_value, laid_out_by
+from slurmeval.harnesses.samples import each_once
 from slurmeval.harnesses.scores import bad_result, number
 
 _PRIMARY = "success_rate"

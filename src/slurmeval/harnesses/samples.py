@@ -1,0 +1,40 @@
+"""What every harness's samples must be before they are put into tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slurmeval.harnesses.base import Sample
+from slurmeval.harnesses.scores import bad_result, number
+
+
+def well_formed(samples: list[Sample], harness: str) -> list[Sample]:
+    """The samples; scores that are no finite number are none. Raises EvaluationFailed (bad_result) where one
+    has something else for a text."""
+    for sample in samples:
+        texts = {"task": sample.task, "id": sample.native_id, "question": sample.input}
+        maybe = {"answer": sample.output, "reference": sample.reference, "category": sample.category}
+        texts |= {what: text for what, text in maybe.items() if text is not None}
+        texts |= {f"choice {place}": choice for place, choice in enumerate(sample.choices or ())}
+        for what, text in texts.items():
+            if not isinstance(text, str):
+                raise bad_result(f"{harness}: {what} of {sample.native_id} is {text!r:.80}, not text")
+        if isinstance(sample.repeat_idx, bool) or not isinstance(sample.repeat_idx, int):
+            raise bad_result(f"{harness}: repeat of {sample.native_id} is {sample.repeat_idx!r:.80}")
+        if sample.status not in ("ok", "error", "unparsed"):
+            raise bad_result(f"{harness}: status of {sample.native_id} is {sample.status!r:.80}")
+        for score in sample.scores:
+            score.value = number(score.value)
+    return samples
+
+
+def each_once(samples: list[Sample], path: Path) -> list[Sample]:
+    """The samples. Raises EvaluationFailed (bad_result) where one stands there twice: then another one may be
+    missing, though their number is right."""
+    seen = set()
+    for sample in samples:
+        key = (sample.task, sample.native_id, sample.repeat_idx)
+        if key in seen:
+            raise bad_result(f"{path.name}: {sample.native_id}, repeat {sample.repeat_idx}, is there twice")
+        seen.add(key)
+    return samples
