@@ -24,7 +24,8 @@ import orjson
 
 from slurmeval.gateway.log import Record
 from slurmeval.harnesses.base import HarnessOutput
-from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_metrics, read_samples
+from slurmeval.harnesses.lm_eval_metrics import read_metrics
+from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_samples
 from slurmeval.paths import Paths
 from slurmeval.results import partitions
 from slurmeval.results.evaluation import Evaluation
@@ -123,7 +124,7 @@ def measure(folder: Path, with_requests: bool) -> None:
     samples = read_samples(files)
     n = check_counts(files, samples, None)
     read = time.process_time()
-    output = HarnessOutput(read_metrics(files.results), samples, n, "0.4.13", "1")
+    output = HarnessOutput(read_metrics(files, "task"), samples, n, "0.4.13", "1")
     paths = Paths(folder / "results", folder / "environments", folder / "hf", folder / "images")
     partitions.write(paths, "m", "b", evaluation, output, requests(folder) if with_requests else ())
     written, wall = time.process_time(), time.perf_counter() - wall

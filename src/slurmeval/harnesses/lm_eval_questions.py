@@ -25,22 +25,25 @@ _INVALID = "[invalid]"
 _BITS = "bits_per_byte"
 _PER_UNIT = ("word_perplexity", "byte_perplexity", _BITS)
 _CHOICE = "multiple_choice"
-_MEASURED = (_CHOICE, "loglikelihood", "loglikelihood_rolling")
-"""Kinds of tasks whose answers are log-likelihoods."""
+_LIKELIHOODS = ("loglikelihood", "loglikelihood_rolling")
 
 
 def check(kind: str | None, line: dict[str, Any]) -> None:
-    """Raises one of MALFORMED where a line lacks what `sample` takes from it."""
-    _ = line["doc"], line["arguments"]["gen_args_0"]["arg_0"], filter_of(line)
-    if type(line["resps"]) is not list or len(line["resps"]) != len(line["arguments"]):
-        raise ValueError(f"{len(line['arguments'])} requests, and answers to {len(line['resps'])}")
-    for answers in line["resps"]:
-        if type(answers) is not list:
+    """Raises one of MALFORMED where a line lacks what `sample` takes from it; quickly, since each line of a
+    large file is looked at here first."""
+    requests, answered = line["arguments"], line["resps"]
+    _ = line["doc"], requests["gen_args_0"]["arg_0"], filter_of(line)
+    if type(answered) is not list or len(answered) != len(requests):
+        raise ValueError(f"{len(requests)} requests, and answers to {len(answered)}")
+    for answers in answered:
+        if type(answers) is not list or (kind == _CHOICE and type(answers[0]) is not list):
             raise TypeError("resps is no list of lists")
-        if kind in _MEASURED:
+        if kind in _LIKELIHOODS:
             _likelihood(answers)
     if kind == _CHOICE:
-        _ = [one["arg_0"] + one["arg_1"] for one in line["arguments"].values()]
+        for request in requests.values():
+            if type(request["arg_0"]) is not str or type(request["arg_1"]) is not str:
+                raise TypeError("a choice is no text")
     if type(line.get("metrics", [])) is not list:
         raise TypeError("metrics is no list")
 
@@ -60,7 +63,7 @@ def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
     )
     if kind == _CHOICE:
         _fill_choice(made, requests, first)
-    elif kind in _MEASURED:
+    elif kind in _LIKELIHOODS:
         _fill_likelihood(made, requests, first)
     else:
         _fill_answer(made, first)

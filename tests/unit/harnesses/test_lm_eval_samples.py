@@ -81,9 +81,11 @@ def test_a_false_boolean_is_wrong_and_a_list_is_no_score(job_of: JobOf) -> None:
     lines = lines_of(path)
     lines[0]["prompt_level_strict_acc"] = False
     lines[1]["prompt_level_strict_acc"] = [True, False]
+    lines[2] |= {"metrics": ["follows"], "follows": True}
     write_lines(path, lines)
     scores = [sample.scores[0] for sample in read(job)[1]]
     assert [(score.value, score.correct) for score in scores[:3]] == [(0.0, False), (None, None), (1.0, True)]
+    assert scores[2].metric == "follows"
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,11 @@ def test_scores_of_all_filters_stand_in_one_sample_in_whatever_order_they_are(jo
     mixed = [line for pair in zip(first, reversed(second), strict=True) for line in pair]
     write_lines(path, mixed)
     assert read(job)[1] == samples
+    shuffled = [first[place] for place in (3, 0, 5, 1, 4, 2)]
+    write_lines(path, shuffled + second)
+    samples = read(job)[1]
+    assert [sample.native_id for sample in samples] == ["3", "0", "5", "1", "4", "2"]
+    assert all(sample.scores[0].answer == sample.scores[1].answer for sample in samples)
 
 
 def test_a_filter_without_some_questions_is_a_bad_result(job_of: JobOf) -> None:
@@ -240,6 +247,18 @@ def test_choices_without_their_likelihoods_are_malformed(job_of: JobOf, answers:
     lines[0]["resps"] = answers
     write_lines(path, lines)
     assert refused(job).startswith(f"{path.name}:1: not laid out as lm-eval does: ")
+
+
+def test_what_only_reading_a_sample_shows_names_its_line_too(job_of: JobOf) -> None:
+    job = job_of("wino")
+    path = file_of(job, "samples_*")
+    lines = lines_of(path)
+    lines[2]["resps"] = [[["x", "False"]], [["-1", "False"]]]
+    write_lines(path, lines)
+    with pytest.raises(EvaluationFailed) as caught:
+        list(LM_EVAL.read(job).samples)
+    assert caught.value.reason.startswith(f"{path.name}:3: not laid out as lm-eval does: ValueError")
+    assert caught.value.error_class is ErrorClass.BAD_RESULT
 
 
 @pytest.mark.parametrize(
