@@ -121,9 +121,10 @@ class QuestionLines:
 
 def filter_of(line: dict[str, Any]) -> str:
     name = line.get("filter", NO_FILTER)
-    if not isinstance(name, str):
+    if type(name) is not str:
         raise TypeError(f"filter is {name!r}")
-    name.encode()  # a lone surrogate is no name
+    if not name.isascii():
+        name.encode()  # a lone surrogate is no name
     return name
 
 

@@ -148,27 +148,27 @@ def _fill_answer(made: Sample, line: dict[str, Any]) -> None:
 
 
 def _scores(task: str, line: dict[str, Any]) -> list[Score]:
-    name, names = filter_of(line), line.get("metrics", ())
+    name = filter_of(line)
     of_filter = None if name == NO_FILTER else name
     filtered = line.get("filtered_resps") or [None]
     answer = filtered[0] if isinstance(filtered[0], str) else None
     scores = []
-    for metric in names:
-        if metric != NOT_MEASURED:
-            raw = line.get(metric)
-            value = _value(metric, raw, _scale(task, metric, tuple(names)))
-            says = value in (0.0, 1.0) and (type(raw) is bool or _is_right_or_wrong(metric))
-            scores.append(Score(metric, value, of_filter, bool(value) if says else None, answer))
+    for metric, scale, says_right in _measured(task, tuple(line.get("metrics", ()))):
+        raw = line.get(metric)
+        value = _value(metric, raw, scale)
+        correct = bool(value) if value in (0.0, 1.0) and (says_right or type(raw) is bool) else None
+        scores.append(Score(metric, value, of_filter, correct, answer))
     return scores
 
 
-_scale = functools.cache(scales.scale)
-
-
 @functools.cache
-def _is_right_or_wrong(metric: str) -> bool:
-    """Whether a metric's 1 says that the answer is right."""
-    return _RIGHT_OR_WRONG.fullmatch(metric) is not None
+def _measured(task: str, metrics: tuple[str, ...]) -> list[tuple[str, int | None, bool]]:
+    """The metrics that say something, with their scales and whether a 1 says that the answer is right."""
+    return [
+        (metric, scales.scale(task, metric, metrics), _RIGHT_OR_WRONG.fullmatch(metric) is not None)
+        for metric in metrics
+        if metric != NOT_MEASURED
+    ]
 
 
 def _value(metric: str, raw: Any, scale: int | None) -> float | None:
