@@ -369,7 +369,8 @@ def _check_reach(evaluation: Evaluation, gateway: GatewayProcess) -> None:
         evaluation.out_of_reach_since = time.monotonic()
         evaluation.phase(f"running, but {here} does not reach the server")
     if time.monotonic() - evaluation.out_of_reach_since > OUT_OF_REACH_S:
-        reason = f"the server answers, but not to {here}: ports between nodes may be closed (docs/sites.md)"
+        seen = progress.get("away") or "it is out of reach"
+        reason = f"the server answers, but not to {here}: {seen}; ports may be closed (docs/sites.md)"
         raise EvaluationFailed(ErrorClass.SERVER_LOST, reason)
 
 

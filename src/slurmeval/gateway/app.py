@@ -97,6 +97,7 @@ class Gateway:
         return asdict(self.progress) | {
             "holding": self._upstream.replicas.holding,
             "reaches": self._upstream.replicas.known,
+            "away": None if self._upstream.replicas.known else self._upstream.replicas.away(),
             "stored": self._replays.stored,
             "failure": failure,
             "failure_class": None if failure is None else error_class.value,

@@ -96,17 +96,18 @@ class Replicas:
                 if (server := self._choose(avoid)) is not None:
                     return server
                 if all(track.sight.lost for track in self._tracks):
-                    raise ServerFailed(self._reasons())
+                    raise ServerFailed(self.away())
                 changed = self._changed
                 until = None if self._away_since is None else self._away_since + self._hold_s
                 async with asyncio.timeout_at(until):
                     await changed.wait()
         except TimeoutError:
-            raise ServerFailed(f"no server for {self._hold_s:g} s: {self._reasons()}") from None
+            raise ServerFailed(f"no server for {self._hold_s:g} s: {self.away()}") from None
         finally:
             self.holding -= 1
 
-    def _reasons(self) -> str:
+    def away(self) -> str:
+        """Why no server is asked, one sentence for each replica."""
         return "; ".join(dict.fromkeys(track.sight.reason for track in self._tracks))
 
     def _look_around(self) -> None:

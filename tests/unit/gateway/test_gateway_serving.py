@@ -235,10 +235,11 @@ async def test_progress_counts(
     expected = {"answered": 1, "replayed": 1, "errors": 0, "prompt_tokens": 2, "completion_tokens": 3}
     expected |= {"in_flight": 0, "holding": 0, "stored": 1}
     expected |= {"failure": None, "failure_class": None, "failing": None}
-    assert report == expected | {"reaches": report["reaches"]}
+    assert report == expected | {"reaches": report["reaches"], "away": report["away"]}
+    assert (report["away"] is None) == report["reaches"]
     await asyncio.to_thread(process.stop)
     written = json.loads((tmp_path / "log" / "progress.json").read_text())
-    assert written == expected | {"reaches": written["reaches"]}
+    assert written == expected | {"reaches": written["reaches"], "away": written["away"]}
 
 
 async def test_harness_that_hangs_up_frees_the_server(
