@@ -40,7 +40,7 @@ def test_file_system_that_is_away_for_a_moment_fails_no_evaluation(monkeypatch: 
         monkeypatch.setattr(run.tracks, name, stale)
     monkeypatch.setattr(run.leasing, "check", stale)
     evaluation: Any = SimpleNamespace(
-        on_cluster=True, run={}, model="m", benchmark_id="b", out_of_reach_since=None
+        on_cluster=True, run={}, model="m", benchmark_id="b", out_of_reach_since=None, answered_before=False
     )
     gateway: Any = SimpleNamespace(failure=lambda: None, progress=lambda: None)
     assert not run._server_answers(evaluation)
