@@ -35,6 +35,11 @@ class BoundedServer(web.Server):
         self._free = asyncio.Semaphore(connections)
         self._accepting: list[asyncio.Task[None]] = []
 
+    @property
+    def full(self) -> bool:
+        """Whether further connections have to wait."""
+        return self._free.locked()
+
     def listen(self, sockets: Sequence[socket.socket]) -> None:
         """Takes connections on them until `stop_listening`."""
         for listening in sockets:

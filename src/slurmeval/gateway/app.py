@@ -80,13 +80,20 @@ class Gateway:
                 message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES
             )
 
-        return BoundedServer(
-            self.handle,
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            response = await self.handle(request)
+            if server.full:  # a harness's idle connection would keep others waiting
+                response.force_close()
+            return response
+
+        server = BoundedServer(
+            handle,
             connections=connections,
             request_factory=make_request,
             handler_cancellation=True,
             access_log=None,
         )
+        return server
 
     def progress_report(self) -> dict[str, Any]:
         """What `GET /progress` answers; docs/gateway.md describes it."""

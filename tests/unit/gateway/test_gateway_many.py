@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
 
-from slurmeval.gateway.accepting import shares
+from slurmeval.gateway.accepting import shares, tcp_socket
+from slurmeval.gateway.app import Gateway
 from slurmeval.gateway.process import GatewayProcess
+from slurmeval.gateway.settings import GatewayConfig
 from tests.stand_ins.stand_in_server import StandIn
 
 from .conftest import bearer, chat
@@ -47,6 +51,23 @@ async def test_a_thousand_requests_at_once_are_answered_at_a_soft_limit_of_1024(
 
         assert await asyncio.gather(*map(ask, range(1000))) == [200] * 1000
     assert server.most_in_flight > 500
+
+
+async def test_where_connections_are_few_an_idle_one_makes_place(
+    settings: Callable[..., GatewayConfig],
+) -> None:
+    upstream: Any = SimpleNamespace(replicas=SimpleNamespace(known=True))
+    unused: Any = None
+    server = Gateway("key", settings(), upstream, unused, unused).server(connections=1)
+    listening = tcp_socket("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}/health"
+    server.listen([listening])
+    async with aiohttp.ClientSession() as first, aiohttp.ClientSession() as second:
+        for client in (first, second, first):
+            async with asyncio.timeout(10), client.get(url) as reply:
+                assert (reply.status, await reply.read()) == (200, b'{"status":"ok"}')
+    await server.stop_listening()
+    await server.shutdown(0.1)
 
 
 @pytest.mark.parametrize(
