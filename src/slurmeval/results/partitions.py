@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slurmeval.results import schema, statistics
-from slurmeval.results.accounts import Accounts
+from slurmeval.results.accounts import Accounts, Bounds
 from slurmeval.results.evaluation import Evaluation
 from slurmeval.results.joining import Join
 from slurmeval.results.reasoning import tags_of, thoughts_of
@@ -84,7 +84,8 @@ def write(
         write_rows(aside["samples"], schema.SAMPLES, (key | row for row in rows))
         if requests is not None:
             accounts.check(max_unanswered, output.keeps_answers)
-        rows = (_metric_row(metric, scores, accounts) for metric in output.metrics)
+        counted = None if requests is None else accounts
+        rows = (_metric_row(metric, scores, counted) for metric in output.metrics)
         write_rows(aside["metrics"], schema.METRICS, (key | row for row in rows))
         row = key | _evaluation_row(evaluation, output, None if requests is None else totals, statuses)
         if requests is not None:
@@ -305,12 +306,12 @@ def _status(sample: Sample, cost: Cost) -> str:
     return "unparsed" if cost.reasoning is not None and not (sample.output or "").strip() else sample.status
 
 
-def _metric_row(metric: Metric, scores: statistics.Scores, accounts: Accounts) -> dict[str, Any]:
+def _metric_row(metric: Metric, scores: statistics.Scores, accounts: Accounts | None) -> dict[str, Any]:
     if metric.value is not None and math.isnan(metric.value):
         metric = replace(metric, value=None)
     own = {field.name: getattr(metric, field.name) for field in fields(metric)}
     known = asdict(statistics.spread(metric, scores.of(metric)))
-    known |= asdict(accounts.bounds(metric))
+    known |= asdict(Bounds() if accounts is None else accounts.bounds(metric))
     return own | known | {"chance": metric.chance if known["chance"] is None else known["chance"]}
 
 

@@ -197,7 +197,7 @@ METRICS = Table(
             "n_unanswered",
             _INT,
             "samples",
-            "Samples of it that nobody answered, and requests that fit none.",
+            "Samples of it that nobody answered, and requests that fit none; null: nobody counted.",
         ),
         (
             "value_left_out",

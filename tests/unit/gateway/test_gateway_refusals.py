@@ -122,6 +122,25 @@ async def test_a_server_that_puts_off_everything_is_in_trouble_before_requests_g
     asked.cancel()
 
 
+async def test_a_server_that_puts_some_off_while_it_works_is_not_in_trouble(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start
+) -> None:
+    process = await asyncio.to_thread(gateway)
+    server.release.clear()
+    first = asyncio.create_task(post(client, process, chat("long")))
+    async with asyncio.timeout(20):
+        while server.in_flight == 0:
+            await asyncio.sleep(0.01)
+    server.faults.fail_count, server.faults.fail_status = 3, 429
+    second = asyncio.create_task(post(client, process, chat("put off")))
+    async with asyncio.timeout(20):
+        while server.faults.fail_count:
+            assert await asyncio.to_thread(process.failing) is None
+            await asyncio.sleep(0.1)
+    server.release.set()
+    assert [(await first)[0], (await second)[0]] == [200, 200]
+
+
 def test_retry_after_is_read() -> None:
     assert [retry_after(text) for text in (None, "3", " 0.5 ", "soon", "", "-1")] == [
         None,
