@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.errors import UserError
 from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job, Metric, Sample, Score
+from slurmeval.harnesses.context import context_length
 from slurmeval.harnesses.human_eval import HumanEval
 from slurmeval.harnesses.lm_eval import LmEval
 from slurmeval.harnesses.nemo import Nemo
@@ -40,7 +43,13 @@ def model_problems(model: Model, benchmark: Benchmark) -> list[str]:
         allowed = " and ".join(model.endpoints)
         return [f"asks through {benchmark.endpoint}, and the model's endpoints are {allowed}"]
     found = harness(benchmark.harness).model_problems(model, benchmark)
-    return [*found, *no_room(benchmark, model.max_model_len)]
+    return [*found, *no_room(benchmark, _context(model))]
+
+
+def _context(model: Model) -> int | None:
+    """What the model holds, as far as is known before it is staged."""
+    folder = model.weights.folder
+    return model.max_model_len if folder is None else context_length(Path(folder), model.max_model_len)
 
 
 def problems(benchmark: Benchmark) -> list[str]:

