@@ -43,7 +43,8 @@ class Patience:
             else:
                 if answer.status not in BUSY:
                     return answer  # type: ignore[no-any-return]
-                wait_s = wait_as_told_s(answer.status, answer.headers, number)
+                asked_s = told_s(answer.headers)
+                wait_s = backoff_s(number) if asked_s is None else asked_s
                 if wait_s > LONGEST_S:
                     return answer  # type: ignore[no-any-return]
                 reason = f"the registry answers {answer.status}"
@@ -52,14 +53,10 @@ class Patience:
         return action()
 
 
-def wait_as_told_s(status: int, headers: Mapping[str, str], number: int) -> float:
-    """Seconds to wait after the `number`-th answer that was no answer: as its headers say. Where they do not,
-    who has asked too often (429) waits beyond the five minutes over which requests are counted."""
+def told_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, by the headers of an answer that was none; None where they do not say."""
     told = [retry_after_s(headers.get("Retry-After")), rate_limit_s(headers)]
-    asked = [seconds for seconds in told if seconds is not None]
-    if asked:
-        return max(asked)
-    return backoff_s(number + 4 if status == 429 else number)
+    return max((seconds for seconds in told if seconds is not None), default=None)
 
 
 def rate_limit_s(headers: Mapping[str, str]) -> float | None:

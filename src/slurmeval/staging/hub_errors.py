@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.runtime.making import Progress
 from slurmeval.runtime.pull_room import is_full
-from slurmeval.runtime.pull_waiting import backoff_s, wait_as_told_s
+from slurmeval.runtime.pull_waiting import backoff_s, told_s
 from slurmeval.staging.repository import HUB_LOCK, Repository, endpoint
 from slurmeval.staging.transfer import forbidden
 
@@ -69,8 +69,11 @@ class Patience:
             return backoff_s(number) if _is_connection(error) else None
         if response.status_code not in BUSY:
             return None
-        wait_s = wait_as_told_s(response.status_code, response.headers, number)
-        return wait_s if wait_s <= self.longest_s else None
+        asked_s = told_s(response.headers)
+        if asked_s is None:
+            # The hub counts requests over five minutes: who has asked too often waits beyond
+            return backoff_s(number + 4 if response.status_code == 429 else number)
+        return asked_s if asked_s <= self.longest_s else None
 
 
 def explain(what: str, repository: Repository, error: BaseException) -> SlurmevalError:
