@@ -105,10 +105,12 @@ def _cluster(plan: Plan, site: Site, summary: Summary, with_queue: bool) -> list
     from slurmeval.slurm.commands import SlurmAway, limits_of_jobs, partitions
 
     asked = requests(site, plan.config, [row.model for row in summary.rows], summary.limits_min)
+    command_lines = _command_lines(asked) if with_queue else []
     try:
         there = partitions()
     except SlurmAway as error:
-        return [f"Limits and queue of the cluster are not known: Slurm does not answer here ({error})."]
+        away = f"Limits and queue of the cluster are not known: Slurm does not answer here ({error})."
+        return [*command_lines, away]
     reasons = ((request, unfit(request, there)) for request in asked)
     found = [f"Will not fit: {request.title}: {reason}." for request, reason in reasons if reason]
     found = found or ["All jobs fit the limits of their partitions."]
@@ -116,9 +118,7 @@ def _cluster(plan: Plan, site: Site, summary: Summary, with_queue: bool) -> list
         servers = sum(plan.replicas(row.model) for row in summary.rows)
         crowded = crowded_out(site, limits_of_jobs(), servers, plan.config.server_jobs.max_at_once)
         found += [f"Warning: {crowded}."] if crowded else []
-    if with_queue:
-        found += _command_lines(asked)
-    return found + (_queue(asked) if with_queue else [])
+    return [*command_lines, *found, *(_queue(asked) if with_queue else [])]
 
 
 def _command_lines(asked: Sequence[Request]) -> list[str]:
@@ -126,7 +126,8 @@ def _command_lines(asked: Sequence[Request]) -> list[str]:
     servers = [request for request in asked if request.kind == "server"]
     evaluations = [request for request in asked if request.kind == "evaluation"]
     shown = [*servers[:MOST_KINDS], *evaluations[:1]]
-    return [f"  {request.title}: sbatch {shlex.join(request.flags)}" for request in shown]
+    lines = (f"  {request.title}: sbatch {shlex.join(request.flags)}" for request in shown)
+    return ["What Slurm is asked for:", *lines]
 
 
 def _queue(asked: Sequence[Request]) -> list[str]:

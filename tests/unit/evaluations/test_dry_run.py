@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,9 @@ def test_without_slurm_a_plan_says_what_it_could_not_ask(
     found = text(plan, plan.evaluations, with_queue=True)
     assert found[0] == "Will submit 2 servers and 4 evaluations: 6 Slurm jobs."
     assert "Slurm does not answer here (scontrol: there is no such program here)" in words(found)
+    asked = words(found).partition("What Slurm is asked for: ")[2]
+    assert asked.startswith("servers of small, large: sbatch --")
+    assert " evaluations on first, second: sbatch --" in asked
 
 
 def test_what_the_cluster_answers(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +136,8 @@ def test_what_the_cluster_answers(make_plan: MakePlan, monkeypatch: pytest.Monke
     assert "servers of small, large: Job 7 to start at once" in found
     assert "evaluations on first, second: Job 7 to start at once" in found
     assert len(asked) == 2 and "--gpus-per-node=8" in asked[0]
+    assert "servers of small, large: sbatch " in found and "--gpus-per-node=8" in found
+    assert re.search(r"At most \d+ GPU-hours, if each server ran to its time limit once\.", found)
 
     asked.clear()
     plan = make_plan(Site(version=1), gpus=1)
