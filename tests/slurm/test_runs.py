@@ -13,6 +13,7 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.project import ClusterProject
 from tests.waiting import wait_for
 from tests.workflow.conftest import N_PROBLEMS
+from tests.workflow.test_rescoring import make_older
 
 
 def gpu_seconds_of_sacct(cluster: Cluster, job_id: str) -> int:
@@ -37,6 +38,16 @@ def test_a_run_submits_one_server_and_leaves_nothing(project: ClusterProject) ->
     again = project.run()
     assert again.returncode == 0
     assert "Nothing to be done" in again.stdout
+
+    # Results of an earlier version, and one that was removed: all answers are stored, no server is asked for
+    before = {job["JobID"] for job in project.all_jobs()}
+    make_older(project)
+    (project.results / "metrics" / "tiny" / "first.parquet").unlink()
+    rescored = project.run()
+    assert rescored.returncode == 0, rescored.stdout[-6000:]
+    project.assert_complete()
+    new = [job["JobName"] for job in project.all_jobs() if job["JobID"] not in before]
+    assert new == [f"{project.job_prefix}evaluate"]
 
 
 def test_what_is_staged_is_staged_in_jobs_where_the_site_says_so(project: ClusterProject) -> None:
