@@ -132,7 +132,7 @@ def test_a_failed_benchmark_stops_nothing_else_and_alone_runs_again(project: Pro
 
 
 def test_a_server_that_cannot_start_fails_its_evaluations_once_with_its_reason(project: Project) -> None:
-    project.config["servers"]["stand-in"]["flags"] = {"break-at-start": None}
+    project.config["models"]["tiny"]["flags"] = {"break-at-start": None}
     run = project.run()
     assert run.returncode != 0
     rows = project.table("evaluations.parquet")
@@ -140,7 +140,7 @@ def test_a_server_that_cannot_start_fails_its_evaluations_once_with_its_reason(p
     assert all("break-at-start" in row["reason"] for row in rows)
     assert len(list((project.results / "state" / "servers" / "tiny").glob("0*"))) == 1
 
-    project.config["servers"]["stand-in"]["flags"] = {}
+    project.config["models"]["tiny"]["flags"] = {}
     run = project.run()
     assert run.returncode == 0, run.stdout
 
