@@ -31,11 +31,8 @@ METRICS = 20
 IN_FLIGHT = 16
 GATHER = """
 import json, sys
-from pathlib import Path
-from slurmeval.paths import Paths
-from slurmeval.results.aggregate import aggregate
-given = json.loads(sys.stdin.read())
-aggregate(Paths.of(given["paths"]), [tuple(pair) for pair in given["pairs"]])
+from slurmeval.evaluations.rescoring import gather
+gather(json.loads(sys.stdin.read()), print)
 """
 
 
@@ -84,7 +81,7 @@ def write(path: Path, table: schema.Table, columns: dict[str, object], rows: int
 
 
 def gather(paths: Paths, pairs: list[tuple[str, str]], what: str) -> None:
-    given = {"paths": {name: str(place) for name, place in vars(paths).items()}, "pairs": pairs}
+    given = {"paths": {name: str(place) for name, place in vars(paths).items()}, "evaluations": pairs}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, "-c", GATHER], input=json.dumps(given), text=True, check=True)
     after, wall_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - started

@@ -29,6 +29,7 @@ from slurmeval.paths import Paths
 from slurmeval.results import SCHEMA_VERSION, partitions
 from slurmeval.results import evaluation as results
 from slurmeval.results.aggregate import aggregate
+from slurmeval.results.gathering import unchanged
 
 NO_SERVER = "no-server.json"
 """The lease of a gateway that answers from its log alone."""
@@ -41,8 +42,12 @@ Pair = tuple[str, str]
 
 def outdated(paths: Paths, pairs: Iterable[Pair]) -> list[Pair]:
     """Returns the evaluations whose partitions are of another version of the tables."""
-    found = []
-    for pair in pairs:
+    found: list[Pair] = []
+    asked = list(pairs)
+    current = unchanged(paths, asked)
+    for pair in asked:
+        if pair in current:
+            continue
         version = partitions.version_of(paths.evaluation(*pair))
         if version is not None and version != str(SCHEMA_VERSION):
             found.append(pair)

@@ -59,6 +59,18 @@ def gather(paths: Paths, pairs: Sequence[Pair]) -> Gathered:
     return found
 
 
+def unchanged(paths: Paths, pairs: Iterable[Pair]) -> set[Pair]:
+    """The evaluations whose partitions were read before, are of this version, and have not changed since."""
+    try:
+        index = json.loads((paths.gathered / "index.json").read_bytes())
+        if index["version"] != SCHEMA_VERSION:
+            return set()
+        known = {tuple(entry["pair"]): entry["files"] for entry in index["evaluations"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {pair for pair in pairs if pair in known and known[pair] == _files_of(paths, pair)}
+
+
 def _files_of(paths: Paths, pair: Pair) -> _Files:
     """Which files an evaluation's rows come from, in a form that tells a rewritten file from the old one."""
     partition = paths.evaluation(*pair)

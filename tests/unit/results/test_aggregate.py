@@ -116,7 +116,10 @@ def test_what_has_not_changed_is_not_read_again(paths: Paths, monkeypatch: pytes
     monkeypatch.setattr(gathering, "read_rows", noting)
     aggregate(paths, pairs)
     assert (read, (_evaluations(paths), _metrics(paths), _servers(paths))) == ([], before)
+    written = {pair for pair in pairs if pair != example.FAILED}
+    assert gathering.unchanged(paths, pairs) == written
     example.write_evaluation(paths, *pairs[1], [False] * 10)
+    assert gathering.unchanged(paths, pairs) == written - {pairs[1]}
     aggregate(paths, pairs)
     assert set(read) == {paths.evaluation(*pairs[1]), paths.metrics(*pairs[1])}
     changed = [row for row in _metrics(paths) if (row["model"], row["benchmark"]) == pairs[1]]
