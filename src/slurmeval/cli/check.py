@@ -48,9 +48,12 @@ def checked(files: Sequence[Path], results: Path | None = None) -> Config:
     to lie instead. Raises ConfigError."""
     from slurmeval.config.load import load
     from slurmeval.harnesses import model_problems, problems
+    from slurmeval.harnesses.early import config_problems
 
     overrides = {} if results is None else {"results": str(results)}
-    return load(files, overrides, check_benchmark=problems, check_pair=model_problems)
+    return load(
+        files, overrides, check_benchmark=problems, check_pair=model_problems, check_config=config_problems
+    )
 
 
 def _counted(number: int, noun: str) -> str:

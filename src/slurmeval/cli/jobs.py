@@ -104,17 +104,20 @@ def stage_model(run_file: Path, model: str, manifest: Path) -> None:
     """Stages a model's weights and writes their manifest."""
     from slurmeval.config.models import Config
     from slurmeval.evaluations import secrets
+    from slurmeval.evaluations.beforehand import need_servable
     from slurmeval.evaluations.failures import recorded
     from slurmeval.files import read_json
     from slurmeval.staging.models import stage_model
 
     run = json.loads(run_file.read_bytes())
-    weights, paths = Config.model_validate(run["config"]).models[model].weights, Paths.of(run["paths"])
+    entry, paths = Config.model_validate(run["config"]).models[model], Paths.of(run["paths"])
     secrets.lend(paths.secrets, run["config"]["secrets"], secrets.HUB)
     made = read_json(Path(run["models"][model]["environment"]))
     python = Path(made["python"]) if made else None
     with recorded(run, "stage_model", manifest, f"staging the model {model}"):
-        stage_model(model, weights, manifest.absolute(), paths.hf_home, Path(run["project"]), python, _say)
+        project = Path(run["project"])
+        stage_model(model, entry.weights, manifest.absolute(), paths.hf_home, project, python, _say)
+        need_servable(model, entry, manifest)
 
 
 @click.command("stage-dataset")

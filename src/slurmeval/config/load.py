@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from slurmeval.config.checks import BenchmarkCheck, PairCheck, check
+from slurmeval.config.checks import BenchmarkCheck, ConfigCheck, PairCheck, check
 from slurmeval.config.merging import Merged, display, merge
 from slurmeval.config.messages import Problem, config_error, problems_of
 from slurmeval.config.models import CONFIG_VERSION, Config, Section
@@ -29,19 +29,20 @@ def load(
     project: Path | None = None,
     check_benchmark: BenchmarkCheck | None = None,
     check_pair: PairCheck | None = None,
+    check_config: ConfigCheck | None = None,
 ) -> Config:
     """Reads `files`, later ones over earlier ones, and lays `overrides` (Snakemake's --config) over them.
 
     `project` is the folder that the config's paths are relative to (this folder by default);
     `check_benchmark` is asked what a benchmark's harness cannot do, `check_pair` why it cannot be run on a
-    model (`slurmeval.harnesses` lies above this package). Raises ConfigError, one line with file and key, for
-    any input that is wrong; nothing else."""
+    model, `check_config` what of its task files and data will not do (`slurmeval.harnesses` lies above this
+    package). Raises ConfigError, one line with file and key, for any input that is wrong; nothing else."""
     if not files:
         raise ConfigError("no config file is given (--configfile FILE)")
     try:
         merged = merge([Path(file) for file in files], overrides or {}, project or Path.cwd())
         config = _validated(merged, Config, CONFIG_VERSION)
-        if problems := check(config, project or Path.cwd(), check_benchmark, check_pair):
+        if problems := check(config, project or Path.cwd(), check_benchmark, check_pair, check_config):
             raise config_error(problems, merged)
         return config
     except ConfigError as error:

@@ -7,11 +7,14 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from slurmeval.config.models import Config, Source
+from slurmeval.config.models import Config, Model, Source
 from slurmeval.errors import UserError
 from slurmeval.evaluations.plan import Plan
+from slurmeval.files import read_json
+from slurmeval.harnesses.context import too_long
 from slurmeval.runtime.making import Progress
 from slurmeval.staging import access, hub_lock, room
+from slurmeval.staging.local import foreign_code
 from slurmeval.staging.repository import Repository
 
 _ODD = re.compile(r"[%{}\\\r\n]")
@@ -49,6 +52,24 @@ def resolve_branches(config: Config, project: Path, hf_home: Path, progress: Pro
 def _branches(sources: Iterable[Source]) -> list[Repository]:
     named = (Repository.of(source) for source in sources)
     return list(dict.fromkeys(found for found in named if found is not None and not found.is_commit))
+
+
+def need_servable(name: str, entry: Model, manifest: Path) -> None:
+    """Raises UserError where a staged model cannot be served as the config says: with more context than it
+    was made for, or by code that is not staged."""
+    try:
+        staged = read_json(manifest) or {}
+        folder, own = Path(staged["folder"]), staged["source"].get("repo")
+    except (ValueError, KeyError, OSError):
+        return  # not staged yet, or half
+    other = foreign_code(folder) if entry.trust_remote_code else None
+    if other is not None and other != own:
+        raise UserError(
+            f"models.{name}: its code is in another repository, {other}, which is not staged: take a folder "
+            "that has the code beside the weights (weights.folder), and names it without the repository"
+        )
+    if (said := too_long(folder, entry)) is not None:
+        raise UserError(f"models.{name}.{said}")
 
 
 def _wanted(plan: Plan) -> list[room.Wanted]:

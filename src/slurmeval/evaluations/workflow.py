@@ -18,7 +18,12 @@ from slurmeval.config.load import load, load_site
 from slurmeval.config.site import Site
 from slurmeval.errors import UserError
 from slurmeval.evaluations import secrets
-from slurmeval.evaluations.beforehand import need_access_and_room, need_plain_paths, resolve_branches
+from slurmeval.evaluations.beforehand import (
+    need_access_and_room,
+    need_plain_paths,
+    need_servable,
+    resolve_branches,
+)
 from slurmeval.evaluations.cluster import (
     cancel_unleased_servers,
     check_slurm,
@@ -36,6 +41,7 @@ from slurmeval.evaluations.telling import Telling, answers_kept
 from slurmeval.evaluations.terminal import speak_briefly
 from slurmeval.files import write_json
 from slurmeval.harnesses import model_problems, problems
+from slurmeval.harnesses.early import config_problems
 from slurmeval.ownership import live_owner
 from slurmeval.paths import hf_home
 from slurmeval.runtime.environments import say
@@ -95,6 +101,7 @@ class Workflow:
             project=project,
             check_benchmark=problems,
             check_pair=model_problems,
+            check_config=config_problems,
         )
         arguments = command_line()
         site = site_of(arguments)
@@ -109,6 +116,8 @@ class Workflow:
         deleting = arguments.delete_all_output or arguments.delete_temp_output
         self.plan = Plan(config, project, home, site)
         need_plain_paths(self.plan)
+        for name in self.plan.models:
+            need_servable(name, config.models[name], project / self.plan.staged_model(name))
         self.controller = Controller(self.plan.absolute)
         owner = live_owner(self.plan.absolute.controller)
         if deleting and owner is not None and not arguments.dryrun:

@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from slurmeval.config.flags import canonical
+from slurmeval.config.models import Model
+
 _LENGTHS = (
     *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
     *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
 )
 """The names that models give it in config.json, as vLLM 0.32 knows them; the smallest counts."""
+ALLOWED = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+"""The variable by which vLLM serves more than a model was made for."""
 _TEXT_PARTS = ("text_config", "llm_config", "decoder", "generator")
 """Where the config.json of a model with images or sound holds that of its text model."""
 _SCALED_ALREADY = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
@@ -36,6 +41,22 @@ def context_length(folder: Path, max_model_len: int | None) -> int | None:
     factors = [rope.get("factor") for rope in ropes if _kind(rope) not in _SCALED_ALREADY]
     factor = next((factor for factor in reversed(factors) if isinstance(factor, int | float)), 1)
     return int(length * factor)
+
+
+def too_long(folder: Path, model: Model) -> str | None:
+    """Why vLLM will not serve a model with its `max_model_len`; None: it may."""
+    overridden = {"hf-overrides", "rope-scaling", "hf-config-path"} & set(map(canonical, model.flags))
+    if model.max_model_len is None or overridden or ALLOWED in model.env:
+        return None
+    config = text_config(folder)
+    # Of several lengths the largest: which one counts differs from model to model
+    found = [context_length(folder, None), *(_count(config.get(name)) for name in _LENGTHS)]
+    own = max((length for length in found if length is not None), default=model.max_model_len)
+    if model.max_model_len <= own or any(_kind(rope) in _SCALED_ALREADY for rope in _ropes(config)):
+        return None
+    return (
+        f"max_model_len: {model.max_model_len} is greater than the {own} tokens that the model was made for"
+    )
 
 
 def text_config(folder: Path) -> dict[str, Any]:

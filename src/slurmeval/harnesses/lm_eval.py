@@ -10,7 +10,7 @@ from typing import Any
 
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.harnesses import cuts
+from slurmeval.harnesses import cuts, lm_eval_tasks
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import NEVER_S, Command, HarnessOutput, Job
 from slurmeval.harnesses.lm_eval_metrics import read_metrics
@@ -46,6 +46,8 @@ class LmEval:
                     f"extra.{key}.tokenizer_backend: the gateway passes on no server's tokenizer; "
                     "leave it out: the model's own is used"
                 )
+        if benchmark.task_file is None and (unknown := lm_eval_tasks.unknown(benchmark.task)) is not None:
+            found.append(f"task: {unknown}")
         if benchmark.network and benchmark.extra.get("confirm_run_unsafe_code"):
             found.append("network: it runs what the model writes, and that gets no network")
         if benchmark.repeats != 1:
@@ -55,7 +57,12 @@ class LmEval:
         return found
 
     def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
-        return []
+        likelihood = benchmark.task_file is None and lm_eval_tasks.scores_likelihoods(benchmark.task)
+        if not likelihood or benchmark.endpoint != "chat":
+            return []
+        return [
+            f"'{benchmark.task}' scores log-probabilities, which no chat gives: set endpoint: completions"
+        ]
 
     def environments(self, benchmark: Benchmark) -> str:
         return "lm-eval"

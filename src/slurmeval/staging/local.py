@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import json
 from pathlib import Path
 
 from slurmeval.errors import UserError
@@ -39,6 +40,21 @@ def need_model_files(names: list[str], folder: Path, what: str) -> None:
         raise UserError(f"{what}: {folder} has no config.json: a Hugging Face model folder is needed")
     if not any(name.endswith(PACKED_SUFFIXES) for name in names):
         raise UserError(f"{what}: {folder} has no weights (*{' or *'.join(PACKED_SUFFIXES)})")
+
+
+def foreign_code(folder: Path) -> str | None:
+    """The other repository whose code a model's files name (`auto_map: org/name--module.Class`), which is not
+    staged; None: there is none."""
+    for file in sorted(folder.glob("*config.json")):
+        try:
+            named = json.loads(file.read_text(encoding="utf-8")).get("auto_map")
+        except (OSError, ValueError, AttributeError):
+            continue
+        for value in named.values() if isinstance(named, dict) else ():
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, str) and "--" in each:
+                    return each.partition("--")[0]
+    return None
 
 
 def describe_folder(folder: Path, names: list[str], store: Path) -> tuple[str, list[StagedFile]]:

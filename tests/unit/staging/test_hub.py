@@ -309,3 +309,12 @@ def test_what_is_fetched_is_not_kept_a_second_time_in_a_small_tmp(monkeypatch: p
     monkeypatch.delenv("HF_XET_CHUNK_CACHE_SIZE_BYTES", raising=False)
     prepare_client()
     assert os.environ["HF_XET_CHUNK_CACHE_SIZE_BYTES"] == "0"
+
+
+def test_an_adapter_beside_the_weights_is_not_taken_for_them() -> None:
+    kept = ["config.json", "pytorch_model.bin"]
+    assert choose_model_files([*kept, "adapter_model.safetensors", "adapter_model.bin"], "x") == kept
+    kept = ["config.json", "model.safetensors"]
+    assert choose_model_files([*kept, "adapter_model.safetensors", "pytorch_model.bin"], "x") == kept
+    with pytest.raises(UserError, match="no weights"):
+        choose_model_files(["config.json", "adapter_model.safetensors"], "x")

@@ -1,0 +1,160 @@
+"""What is wrong with a config's task files and data, seen before anything is made or staged."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.meta
+import yaml
+
+from slurmeval.config.messages import Problem, nearest
+from slurmeval.config.models import Benchmark, Config, Dataset
+from slurmeval.harnesses.context import too_long
+
+BY_LIKELIHOOD = ("loglikelihood", "loglikelihood_rolling", "multiple_choice")
+METRICS = (
+    *("acc", "acc_all", "acc_bytes", "acc_mutual_info", "acc_norm", "bits_per_byte", "bleu", "brier_score"),
+    *("bypass", "byte_perplexity", "chrf", "chrf++", "exact_match", "f1", "likelihood", "mcc", "perplexity"),
+    *("ter", "word_perplexity"),
+)
+"""lm-eval's own. Others are looked up in the package `evaluate`, so only what is near one is refused."""
+TEMPLATES = ("doc_to_text", "doc_to_target", "doc_to_choice")
+OWN_DOCUMENTS = ("process_docs", "custom_dataset", "dataset_name")
+"""Keys of a task file by which documents may have other fields than their file."""
+LINES = 100
+"""Of a data file, looked at for its fields."""
+
+_PLACEHOLDER = re.compile(r"\$\{dataset:([^}]*)\}(?:/([^\s\"',\]}]+))?")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose tags (`!function`), which name code, count as null."""
+
+
+_Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
+
+
+def config_problems(config: Config, project: Path) -> Iterator[Problem]:
+    """All that can be seen, in the order of the file."""
+    for identifier, model in config.models.items():
+        folder = model.weights.folder
+        if folder is not None and (said := too_long(project / folder, model)) is not None:
+            key, _, text = said.partition(": ")
+            yield Problem(("models", identifier, key), text)
+    for identifier, dataset in config.datasets.items():
+        yield from _lacking_files(("datasets", identifier), dataset, project)
+    for identifier, benchmark in config.benchmarks.items():
+        file = project / benchmark.task_file if benchmark.task_file else None
+        if file is not None and file.is_file():
+            place = ("benchmarks", identifier)
+            for key, text in _task_file(file, benchmark, config, project):
+                yield Problem((*place, key), text)
+
+
+def _lacking_files(place: tuple[str, ...], dataset: Dataset, project: Path) -> Iterator[Problem]:
+    if dataset.folder is None or not dataset.files or not (project / dataset.folder).is_dir():
+        return
+    folder = project / dataset.folder
+    for index, name in enumerate(dataset.files):
+        if not (folder / name).is_file() and not any(path.is_file() for path in folder.glob(name)):
+            yield Problem((*place, "files", str(index)), f"'{name}': no such file in {dataset.folder}")
+
+
+def _task_file(file: Path, benchmark: Benchmark, config: Config, project: Path) -> Iterator[tuple[str, str]]:
+    """Key of the benchmark and text of each problem of a task file."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        content = yaml.load(text, _Loader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        yield "task_file", f"{benchmark.task_file}{where}: {getattr(error, 'problem', None) or error}"
+        return
+    if not isinstance(content, dict):
+        return
+    if benchmark.endpoint == "chat" and content.get("output_type") in BY_LIKELIHOOD:
+        kind = content["output_type"]
+        yield "endpoint", f"{kind} scores log-probabilities, which no chat gives: set endpoint: completions"
+    wrong = [*_placeholders(text, benchmark, config, project), *_metrics(content)]
+    for line in wrong or _templates(content, text, config, project):
+        yield "task_file", f"{benchmark.task_file}: {line}"
+
+
+def _placeholders(text: str, benchmark: Benchmark, config: Config, project: Path) -> Iterator[str]:
+    for name, path in dict.fromkeys(_PLACEHOLDER.findall(text)):
+        dataset = config.datasets.get(name)
+        if name not in benchmark.datasets:
+            listed = f"; {nearest(name, config.datasets)}" if dataset is None else ""
+            yield f"${{dataset:{name}}} is not among the benchmark's datasets{listed}"
+        elif dataset is not None and path and not _may_have(dataset, path, project):
+            yield f"${{dataset:{name}}}/{path}: the dataset has no such file"
+
+
+def _may_have(dataset: Dataset, path: str, project: Path) -> bool:
+    if dataset.files and not any(path == name or fnmatch.fnmatch(path, name) for name in dataset.files):
+        return any(name.startswith(f"{path}/") for name in dataset.files) or "*" in path
+    if dataset.folder is None or "*" in path or not (project / dataset.folder).is_dir():
+        return True
+    return (project / dataset.folder / path).exists()
+
+
+def _metrics(content: dict[str, Any]) -> Iterator[str]:
+    listed = content.get("metric_list")
+    if "process_results" in content or not isinstance(listed, list):
+        return
+    for entry in listed:
+        name = entry.get("metric") if isinstance(entry, dict) else None
+        if isinstance(name, str) and name not in METRICS:
+            near = nearest(name, METRICS)
+            if near.startswith("did you mean"):
+                yield f"unknown metric '{name}'; {near}"
+
+
+def _templates(content: dict[str, Any], text: str, config: Config, project: Path) -> Iterator[str]:
+    """Fields that templates name and no record of the data has; nothing where that cannot be told."""
+    fields = _fields(text, config, project)
+    if not fields or any(key in content for key in OWN_DOCUMENTS) or "include" in content:
+        return
+    for key in TEMPLATES:
+        template = content.get(key)
+        if not isinstance(template, str) or "{" not in template:
+            continue
+        environment = jinja2.Environment()
+        environment.filters["regex_replace"] = str
+        try:
+            named = jinja2.meta.find_undeclared_variables(environment.parse(template))
+        except jinja2.TemplateSyntaxError as error:
+            yield f"{key}: {error.message}"
+            continue
+        except jinja2.TemplateError:
+            continue
+        for name in sorted(named - fields):
+            if not re.search(rf"\b{re.escape(name)}\s+is\s+(not\s+)?defined", template):
+                yield f"{key}: the data have no field '{name}'; {nearest(name, sorted(fields))}"
+
+
+def _fields(text: str, config: Config, project: Path) -> set[str]:
+    """The fields of the local JSON lines that a task file reads; none where it reads anything else too."""
+    fields: set[str] = set()
+    for name, path in set(_PLACEHOLDER.findall(text)):
+        dataset = config.datasets.get(name)
+        file = project / dataset.folder / path if dataset is not None and dataset.folder and path else None
+        if file is None or file.suffix != ".jsonl" or not file.is_file():
+            return set()
+        try:
+            with file.open(encoding="utf-8") as stream:
+                for line in islice(stream, LINES):
+                    record = json.loads(line) if line.strip() else {}
+                    if not isinstance(record, dict):
+                        return set()
+                    fields |= record.keys()
+        except (OSError, ValueError):
+            return set()  # staging or the harness says what is wrong with it
+    return fields

@@ -1,0 +1,37 @@
+"""The names of lm-eval's own tasks, as far as they can be known without it."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FILE = Path(__file__).with_name("lm_eval_tasks.yaml")
+_PART = re.compile(r"[_-]")
+
+
+@cache
+def _known() -> dict[str, frozenset[str]]:
+    content: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return {key: frozenset(names) for key, names in content.items()}
+
+
+def unknown(task: str) -> str | None:
+    """What is said of a name that no task of lm-eval begins with; None: it may be one."""
+    from slurmeval.config.messages import nearest  # takes long to load, and is for messages only
+
+    known = frozenset[str]().union(*_known().values())
+    beginnings = [task[: part.start()] for part in _PART.finditer(task)]
+    if known.intersection([task, *beginnings]):
+        return None
+    near = nearest(task, sorted(known))
+    hint = f"; {near}" if near.startswith("did you mean") else ""
+    return f"lm-eval has no task '{task}'{hint} (a task of your own needs task_file)"
+
+
+def scores_likelihoods(task: str) -> bool:
+    """Whether a task is known to score log-probabilities of given texts."""
+    return task in _known()["likelihood"]
