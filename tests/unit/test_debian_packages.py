@@ -82,7 +82,7 @@ def test_lists_that_are_held_for_ever_are_an_error(apt: StandInApt, monkeypatch:
 
 
 def test_all_that_tests_install_is_removed_and_nothing_of_the_machine(apt: StandInApt) -> None:
-    for part in packages.PARTS.values():
+    for part in packages.PARTS:
         packages.install(part)
     apt.installed |= {"bash", *packages.OF_THE_MACHINE}
     (packages.LISTS / "partial").mkdir(parents=True)

@@ -1,13 +1,10 @@
-"""The Debian packages that tests need: installed when they are missing, removed by CI before it begins.
-
-`python3 -m tests.slurm.cluster.packages install browser`, or `remove`."""
+"""The Debian packages that tests need: installed when they are missing, removed by CI before it begins."""
 
 from __future__ import annotations
 
 import fcntl
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,13 +29,7 @@ APPTAINER = ("patchelf", "squashfs-tools", "squashfuse", "uidmap")
 IMAGES = ("mmdebstrap", "pigz")
 REGISTRY = ("docker-registry", "openssl")
 BROWSER = ("chromium", "chromium-driver")
-PARTS = {
-    "cluster": CLUSTER,
-    "apptainer": APPTAINER,
-    "images": IMAGES,
-    "registry": REGISTRY,
-    "browser": BROWSER,
-}
+PARTS = (CLUSTER, APPTAINER, IMAGES, REGISTRY, BROWSER)
 OF_THE_MACHINE = ("iproute2", "openssl", "util-linux")
 """Other programs need these too: never removed."""
 LOCK = Path("/run/lock/slurmeval-test-packages")
@@ -100,7 +91,7 @@ def install(packages: Sequence[str] = CLUSTER) -> None:
 def remove() -> None:
     """Removes all that `install` may have installed here, and what only that needed, and the lists of
     packages: the machine is then as if no test had ever run on it."""
-    wanted = {package for part in PARTS.values() for package in part} - set(OF_THE_MACHINE)
+    wanted = {package for part in PARTS for package in part} - set(OF_THE_MACHINE)
     there = sorted(wanted - set(missing(sorted(wanted))))
     if there:
         with no_service_starts():
@@ -129,20 +120,3 @@ def _update() -> None:
             if "Could not get lock" not in str(error) or time.monotonic() >= deadline:
                 raise
         time.sleep(1)
-
-
-def main(arguments: Sequence[str]) -> None:
-    match arguments:
-        case ["remove"]:
-            remove()
-        case ["install", part] if part in PARTS:
-            install(PARTS[part])
-        case _:
-            sys.exit(f"usage: python3 -m tests.slurm.cluster.packages remove | install {'|'.join(PARTS)}")
-
-
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except ClusterError as error:
-        sys.exit(str(error))
