@@ -125,8 +125,10 @@ async def test_a_replica_that_goes_away_loses_no_request_and_a_new_one_takes_its
         process = await asyncio.to_thread(start, retries=0)
         await known_everywhere(process, tmp_path / "log", "stand-in/0001", "stand-in@2/0001")
         first.release.clear()
+        second.release.clear()
         asked = asyncio.create_task(ask(client, process, range(8)))
-        await until(lambda: first.in_flight == 4)
+        await until(lambda: first.in_flight == second.in_flight == 4)
+        second.release.set()
     assert await asked == [200] * 8  # those at the first went to the second
     assert await ask(client, process, range(20, 28)) == [200] * 8
     assert len(second.seen) == 16

@@ -61,13 +61,17 @@ class Model(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 256  # many come at once
+
+
 @pytest.fixture
 def model() -> Iterator[tuple[type[Model], str]]:
     class Own(Model):
         requests: list[dict[str, Any]] = []  # noqa: RUF012
         keys: set[str | None] = set()  # noqa: RUF012
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Own) as server:
+    with Server(("127.0.0.1", 0), Own) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield Own, f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
