@@ -303,6 +303,13 @@ def test_bfcl_scores_what_it_scores_by_itself(smollm2: Served) -> None:
             "api_endpoint": {
                 "url": f"{smollm2.url}/v1/chat/completions", "model_id": "smollm2", "type": "chat",
                 "api_key_name": "KEY",
+                # BFCL's own 0.001 becomes 0.01 in vLLM, which draws
+                "adapter_config": {
+                    "interceptors": [
+                        {"name": "payload_modifier", "config": {"params_to_add": {"temperature": 0}}},
+                        {"name": "endpoint"},
+                    ]
+                },
             }
         },
     }  # fmt: skip

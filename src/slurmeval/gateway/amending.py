@@ -13,8 +13,8 @@ from typing import Any
 
 from slurmeval.gateway.replay import request_key
 
-GREEDY_BELOW = 1e-5
-"""Temperatures below it are meant as 0 (NeMo Evaluator's default is 1e-7)."""
+GREEDY_BELOW = 0.01
+"""vLLM's lowest temperature but 0. One below it is meant as 0: NeMo Evaluator's is 1e-7, BFCL's 0.001."""
 CHAT = "/v1/chat/completions"
 
 

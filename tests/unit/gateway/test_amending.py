@@ -46,7 +46,15 @@ def test_any_other_request_is_sent_as_it_came(path: str, body: dict[str, Any]) -
 
 @pytest.mark.parametrize(
     ("temperature", "sent"),
-    [(1e-7, {"temperature": 0}), (0, {}), (0.0, {}), (0.01, {}), (0.6, {}), (None, {})],
+    [
+        (1e-7, {"temperature": 0}),
+        (0.001, {"temperature": 0}),
+        (0, {}),
+        (0.0, {}),
+        (0.01, {}),
+        (0.6, {}),
+        (None, {}),
+    ],
 )
 def test_a_temperature_as_good_as_0_is_0(temperature: float | None, sent: dict[str, Any]) -> None:
     """vLLM lifts temperatures between 0 and 0.01 to 0.01, and draws."""
