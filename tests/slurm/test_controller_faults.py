@@ -56,9 +56,9 @@ def test_evaluations_in_the_queue_are_taken_over(project: ClusterProject) -> Non
 
 
 def test_a_second_controller_is_told_who_runs(project: ClusterProject) -> None:
-    project.delay(0.5)
+    project.delay(20)
     run = project.start()
-    wait_for(project.has_answered(3), "answers")
+    wait_for(lambda: project.server_state().get("status") == "ready", "the server")
     second = project.run()
     assert second.returncode != 0
     assert "another run is under way in this folder" in second.stdout

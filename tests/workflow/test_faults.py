@@ -115,9 +115,9 @@ def test_a_server_stopped_by_hand_cancels_and_the_next_run_carries_on(
 
 
 def test_a_second_run_in_the_folder_says_so_and_stops(project: Project) -> None:
-    project.delay(0.5)
+    project.delay(20)
     run = project.start()
-    wait_for(under_way(project), "answers")
+    wait_for(lambda: project.server_state().get("status") == "ready", "the server")
     second = project.run()
     assert second.returncode != 0
     assert "another run is under way in this folder" in second.stdout
