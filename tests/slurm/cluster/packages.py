@@ -5,12 +5,11 @@ from __future__ import annotations
 import fcntl
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.slurm.cluster.commands import ClusterError, run
+from tests.slurm.cluster.commands import ClusterError, run, wait_until
 
 CLUSTER = (
     "iproute2",
@@ -111,12 +110,14 @@ _APT = (
 
 def _update() -> None:
     """Fetches the lists of packages; waits for another program that does."""
-    deadline = time.monotonic() + BUSY_S
-    while True:
-        try:
-            run([*_APT, "update"], timeout_s=180)
-            return
-        except ClusterError as error:
-            if "Could not get lock" not in str(error) or time.monotonic() >= deadline:
-                raise
-        time.sleep(1)
+    wait_until(_is_updated, "apt's lists, which another program holds", BUSY_S)
+
+
+def _is_updated() -> bool:
+    try:
+        run([*_APT, "update"], timeout_s=180)
+    except ClusterError as error:
+        if "Could not get lock" not in str(error):
+            raise
+        return False
+    return True
