@@ -19,7 +19,7 @@ from tests.slurm.cluster import Cluster, ClusterError, packages, requirements
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A busy machine is no failure: what is slow is measured in benchmarks/
+# A busy machine is no failure: what is slow is measured in timings/
 hypothesis.settings.register_profile("slurmeval", deadline=None)
 hypothesis.settings.load_profile("slurmeval")
 

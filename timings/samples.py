@@ -1,6 +1,6 @@
 """How fast lm-eval's samples are read and written, and in how much memory.
 
-    python benchmarks/samples.py [--samples 1000000] [--kind generation|choice] [--requests]
+    python timings/samples.py [--samples 1000000] [--kind generation|choice] [--requests]
 
 Makes a file of samples as lm-eval writes them (generation: 1.25 kB a line; choice: four choices, 3 kB), reads
 it as an evaluation does and writes its partition, in a process of its own. Prints samples per second of CPU,

@@ -1,6 +1,6 @@
 """How fast a model is copied to a node's disk, against `cp -aL`.
 
-    python benchmarks/scratch.py --source FOLDER --scratch FOLDER [--files 8] [--megabytes 4000] [--cold]
+    python timings/scratch.py --source FOLDER --scratch FOLDER [--files 8] [--megabytes 4000] [--cold]
 
 Makes a snapshot of so many files of so many MB in all below the one folder, as the hub's client lays it out,
 and copies it to the other by `cp -aL` and by slurmeval in turn, each as often as `--rounds` says. Prints MB/s

@@ -1,6 +1,6 @@
 """How fast staged files are hashed, and that what several share is downloaded once.
 
-    python benchmarks/staging.py [--gb 2] [--files 8]
+    python timings/staging.py [--gb 2] [--files 8]
 
 Writes so many GB of random files to the temporary folder (`TMPDIR`), reads them once so that the disk plays
 no part, and prints GB/s of CPU time and of wall time: `sha256sum`, one core and all; staging's, the same; a

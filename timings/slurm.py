@@ -1,6 +1,6 @@
 """What runs on a Slurm cluster cost: GPU-seconds, waits, and CPU beside the work.
 
-    python benchmarks/slurm.py [gpu-seconds] [latency] [overhead] [waiting]
+    python timings/slurm.py [gpu-seconds] [latency] [overhead] [waiting]
 
 Each part (all, where none is named) runs real Snakemake on the test cluster, with a stand-in for vLLM. The
 cluster is made for it and taken down, unless SLURMEVAL_TEST_CLUSTER names one that is up. Needs Debian and

@@ -1,6 +1,6 @@
 """What gathering the results of many evaluations takes.
 
-    python benchmarks/aggregate.py [--models 10] [--benchmarks 50] [--requests 20000]
+    python timings/aggregate.py [--models 10] [--benchmarks 50] [--requests 20000]
 
 Writes so many evaluations with so many requests each, and 20 metrics each, in a folder of its own; gathers
 them, gathers again with nothing new, and once more with one evaluation added. Prints the CPU seconds of

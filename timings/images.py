@@ -1,6 +1,6 @@
 """How fast images are pulled, and hashed.
 
-    python benchmarks/images.py [--images 8] [--mb 60] [--folder DIR]
+    python timings/images.py [--images 8] [--mb 60] [--folder DIR]
 
 Needs Apptainer on PATH and Debian's docker-registry. Pushes images of random bytes to a registry of its own
 on this machine and pulls them twice: with one loop of `apptainer pull` for each core (`xargs -P`), and with

@@ -1,6 +1,6 @@
 """How long a dry run takes, and how much memory.
 
-    python benchmarks/plan.py [--models 50] [--benchmarks 200]
+    python timings/plan.py [--models 50] [--benchmarks 200]
 
 Prints wall and CPU seconds and MB of `snakemake -n` over so many models and benchmarks, in a folder of its
 own, and the seconds of `slurmeval --help` and of a lease that submits nothing."""

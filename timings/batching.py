@@ -1,6 +1,6 @@
 """GPU time of a server by how many requests each evaluation has under way, by a law of batching.
 
-    python benchmarks/batching.py [--benchmarks 1,2,4,8,16] [--seats 256]
+    python timings/batching.py [--benchmarks 1,2,4,8,16] [--seats 256]
 
 A step of the engine takes 10 ms and 0.06 ms for each sequence in it. Benchmarks are of unequal size (the k-th
 has 1/k of the questions of the first), answers of unequal length; all evaluations start at once. The ideal

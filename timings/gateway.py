@@ -1,6 +1,6 @@
 """How fast the gateway is, beside the bare stub server and (with --nemo-python) NeMo Evaluator's adapter.
 
-    python benchmarks/gateway.py [--requests N] [--rounds N] [--memory-requests N] [--nemo-python PYTHON]
+    python timings/gateway.py [--requests N] [--rounds N] [--memory-requests N] [--nemo-python PYTHON]
 
 The proxy under test has the first core for itself; the stub that answers at once and the load generator
 share the second. Requests are 1.5 kB and all different, answers 1 kB. Each figure is the best of the rounds,

@@ -1,0 +1,50 @@
+"""The pre-commit config, hosted CI and `scripts/test` run the same checks."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).parents[2]
+SCRIPT = PROJECT / "scripts" / "test"
+
+
+def test_pre_commit_runs_exactly_the_tools_of_style() -> None:
+    function = re.search(r"^style\(\) \{\n(.*?)^\}", SCRIPT.read_text(), re.MULTILINE | re.DOTALL)
+    assert function is not None
+    lines = [line.strip() for line in function[1].splitlines()]
+    checks = [line for line in lines if not line.startswith(("local ", "mapfile "))]
+    config = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())
+    hooks = [hook for repository in config["repos"] for hook in repository["hooks"]]
+    entries = [hook["entry"].removeprefix(".venv/bin/") for hook in hooks]
+    assert entries == [line.removesuffix(' "${sources[@]}"') for line in checks]
+    # pre-commit names the files itself where style names them
+    assert [hook.get("pass_filenames", True) for hook in hooks] == ["sources" in line for line in checks]
+
+
+def test_hosted_ci_runs_every_part_that_all_runs() -> None:
+    parts = re.search(r"for each in ([a-z ]+);", SCRIPT.read_text())
+    assert parts is not None
+    workflow = yaml.safe_load((PROJECT / ".github/workflows/tests.yaml").read_text())
+    hosted: list[str] = []
+    for job in workflow["jobs"].values():
+        hosted += job["strategy"]["matrix"]["part"]
+        assert job["steps"][-1]["run"] == "scripts/test ${{ matrix.part }}"
+    assert sorted(hosted) == sorted(parts[1].replace("fast", "style unit").split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["style", "-x"], ["docs", "-x"], ["all", "-x"], ["unknown"], ["--help"]]
+)
+def test_script_says_its_parts_in_place_of_what_it_does_not_know(arguments: list[str]) -> None:
+    done = subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if arguments == ["--help"] else 2)
+    assert done.stdout.startswith("Sets all up and runs the tests")
+    listed = re.findall(r"^  ([a-z]+) ", done.stdout, re.MULTILINE)
+    allowed = re.search(r"^([a-z |]+)\) ;;$", SCRIPT.read_text(), re.MULTILINE)
+    assert allowed is not None
+    assert sorted(listed) == sorted(allowed[1].split(" | "))
