@@ -184,7 +184,7 @@ def columns(rows: Sequence[Sequence[str]], width: int) -> list[str]:
 
 
 def _traits(task: Task) -> tuple[str, str, str]:
-    return "/".join(task.endpoints), task.group.replace("_", " "), _needed(task)
+    return "/".join(task.endpoints), task.group.replace("_", " "), needed(task)
 
 
 def runs_in(task: Task) -> str:
@@ -193,7 +193,8 @@ def runs_in(task: Task) -> str:
     return "environment" if locked and not task.image_only else IMAGE
 
 
-def _needed(task: Task) -> str:
+def needed(task: Task) -> str:
+    """Returns what a task needs and runs, in the words of `slurmeval tasks`, separated by commas."""
     marks = {"code": task.executes_code, "calls": task.evaluates_calls, IMAGE: runs_in(task) == IMAGE}
     return ", ".join([*task.needs, *(mark for mark, given in marks.items() if given)])
 

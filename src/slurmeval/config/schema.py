@@ -15,7 +15,6 @@ from pydantic.fields import FieldInfo
 
 from slurmeval.config.models import Config, Identifier, Section
 from slurmeval.config.site import Site
-from slurmeval.files import write_atomically
 
 COMMAND = "scripts/update-schema"
 
@@ -100,13 +99,6 @@ _NAMES = {
     NoneType: "null",
 }
 _LIMITS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
-
-
-def update(project: Path) -> None:
-    """Writes all of them."""
-    for each in ALL:
-        write_atomically(project / each.schema, each.schema_text())
-        write_atomically(project / each.reference, each.reference_text())
 
 
 def sections(model: type[Section]) -> Iterator[tuple[str, type[Section]]]:

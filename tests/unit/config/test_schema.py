@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +11,10 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from slurmeval.config import schema
-from slurmeval.results import reference as results
 
 PROJECT = Path(__file__).parents[3]
 
 
-FILES = [
-    (path, text)
-    for each in schema.ALL
-    for path, text in ((each.schema, each.schema_text()), (each.reference, each.reference_text()))
-]
 EXAMPLES = [
     *((PROJECT / "config" / name, schema.CONFIG) for name in ("config.yaml", "demo.yaml", "one-gpu.yaml")),
     *((file, schema.SITE) for file in sorted(PROJECT.glob("profiles/**/site.yaml"))),
@@ -34,28 +23,6 @@ EXAMPLES = [
 
 def example(value: object) -> str | None:
     return str(value.relative_to(PROJECT)) if isinstance(value, Path) else None
-
-
-@pytest.mark.parametrize(("path", "wanted"), FILES, ids=lambda value: str(value)[:40].split("\n")[0])
-def test_generated_file_is_current(path: Path, wanted: str) -> None:
-    found = (PROJECT / path).read_text()
-    diff = "\n".join(
-        difflib.unified_diff(found.splitlines(), wanted.splitlines(), str(path), "the code", lineterm="")
-    )
-    assert found == wanted, f"{path} is not what the code says; mend it with `{schema.COMMAND}`:\n{diff}"
-
-
-def test_command_writes_what_is_generated(tmp_path: Path) -> None:
-    for folder in ("scripts", "docs"):
-        (tmp_path / folder).mkdir()
-    text = "# Results, by hand\n" + results.reference()
-    (tmp_path / results.REFERENCE).write_text(text.replace("One row is", "Two rows are"))
-    script = shutil.copy(PROJECT / schema.COMMAND, tmp_path / schema.COMMAND)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run([script], check=True, env={**os.environ, "PATH": path})
-    for generated, wanted in FILES:
-        assert (tmp_path / generated).read_text() == wanted
-    assert (tmp_path / results.REFERENCE).read_text() == text
 
 
 def all_keys() -> dict[str, FieldInfo]:
