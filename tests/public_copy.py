@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from slurmeval.runtime import namespaces
+from slurmeval.containment import namespaces
 
 
 def public_copy(script: str, folder: Path) -> Path:

@@ -13,7 +13,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from slurmeval.evaluations.parallelism import of_each
+from slurmeval.planning.parallelism import of_each
 
 STEP_S, SEQUENCE_S = 0.010, 0.00006
 QUESTIONS, TOKENS = 2000, 200

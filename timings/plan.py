@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from slurmeval.config.load import load
-from slurmeval.evaluations.plan import Plan
+from slurmeval.planning.plan import Plan
 from slurmeval.files import write_json
 from slurmeval.processes import identity
 

@@ -34,7 +34,7 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.project import ClusterProject
 from tests.waiting import wait_for
 
-from slurmeval.evaluations import finished
+from slurmeval.scheduling import finished
 
 BENCHMARKS, PROBLEMS, RATE, START_S = 10, 20, 10, 60
 IDEAL_S = START_S + BENCHMARKS * PROBLEMS / RATE

@@ -1,11 +1,11 @@
-"""Snakemake finds its executor `slurmeval` by this module's name. The code is in slurmeval.evaluations."""
+"""Snakemake finds its executor `slurmeval` by this module's name. The code: slurmeval.scheduling.executor."""
 
 from dataclasses import dataclass, field
 from typing import Optional
 
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
-from slurmeval.evaluations.slurm_executor import SlurmExecutor as Executor
+from slurmeval.scheduling.executor import SlurmExecutor as Executor
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from slurmeval.runtime.images import read_lock
+from slurmeval.containers.images import read_lock
 from tests.containers.project import OnlineProject
 from tests.internet import Internet
 from tests.internet.hub import Hub
@@ -201,10 +201,10 @@ def test_code_that_a_model_writes_finds_nothing(
 ) -> None:
     """What runs in a harness's image has no network but its gateway's port, no home of the user's, no
     credentials, and no folder that is not the evaluation's."""
+    from slurmeval.containers.apptainer import Apptainer
     from slurmeval.harnesses.base import Command
     from slurmeval.harnesses.rooms import room
     from slurmeval.harnesses.runtimes import Contained, ImageRuntime
-    from slurmeval.runtime.apptainer import Apptainer
 
     done = project.online("images", "pull", "nemo-bfcl")
     assert done.returncode == 0, done.stdout

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from slurmeval.runtime.indexes import uv_environment, uv_flags, uv_program
-from slurmeval.runtime.locks import read_lock
+from slurmeval.environments.indexes import uv_environment, uv_flags, uv_program
+from slurmeval.environments.locks import read_lock
 from tests.internet import parts
 from tests.internet.images import SYSTEM_PATH, Image, Index, Layer, pack, pack_stream
 from tests.slurm.cluster import packages

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from slurmeval.environments.environments import ensure
 from slurmeval.errors import SlurmevalError
 from slurmeval.harnesses.runtimes import EnvironmentRuntime
-from slurmeval.runtime.environments import ensure
 from tests.lacking import lacking
 
 PROJECT = Path(__file__).parents[2]

@@ -11,12 +11,12 @@ import yaml
 
 from slurmeval import catalog
 from slurmeval.config.models import Benchmark
+from slurmeval.environments.environments import ensure
 from slurmeval.errors import SlurmevalError
 from slurmeval.harnesses import harness
 from slurmeval.harnesses.base import Job
 from slurmeval.harnesses.nemo_traits import NOT_DEFINED, UNQUALIFIED
 from slurmeval.harnesses.runtimes import EnvironmentRuntime
-from slurmeval.runtime.environments import ensure
 from tests.lacking import lacking
 
 PROJECT = Path(__file__).parents[2]

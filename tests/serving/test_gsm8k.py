@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from slurmeval.environments.environments import ensure
+from slurmeval.environments.locks import read_lock
 from slurmeval.errors import SlurmevalError
-from slurmeval.evaluations.places import KEY
-from slurmeval.runtime.environments import ensure
-from slurmeval.runtime.locks import read_lock
+from slurmeval.planning.runtime_refs import KEY
 from tests.lacking import lacking
 from tests.workflow.conftest import Project, make_project
 

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from slurmeval.evaluations.plan import KEY
-from slurmeval.runtime.locks import read_lock
+from slurmeval.environments.locks import read_lock
+from slurmeval.planning.plan import KEY
 
 ROOT = Path(__file__).parents[2]
 N_PROBLEMS = 4

@@ -2,7 +2,7 @@
 import sys
 
 from slurmeval.errors import UserError
-from slurmeval.evaluations.workflow import Workflow
+from slurmeval.workflow.snakefile import Workflow
 
 try:
     RUN = Workflow(workflow)

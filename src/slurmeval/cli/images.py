@@ -15,7 +15,7 @@ import click
 from slurmeval.errors import SlurmevalError, UserError
 
 if TYPE_CHECKING:
-    from slurmeval.runtime.images import Image
+    from slurmeval.containers.images import Image
 
 PULLS_AT_ONCE = 4
 
@@ -54,7 +54,7 @@ def images() -> None:
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 where something has moved.")
 def lock(ids: tuple[str, ...], check: bool) -> int:
     """Asks the registries what each tag names and writes it down (ID: only for these)."""
-    from slurmeval.runtime.pull_lock import lock
+    from slurmeval.containers.image_lock import lock
 
     changes, failures = lock(_WANTED, _LOCK, ids, _say, write=not check)
     for change in changes:
@@ -82,9 +82,9 @@ def pull(ids: tuple[str, ...], folder: Path, every: bool, jobs: int, site: Path 
     """Pulls images and tries them (a run does that itself, for those that it needs)."""
     from slurmeval.config.load import load_site
     from slurmeval.config.site import Containers
-    from slurmeval.runtime.apptainer import Apptainer
-    from slurmeval.runtime.images import ensure, is_whole
-    from slurmeval.runtime.pull_lock import select
+    from slurmeval.containers.apptainer import Apptainer
+    from slurmeval.containers.image_lock import select
+    from slurmeval.containers.images import ensure, is_whole
 
     if not ids and not every:
         raise UserError("which images? name them, or say --all; `slurmeval images pull --help`")
@@ -111,7 +111,7 @@ def verify(ids: tuple[str, ...], folder: Path, every: bool) -> int:
 
     Those whose size and time are as recorded are not read. Exits with 1 where something is missing or
     differs; the next pull makes it anew."""
-    from slurmeval.runtime.images import verify
+    from slurmeval.containers.images import verify
 
     records = {image.record(folder): image for image in _chosen(ids) if image.record(folder).exists()}
     missing = [name for name in ids if name not in {image.id for image in records.values()}]
@@ -139,7 +139,7 @@ def prune(folder: Path, results: tuple[Path, ...], dry_run: bool) -> None:
 
     What a run that is under way uses stays."""
     from slurmeval.cli.in_use import in_use, require_project, shown
-    from slurmeval.runtime.images import prune
+    from slurmeval.containers.images import prune
 
     require_project(_WANTED)
     removed = prune([*_locked().values(), *_known().values()], folder, dry_run, in_use(results))
@@ -154,20 +154,20 @@ def _say(text: str) -> None:
 
 
 def _locked() -> dict[str, Image]:
-    from slurmeval.runtime.images import read_lock
+    from slurmeval.containers.images import read_lock
 
     return read_lock(_LOCK) if _LOCK.exists() else {}
 
 
 def _known() -> dict[str, Image]:
     """The images of the lock, and those that are wanted and not locked yet."""
-    from slurmeval.runtime.images import read_wanted
+    from slurmeval.containers.images import read_wanted
 
     return {**(read_wanted(_WANTED) if _WANTED.exists() else {}), **_locked()}
 
 
 def _chosen(ids: Sequence[str]) -> list[Image]:
-    from slurmeval.runtime.pull_lock import select
+    from slurmeval.containers.image_lock import select
 
     return select(_known(), ids, _WANTED)
 

@@ -28,7 +28,7 @@ def import_bundles(
 
     FOLDER is what `nel eval run` wrote, or one eval-*.json of it. Nothing is written unless all of it can be
     read. The same bundle may be imported again."""
-    from slurmeval.evaluations.imports import import_bundles
+    from slurmeval.evaluation.import_bundles import import_bundles
     from slurmeval.report.build import build_imported
 
     root = results.absolute()

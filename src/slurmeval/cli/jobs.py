@@ -29,9 +29,9 @@ def _say(text: str) -> None:
 @click.argument("record", type=click.Path(path_type=Path))
 def environment(run_file: Path, name: str, record: Path) -> None:
     """Makes a locked environment, or finds it made."""
-    from slurmeval.evaluations.failures import recorded
+    from slurmeval.environments.environments import ensure
     from slurmeval.files import write_json
-    from slurmeval.runtime.environments import ensure
+    from slurmeval.scheduling.failures import recorded
 
     run = json.loads(run_file.read_bytes())
     environments = Paths.of(run["paths"]).environments
@@ -46,11 +46,11 @@ def environment(run_file: Path, name: str, record: Path) -> None:
 @click.argument("record", type=click.Path(path_type=Path))
 def image(run_file: Path, name: str, record: Path) -> None:
     """Pulls an image, or finds it pulled, and verifies it."""
-    from slurmeval.evaluations import secrets
-    from slurmeval.evaluations.failures import recorded
-    from slurmeval.evaluations.runtimes import apptainer_of
+    from slurmeval import secrets
+    from slurmeval.containers.images import Image, ensure, read_lock, read_wanted
+    from slurmeval.evaluation.runtimes import apptainer_of
     from slurmeval.files import read_json, write_json
-    from slurmeval.runtime.images import Image, ensure, read_lock, read_wanted
+    from slurmeval.scheduling.failures import recorded
 
     run = json.loads(run_file.read_bytes())
     paths = Paths.of(run["paths"])
@@ -71,8 +71,8 @@ def image(run_file: Path, name: str, record: Path) -> None:
 @click.argument("manifest", type=click.Path(path_type=Path))
 def rehearse(run_file: Path, benchmark: str, manifest: Path) -> None:
     """Rehearses a benchmark without network. What its harness lacks it fetches first."""
-    from slurmeval.evaluations import secrets
-    from slurmeval.evaluations.rehearsal import rehearse
+    from slurmeval import secrets
+    from slurmeval.evaluation.rehearsal import rehearse
 
     run = json.loads(run_file.read_bytes())
     paths = Paths.of(run["paths"])
@@ -89,7 +89,7 @@ def rehearse(run_file: Path, benchmark: str, manifest: Path) -> None:
 @click.argument("output", type=click.Path(path_type=Path))
 def try_tokenizer(run_file: Path, model: str, key: str, output: Path) -> None:
     """Loads a model's tokenizer where harnesses run."""
-    from slurmeval.evaluations.tokenizers import try_tokenizer
+    from slurmeval.evaluation.tokenizers import try_tokenizer
 
     run = json.loads(run_file.read_bytes())
     log = Paths.of(run["paths"]).log("try_tokenizer", f"{model}~{key}-harness")
@@ -102,11 +102,11 @@ def try_tokenizer(run_file: Path, model: str, key: str, output: Path) -> None:
 @click.argument("manifest", type=click.Path(path_type=Path))
 def stage_model(run_file: Path, model: str, manifest: Path) -> None:
     """Stages a model's weights and writes their manifest."""
+    from slurmeval import secrets
     from slurmeval.config.models import Config
-    from slurmeval.evaluations import secrets
-    from slurmeval.evaluations.beforehand import need_servable
-    from slurmeval.evaluations.failures import recorded
     from slurmeval.files import read_json
+    from slurmeval.planning.preflight import need_servable
+    from slurmeval.scheduling.failures import recorded
     from slurmeval.staging.models import stage_model
 
     run = json.loads(run_file.read_bytes())
@@ -126,9 +126,9 @@ def stage_model(run_file: Path, model: str, manifest: Path) -> None:
 @click.argument("manifest", type=click.Path(path_type=Path))
 def stage_dataset(run_file: Path, dataset: str, manifest: Path) -> None:
     """Stages a dataset and writes its manifest."""
+    from slurmeval import secrets
     from slurmeval.config.models import Config
-    from slurmeval.evaluations import secrets
-    from slurmeval.evaluations.failures import recorded
+    from slurmeval.scheduling.failures import recorded
     from slurmeval.staging.datasets import stage_dataset
 
     run = json.loads(run_file.read_bytes())
@@ -144,7 +144,7 @@ def stage_dataset(run_file: Path, dataset: str, manifest: Path) -> None:
 @click.argument("benchmark")
 def lease(run_file: Path, model: str, benchmark: str) -> None:
     """Leases a model's server for an evaluation; submits the server if there is none."""
-    from slurmeval.evaluations.leasing import lease_for_rule
+    from slurmeval.scheduling.leasing import lease_for_rule
 
     lease_for_rule(json.loads(run_file.read_bytes()), model, benchmark)
 
@@ -156,7 +156,7 @@ def lease(run_file: Path, model: str, benchmark: str) -> None:
 def evaluate(run_file: Path, model: str, benchmark: str) -> None:
     """Runs one benchmark on one model and writes its results."""
     from slurmeval.cli.run_state import score_of
-    from slurmeval.evaluations.run import evaluate
+    from slurmeval.evaluation.evaluate import evaluate
     from slurmeval.results import partitions, reasoning, schema
 
     run = json.loads(run_file.read_bytes())
@@ -178,7 +178,7 @@ def evaluate(run_file: Path, model: str, benchmark: str) -> None:
 def aggregate(run_file: Path) -> None:
     """Gathers the results of all evaluations."""
     from slurmeval.cli.run_state import live_servers
-    from slurmeval.evaluations.rescoring import gather
+    from slurmeval.evaluation.rescoring import gather
 
     run = json.loads(run_file.read_bytes())
     deadline = time.monotonic() + SERVERS_END_S
@@ -192,7 +192,7 @@ def aggregate(run_file: Path) -> None:
 def report(run_file: Path) -> None:
     """Writes the report, and says the scores."""
     from slurmeval.cli import scores
-    from slurmeval.evaluations.rescoring import gather
+    from slurmeval.evaluation.rescoring import gather
     from slurmeval.report import build, tables
     from slurmeval.results.aggregate import are_of
 

@@ -18,8 +18,8 @@ from typing import Literal
 from slurmeval.errors import SlurmevalError
 from slurmeval.paths import Paths
 from slurmeval.processes import SKEW_S, file_system_ahead_s
-from slurmeval.runtime.variables import shadowing
 from slurmeval.slurm import commands
+from slurmeval.variables import shadowing
 
 Level = Literal["ok", "warn", "bad"]
 
@@ -92,7 +92,7 @@ def _version(package: str) -> str | None:
 
 def uv() -> Check:
     """The program that makes environments."""
-    from slurmeval.runtime.indexes import uv_program
+    from slurmeval.environments.indexes import uv_program
 
     try:
         program = uv_program()
@@ -200,7 +200,7 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Check:
 
 def environments(project: Path, folder: Path) -> Check:
     """Which locked environments are made."""
-    from slurmeval.runtime.environments import environment_for, is_made
+    from slurmeval.environments.environments import environment_for, is_made
 
     locks = sorted((project / "containers" / "locks").glob("*.lock"))
     locks = [lock for lock in locks if lock.stem != "slurmeval"]  # the one that this runs in
@@ -218,8 +218,8 @@ def environments(project: Path, folder: Path) -> Check:
 
 def sandbox() -> Check:
     """Whether programs that models write, and harnesses, can be run apart from the rest of the machine."""
+    from slurmeval.containment import enclosure
     from slurmeval.harnesses.sandbox import available
-    from slurmeval.runtime import enclosure
 
     lacking = available() or enclosure.lacking()
     if lacking is None:
@@ -281,7 +281,7 @@ def judge_skew(name: str, skew_s: float) -> Check:
 
 def index(timeout_s: float = INDEX_TIMEOUT_S) -> Check:
     """Whether the package index answers: environments and sources of kind `package` come from there."""
-    from slurmeval.runtime.indexes import uv_environment, uv_program
+    from slurmeval.environments.indexes import uv_environment, uv_program
 
     advice = "environments that are made still work; set pip's index-url or a proxy to make others"
     try:

@@ -15,7 +15,7 @@ import click
 from slurmeval import __version__
 from slurmeval.cli.naming import spread
 from slurmeval.errors import SlurmevalError, UserError
-from slurmeval.runtime.variables import forget_missing_certificates, shadowing
+from slurmeval.variables import forget_missing_certificates, shadowing
 
 FOR_PEOPLE = {
     "check": ("slurmeval.cli.check", "Checks config files and says what they mean."),

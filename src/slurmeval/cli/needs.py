@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from slurmeval.cli.machine import Check
 from slurmeval.errors import SlurmevalError
-from slurmeval.evaluations.beforehand import hub_says
-from slurmeval.evaluations.plan import Plan
+from slurmeval.planning.plan import Plan
+from slurmeval.planning.preflight import hub_says
 
 if TYPE_CHECKING:
     from slurmeval.config.models import Config

@@ -21,9 +21,9 @@ def rescore(model: str | None, benchmark: str | None, results: Path) -> int:
     could not be rescored: its results stay as they are."""
     from slurmeval.cli.run_state import newest_document, owner_of
     from slurmeval.errors import UserError
-    from slurmeval.evaluations.disowning import disown
-    from slurmeval.evaluations.rescoring import gather, rescore_all
+    from slurmeval.evaluation.rescoring import gather, rescore_all
     from slurmeval.paths import Paths
+    from slurmeval.planning.untracked import disown
     from slurmeval.report import build
 
     root = results.absolute()

@@ -10,8 +10,8 @@ import click
 
 if TYPE_CHECKING:
     from slurmeval.config.models import Config
-    from slurmeval.evaluations.places import Place
-    from slurmeval.evaluations.plan import Plan
+    from slurmeval.planning.plan import Plan
+    from slurmeval.planning.runtime_refs import Place
     from slurmeval.staging.hub_lock import HubLock
     from slurmeval.staging.repository import Repository
 
@@ -66,7 +66,7 @@ def export_(folder: Path, files: tuple[Path, ...]) -> None:
 
     All must be staged here: `snakemake staged …` does that. Exporting to the same FOLDER again brings it up
     to date."""
-    from slurmeval.evaluations.plan import Plan
+    from slurmeval.planning.plan import Plan
     from slurmeval.staging.export import export
     from slurmeval.staging.transfer import megabytes
 

@@ -61,7 +61,7 @@ def prune(
 
     Also what the package cache cannot use any more. Run it in the project folder."""
     from slurmeval.cli.in_use import in_use, require_project, shown
-    from slurmeval.runtime.environments import prune, prune_packages
+    from slurmeval.environments.environments import prune, prune_packages
 
     require_project(_LOCKS)
     if configfiles:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from slurmeval.containers.apptainer import Apptainer, Bind, with_targets
+from slurmeval.containment import enclosure, loopback
+from slurmeval.containment.interpreter import inspect, links_on_the_way
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.packages import canonical, installed_version, site_packages
 from slurmeval.harnesses.rooms import Room
-from slurmeval.runtime import enclosure, loopback
-from slurmeval.runtime.apptainer import Apptainer, Bind, with_targets
-from slurmeval.runtime.interpreter import inspect, links_on_the_way
-from slurmeval.runtime.variables import CERTIFICATES
+from slurmeval.variables import CERTIFICATES
 
 _NOT_INSIDE = ("HOME", "PATH", "VIRTUAL_ENV", "TMPDIR", "LD_LIBRARY_PATH", *CERTIFICATES)
 """Variables that name places outside; an image has its own."""

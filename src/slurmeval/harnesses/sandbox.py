@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from slurmeval.containment.interpreter import inspect
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import sandbox_child
-from slurmeval.runtime.interpreter import inspect
 
 _GRACE_S = 10.0
 """How long after its time the sandbox may take to end itself, before it is ended from outside."""

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from slurmeval.runtime import namespaces as ns
+from slurmeval.containment import namespaces as ns
 
 NOBODY = 65534
 TIMED_OUT = 124

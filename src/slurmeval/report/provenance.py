@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slurmeval.evaluations import provenance
+from slurmeval.evaluation import provenance
 from slurmeval.files import read_json, sha256_of_file
 
 if TYPE_CHECKING:

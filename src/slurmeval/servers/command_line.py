@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurmeval.runtime.variables import OWN_PYTHON, PROXIES, forget_missing_certificates, proxies
 from slurmeval.servers.spec import ServerSpec
+from slurmeval.variables import OWN_PYTHON, PROXIES, forget_missing_certificates, proxies
 
 QUIET = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "PYTHONUNBUFFERED": "1", **OWN_PYTHON}
 """vLLM's environment unless the config says otherwise: weights are staged, and nothing is reported."""

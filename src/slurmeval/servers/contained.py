@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slurmeval.config.site import Containers
-from slurmeval.runtime.apptainer import Apptainer, Bind, with_targets
+from slurmeval.containers.apptainer import Apptainer, Bind, with_targets
 from slurmeval.servers.command_line import CACHES
 from slurmeval.servers.spec import ServerSpec
 

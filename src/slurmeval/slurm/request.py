@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from slurmeval.config.site import WITH_KEYS, Jobs, Site, flag_name, placeholders
-from slurmeval.runtime.variables import OWN_PYTHON_LINE, checked
+from slurmeval.variables import OWN_PYTHON_LINE, checked
 
 CPUS_WITHOUT_GPU = 4
 """Cores of a server without GPU where its entry of `servers` does not say."""

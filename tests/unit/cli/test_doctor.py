@@ -17,8 +17,8 @@ import yaml
 from slurmeval.cli import doctor, machine, main
 from slurmeval.cli.needs import needs
 from slurmeval.config.load import load as load_config
-from slurmeval.evaluations.places import Place
 from slurmeval.paths import Paths
+from slurmeval.planning.runtime_refs import Place
 from slurmeval.staging.access import Access
 from tests.lacking import lacking
 
@@ -186,7 +186,7 @@ def test_folder_without_repository_is_warned_of(tmp_path: Path, monkeypatch: pyt
 
 def test_index_that_does_not_answer_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = "http://127.0.0.1:9/simple"
-    from slurmeval.runtime import indexes
+    from slurmeval.environments import indexes
 
     monkeypatch.setattr(
         indexes, "uv_environment", lambda: {**os.environ, "UV_DEFAULT_INDEX": closed, "UV_HTTP_RETRIES": "0"}
@@ -229,7 +229,7 @@ def test_what_this_config_needs_is_asked_for(
     monkeypatch.setattr("slurmeval.cli.needs.hub_says", lambda plan: away)
     needy = load_config([file], project=PROJECT)
     paths = Paths(*(tmp_path / name for name in ("r", "e", "h", "i")))
-    monkeypatch.setattr("slurmeval.evaluations.places.Places._image", _any_image)
+    monkeypatch.setattr("slurmeval.planning.runtime_refs.Places._image", _any_image)
     found = {check.name: check for check in needs(needy, PROJECT, paths, offline=False)}
     assert {name: check.level for name, check in found.items()} == {
         "Apptainer": "bad",

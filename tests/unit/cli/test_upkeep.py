@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from slurmeval.cli import main
+from slurmeval.environments.environments import environment_for
 from slurmeval.files import sha256_of_file, write_json
 from slurmeval.processes import identity
-from slurmeval.runtime.environments import environment_for
 
 
 @pytest.fixture

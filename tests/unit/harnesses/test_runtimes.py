@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from slurmeval.containment import enclosure
 from slurmeval.errors import EvaluationFailed
 from slurmeval.harnesses.rooms import Room, room
 from slurmeval.harnesses.runtimes import Contained, EnvironmentRuntime
-from slurmeval.runtime import enclosure
 from tests.lacking import lacking
 
 PORT = 23_456

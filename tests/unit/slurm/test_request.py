@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from slurmeval.config.site import EvaluationJobs, Jobs, ServerJobs, Site
-from slurmeval.runtime.variables import OWN_PYTHON_LINE
 from slurmeval.slurm.request import (
     SUBMITIT_DEFAULTS,
     environment,
@@ -21,6 +20,7 @@ from slurmeval.slurm.request import (
     submitit_parameters,
     time_min,
 )
+from slurmeval.variables import OWN_PYTHON_LINE
 
 SUBMITITS_OWN = {"job-name", "signal", "output", "error", "open-mode"}
 """What submitit adds to our flags: no cluster refuses these."""

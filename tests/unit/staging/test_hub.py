@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from slurmeval.config.models import Dataset, Weights
+from slurmeval.containers.retrying import retry_after_s, told_s
 from slurmeval.errors import SlurmevalError, UserError
-from slurmeval.runtime.pull_waiting import retry_after_s, told_s
 from slurmeval.staging.hub import stage_repository
 from slurmeval.staging.hub_client import prepare_client
 from slurmeval.staging.hub_errors import Patience

@@ -11,7 +11,7 @@ import yaml
 from slurmeval.cli import main
 from slurmeval.config.load import load
 from slurmeval.config.models import Dataset, Weights
-from slurmeval.evaluations.plan import Plan
+from slurmeval.planning.plan import Plan
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.manifest import verify, write_manifest
 from slurmeval.staging.models import stage_model

@@ -1,0 +1,1 @@
+"""Apptainer images: locks, pulls, checks and commands in them."""

@@ -1,0 +1,1 @@
+"""Commands that see only what they are shown: Linux namespaces without root."""

@@ -1,0 +1,1 @@
+"""Locked virtual environments, and the package indexes that they come from."""

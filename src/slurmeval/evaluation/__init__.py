@@ -1,0 +1,1 @@
+"""One evaluation: rehearsal, harness, checks and results."""

@@ -1,0 +1,148 @@
+"""Writes the partitions of evaluations anew from what is on disk: no server starts, no model is asked.
+
+What the harness left is read again. Where that is gone, the harness runs once more against the answers in the
+gateway's log; a request that has no answer there is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
+from typing import Any
+
+from slurmeval import secrets
+from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
+from slurmeval.evaluation.evaluate import POLL_S, Evaluation, gateway_config, job_of, read_output
+from slurmeval.evaluation.writing import pins, write_partition
+from slurmeval.files import write_json
+from slurmeval.gateway.process import GatewayProcess
+from slurmeval.gateway.process import start as start_gateway
+from slurmeval.harnesses import cuts, harness, process
+from slurmeval.harnesses.attempts import has_attempt
+from slurmeval.harnesses.base import HarnessOutput
+from slurmeval.harnesses.rooms import room
+from slurmeval.ownership import Claim
+from slurmeval.paths import Paths
+from slurmeval.results import SCHEMA_VERSION, partitions
+from slurmeval.results import evaluation as results
+from slurmeval.results.aggregate import aggregate
+from slurmeval.results.gathering import unchanged
+
+NO_SERVER = "no-server.json"
+"""The lease of a gateway that answers from its log alone."""
+
+FORGOTTEN = frozenset({"slurmeval_version"})
+"""What an older partition says of its writer, not of the evaluation."""
+
+Pair = tuple[str, str]
+
+
+def outdated(paths: Paths, pairs: Iterable[Pair]) -> list[Pair]:
+    """Returns the evaluations whose partitions are of another version of the tables."""
+    found: list[Pair] = []
+    asked = list(pairs)
+    current = unchanged(paths, asked)
+    for pair in asked:
+        if pair in current:
+            continue
+        version = partitions.version_of(paths.evaluation(*pair))
+        if version is not None and version != str(SCHEMA_VERSION):
+            found.append(pair)
+    return found
+
+
+def gather(run: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Writes the tables over all evaluations; partitions of another version are rescored before."""
+    paths, pairs = Paths.of(run["paths"]), [(model, benchmark) for model, benchmark in run["evaluations"]]
+    failed = rescore_all(run, outdated(paths, pairs), say)
+    aggregate(paths, pairs, unusable={pair: str(error) for pair, error in failed.items()})
+
+
+def rescore_all(
+    run: dict[str, Any], pairs: Iterable[Pair], say: Callable[[str], None]
+) -> dict[Pair, SlurmevalError]:
+    """Rescores evaluations one after another and returns those that could not be, with the reason."""
+    failed: dict[Pair, SlurmevalError] = {}
+    for model, benchmark in pairs:
+        try:
+            samples = rescore(run, model, benchmark)
+        except SlurmevalError as error:
+            failed[model, benchmark] = error
+            say(f"{model} on {benchmark}: not rescored: {error}")
+        else:
+            say(f"{model} on {benchmark}: {samples} samples rescored")
+    return failed
+
+
+def rescore(run: dict[str, Any], model: str, benchmark: str) -> int:
+    """Writes the partition of an evaluation that has ended well anew; returns the number of its samples.
+    Raises EvaluationFailed, leaving the partition as it is."""
+    evaluation = Evaluation(run, model, benchmark)
+    known = partitions.evaluation_row(evaluation.paths.evaluation(model, benchmark))
+    if not evaluation.work.is_dir():
+        raise EvaluationFailed(ErrorClass.BAD_RESULT, f"nothing is left of it in {evaluation.work}")
+    claim = Claim(evaluation.paths.claim(model, benchmark, evaluation.answers_key))
+    if claim.take() is not None:
+        raise EvaluationFailed(ErrorClass.CANCELLED, "it runs just now")
+    try:
+        output = _left(evaluation) or _replayed(evaluation)
+        write_partition(evaluation, _with_known(pins(evaluation), known), output)
+    except (OSError, KeyError, TypeError) as error:  # what staging or making has written is gone
+        raise EvaluationFailed(ErrorClass.BAD_RESULT, f"{type(error).__name__}: {error}") from error
+    finally:
+        claim.release()
+    return len(output.samples)
+
+
+def _left(evaluation: Evaluation) -> HarnessOutput | None:
+    """Returns what the last try of the harness left; None where that is gone."""
+    job = job_of(evaluation, "", "")
+    return harness(evaluation.benchmark.harness).read(job) if has_attempt(job.folder) else None
+
+
+def _replayed(evaluation: Evaluation) -> HarnessOutput:
+    """Runs the harness against stored answers alone."""
+    program = harness(evaluation.benchmark.harness)
+    no_server = evaluation.work / NO_SERVER
+    write_json(no_server, {"server": None, "released": True})
+    with room() as place:
+        config = replace(gateway_config(evaluation, place), leases=[no_server])
+        with start_gateway(config, evaluation.work) as gateway:
+            job = job_of(evaluation, gateway.url, gateway.api_key)
+            command = program.prepare(job)
+            deadline = time.monotonic() + evaluation.time_limit_min * 60
+            running = process.start(job, command, place, gateway.port, evaluation.harness_log)
+            try:
+                while running.poll() is None:
+                    _check(gateway, deadline)
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        running.wait(POLL_S)
+            finally:
+                process.end(running)
+                secrets.scrub(evaluation.work, job.secrets)
+            cuts.count(program, job, command, place, gateway.port, evaluation.work / cuts.LOG)
+    return read_output(program, job, running.returncode, evaluation.harness_log)
+
+
+def _check(gateway: GatewayProcess, deadline: float) -> None:
+    """Raises EvaluationFailed where the harness cannot end: the gateway holds a request for a server."""
+    if (failed := gateway.failure()) is not None:
+        raise failed
+    report = gateway.progress()
+    if report is not None and report["holding"]:
+        raise EvaluationFailed(ErrorClass.BAD_RESULT, "not all of its answers are stored")
+    if time.monotonic() > deadline:
+        raise EvaluationFailed(ErrorClass.TIME_LIMIT, "its harness did not end in time")
+
+
+def _with_known(pinned: results.Evaluation, known: dict[str, Any]) -> results.Evaluation:
+    """Keeps what the older partition says of the evaluation: when it ran, and with which versions."""
+    kept = {}
+    for field in fields(pinned):
+        column = partitions.JSON_FIELDS.get(field.name, field.name)
+        if field.name not in FORGOTTEN and known.get(column) is not None:
+            kept[field.name] = json.loads(known[column]) if column != field.name else known[column]
+    return replace(pinned, **kept)

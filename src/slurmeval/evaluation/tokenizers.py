@@ -1,0 +1,89 @@
+"""Loads a model's own tokenizer where harnesses will load it, before a server is asked for."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from slurmeval.config.models import Config
+from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
+from slurmeval.evaluation.runtimes import runtime_of
+from slurmeval.files import read_json, write_json
+from slurmeval.harnesses import process
+from slurmeval.harnesses.attempts import begin_attempt
+from slurmeval.harnesses.base import Command, Job
+from slurmeval.harnesses.logs import telling_line
+from slurmeval.harnesses.rooms import room
+from slurmeval.harnesses.surroundings import environment_variables
+from slurmeval.harnesses.tokenizers import place_tokenizer
+from slurmeval.paths import Paths
+from slurmeval.scheduling.failures import record
+
+LONGEST_S = 900.0
+_LOAD = """
+import sys, transformers
+load = transformers.AutoTokenizer.from_pretrained
+tokenizer = load("./tokenizer", trust_remote_code=sys.argv[1] == "True")
+print(type(tokenizer).__name__, tokenizer("Question: 2 + 2 = ?").input_ids)
+"""
+
+
+def try_tokenizer(run: dict[str, Any], model: str, key: str, output: Path, log: Path) -> None:
+    """Loads the tokenizer, and writes to `output` that it can be. Raises SlurmevalError with the reason why
+    not, which the evaluations that will not start say too."""
+    started_at, paths = datetime.now(UTC), Paths.of(run["paths"])
+    pairs: list[tuple[str, str]] = [(model, benchmark) for benchmark in run["tokenizers"][f"{model}~{key}"]]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    paths.state.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="tokenizer-", dir=paths.state) as folder:
+        failure = _try(_job(run, model, pairs[0][1], Path(folder)), log)
+    if failure is None:
+        write_json(output, {"model": model, "loaded_at": datetime.now(UTC).isoformat()})
+        return
+    for pair in pairs:
+        where = str(log.relative_to(paths.results))
+        record(paths.failure(*pair), failure, *pair, started_at, where)
+    raise SlurmevalError(f"model {model}: {failure.reason} (log: {log})")
+
+
+def _job(run: dict[str, Any], model: str, benchmark: str, folder: Path) -> Job:
+    config = Config.model_validate(run["config"])
+    entry, project = config.models[model], Path(run["project"])
+    return Job(
+        model=model,
+        benchmark_id=benchmark,
+        benchmark=config.benchmarks[benchmark],
+        runtime=runtime_of(run, benchmark),
+        folder=folder,
+        base_url="",
+        api_key="",
+        served_name=model,
+        tokenizer=Path(read_json(Path(run["models"][model]["manifest"]))["folder"]),
+        model_entry=entry,
+        chat_template=project / entry.chat_template if entry.chat_template else None,
+    )
+
+
+def _try(job: Job, log: Path) -> EvaluationFailed | None:
+    attempt = begin_attempt(job.folder)
+    try:
+        place_tokenizer(job, attempt / "tokenizer")
+    except EvaluationFailed as failure:
+        return failure
+    assert job.model_entry is not None
+    trusted = str(job.model_entry.trust_remote_code)
+    env = environment_variables(job, attempt)
+    command = Command([job.runtime.python, "-c", _LOAD, trusted], env, attempt)
+    with room() as place:
+        running = process.start(job, command, place, 1024, log)
+        try:
+            status = running.wait(LONGEST_S)
+        finally:
+            process.end(running)
+    if status == 0:
+        return None
+    line = telling_line(log)
+    hint = "; trust_remote_code: true of the model lets it run" if "custom code" in line else ""
+    return EvaluationFailed(ErrorClass.HARNESS_ERROR, f"its tokenizer cannot be loaded: {line}{hint}")

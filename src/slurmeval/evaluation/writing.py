@@ -1,0 +1,75 @@
+"""What is written of an evaluation that ended well: its part of the tables, and all by which it can be
+repeated."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slurmeval import __version__
+from slurmeval.evaluation import provenance
+from slurmeval.files import read_json, sha256_of_json
+from slurmeval.gateway import log as gateway_log
+from slurmeval.harnesses.base import HarnessOutput
+from slurmeval.results import evaluation as results
+from slurmeval.results import partitions
+
+if TYPE_CHECKING:
+    from slurmeval.evaluation.evaluate import Evaluation
+
+
+def write_partition(evaluation: Evaluation, pinned: results.Evaluation, output: HarnessOutput) -> None:
+    """Writes the evaluation's part of the tables. Raises EvaluationFailed (bad_result) where too much stayed
+    unanswered; what was there before is left then."""
+    log = evaluation.work / "gateway"
+    partitions.write(
+        evaluation.paths,
+        evaluation.model,
+        evaluation.benchmark_id,
+        pinned,
+        output,
+        gateway_log.read(log),
+        gateway_log.unanswered(log),
+        evaluation.benchmark.max_unanswered,
+    )
+
+
+def pins(evaluation: Evaluation) -> results.Evaluation:
+    """Returns all by which the evaluation can be repeated."""
+    benchmark = evaluation.benchmark
+    model = read_json(evaluation.model_manifest)
+    datasets = {name: read_json(Path(evaluation.run["datasets"][name])) for name in benchmark.datasets}
+    commit, dirty = provenance.commit(Path(evaluation.run["project"]))
+    return results.Evaluation(
+        attempt=evaluation.attempt,
+        started_at=evaluation.started_at,
+        ended_at=datetime.now(UTC),
+        harness=benchmark.harness,
+        task=benchmark.task,
+        endpoint=benchmark.endpoint,
+        log=str(evaluation.harness_log),
+        versions=evaluation.run["benchmarks"][evaluation.benchmark_id]["versions"],
+        environment_sha256=evaluation.run["benchmarks"][evaluation.benchmark_id]["environment_sha256"],
+        task_sha256=provenance.file_sha256(evaluation.run, benchmark.task_file),
+        datasets=[
+            {"id": name, "revision": data["revision"], "sha256": provenance.manifest_sha256(data)}
+            for name, data in datasets.items()
+        ],
+        model_source=provenance.source_text(model["source"]),
+        model_revision=model["revision"],
+        model_sha256=provenance.manifest_sha256(model),
+        served=evaluation.run["models"][evaluation.model]["params"],
+        answers_key=evaluation.answers_key,
+        few_shot=benchmark.few_shot,
+        limit=benchmark.limit,
+        n_repeats=benchmark.repeats,
+        temperature=benchmark.temperature,
+        top_p=benchmark.top_p,
+        max_tokens=benchmark.max_tokens,
+        parameters=benchmark.extra,
+        slurmeval_version=__version__,
+        workflow_commit=commit,
+        workflow_dirty=dirty,
+        config_sha256=sha256_of_json(evaluation.run["config"]),
+    )

@@ -1,1 +1,0 @@
-"""One evaluation from lease to results, and the run that holds many."""

@@ -1,0 +1,1 @@
+"""What a run will do and take, worked out before anything starts."""

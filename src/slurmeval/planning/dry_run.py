@@ -1,0 +1,147 @@
+"""What a dry run says when Snakemake has said its part: the summary of what it has planned.
+
+`slurmeval plan` is a dry run too, in which the cluster's queue is asked as well."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slurmeval.ownership import live_owner
+from slurmeval.planning.fitting import Request, crowded_out, requests, unfit
+from slurmeval.planning.summary import Summary, counted, lines, summarize, wrapped
+from slurmeval.scheduling import finished
+
+if TYPE_CHECKING:
+    from slurmeval.config.site import Site
+    from slurmeval.planning.plan import Plan
+
+FULL_PLAN = "SLURMEVAL_PLAN"
+"""The environment variable with which `slurmeval plan` asks for the queue too: the file to write to."""
+
+SCRIPT = "#!/bin/sh\n"
+MOST_KINDS = 8
+"""Kinds of jobs that the queue is asked about."""
+
+
+def tell_at_exit(workflow: Any, plan: Plan) -> None:
+    """Has Snakemake's dry run end with a summary: what it has planned is known only then."""
+    atexit.register(_tell, workflow, plan)
+
+
+def _tell(workflow: Any, plan: Plan) -> None:
+    # The scheduler is made once the jobs are known, in a dry run too, and not where that failed
+    if not workflow.dryrun or getattr(workflow, "scheduler", None) is None:
+        return
+    jobs = list(workflow.dag.needrun_jobs(exclude_finished=False))
+    planned = [(job.wildcards.model, job.wildcards.benchmark) for job in jobs if job.rule.name == "evaluate"]
+    file = os.environ.get(FULL_PLAN)
+    if file is None:
+        with contextlib.suppress(BrokenPipeError):
+            print("", *text(plan, planned, with_queue=False), sep="\n", flush=True)
+        return
+    rules = Counter(job.rule.name for job in jobs)
+    numbers = ", ".join(f"{count} {rule}" for rule, count in sorted(rules.items()))
+    found = text(plan, planned, with_queue=True)
+    found += wrapped(f"Snakemake's jobs: {rules.total()} in all{f' ({numbers})' if numbers else ''}.")
+    Path(file).write_text("\n".join(found) + "\n", encoding="utf-8")
+
+
+def text(plan: Plan, planned: Iterable[tuple[str, str]], *, with_queue: bool) -> list[str]:
+    """All that is said of a run of these evaluations."""
+    places = {pair: place for place, pair in enumerate(plan.evaluations)}
+    pairs = sorted(planned, key=places.__getitem__)
+    left = set(_finished(plan, pairs))
+    summary = summarize(
+        plan.config,
+        plan.site,
+        plan.forecast,
+        [pair for pair in pairs if pair not in left],
+        finished=len(left),
+        in_all=len(places),
+    )
+    found = lines(summary)
+    owner = live_owner(plan.absolute.controller)
+    if owner is not None:
+        who = f"process {owner['pid']} on {owner['host']}"
+        found += wrapped(f"A run is under way in this folder ({who}): what it does is not counted here.")
+    if plan.site is not None and summary.evaluations:
+        found += [part for line in _cluster(plan, plan.site, summary, with_queue) for part in wrapped(line)]
+    if summary.evaluations:
+        found += [part for line in _beforehand(plan) for part in wrapped(line)]
+    return found
+
+
+def _beforehand(plan: Plan) -> list[str]:
+    """What would keep a run from beginning, as far as it can be known now."""
+    from slurmeval import secrets
+    from slurmeval.config.messages import dotted
+    from slurmeval.planning.preflight import hub_says
+
+    config = plan.config
+    lacking = secrets.problems(config, plan.project, secrets.needed(config, plan.benchmarks))
+    said = hub_says(plan)
+    refused = [*(f"{dotted(problem.key)}: {problem.text}" for problem in lacking), *said.refused]
+    return [*(f"Will not begin: {line}." for line in refused), *said.warnings]
+
+
+def _finished(plan: Plan, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Those that an earlier run has left finished: they need no server."""
+    keys = {model: plan.answers_key(model) for model in plan.models}
+    for model, benchmark in pairs:
+        mark = plan.absolute.work(model, benchmark, keys[model]) / finished.MARK
+        if mark.exists() and finished.is_there(plan.document, model, benchmark):
+            yield model, benchmark
+
+
+def _cluster(plan: Plan, site: Site, summary: Summary, with_queue: bool) -> list[str]:
+    """What the cluster says of the jobs."""
+    from slurmeval.slurm.commands import SlurmAway, limits_of_jobs, partitions
+
+    asked = requests(site, plan.config, [row.model for row in summary.rows], summary.limits_min)
+    command_lines = _command_lines(asked) if with_queue else []
+    try:
+        there = partitions()
+    except SlurmAway as error:
+        away = f"Limits and queue of the cluster are not known: Slurm does not answer here ({error})."
+        return [*command_lines, away]
+    reasons = ((request, unfit(request, there)) for request in asked)
+    found = [f"Will not fit: {request.title}: {reason}." for request, reason in reasons if reason]
+    found = found or ["All jobs fit the limits of their partitions."]
+    with contextlib.suppress(SlurmAway):  # without accounting there are no such limits
+        servers = sum(plan.replicas(row.model) for row in summary.rows)
+        crowded = crowded_out(site, limits_of_jobs(), servers, plan.config.server_jobs.max_at_once)
+        found += [f"Warning: {crowded}."] if crowded else []
+    return [*command_lines, *found, *(_queue(asked) if with_queue else [])]
+
+
+def _command_lines(asked: Sequence[Request]) -> list[str]:
+    """What Slurm is asked for, as sbatch takes it."""
+    servers = [request for request in asked if request.kind == "server"]
+    evaluations = [request for request in asked if request.kind == "evaluation"]
+    shown = [*servers[:MOST_KINDS], *evaluations[:1]]
+    lines = (f"  {request.title}: sbatch {shlex.join(request.flags)}" for request in shown)
+    return ["What Slurm is asked for:", *lines]
+
+
+def _queue(asked: Sequence[Request]) -> list[str]:
+    """When Slurm would start a server of each kind and one evaluation."""
+    from slurmeval.slurm.commands import SlurmAway, queue, would_start
+
+    servers = [request for request in asked if request.kind == "server"]
+    evaluations = [request for request in asked if request.kind == "evaluation"]
+    try:
+        jobs = queue()
+        running = sum(job.state == "RUNNING" for job in jobs)
+        found = [f"Queue: {counted(len(jobs), 'job')} of yours, {running} running. If submitted now (UTC):"]
+        for request in [*servers[:MOST_KINDS], *evaluations[:1]]:
+            found.append(f"  {request.title}: {would_start(request.flags, SCRIPT)}")
+    except SlurmAway as error:
+        return [f"The queue is not known: Slurm does not answer ({error})."]
+    return found

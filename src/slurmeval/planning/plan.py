@@ -1,0 +1,371 @@
+"""What a run will do, worked out from the config alone: evaluations, and what makes each run again.
+
+Pure but for reading locks, task files and the sizes of local weights; makes nothing, so that a dry run can
+use it. Its `document` is what jobs read (`results/state/runs/<hash>.json`)."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from slurmeval.config.models import Benchmark, Config, Model, Source
+from slurmeval.config.site import Site
+from slurmeval.files import sha256_of_file, sha256_of_json
+from slurmeval.harnesses import harness
+from slurmeval.paths import Paths
+from slurmeval.planning import untracked
+from slurmeval.planning.forecast import Forecast
+from slurmeval.planning.parallelism import by_default
+from slurmeval.planning.runtime_refs import KEY, Place, Places
+from slurmeval.planning.shared_jobs import job_of, packs
+from slurmeval.results import ANSWERS_VERSION, SCHEMA_VERSION
+from slurmeval.servers.spec import server_spec
+from slurmeval.slurm.names import job_name
+from slurmeval.staging import hub_lock
+from slurmeval.staging.repository import Repository
+
+NOT_IN_MODEL = {"server", "endpoints", "logprobs"}
+NOT_IN_REHEARSAL = {"limit", "repeats", "temperature", "top_p", "max_tokens", "answers_version"}
+NOT_IN_BENCHMARK = {
+    *("parallelism", "request_timeout_s", "time_limit_min"),
+    *("runtime", "network", "secrets", "rehearse", "max_unanswered"),
+}
+
+
+class Plan:
+    """A config in a project folder. Raises ConfigError where a file it names is missing."""
+
+    def __init__(self, config: Config, project: Path, hf_home: Path, site: Site | None = None) -> None:
+        """`site`: the cluster; None: one machine."""
+        self.config = config
+        self.site = site
+        self.project = project
+        # As the rules name them: relative to the project folder, unless the config says otherwise
+        staging = config.staging
+        self.paths = Paths(Path(config.results), Path(staging.environments), hf_home, Path(staging.images))
+        self.absolute = Paths(*(project / place for place in vars(self.paths).values()))
+        self.places = Places(config, project, self.paths, site)
+
+    @cached_property
+    def models(self) -> list[str]:
+        return list(self.config.evaluate.models or self.config.models)
+
+    @cached_property
+    def benchmarks(self) -> list[str]:
+        """Every benchmark of the suites, once, in their order."""
+        suites = self.config.evaluate.suites
+        return list(dict.fromkeys(name for suite in suites for name in self.config.suites[suite]))
+
+    @property
+    def evaluations(self) -> list[tuple[str, str]]:
+        return [(model, benchmark) for model in self.models for benchmark in self.benchmarks]
+
+    # What is made once lies under a name with a hash of what it is made from. Made anew under one name, it
+    # would hide all that depends on it from Snakemake's plan, since those read it as `ancient`.
+
+    def staged_model(self, model: str) -> Path:
+        return self.paths.staged_model(model, self._source_key(self.config.models[model].weights))
+
+    def staged_dataset(self, dataset: str) -> Path:
+        return self.paths.staged_dataset(dataset, self._source_key(self.config.datasets[dataset]))
+
+    def _source_key(self, source: Source) -> str:
+        return sha256_of_json(self._source_params(source))[:KEY]
+
+    def rehearsal(self, benchmark: str) -> Path:
+        return self.paths.rehearsal(benchmark, self.rehearsal_key(benchmark)[:KEY])
+
+    def rehearsal_key(self, benchmark: str) -> str:
+        """Hash of all that alters what a harness fetches by itself: the task, where it runs, its data."""
+        params = json.loads(self.benchmark_params[benchmark])
+        altering = {key: value for key, value in params.items() if key not in NOT_IN_REHEARSAL}
+        entry = self.config.benchmarks[benchmark]
+        return sha256_of_json(
+            [altering, self._harness_place(benchmark).sha256, entry.network, entry.rehearse]
+        )
+
+    def _server_place(self, model: str) -> Place:
+        return self.places.of_server(self.config.models[model])
+
+    def _harness_place(self, benchmark: str) -> Place:
+        return self.places.of_harness(self.config.benchmarks[benchmark])
+
+    @property
+    def missing(self) -> list[Path]:
+        """What is gone of evaluations that a report tells of. Snakemake does not make a missing file again
+        that only finished jobs have read, so these are targets (and only these: it is slow with many)."""
+        if not (self.project / self.paths.report / "index.html").exists():
+            return []
+        kinds = (self.paths.evaluation, self.paths.metrics, self.paths.samples, self.paths.requests)
+        partitions = ([kind(*pair) for kind in kinds] for pair in self.evaluations)
+        gone = ([file for file in files if not (self.project / file).exists()] for files in partitions)
+        return [files[0] for files in gone if files]
+
+    # What jobs read
+
+    def places_for(self, model: str, benchmark: str) -> list[Path]:
+        """The records of what an evaluation runs in: the server's and the harness's environment or image."""
+        records = [self._server_place(model).record, self._harness_place(benchmark).record]
+        return list(dict.fromkeys(records))
+
+    def staging_places(self, model: str) -> list[Path]:
+        """Weights that are converted when staged need what the server runs in."""
+        if self.config.models[model].weights.package is None:
+            return []
+        return [self._server_place(model).record]
+
+    def rehearsal_inputs(self, benchmark: str) -> list[Path]:
+        """A rehearsal needs what the harness runs in, the benchmark's data, and a model's tokenizer."""
+        tokenizer = self.staged_model(self.models[0])
+        return [self._harness_place(benchmark).record, tokenizer, *self.datasets_for(benchmark)]
+
+    def tokenizers(self, model: str, benchmark: str) -> list[Path]:
+        """What says that the model's tokenizer can be loaded where the benchmark's harness does so; empty: it
+        does not."""
+        return [self.paths.tokenizer(model, key) for key in self._tokenizer_keys(model, benchmark)]
+
+    def tokenizer_inputs(self, model: str, key: str) -> list[Path]:
+        """What is needed to load it."""
+        benchmark = self._tokenizer_users[f"{model}~{key}"][0]
+        return [self._harness_place(benchmark).record, self.staged_model(model)]
+
+    @cached_property
+    def _tokenizer_users(self) -> dict[str, list[str]]:
+        """The benchmarks that load one, by model and key."""
+        found: dict[str, list[str]] = {}
+        for model, benchmark in self.evaluations:
+            for key in self._tokenizer_keys(model, benchmark):
+                found.setdefault(f"{model}~{key}", []).append(benchmark)
+        return found
+
+    def _tokenizer_keys(self, model: str, benchmark: str) -> list[str]:
+        entry, asking = self.config.models[model], self.config.benchmarks[benchmark]
+        if not asking.rehearse or not harness(asking.harness).loads_tokenizer(entry, asking):
+            return []
+        template = sha256_of_file(self.project / entry.chat_template) if entry.chat_template else None
+        altering = [entry.trust_remote_code, entry.add_bos_token, template]
+        place = self._harness_place(benchmark).sha256
+        return [sha256_of_json([self._source_key(entry.weights), *altering, place])[:KEY]]
+
+    @property
+    def staged(self) -> list[Path]:
+        """All that lies on disk before a server is asked for."""
+        models = [file for m in self.models for file in (self._server_place(m).record, self.staged_model(m))]
+        rehearsals = [self.rehearsal(benchmark) for benchmark in self.benchmarks]
+        tokenizers = [file for pair in self.evaluations for file in self.tokenizers(*pair)]
+        return list(dict.fromkeys([*models, *rehearsals, *tokenizers]))
+
+    @property
+    def read_as_ancient(self) -> list[Path]:
+        """What jobs read as `ancient`, but for leases: all that a run makes before it leases a server."""
+        harnesses = [self._harness_place(benchmark).record for benchmark in self.benchmarks]
+        datasets = [file for benchmark in self.benchmarks for file in self.datasets_for(benchmark)]
+        return list(dict.fromkeys([*self.staged, *harnesses, *datasets]))
+
+    def datasets_for(self, benchmark: str) -> list[Path]:
+        return [self.staged_dataset(name) for name in self.config.benchmarks[benchmark].datasets]
+
+    @property
+    def datasets(self) -> list[str]:
+        """Every dataset of the benchmarks, once."""
+        entries = self.config.benchmarks
+        return list(dict.fromkeys(name for b in self.benchmarks for name in entries[b].datasets))
+
+    # What makes a job run again
+
+    @cached_property
+    def evaluations_params(self) -> str:
+        """The set of evaluations whose results are gathered, and the version of the tables."""
+        return sha256_of_json([self.evaluations, SCHEMA_VERSION, untracked.token(self.absolute)])
+
+    @cached_property
+    def report_params(self) -> str:
+        return _canonical([self.config.report.model_dump(mode="json"), untracked.token(self.absolute)])
+
+    def _source_params(self, source: Source) -> str:
+        content = [source.model_dump(mode="json", exclude_defaults=True), self._fingerprint(source)]
+        return _canonical([*content, *self._locked(source)])
+
+    @cached_property
+    def _hub_lock(self) -> hub_lock.HubLock:
+        """Which commits branches were resolved to."""
+        return hub_lock.read(self.project)
+
+    def _locked(self, source: Source) -> list[str]:
+        """The commit of a source that names a branch; nothing for others, and before it is resolved."""
+        asked = Repository.of(source)
+        found = self._hub_lock.pinned(asked) if asked and not asked.is_commit else None
+        return [found.revision] if found else []
+
+    # What makes an evaluation run again
+
+    @cached_property
+    def model_params(self) -> dict[str, str]:
+        """By model: JSON of all that alters its answers. It changes: all of the model's evaluations run."""
+        return {name: _canonical(self._model_params(self.config.models[name])) for name in self.models}
+
+    @cached_property
+    def benchmark_params(self) -> dict[str, str]:
+        """By benchmark: JSON of all that alters its results. It changes: its evaluations run."""
+        entries = self.config.benchmarks
+        return {name: _canonical(self._benchmark_params(entries[name])) for name in self.benchmarks}
+
+    def answers_key(self, model: str) -> str:
+        """Hash of all that alters a model's answers; stored answers count only under the same key."""
+        return sha256_of_json(self.model_params[model])
+
+    def _model_params(self, model: Model) -> dict[str, Any]:
+        template = model.chat_template
+        return {
+            **model.model_dump(mode="json", exclude=NOT_IN_MODEL, exclude_defaults=True),
+            "engine": self.places.of_server(model).engine,
+            "chat_template": sha256_of_file(self.project / template) if template else None,
+            "files": self._fingerprint(model.weights),
+            **({"commit": locked[0]} if (locked := self._locked(model.weights)) else {}),
+        }
+
+    def _benchmark_params(self, benchmark: Benchmark) -> dict[str, Any]:
+        datasets = {name: self.config.datasets[name] for name in benchmark.datasets}
+        return {
+            **benchmark.model_dump(mode="json", exclude=NOT_IN_BENCHMARK, exclude_defaults=True),
+            "versions": self._versions(benchmark),
+            "task_sha": sha256_of_file(self.project / benchmark.task_file) if benchmark.task_file else None,
+            "data": {name: self._source_params(entry) for name, entry in datasets.items()},
+            "answers_version": ANSWERS_VERSION,
+        }
+
+    def _versions(self, benchmark: Benchmark) -> dict[str, str]:
+        place = self.places.of_harness(benchmark)
+        named = {} if place.lock is None else harness(benchmark.harness).versions(benchmark, place.lock.path)
+        return named | place.versions
+
+    def _fingerprint(self, source: Source) -> str | None:
+        """Names, sizes and times of the files in a local folder; None for sources pinned by name."""
+        if source.folder is None:
+            return None
+        folder = self.project / source.folder
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        stats = [(path, path.stat()) for path in files]
+        return sha256_of_json(
+            [(str(path.relative_to(folder)), s.st_size, s.st_mtime_ns) for path, s in stats]
+        )
+
+    @cached_property
+    def forecast(self) -> Forecast:
+        """What it will take, going by earlier runs."""
+        return Forecast(self.config, self.benchmarks, self.absolute)
+
+    @cached_property
+    def order(self) -> list[str]:
+        """The models, in the order that frees GPUs soonest."""
+        return self.forecast.order(self.models)
+
+    def replicas(self, model: str) -> int:
+        return self.config.servers[self.config.models[model].server].replicas
+
+    # What is written down for jobs
+
+    @cached_property
+    def _job_names(self) -> dict[str, list[str]]:
+        """The names of the jobs of each model's replicas. Where only so many servers may run at once, that
+        many names are shared: Slurm runs jobs of one name one after another (`--dependency=singleton`)."""
+        limit, results = self.config.server_jobs.max_at_once, self.absolute.results
+        slots = (
+            job_name(results, f"slot-{number}") for number in itertools.cycle(range(1, (limit or 1) + 1))
+        )
+        return {
+            model: [
+                next(slots) if limit else job_name(results, f"serve-{model}")
+                for _ in range(self.replicas(model))
+            ]
+            for model in self.order
+        }
+
+    @cached_property
+    def _packs(self) -> dict[str, dict[str, Any]]:
+        """By model: which models share its job, and the parameters of that job. Only those that share one."""
+        if self.site is None or self.site.servers.gpus_per_job is None:
+            return {}
+        servers = {name: self.config.servers[self.config.models[name].server] for name in self.order}
+        return {
+            name: {"models": pack, "job": job_of(self.site, [servers[member] for member in pack])}
+            for pack in packs(servers, self.site.servers.gpus_per_job)
+            for name in pack
+        }
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """All that jobs need, as JSON: the same config and the same earlier runs give the same document, on
+        every machine that sees the same folders."""
+        return {
+            "project": str(self.project),
+            "paths": {name: str(place) for name, place in vars(self.absolute).items()},
+            "config": self.config.model_dump(mode="json"),
+            "site": None if self.site is None else self.site.model_dump(mode="json"),
+            "evaluations": self.evaluations,
+            "order": self.order,
+            "tokenizer_model": self.models[0],
+            "tokenizers": self._tokenizer_users,
+            "models": {
+                name: {
+                    "answers_key": self.answers_key(name),
+                    "params": json.loads(self.model_params[name]),
+                    "manifest": str(self.project / self.staged_model(name)),
+                    "runtime": self._server_place(name).kind,
+                    "environment": str(self.project / self._server_place(name).record),
+                    "serving": self._serving(name),
+                    "replicas": self.replicas(name),
+                    "parallelism": by_default(self.config, name, len(self.benchmarks)),
+                    "job_names": self._job_names[name],
+                    "pack": self._packs.get(name),
+                }
+                for name in self.models
+            },
+            "datasets": {name: str(self.project / self.staged_dataset(name)) for name in self.datasets},
+            "benchmarks": {
+                name: {
+                    "runtime": self._harness_place(name).kind,
+                    "environment": str(self.project / self._harness_place(name).record),
+                    "environment_sha256": self._harness_place(name).sha256,
+                    "rehearsal": str(self.project / self.rehearsal(name)),
+                    "rehearsal_key": f"{name}-{self.rehearsal_key(name)[:12]}",
+                    "versions": json.loads(self.benchmark_params[name])["versions"],
+                    "results_key": sha256_of_json(self.benchmark_params[name]),
+                    "time_limit_min": self.forecast.time_limit_min(name),
+                }
+                for name in self.benchmarks
+            },
+        }
+
+    def _serving(self, model: str) -> dict[str, Any]:
+        """The server's spec but for `weights` and `python`, which are known once they are staged and made."""
+        entry = self.config.models[model]
+        spec = server_spec(
+            model,
+            entry,
+            self.config.servers[entry.server],
+            paths=self.absolute,
+            weights_folder=Path(),
+            manifest=self.project / self.staged_model(model),
+            python=Path(),
+            max_at_once=self.config.server_jobs.max_at_once,
+            project=self.project,
+            site=self.site,
+        )
+        return spec.to_json()
+
+    @property
+    def retries(self) -> int:
+        """How often Snakemake may try an evaluation again; the executor decides whether it does."""
+        return 0 if self.site is None else self.site.evaluations.retries
+
+    @cached_property
+    def run_file(self) -> Path:
+        return self.absolute.state / "runs" / f"{sha256_of_json(self.document)[:12]}.json"
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

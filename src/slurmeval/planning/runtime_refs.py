@@ -1,0 +1,115 @@
+"""What servers and harnesses run in, as a run plans it: locked environments and images, none made yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from slurmeval.config.models import Benchmark, Config, Model
+from slurmeval.config.site import Site
+from slurmeval.containers.images import Image
+from slurmeval.containers.images import read_lock as read_images
+from slurmeval.environments.locks import Lock, read_lock
+from slurmeval.errors import UserError
+from slurmeval.files import sha256_of_json
+from slurmeval.harnesses import harness
+from slurmeval.paths import Paths
+
+KEY = 8
+"""Hex digits of the hashes in names."""
+
+ENGINE = ("vllm", "torch", "transformers", "tokenizers", "flashinfer")
+"""Beginnings of the names of the packages that compute a model's answers."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A locked environment or an image."""
+
+    kind: Literal["environment", "image"]
+    name: str
+    sha256: str
+    """Of the lock's content, or the image's digest: names all that is in it."""
+    record: Path
+    """Written once it is made; says where it is."""
+    lock: Lock | None = None
+    image: Image | None = None
+    given: str | None = None
+    """The file of an image that is on the cluster already."""
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """All that alters what runs here: the image's digest, or the hash of all of the lock's packages."""
+        return {"image": self.sha256} if self.lock is None else {"packages": self.lock.packages_sha256}
+
+    @property
+    def engine(self) -> dict[str, str]:
+        """What alters a model's answers, and the versions that a reader looks for."""
+        packages = {} if self.lock is None else self.lock.packages
+        return {name: v for name, v in packages.items() if name.startswith(ENGINE)} | self.versions
+
+
+@dataclass
+class Places:
+    """Those of a config. Raises UserError where a lock is missing or no lock, or an image is unknown."""
+
+    config: Config
+    project: Path
+    paths: Paths
+    site: Site | None = None
+    _found: dict[tuple[str, str], Place] = field(default_factory=dict)
+
+    def of_server(self, model: Model) -> Place:
+        server = self.config.servers[model.server]
+        if server.image is not None:
+            return self.place("image", server.image)
+        return self.place("environment", server.lock)
+
+    def of_harness(self, benchmark: Benchmark) -> Place:
+        name = harness(benchmark.harness).environments(benchmark)
+        return self.place(benchmark.runtime or self.config.harness_runtime, name)
+
+    def place(self, kind: Literal["environment", "image"], name: str) -> Place:
+        if (kind, name) not in self._found:
+            made = self._environment(name) if kind == "environment" else self._image(name)
+            self._found[kind, name] = made
+        return self._found[kind, name]
+
+    def lock_file(self, environment: str) -> Path:
+        return self.project / "containers" / "locks" / f"{environment}.lock"
+
+    def _environment(self, name: str) -> Place:
+        lock = read_lock(self.lock_file(name))
+        record = self.paths.environment_record(name, lock.sha256[:KEY])
+        return Place("environment", name, lock.sha256, record, lock)
+
+    def _image(self, name: str) -> Place:
+        given = self._given.get(name)
+        image = self._images.get(name)
+        if given is not None:
+            digest = sha256_of_json([given, None if image is None else image.digest])
+            return Place(
+                "image", name, digest, self.paths.image_record(name, digest[:KEY]), None, image, given
+            )
+        if image is None:
+            raise UserError(
+                f"image {name}: not in {self._lock}; `slurmeval images lock {name}` puts it there, or "
+                "containers.images of site.yaml names its file"
+            )
+        digest = image.digest.removeprefix("sha256:")
+        return Place("image", name, digest, self.paths.image_record(name, digest[:KEY]), None, image)
+
+    @property
+    def _lock(self) -> Path:
+        return self.project / "containers" / "images.lock.yaml"
+
+    @cached_property
+    def _images(self) -> dict[str, Image]:
+        return read_images(self._lock) if self._lock.exists() else {}
+
+    @property
+    def _given(self) -> Mapping[str, str]:
+        return {} if self.site is None else self.site.containers.images

@@ -1,0 +1,276 @@
+"""What a run will do and take, in words: servers, evaluations, GPU-hours, and what stands in the way.
+
+Figures of time are those of earlier runs; what has not been seen is said to be unknown."""
+
+from __future__ import annotations
+
+import heapq
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slurmeval.config.models import Config
+    from slurmeval.config.site import Site
+    from slurmeval.planning.forecast import Forecast, Uptime
+
+WIDTH = 80
+MOST_ROWS = 50
+"""Models in the table."""
+
+
+@dataclass(frozen=True)
+class ServersOf:
+    """The servers of one model."""
+
+    model: str
+    servers: int
+    gpus: int
+    """On each node of one of them."""
+    nodes: int
+    time_limit_min: int
+    evaluations: int
+    uptime: Uptime
+
+    @property
+    def all_gpus(self) -> int:
+        return self.servers * self.nodes * self.gpus
+
+    @property
+    def gpu_hours(self) -> float:
+        """Of what is known."""
+        return self.all_gpus * self.uptime.seconds / 3600
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run that is planned."""
+
+    rows: list[ServersOf]
+    evaluations: int
+    """To be run; those of `finished` are not among them."""
+    in_all: int
+    """Evaluations of the config, run or not."""
+    finished: int
+    """Evaluations that an earlier run, which did not end in order, has left finished."""
+    limits_min: Mapping[str, float]
+    """By benchmark to be run: the longest that one try may take."""
+    site: Site | None
+    at_once: int | None
+    """Servers that may run at once; None: any number."""
+    lasts_s: float
+    """From start to end, of what is known."""
+
+    @property
+    def servers(self) -> int:
+        return sum(row.servers for row in self.rows)
+
+
+def summarize(
+    config: Config,
+    site: Site | None,
+    forecast: Forecast,
+    planned: Iterable[tuple[str, str]],
+    *,
+    finished: int = 0,
+    in_all: int,
+) -> Summary:
+    """Of the evaluations `planned`; those finished are not among them."""
+    benchmarks_of: dict[str, list[str]] = {}
+    for model, benchmark in planned:
+        benchmarks_of.setdefault(model, []).append(benchmark)
+    rows = [_servers_of(config, site, forecast, model, names) for model, names in benchmarks_of.items()]
+    names = dict.fromkeys(name for names in benchmarks_of.values() for name in names)
+    at_once = config.server_jobs.max_at_once or (1 if site is None else None)
+    return Summary(
+        rows=rows,
+        evaluations=sum(row.evaluations for row in rows),
+        in_all=in_all,
+        finished=finished,
+        limits_min={name: forecast.time_limit_min(name) for name in names},
+        site=site,
+        at_once=at_once,
+        lasts_s=_lasts_s(rows, at_once),
+    )
+
+
+def _servers_of(
+    config: Config, site: Site | None, forecast: Forecast, model: str, benchmarks: Sequence[str]
+) -> ServersOf:
+    server = config.servers[config.models[model].server]
+    uptime = forecast.uptime(model, benchmarks)
+    longest = None if site is None else site.servers.max_time_min
+    return ServersOf(
+        model,
+        server.replicas,
+        server.gpus,
+        server.nodes,
+        min(server.time_limit_min, longest or server.time_limit_min),
+        len(benchmarks),
+        uptime,
+    )
+
+
+def _lasts_s(rows: Iterable[ServersOf], at_once: int | None) -> float:
+    """Until the last server ends, the shortest first, so many at once."""
+    times = sorted((row.uptime.seconds, row.servers) for row in rows)
+    slots = [0.0] * (at_once or sum(servers for _, servers in times) or 1)
+    for seconds, servers in times:
+        taken = [heapq.heappop(slots) for _ in range(min(servers, len(slots)))]
+        for _ in taken:
+            heapq.heappush(slots, max(taken) + seconds)
+    return max(slots)
+
+
+def lines(summary: Summary) -> list[str]:
+    """The summary as text, at most WIDTH columns wide where names are not very long."""
+    if not summary.evaluations:
+        return _headline(summary)
+    return [*_headline(summary), "", *_table(summary), "", *_expected(summary)]
+
+
+def _headline(summary: Summary) -> list[str]:
+    count = summary.evaluations
+    done = summary.in_all - count - summary.finished
+    where = " on this machine" if summary.site is None else ""
+    verb = "start" if summary.site is None else "submit"
+    if count:
+        text = f"Will {verb} {counted(summary.servers, 'server')} and {counted(count, 'evaluation')}{where}"
+        found = [f"{text}{_slurm_jobs(summary)}."]
+        if done:
+            found.append(f"Of {summary.in_all} evaluations, {_are(done)} done already.")
+    else:
+        found = [f"Will {verb} no server and no evaluation{where}."]
+        if done:
+            found.append(f"Of {summary.in_all} evaluations, {_are(done)} done.")
+    if summary.finished:
+        found.append(f"An earlier run has left {counted(summary.finished, 'evaluation')} finished.")
+    return found
+
+
+def _are(count: int) -> str:
+    return f"{count} {'is' if count == 1 else 'are'}"
+
+
+def _slurm_jobs(summary: Summary) -> str:
+    """`: 4 Slurm jobs`."""
+    site = summary.site
+    if site is None:
+        return ""
+    own = site.evaluations.where == "jobs"
+    total = summary.servers + (summary.evaluations if own else 0)
+    most = "at most " if site.servers.gpus_per_job else ""
+    return f": {most}{counted(total, 'Slurm job')}"
+
+
+def _table(summary: Summary) -> list[str]:
+    with_gpus = any(row.gpus for row in summary.rows)
+    header = ["model", "servers", "GPUs", "time limit", "evaluations", "up for", "GPU-hours"]
+    table = [header, *(_cells(row) for row in summary.rows[:MOST_ROWS])]
+    if len(summary.rows) > 1:
+        total = [str(summary.servers), str(sum(row.all_gpus for row in summary.rows)), ""]
+        hours = sum(row.gpu_hours for row in summary.rows)
+        table.append(["all", *total, str(summary.evaluations), "", _partly(_hours(hours), *_all(summary))])
+    if not with_gpus:
+        table = [[*row[:2], *row[3:6]] for row in table]
+    text = _aligned(table)
+    if len(summary.rows) > MOST_ROWS:
+        more = len(summary.rows) - MOST_ROWS
+        text.insert(-1, f"… and {counted(more, 'further model')}")
+    return text
+
+
+def _cells(row: ServersOf) -> list[str]:
+    known, some = row.uptime.known, row.uptime.seconds > 0
+    gpus = str(row.gpus) if row.nodes == 1 else f"{row.nodes} × {row.gpus}"
+    hours = _partly(_hours(row.gpu_hours), known, some) if row.gpus else "–"
+    time_limit, up = duration(row.time_limit_min * 60), _partly(duration(row.uptime.seconds), known, some)
+    return [row.model, str(row.servers), gpus, time_limit, str(row.evaluations), up, hours]
+
+
+def _aligned(table: list[list[str]]) -> list[str]:
+    """Columns two spaces apart, figures to the right. A long name has a line for itself."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    first = max(12, min(widths[0], WIDTH - sum(widths[1:]) - 2 * len(widths[1:])))
+    found = []
+    for name, *figures in table:
+        text = "".join(f"  {figure:>{width}}" for figure, width in zip(figures, widths[1:], strict=True))
+        if len(name) > first:
+            found.append(name)
+            name = ""
+        found.append(f"{name:<{first}}{text}".rstrip())
+    return found
+
+
+def _all(summary: Summary) -> tuple[bool, bool]:
+    """Whether all, and whether some of what the servers take is known."""
+    uptimes = [row.uptime for row in summary.rows]
+    return all(each.known for each in uptimes), any(each.seconds > 0 for each in uptimes)
+
+
+def _partly(figure: str, known: bool, some: bool) -> str:
+    return figure if known else f"> {figure}" if some else "unknown"
+
+
+def _expected(summary: Summary) -> list[str]:
+    known, some = _all(summary)
+    gpus = any(row.gpus for row in summary.rows)
+    if some:
+        least = "" if known else "more than "
+        hours = _hours(sum(row.gpu_hours for row in summary.rows))
+        work = f"{least}{hours} GPU-hours, " if gpus else ""
+        text = f"{work}{least or 'about '}{duration(summary.lasts_s)} from start to end"
+        if summary.at_once is not None:
+            text += f", at most {counted(summary.at_once, 'server')} at once"
+        text += "" if summary.site is None else ", not counting the queue"
+        found = [*wrapped(f"Expected: {text}."), *wrapped(_sources(summary))]
+    else:
+        work = "GPU-hours and time are" if gpus else "time is"
+        found = [f"Expected: {work} unknown, nothing of it has run here before."]
+    if gpus:
+        most = sum(row.all_gpus * row.time_limit_min / 60 for row in summary.rows)
+        found.append(f"At most {_hours(most)} GPU-hours, if each server ran to its time limit once.")
+    limits = sorted(summary.limits_min.values())
+    span = " to ".join(duration(minutes * 60) for minutes in dict.fromkeys((limits[0], limits[-1])))
+    return [*found, f"One try of an evaluation may take {span}."]
+
+
+def _sources(summary: Summary) -> str:
+    """How much of the figures is known."""
+    known = summary.evaluations - sum(row.uptime.unknown for row in summary.rows)
+    other = sum(row.uptime.other_model for row in summary.rows)
+    seen = sum(row.uptime.starting for row in summary.rows)
+    lent = f" ({other} of them on another model)" if other else ""
+    evaluations = f"{known} of {counted(summary.evaluations, 'evaluation')}{lent}"
+    return (
+        f"Earlier runs tell of {evaluations}, and of {seen} of {counted(len(summary.rows), 'server start')}."
+    )
+
+
+def wrapped(line: str) -> list[str]:
+    """A sentence as lines of WIDTH columns, the further ones indented."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.wrap(
+        line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `1 h 05 min`, `30 h`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes % 60 == 0 or minutes >= 24 * 60:
+        return f"{minutes / 60:.0f} h"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.2f}" if hours < 1 else f"{hours:.1f}" if hours < 100 else f"{hours:.0f}"

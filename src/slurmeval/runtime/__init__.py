@@ -1,1 +1,0 @@
-"""Where a command runs: natively, in a locked virtual environment."""

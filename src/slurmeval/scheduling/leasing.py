@@ -1,0 +1,99 @@
+"""The leases of an evaluation: one for each replica of its model's server. Every evaluation starts a process
+to take them, so what this module imports is light."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from slurmeval.errors import NotYet, ServerFailed
+from slurmeval.files import read_json, write_json
+from slurmeval.paths import Paths
+from slurmeval.scheduling import finished
+from slurmeval.scheduling.failures import no_server, record
+from slurmeval.scheduling.replicas import claim_of, controller_of, held, lease_files, tracks
+from slurmeval.scheduling.server_submission import acquire, submit_earlier
+from slurmeval.servers import leases
+
+
+def lease(run: dict[str, Any], model: str, benchmark: str) -> None:
+    """Holds the leases of an evaluation: takes them, or leaves those that hold as they are. Raises
+    ServerFailed where no replica is to be had, NotYet where none is to be had yet, SlurmevalError where no
+    run is under way."""
+    controller = controller_of(run)
+    claim = claim_of(run, model, benchmark)
+    failure: ServerFailed | None = None
+    not_yet: NotYet | None = None
+    held = False
+    for spec in tracks(run, model):
+        try:
+            if not leases.holds(spec, benchmark, controller):
+                acquire(run, model, spec, benchmark, claim)
+            held = True
+        except ServerFailed as error:
+            failure = error
+        except NotYet as error:  # the keeper tries again where another replica is held
+            not_yet = error
+    if not held and (not_yet or failure):
+        raise not_yet or failure  # type: ignore[misc]
+
+
+def check(run: dict[str, Any], model: str, benchmark: str) -> bool:
+    """Whether a server is there or on its way, taking no lease. Raises ServerFailed where all have failed
+    for good."""
+    failure = None
+    there = failed = 0
+    specs = tracks(run, model)
+    for spec, file in zip(specs, lease_files(run, model, benchmark), strict=True):
+        held_lease = read_json(file)
+        try:
+            there += held_lease is not None and leases.holds(spec, benchmark, held_lease["controller"])
+        except ServerFailed as error:
+            failure, failed = error, failed + 1
+    if failure is not None and failed == len(specs):
+        raise failure
+    return there > 0
+
+
+def release(run: dict[str, Any], model: str, benchmark: str) -> None:
+    """Gives the leases back."""
+    for file in lease_files(run, model, benchmark):
+        leases.release(file)
+
+
+def server_jobs(run: dict[str, Any], model: str, benchmark: str) -> list[str]:
+    """The batch system's jobs of the servers that the evaluation holds leases of."""
+    return [lease["job_id"] for lease in held(run, model, benchmark) if lease["job_id"] is not None]
+
+
+def lease_for_rule(run: dict[str, Any], model: str, benchmark: str) -> None:
+    """`lease`, for the rule: where there is no server to be had, the evaluation will not start, so its
+    failure is recorded here. Raises EvaluationFailed then. An evaluation that an earlier run left finished
+    needs no server, nor does one whose answers are all stored: its lease says so."""
+    started_at = datetime.now(UTC)
+    if finished.is_there(run, model, benchmark) or finished.all_answered(run, model, benchmark):
+        no_lease = {"server": None, "model": model, "benchmark": benchmark, "job_id": None, "released": True}
+        write_json(lease_files(run, model, benchmark)[0], {**no_lease, "controller": controller_of(run)})
+        return
+    try:
+        submit_earlier(run, model)
+        lease(run, model, benchmark)
+    except ServerFailed as error:
+        failure = no_server(error)
+        record(Paths.of(run["paths"]).failure(model, benchmark), failure, model, benchmark, started_at, None)
+        raise failure from error
+
+
+def forget_leases(paths: Paths, controller: Path | None) -> None:
+    """Removes the leases that do not count: those of runs that are gone, or, without `controller`, all but
+    those of evaluations that run."""
+    for file in paths.leases.glob("*/*.json"):
+        try:
+            counts = leases.counts(file, controller)
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError):
+            counts = False
+        if not counts:
+            file.unlink(missing_ok=True)

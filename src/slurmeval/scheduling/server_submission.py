@@ -1,0 +1,97 @@
+"""How a run's servers are submitted: under which names, one after another or not, and several in one job."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from slurmeval.errors import NotYet, ServerFailed
+from slurmeval.files import write_json
+from slurmeval.paths import Paths
+from slurmeval.scheduling.replicas import controller_of, tracks
+from slurmeval.servers import leases
+from slurmeval.servers.folder import ServerFolder
+from slurmeval.servers.protocol import Lease
+
+FIRST = "~first"
+"""The lease by which a server is submitted before its evaluations lease it. No benchmark has this name."""
+
+
+def acquire(
+    run: dict[str, Any],
+    model: str,
+    spec: dict[str, Any],
+    lease: str,
+    evaluation: Path | None = None,
+    above: int = 0,
+) -> Lease:
+    """`leases.acquire` for a replica of a model of this run. Raises ServerFailed, NotYet."""
+    submit = _submission(run, model, spec["replica"])
+    return leases.acquire(spec, lease, controller_of(run), submit, evaluation=evaluation, above=above)
+
+
+def _submission(run: dict[str, Any], model: str, replica: int) -> Callable[[Path], None]:
+    if run["site"] is None:
+        return leases.submit_detached
+    options = ["--name", run["models"][model]["job_names"][replica - 1]]
+    if run["config"]["server_jobs"]["max_at_once"] is not None:
+        options.append("--one-at-a-time")
+    return functools.partial(_submit, run, model, options)
+
+
+def _submit(run: dict[str, Any], model: str, options: list[str], folder: Path) -> None:
+    pack = run["models"][model]["pack"]
+    if pack is not None:
+        others = [made for other in pack["models"] if other != model for made in _prepared(run, other)]
+        if others:
+            content = {"others": [str(other) for other in others], "job": pack["job"]}
+            write_json(ServerFolder(folder).pack, content)
+    else:
+        others = []
+    try:
+        leases.submit_detached(folder, *options)
+    except NotYet:
+        for other in others:
+            leases.discard(other)
+        raise
+
+
+def _prepared(run: dict[str, Any], model: str) -> Iterator[Path]:
+    """The folder of a model's server that is to share a job, if one is wanted."""
+    if not _is_wanted(run, model):
+        return
+    (spec,) = tracks(run, model)
+    try:
+        folder = leases.prepare(spec, controller_of(run))
+    except ServerFailed:
+        return
+    if folder is not None:
+        yield folder
+
+
+def submit_earlier(run: dict[str, Any], model: str) -> None:
+    """Where only so many servers run at once, Slurm takes those of one name in the order of submission: so
+    those that free their GPUs sooner are submitted first. One that nobody leases ends itself."""
+    if run["site"] is None or run["config"]["server_jobs"]["max_at_once"] is None:
+        return
+    names = set(run["models"][model]["job_names"])
+    for earlier in run["order"][: run["order"].index(model)]:
+        if names.isdisjoint(run["models"][earlier]["job_names"]) or not _is_wanted(run, earlier):
+            continue
+        for spec in tracks(run, earlier):
+            try:
+                acquire(run, earlier, spec, FIRST)
+            except ServerFailed:
+                continue  # its own evaluations will say so
+            leases.release(Path(spec["leases"]) / f"{FIRST}.json")
+
+
+def _is_wanted(run: dict[str, Any], model: str) -> bool:
+    """Whether a model is staged, and has evaluations that are not done."""
+    if not Path(run["models"][model]["manifest"]).exists():
+        return False
+    paths = Paths.of(run["paths"])
+    benchmarks = [benchmark for name, benchmark in run["evaluations"] if name == model]
+    return not all(paths.evaluation(model, benchmark).exists() for benchmark in benchmarks)

@@ -1,0 +1,1 @@
+"""What the Snakefile calls: start, progress and end of a run."""

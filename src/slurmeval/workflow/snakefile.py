@@ -1,0 +1,229 @@
+"""What the Snakefile calls: the plan of its config, and the start and end of a run."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import io
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from slurmeval import secrets
+from slurmeval.build_once import forget_lost
+from slurmeval.config.load import load, load_site
+from slurmeval.config.site import Site
+from slurmeval.environments.environments import say
+from slurmeval.errors import UserError
+from slurmeval.files import write_json
+from slurmeval.harnesses import model_problems, problems
+from slurmeval.harnesses.early import config_problems
+from slurmeval.ownership import live_owner
+from slurmeval.paths import hf_home
+from slurmeval.planning.dry_run import tell_at_exit
+from slurmeval.planning.plan import Plan
+from slurmeval.planning.preflight import (
+    need_access_and_room,
+    need_plain_paths,
+    need_servable,
+    resolve_branches,
+)
+from slurmeval.planning.summary import counted
+from slurmeval.planning.untracked import disown
+from slurmeval.scheduling.leasing import forget_leases
+from slurmeval.slurm.request import forget_own_job, staging_command
+from slurmeval.variables import (
+    OWN_PYTHON_LINE,
+    forget_missing_certificates,
+    isolate_python,
+    shadowing,
+)
+from slurmeval.workflow.controller import Controller
+from slurmeval.workflow.half_made import forget_half_made
+from slurmeval.workflow.lifecycle import (
+    cancel_unleased_servers,
+    check_slurm,
+    forget_requests,
+    wait_for_jobs,
+)
+from slurmeval.workflow.progress import Telling, answers_kept
+from slurmeval.workflow.terminal import speak_briefly
+
+DEFAULT_CONFIG = "config/config.yaml"
+EXECUTOR = "slurmeval"
+MOST_NAMED = 5
+"""Evaluations that a message names."""
+
+
+def command_line() -> argparse.Namespace:
+    """What Snakemake was told, by command line and profiles; its workflow object does not know the executor
+    yet when it reads the Snakefile."""
+    from snakemake.cli import parse_args
+
+    with contextlib.redirect_stderr(io.StringIO()):  # it names the profiles a second time
+        arguments: argparse.Namespace = parse_args(sys.argv[1:])[1]
+    return arguments
+
+
+def site_of(arguments: argparse.Namespace) -> Site | None:
+    """The cluster that jobs go to; None: this machine. Raises UserError."""
+    if arguments.executor in (None, "local"):
+        return None
+    if arguments.executor != EXECUTOR:
+        reason = f"the executor '{arguments.executor}' cannot run evaluations; use {EXECUTOR} or local"
+        raise UserError(f"{reason} (profiles/slurm and profiles/local say so)")
+    if arguments.slurmeval_site is None:
+        raise UserError("the profile has no slurmeval-site: the file that says how jobs are asked for")
+    return load_site(Path(arguments.slurmeval_site))
+
+
+class Workflow:
+    """The run that a Snakemake process is. Raises UserError for a config that will not do."""
+
+    def __init__(self, workflow: Any) -> None:
+        # A plan is millions of objects that stay: looking for garbage among them takes a tenth of the time
+        gc.set_threshold(200_000, 50, 50)
+        if (folders := shadowing()) is not None:
+            say(f"PYTHONPATH puts {folders} before slurmeval's own packages: unset it (slurmeval doctor)")
+        isolate_python(os.environ)  # all that Snakemake starts inherits it
+        forget_missing_certificates(os.environ)
+        project = Path.cwd()
+        settings = workflow.config_settings
+        files = [Path(file) for file in settings.configfiles or [project / DEFAULT_CONFIG]]
+        config = load(
+            files,
+            settings.config or {},
+            project=project,
+            check_benchmark=problems,
+            check_pair=model_problems,
+            check_config=config_problems,
+        )
+        arguments = command_line()
+        site = site_of(arguments)
+        if site is not None:
+            forget_own_job(os.environ)
+        home = hf_home(config.staging.hf_home, project)
+        if not arguments.dryrun:
+            resolve_branches(config, project, home, say)
+        self._workflow = workflow
+        self._stopped = False
+        self._telling: Telling | None = None
+        deleting = arguments.delete_all_output or arguments.delete_temp_output
+        self.plan = Plan(config, project, home, site)
+        need_plain_paths(self.plan)
+        for name in self.plan.models:
+            need_servable(name, config.models[name], project / self.plan.staged_model(name))
+        self.controller = Controller(self.plan.absolute)
+        owner = live_owner(self.plan.absolute.controller)
+        if deleting and owner is not None and not arguments.dryrun:
+            who = f"process {owner['pid']} on {owner['host']}"
+            raise UserError(f"a run is under way in this folder ({who}): nothing is deleted; stop it first")
+        speak_briefly()
+        if arguments.dryrun:
+            tell_at_exit(workflow, self.plan)
+        else:
+            # Snakemake plans no lease where there is a file; those of a run that died are of no use
+            forget_leases(self.plan.absolute, self.plan.absolute.controller)
+            forget_lost(self.plan.absolute.environments, "python")
+            forget_lost(self.plan.absolute.images, "sif")
+            secrets.withdraw_unused(self.plan.absolute)
+            if owner is None and not arguments.ignore_incomplete:
+                forget_half_made(project, self.plan.read_as_ancient)
+
+    @property
+    def command_prefix(self) -> str:
+        """What every rule's command begins with: `slurmeval` by this very Python, `stage`, which is the same
+        where there is internet, and the run's document."""
+        program, run_file = [sys.executable, "-m", "slurmeval"], shlex.quote(str(self.plan.run_file))
+        where = [] if self.plan.site is None else staging_command(self.plan.site)
+        return (
+            f'set -euo pipefail; {OWN_PYTHON_LINE}; slurmeval() {{ {shlex.join(program)} "$@"; }}; '
+            f'stage() {{ {shlex.join([*where, *program])} "$@"; }}; RUN_FILE={run_file}; '
+        )
+
+    @property
+    def shell_prefix(self) -> str:
+        """The same for Snakemake, which formats it."""
+        return self.command_prefix.replace("{", "{{").replace("}", "}}")
+
+    def begin(self) -> None:
+        """Before the first job: takes the folder, and leaves word for the jobs."""
+        if self.plan.site is not None:
+            check_slurm()
+        config, project, benchmarks = self.plan.config, self.plan.project, self.plan.benchmarks
+        # What cannot end well is refused before anything begins
+        given = secrets.values(config, project, secrets.needed(config, benchmarks))
+        os.environ.update({name: value for name, value in given.items() if name in secrets.HUB})
+        need_access_and_room(self.plan, say)
+        self.controller.begin()
+        secrets.hand_out(config, project, benchmarks, self.plan.absolute.secrets)
+        forget_requests(self.plan.absolute)
+        write_json(self.plan.run_file, self.plan.document)
+        self._note_interrupts()
+        self._telling = Telling(self.plan.document, say)
+        self._telling.begin()
+
+    def _note_interrupts(self) -> None:
+        """Ctrl-C is told apart from a failure at the end of the run."""
+        before = signal.getsignal(signal.SIGINT)
+
+        def note(signum: int, frame: Any) -> None:
+            self._stopped = True
+            if callable(before):
+                before(signum, frame)
+
+        signal.signal(signal.SIGINT, note)
+
+    @property
+    def _was_stopped(self) -> bool:
+        return self._stopped or bool(getattr(self._workflow.scheduler, "_user_kill", None))
+
+    def end_well(self) -> None:
+        """After a run without failures. Raises UserError where an evaluation that it was to make has no
+        result all the same."""
+        self.end()
+        wanted = [job for job in self._workflow.dag.jobs if job.rule.name == "evaluate"]
+        pairs = sorted((job.wildcards.model, job.wildcards.benchmark) for job in wanted)
+        left = [pair for pair in pairs if not self.plan.absolute.evaluation(*pair).exists()]
+        if left:
+            named = ", ".join(f"{model} on {benchmark}" for model, benchmark in left[:MOST_NAMED])
+            more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
+            nothing = f"{len(left)} of {len(pairs)} evaluations have neither a result nor a failure"
+            raise UserError(f"{nothing} ({named}{more}); the same command carries on")
+
+    def end(self) -> None:
+        """After the last job. Servers see that their leases are gone, and stop."""
+        if self._telling is not None:
+            self._telling.end()
+        self.controller.end_leases()
+        if self.plan.site is not None:
+            cancel_unleased_servers(self.plan.absolute)
+            wait_for_jobs(self.plan.absolute)
+        secrets.withdraw_unused(self.plan.absolute)
+        self.controller.end()
+
+    def report_failures(self) -> None:
+        """A run with failures ends with tables and a report too; the next run makes them again."""
+        if self._telling is not None:
+            self._telling.end()
+        self.controller.end_leases()
+        disown(self.plan.absolute)
+        jobs = ("aggregate", "report")
+        slurmeval, run_file = [sys.executable, "-m", "slurmeval"], str(self.plan.run_file)
+        for job in jobs:
+            if subprocess.run([*slurmeval, job, run_file], check=False).returncode != 0:
+                break
+        if self._was_stopped:
+            kept = answers_kept(self.plan.document)
+            going_on = "" if self.plan.site is None else "; evaluations that have begun go on in their jobs"
+            say(
+                f"stopped; {counted(kept, 'answer')} {'is' if kept == 1 else 'are'} kept{going_on}; "
+                "the same command carries on"
+            )
+        else:
+            say("the same command tries again what failed, and nothing else")

@@ -1,0 +1,126 @@
+"""What a run says in the terminal."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from slurmeval.errors import SlurmevalError
+from slurmeval.files import read_json, write_json
+from slurmeval.paths import Paths
+from slurmeval.scheduling.failures import recorded
+from slurmeval.workflow import progress
+from slurmeval.workflow.terminal import Brief, because
+
+KEY = "a" * 64
+
+
+def record(text: str, level: int = logging.ERROR, **more: Any) -> logging.LogRecord:
+    made = logging.LogRecord("snakemake", level, __file__, 1, text, None, None)
+    vars(made).update(more)
+    return made
+
+
+def job_error(**more: Any) -> logging.LogRecord:
+    facts = {"rule_name": "evaluate", "rule_msg": None, "log": ["results/logs/evaluate/m/b.log"]}
+    return record("Error in rule", event=LogEvent.JOB_ERROR, **{**facts, **more})
+
+
+def test_a_failed_job_is_one_line() -> None:
+    brief = Brief()
+    account = "RuleException:\nCalledProcessError in file rules.smk, line 9:\nCommand 'set -euo pipefail; …"
+    assert brief.format(record(account, event=LogEvent.ERROR, exception="RuleException")) == ""
+    line = brief.format(job_error(rule_msg="m on b: server_lost: no memory. "))
+    assert line.endswith("Failed: m on b: server_lost: no memory (log: results/logs/evaluate/m/b.log)")
+    assert brief.format(job_error()).endswith("Failed: evaluate (log: results/logs/evaluate/m/b.log)")
+
+
+def test_errors_that_are_no_job_s_end_are_left_whole() -> None:
+    for text, exception in (
+        ("RuleException:\nKeyError: 'x'", "RuleException"),
+        ("WorkflowError:\nno", "WorkflowError"),
+    ):
+        assert Brief().format(record(text, event=LogEvent.ERROR, exception=exception)) == text
+
+
+def test_what_ends_after_ctrl_c_has_not_failed() -> None:
+    brief = Brief()
+    brief.format(record("Terminating processes on user request, this might take some time.", logging.INFO))
+    assert brief.format(job_error()) == ""
+
+
+def test_changed_parameters_are_a_few_words() -> None:
+    reason = (
+        "Params have changed since last execution: Union of exclusive params before and now: " + "{x}" * 500
+    )
+    assert because(reason) == "its parameters have changed"
+    assert because("Missing output files: a; Input files updated by another job: b") == ""
+    assert len(because("z" * 500)) == 101
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return Paths(tmp_path, tmp_path / "e", tmp_path / "h", tmp_path / "i")
+
+
+def run_of(paths: Paths, benchmarks: list[str]) -> dict[str, Any]:
+    return {
+        "paths": {name: str(place) for name, place in vars(paths).items()},
+        "evaluations": [["m", name] for name in benchmarks],
+        "models": {"m": {"answers_key": KEY, "manifest": "/m", "environment": "/e"}},
+        "benchmarks": {name: {"environment": "/h"} for name in benchmarks},
+        "datasets": {"d": "/d"},
+        "config": {"benchmarks": {name: {"datasets": ["d"] if name == "b0" else []} for name in benchmarks}},
+    }
+
+
+def under_way(paths: Paths, benchmark: str, phase: str, **gateway: int) -> None:
+    work = paths.work("m", benchmark, KEY)
+    write_json(paths.claim("m", benchmark, KEY), {})
+    write_json(work / "progress.json", {"phase": phase, "requests_expected": 20})
+    write_json(work / "gateway" / "progress.json", gateway)
+
+
+def test_an_evaluation_that_runs_has_a_line_with_its_speed(paths: Paths) -> None:
+    told = progress.Telling(run_of(paths, ["b0", "b1"]), print)
+    assert told.lines(0.0) == []
+    under_way(paths, "b0", "running", answered=2, completion_tokens=50)
+    under_way(paths, "b1", "waiting for the server")
+    assert told.lines(0.0) == ["m: waits for its server", "m on b0: 2 of 20"]
+    under_way(paths, "b0", "running", answered=12, completion_tokens=1100)
+    write_json(paths.servers_of("m") / "0001" / "state.json", {"status": "starting"})
+    assert told.lines(30.0) == ["m: its server is starting", "m on b0: 12 of 20, 35 tokens/s"]
+
+
+def test_many_evaluations_have_one_line_together(paths: Paths) -> None:
+    names = [f"b{number}" for number in range(500)]
+    told = progress.Telling(run_of(paths, names), print)
+    for name in names:
+        under_way(paths, name, "running", answered=3)
+    assert told.lines(0.0) == ["500 evaluations run: 1,500 requests answered, 0 tokens/s"]
+
+
+def test_answers_that_are_kept_are_counted_once(paths: Paths) -> None:
+    under_way(paths, "b0", "running", stored=24, answered=30, replayed=24)
+    under_way(paths, "b1", "running", stored=0, answered=30, replayed=0)
+    write_json(paths.evaluation("m", "b2"), {})
+    under_way(paths, "b2", "running", stored=7, answered=7, replayed=7)
+    assert progress.answers_kept(run_of(paths, ["b0", "b1", "b2"])) == 60
+
+
+def test_what_cannot_be_staged_is_the_reason_of_all_that_need_it(paths: Paths) -> None:
+    run = run_of(paths, ["b0", "b1"])
+    with pytest.raises(SlurmevalError), recorded(run, "stage_dataset", Path("/d"), "staging the dataset d"):
+        raise SlurmevalError("no file q.jsonl")
+    failure = read_json(paths.failure("m", "b0"))
+    assert failure["reason"] == "staging the dataset d: no file q.jsonl"
+    assert failure["log"] == "logs/stage_dataset/d.log"
+    assert not paths.failure("m", "b1").exists()
+    with pytest.raises(OSError), recorded(run, "stage_model", Path("/m"), "staging the model m"):
+        raise OSError("disk full")
+    assert json.loads(paths.failure("m", "b1").read_bytes())["error_class"] == "harness_error"
