@@ -133,7 +133,7 @@ def make_private(folder: Path) -> None:
         folder.mkdir(mode=0o700)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise UserError(f"{folder}: is no folder of yours, and secrets are wanted there; remove it")
+        raise UserError(f"{folder}: is no folder of yours, and secrets are to lie there; remove it")
     if status.st_mode & 0o077:
         folder.chmod(0o700)
     if folder.lstat().st_mode & 0o077:
@@ -182,7 +182,7 @@ def _content(file: Path) -> str:
             who = "others" if mode & 0o007 else "its group"
             raise UserError(f"is open to {who} (mode {stat.S_IMODE(status.st_mode):04o}): chmod 600")
         if status.st_size > LARGEST:
-            raise UserError(f"has {status.st_size} bytes; the secret alone is wanted")
+            raise UserError(f"has {status.st_size} bytes; expected the secret alone")
         return stream.read().decode().strip()
 
 
@@ -191,7 +191,7 @@ def _unfit(text: str) -> str | None:
     if not text:
         return "is empty"
     if len(text.splitlines()) > 1:
-        return f"has {len(text.splitlines())} lines; the secret alone is wanted"
+        return f"has {len(text.splitlines())} lines; expected the secret alone"
     return None if text.isprintable() else "holds characters that cannot be printed"
 
 

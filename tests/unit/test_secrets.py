@@ -92,9 +92,9 @@ def test_needed_are_those_of_the_planned_benchmarks_and_those_for_staging() -> N
         (KEY, 0o640, "is open to its group (mode 0640): chmod 600"),
         ("", 0o600, "is empty"),
         (" \n", 0o600, "is empty"),
-        (f"{KEY}\nmore", 0o600, "has 2 lines; the secret alone is wanted"),
+        (f"{KEY}\nmore", 0o600, "has 2 lines; expected the secret alone"),
         (f"{KEY}\x1b[0m", 0o600, "holds characters that cannot be printed"),
-        (KEY * 4000, 0o600, "has 76000 bytes; the secret alone is wanted"),
+        (KEY * 4000, 0o600, "has 76000 bytes; expected the secret alone"),
     ],
 )
 def test_file_that_is_no_secret_is_refused_in_one_line(
@@ -128,7 +128,7 @@ def test_variable_that_is_not_set_is_named_and_others_values_are_not_told(tmp_pa
     assert lines == [
         "secrets.JUDGE_KEY: the variable JUDGE_KEY is not set: "
         "export it where Snakemake is started, or name a file (file: …)",
-        "secrets.OTHER_KEY: the variable OTHER_KEY has 2 lines; the secret alone is wanted",
+        "secrets.OTHER_KEY: the variable OTHER_KEY has 2 lines; expected the secret alone",
     ]
     assert not any(KEY in line for line in lines)
 

@@ -55,7 +55,7 @@ def _folders(config: Config) -> Iterator[Problem]:
         (("staging", "hf_home"), config.staging.hf_home),
     ):
         if folder is not None and Path(folder) == Path():
-            yield Problem(key, f"{shown(folder)}: a folder's name is wanted")
+            yield Problem(key, f"{shown(folder)}: expected a folder's name")
 
 
 def _ids(config: Config) -> Iterator[Problem]:
@@ -180,11 +180,11 @@ def _source(place: tuple[str, ...], source: Source, pinned: bool, project: Path)
             yield Problem((*place, "folder"), f"{shown(source.folder)}: no such folder")
     elif source.repo is not None and pinned:
         if source.revision is None:
-            yield Problem((*place, "revision"), "is missing; a commit of 40 hex digits is wanted")
+            yield Problem((*place, "revision"), "is missing; expected a commit of 40 hex digits")
         elif not Commit.fullmatch(source.revision):
             yield Problem(
                 (*place, "revision"),
-                f"{shown(source.revision)} is no commit; 40 hex digits are wanted (or staging.pinned: false)",
+                f"{shown(source.revision)} is no commit; expected 40 hex digits (or staging.pinned: false)",
             )
 
 

@@ -92,7 +92,7 @@ def _put_sections(
             continue
         entries = values[section]
         if not isinstance(entries, Mapping):
-            raise ConfigError(f"{name}: {section}: is {kind(entries)}; a mapping (id: entry) is wanted")
+            raise ConfigError(f"{name}: {section}: is {kind(entries)}; expected a mapping (id: entry)")
         for identifier in entries:
             if other := sections[section].get(identifier):
                 raise ConfigError(
@@ -127,7 +127,7 @@ def _put_includes(
 def _includes(values: Mapping[str, Any], name: str) -> list[str]:
     includes = values.get("include", [])
     if not isinstance(includes, list) or not all(isinstance(entry, str) for entry in includes):
-        raise ConfigError(f"{name}: include: a list of files is wanted")
+        raise ConfigError(f"{name}: include: expected a list of files")
     return includes
 
 

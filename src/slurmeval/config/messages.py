@@ -87,7 +87,9 @@ def _in_words(detail: ErrorDetails, key: Key, model: type[Section]) -> str:
         case "extra_forbidden":
             return f"unknown key; {nearest(str(key[-1]), _fields_at(key[:-1], model))}"
         case "missing":
-            return "is missing"
+            return "is missing" + (
+                f"; write version: {_allowed(key, model)[0]}" if key == ("version",) else ""
+            )
         case "literal_error":
             return _not_allowed(given, key, model)
         case "string_pattern_mismatch":
@@ -95,29 +97,31 @@ def _in_words(detail: ErrorDetails, key: Key, model: type[Section]) -> str:
         case "string_too_long":
             return f"{shown(given)} is longer than {context['max_length']} characters"
         case "greater_than_equal":
-            return f"{shown(given)} is too small; at least {context['ge']} is wanted"
+            return f"{shown(given)} is too small; expected at least {context['ge']:g}"
         case "greater_than":
-            return f"{shown(given)} is too small; more than {context['gt']} is wanted"
+            return f"{shown(given)} is too small; expected more than {context['gt']:g}"
         case "less_than_equal":
-            return f"{shown(given)} is too large; at most {context['le']} is wanted"
+            return f"{shown(given)} is too large; expected at most {context['le']:g}"
         case "too_long":
-            return f"is too long; at most {context['max_length']} entries are wanted"
+            return f"is too long; expected at most {context['max_length']} entries"
         case "too_short":
             return _too_short(given, context["min_length"])
         case "value_error":
             text = str(context["error"])
             return f"{shown(given)}: {text}" if isinstance(given, str) else text
-    return f"{_given(given)}; {_wanted(detail, key)} is wanted"
+    return f"{_given(given)}; expected {_wanted(detail, key)}"
 
 
 def _too_short(given: object, least: int) -> str:
-    entries = "entry is" if least == 1 else "entries are"
-    return f"is {'too short' if given else 'empty'}; at least {least} {entries} wanted"
+    entries = "entry" if least == 1 else "entries"
+    return f"is {'too short' if given else 'empty'}; expected at least {least} {entries}"
 
 
 def _given(value: object) -> str:
     if value is None or isinstance(value, list | Mapping):
         return f"is {kind(value)}"
+    if isinstance(value, bool):
+        return f"is {str(value).lower()}"
     return f"{shown(value)} is {kind(value)}"
 
 
@@ -141,20 +145,25 @@ def _wanted(detail: ErrorDetails, key: Key) -> str:
 
 
 def _not_allowed(given: object, key: Key, model: type[Section]) -> str:
-    annotation = _annotation_at(key, model)
-    allowed = [str(value) for value in typing.get_args(annotation)]
+    allowed = _allowed(key, model)
     if key == ("version",):
         return f"is {shown(given)}; this program reads version {allowed[0]}"
-    return f"{shown(given)} is not allowed; {nearest(str(given), allowed)}" + (
-        f" (allowed: {', '.join(allowed)})" if len(allowed) <= MAX_NAMED else ""
+    near = nearest(str(given), allowed)
+    all_of_them = len(allowed) <= MAX_NAMED and not near.startswith("allowed")
+    return f"{shown(given)} is not allowed; {near}" + (
+        f" (allowed: {', '.join(allowed)})" if all_of_them else ""
     )
+
+
+def _allowed(key: Key, model: type[Section]) -> list[str]:
+    return [str(value) for value in typing.get_args(_annotation_at(key, model))]
 
 
 def _pattern_in_words(place: Key, pattern: str) -> str:
     if "==" in pattern:
-        return "a package with its version is wanted, as name==1.2.3"
+        return "expected a package with its version, as name==1.2.3"
     if "(/[" in pattern:
-        return "a repository is wanted, as owner/name"
+        return "expected a repository, as owner/name"
     if place[-1] == "task":
         return "a task's name has letters, digits, '.', '_' and '-' only"
     return f"not an id; {ID_RULE}"

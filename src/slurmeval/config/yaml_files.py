@@ -79,9 +79,9 @@ def read_yaml(path: Path, name: str) -> dict[str, Any]:
         # PyYAML's constructors let these through, for `!!int x` or a number of 5,000 digits
         raise ConfigError(f"{name}: a value cannot be read: {shown(str(error))}") from error
     if value is None:
-        raise ConfigError(f"{name}: is empty; a mapping (key: value) is wanted")
+        raise ConfigError(f"{name}: is empty; expected a mapping (key: value)")
     if not isinstance(value, dict):
-        raise ConfigError(f"{name}: is {kind(value)}; a mapping (key: value) is wanted")
+        raise ConfigError(f"{name}: is {kind(value)}; expected a mapping (key: value)")
     require_plain(value, name)
     return value
 

@@ -259,7 +259,7 @@ def _read(path: Path, needed: Sequence[str], also: Sequence[str]) -> dict[str, I
         if not _ID.fullmatch(name):
             raise ConfigError(f"{place}: an id has letters, digits, `-`, `_` and `.` only")
         if not isinstance(entry, dict):
-            raise ConfigError(f"{place}: a mapping is wanted, with {', '.join(needed)}")
+            raise ConfigError(f"{place}: expected a mapping, with {', '.join(needed)}")
         for key, value in entry.items():
             if key not in (*needed, *also):
                 raise ConfigError(f"{place}.{key}: unknown; there are: {', '.join((*needed, *also))}")
@@ -267,13 +267,13 @@ def _read(path: Path, needed: Sequence[str], also: Sequence[str]) -> dict[str, I
                 isinstance(value, list) and not all(isinstance(item, str) for item in value)
             ):
                 raise ConfigError(
-                    f"{place}.{key}: {'text' if _KEYS[key] is str else 'a list of texts'} is wanted"
+                    f"{place}.{key}: expected {'text' if _KEYS[key] is str else 'a list of texts'}"
                 )
         for key in needed:
             if not entry.get(key):
                 raise ConfigError(f"{place}.{key}: is missing")
         if "digest" in entry and not DIGEST.fullmatch(entry["digest"]):
-            raise ConfigError(f"{place}.digest: sha256: and 64 hexadecimal digits are wanted")
+            raise ConfigError(f"{place}.digest: expected sha256: and 64 hexadecimal digits")
         try:
             Reference.parse(entry["reference"])
         except UserError as error:

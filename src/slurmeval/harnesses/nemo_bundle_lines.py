@@ -47,7 +47,7 @@ class Mapped:
 
     def wrong(self, key: str, wanted: str) -> EvaluationFailed:
         found = shown(self.values[key]) if key in self.values else "is missing"
-        return bad_result(f"{self.where}: {self.key}{shown(key)[1:-1]}: {found}; {wanted} is wanted")
+        return bad_result(f"{self.where}: {self.key}{shown(key)[1:-1]}: {found}; expected {wanted}")
 
     def part(self, key: str) -> Mapped:
         return Mapped(self.where, self.get(key), f"{self.key}{shown(key)[1:-1]}.")

@@ -117,7 +117,7 @@ def _carried(scores: Mapped, benchmark: Mapped, contained: bool) -> list[str]:
 
 def _same(file: Mapped, key: str, found: int, default: int | None = None) -> None:
     if file.count(key, default=default) != found:
-        raise file.wrong(key, f"{found}, by results.jsonl,")
+        raise file.wrong(key, f"{found}, by results.jsonl")
 
 
 def _check_counts(content: Mapped, lines: Results) -> None:
@@ -188,7 +188,7 @@ def _check_pass(entry: Mapped, k: int, lines: Results) -> None:
     values = [pass_at_k(n, right, k) for n, right in counts if n >= k]
     mean = math.fsum(values) / len(values) if values else None
     if mean is None or abs(mean - entry.real("value")) > _ROUNDING:
-        raise entry.wrong("value", f"{mean}, by results.jsonl,")
+        raise entry.wrong("value", f"{mean}, by results.jsonl")
 
 
 def _known(content: Mapped) -> dict[str, Any]:

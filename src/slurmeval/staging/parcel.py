@@ -81,7 +81,7 @@ class Parcel:
             read = read_json(folder / MANIFEST)
             if read is None:
                 raise UserError(
-                    f"{folder} has no {MANIFEST}: a folder made by `slurmeval stage export` is wanted"
+                    f"{folder} has no {MANIFEST}: expected a folder made by `slurmeval stage export`"
                 )
             if read["version"] != VERSION:
                 raise UserError(f"{folder}: made by another version of slurmeval")

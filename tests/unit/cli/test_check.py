@@ -95,12 +95,12 @@ BAD = {
     "negative limit": (
         "limit: 20",
         "limit: -1",
-        "benchmarks.asdiv.limit: -1 is too small; at least 1 is wanted",
+        "benchmarks.asdiv.limit: -1 is too small; expected at least 1",
     ),
     "no commit": (
         COMMIT,
         "main",
-        "models.tiny.weights.revision: 'main' is no commit; 40 hex digits are wanted",
+        "models.tiny.weights.revision: 'main' is no commit; expected 40 hex digits",
     ),
     "syntax": (
         "suites:\n",
@@ -110,12 +110,12 @@ BAD = {
     "wrong type": (
         "limit: 20",
         "limit: many",
-        "benchmarks.asdiv.limit: 'many' is text; a whole number is wanted",
+        "benchmarks.asdiv.limit: 'many' is text; expected a whole number",
     ),
     "empty suite": (
         "small: [asdiv]",
         "small: []",
-        "suites.small: is empty; at least 1 entry is wanted",
+        "suites.small: is empty; expected at least 1 entry",
     ),
     "version": (
         "version: 1",

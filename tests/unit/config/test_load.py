@@ -144,14 +144,14 @@ def test_error_in_an_included_file_names_it(project: Path, good: dict[str, Any])
         ("include: [c.yaml]", "more.yaml: include: c.yaml includes itself"),
         ("include: [more.yaml]", "more.yaml: include: more.yaml includes itself"),
         ("include: [gone.yaml]", "more.yaml: include: 'gone.yaml': no such file (looked for gone.yaml)"),
-        ("include: gone.yaml", "more.yaml: include: a list of files is wanted"),
+        ("include: gone.yaml", "more.yaml: include: expected a list of files"),
         (
             "evaluate: {suites: [small]}",
             "more.yaml: evaluate: not allowed in an included file, only models, ",
         ),
         ("version: 2", "more.yaml: version: is 2; this program reads version 1"),
-        ("suites: [small]", "more.yaml: suites: is a list; a mapping (id: entry) is wanted"),
-        ("", "more.yaml: is empty; a mapping (key: value) is wanted"),
+        ("suites: [small]", "more.yaml: suites: is a list; expected a mapping (id: entry)"),
+        ("", "more.yaml: is empty; expected a mapping (key: value)"),
     ],
 )
 def test_bad_includes_are_refused(project: Path, good: dict[str, Any], included: str, message: str) -> None:

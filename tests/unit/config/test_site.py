@@ -70,7 +70,7 @@ def test_site_survives_the_run_document() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty; a mapping (key: value) is wanted"),
+        ("", "is empty; expected a mapping (key: value)"),
         ("servers: {", ":2:1: did not find"),
         ("servers: {}", "version: is missing"),
         ("version: 2\nfuture: 1", "version: is 2; this program reads version 1"),
@@ -82,7 +82,7 @@ def test_site_survives_the_run_document() -> None:
         ),
         (
             "version: 1\nservers: {partition: 3}",
-            "servers.partition: 3 is a number; text (in quotes, if it looks like something else) is wanted",
+            "servers.partition: 3 is a number; expected text (in quotes, if it looks like something else)",
         ),
         (
             "version: 1\nservers: {partition: ''}",
@@ -158,9 +158,9 @@ def test_site_survives_the_run_document() -> None:
             "version: 1\nevaluations: {where: job}",
             "evaluations.where: 'job' is not allowed; did you mean 'jobs'? (allowed: jobs, server)",
         ),
-        ("version: 1\npoll_s: 0", "poll_s: 0 is too small; at least 1.0 is wanted"),
-        ("version: 1\nservers: [a]", "servers: is a list; a mapping is wanted"),
-        ("version: 1\nservers: {qos: [1]}\npoll_s: no", "servers.qos: is a list; text"),
+        ("version: 1\npoll_s: 0", "poll_s: 0 is too small; expected at least 1"),
+        ("version: 1\nservers: [a]", "servers: is a list; expected a mapping"),
+        ("version: 1\nservers: {qos: [1]}\npoll_s: no", "servers.qos: is a list; expected text"),
     ],
 )
 def test_one_line_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:

@@ -262,14 +262,14 @@ def test_the_lock_in_the_project_fits_what_is_wanted() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("fruit: 3", "fruit: a mapping is wanted"),
-        ("fruit: {reference: a/b, digest: x, architectures: [amd64]}", r"fruit\.digest: sha256:"),
+        ("fruit: 3", "fruit: expected a mapping"),
+        ("fruit: {reference: a/b, digest: x, architectures: [amd64]}", r"fruit\.digest: expected sha256:"),
         ("fruit: {reference: a/b, colour: red}", r"fruit\.colour: unknown; there are: reference, digest"),
-        ("fruit: {reference: 26.03}", r"fruit\.reference: text is wanted"),
+        ("fruit: {reference: 26.03}", r"fruit\.reference: expected text"),
         ("fruit: {reference: a/b}", r"fruit\.digest: is missing"),
         ("a/b: {}", "a/b: an id has letters"),
         ("fruit: {reference: A B}", r"fruit\.digest: is missing"),
-        ("fruit: {reference: a/b, architectures: [1]}", r"fruit\.architectures: a list of texts"),
+        ("fruit: {reference: a/b, architectures: [1]}", r"fruit\.architectures: expected a list of texts"),
         ("", "is empty"),
     ],
 )

@@ -115,7 +115,7 @@ def test_folder_that_is_no_export_is_one_line(project: Path, run: Run, tmp_path:
     (tmp_path / "empty").mkdir()
     status, _, err = run("import", str(tmp_path / "empty"))
     assert (status, len(err.splitlines())) == (2, 1)
-    assert "a folder made by `slurmeval stage export` is wanted" in err
+    assert "expected a folder made by `slurmeval stage export`" in err
 
 
 def test_config_at_commits_needs_no_lock(project: Path, run: Run) -> None:
