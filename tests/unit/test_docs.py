@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from slurmeval.config.load import load
+from tests.unit.test_imports import LAYERS
 
 PROJECT = Path(__file__).parents[2]
 FILES = subprocess.run(
@@ -117,3 +118,10 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert [next(iter(section)) for section in navigation] == [
         *("Start", "Run", "Cluster", "Results", "Extend", "Reference", "Develop")
     ]
+
+
+def test_layers_are_those_of_the_imports() -> None:
+    section = (PROJECT / "docs/develop.md").read_text().partition("## The layers of")[2].partition("\n## ")[0]
+    rows = re.findall(r"^[|] (`.*`) [|]", section, re.MULTILINE)
+    listed = [re.findall(r"`(\w+)`", row) for row in rows]
+    assert [name for names in listed for name in names] == [name for names in LAYERS for name in names]
