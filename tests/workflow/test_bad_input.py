@@ -52,6 +52,18 @@ def test_a_bad_config_is_one_line_and_starts_nothing(project: Project, what: str
     assert not project.results.exists()
 
 
+def test_an_image_that_nobody_locked_is_one_line_and_starts_nothing(project: Project) -> None:
+    server = next(iter(project.config["servers"].values()))
+    server["image"] = "vllm-elsewhere"
+    server.pop("environment", None)
+    run = project.run()
+    assert run.returncode != 0
+    said = [line for line in run.stdout.splitlines() if not line.startswith("Using profile")]
+    assert len(said) == 1, run.stdout
+    assert said[0].startswith("slurmeval: image vllm-elsewhere: not in ")
+    assert not project.results.exists()
+
+
 def test_two_entries_with_one_id_are_refused(project: Project) -> None:
     command = project.command()
     with (project.folder / "config.yaml").open("a") as stream:

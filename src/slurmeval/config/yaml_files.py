@@ -69,8 +69,7 @@ def read_yaml(path: Path, name: str) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        problem = " ".join((error.problem or error.context or "cannot be read").split())
-        raise ConfigError(f"{name}{place}: {problem}") from error
+        raise ConfigError(f"{name}{place}: {_in_words(error, text)}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: is no YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
@@ -84,6 +83,15 @@ def read_yaml(path: Path, name: str) -> dict[str, Any]:
         raise ConfigError(f"{name}: is {kind(value)}; expected a mapping (key: value)")
     require_plain(value, name)
     return value
+
+
+def _in_words(error: yaml.MarkedYAMLError, text: str) -> str:
+    """Returns what libyaml found; tabs, which it calls characters that cannot start any token, by name."""
+    mark = error.problem_mark or error.context_mark
+    before = text.splitlines()[mark.line][: mark.column + 1] if mark and mark.line < text.count("\n") else ""
+    if "\t" in before:
+        return "a tab; YAML is indented with spaces"
+    return " ".join((error.problem or error.context or "cannot be read").split())
 
 
 def _require_shallow(text: str, name: str) -> None:

@@ -14,6 +14,7 @@ import jinja2
 import jinja2.meta
 import yaml
 
+from slurmeval import catalog
 from slurmeval.config.messages import Problem, nearest
 from slurmeval.config.models import Benchmark, Config, Dataset
 from slurmeval.harnesses.context import too_long
@@ -51,11 +52,25 @@ def config_problems(config: Config, project: Path) -> Iterator[Problem]:
     for identifier, dataset in config.datasets.items():
         yield from _lacking_files(("datasets", identifier), dataset, project)
     for identifier, benchmark in config.benchmarks.items():
+        if (benchmark.runtime or config.harness_runtime) == "environment":
+            for text in _without_environment(benchmark, project):
+                yield Problem(("benchmarks", identifier, "runtime"), text)
         file = project / benchmark.task_file if benchmark.task_file else None
         if file is not None and file.is_file():
             place = ("benchmarks", identifier)
             for key, text in _task_file(file, benchmark, config, project):
                 yield Problem((*place, key), text)
+
+
+def _without_environment(benchmark: Benchmark, project: Path) -> Iterator[str]:
+    """Yields why a benchmark's harness cannot run in a locked environment of this project."""
+    known = catalog.tasks().get(benchmark.task) if benchmark.harness == "nemo" else None
+    if known is None or benchmark.task_file is not None:
+        return
+    if known.image_only:
+        yield f"'{benchmark.task}' loads packages that only its harness's image has: set runtime: image"
+    elif not (project / "containers" / "locks" / f"nemo-{known.harness}.lock").exists():
+        yield f"there is no lock of {known.harness} (nemo-{known.harness}.lock): set runtime: image"
 
 
 def _lacking_files(place: tuple[str, ...], dataset: Dataset, project: Path) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from slurmeval.config.flags import known, misspelt
 from slurmeval.config.load import load
 from slurmeval.config.models import Config
 from slurmeval.errors import ConfigError
@@ -187,3 +188,23 @@ def test_large_config_loads_within_a_second(project: Path, good: dict[str, Any])
 
     (project / "c.yaml").write_text(yaml.dump(large, Dumper=WithoutAliases))
     assert len(load([project / "c.yaml"], project=project).benchmarks) == 200
+
+
+def test_the_home_folder_is_written_as_a_tilde(
+    good: dict[str, Any], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(project))
+    (project / "more.yaml").write_text("suites:\n  more: [asdiv]\n")
+    good["include"] = ["~/more.yaml"]
+    good["results"] = "~/results"
+    good["models"]["tiny"]["weights"] = {"folder": "~/weights"}
+    (project / "c.yaml").write_text(yaml.safe_dump(good))
+    config = load([project / "c.yaml"], project=project)
+    assert config.results == str(project / "results")
+    assert config.models["tiny"].weights.folder == str(project / "weights")
+    assert config.suites["more"] == ["asdiv"]
+
+
+@pytest.mark.parametrize("name", ["qwen3", "a_plugin_of_mine", "bitsandbytes"])
+def test_a_name_far_from_all_that_vllm_has_may_be_another_vllms(name: str) -> None:
+    assert misspelt(name, known().reasoning_parsers | known().quantizations) is None

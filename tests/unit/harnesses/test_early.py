@@ -165,3 +165,38 @@ def test_a_context_beyond_the_models_own_is_refused(
     model = Model(weights=Weights(folder="w"), server="s", max_model_len=16384, **extra)
     said = "max_model_len: 16384 is greater than the 8192 tokens that the model was made for"
     assert too_long(tmp_path, model) == (said if refused else None)
+
+
+@pytest.mark.parametrize(
+    ("task", "runtime", "text"),
+    [
+        (
+            "safety_eval.wildguard",
+            None,
+            "there is no lock of safety_eval (nemo-safety_eval.lock): set runtime: image",
+        ),
+        ("safety_eval.wildguard", "image", None),
+        (
+            "lm-evaluation-harness.adlr_math_500_4_shot_sampled",
+            "environment",
+            "'lm-evaluation-harness.adlr_math_500_4_shot_sampled' loads packages that only its harness's "
+            "image has: set runtime: image",
+        ),
+        ("lm-evaluation-harness.gsm8k", None, None),
+        ("bfcl.bfclv3_ast_prompting", "environment", None),
+    ],
+)
+def test_a_task_without_an_environment_here_is_refused_there(
+    task: str, runtime: str | None, text: str | None
+) -> None:
+    config = Config.model_validate(
+        {
+            "version": 1,
+            "models": {"m": {"weights": {"repo": "a/b"}, "server": "s"}},
+            "servers": {"s": {}},
+            "benchmarks": {"b": {"harness": "nemo", "task": task, "runtime": runtime}},
+            "suites": {"all": ["b"]},
+            "evaluate": {"suites": ["all"]},
+        }
+    )
+    assert [problem.text for problem in config_problems(config, PROJECT)] == ([] if text is None else [text])

@@ -170,10 +170,14 @@ def test_a_task_file_must_define_the_task_and_use_its_own_datasets(make_job: Mak
         ({"task": "bfcl.bfclv3", "max_tokens": 9}, "max_tokens: bfcl cannot set it"),
         ({"task": "scicode.scicode", "network": True}, "network: it runs what the model writes"),
         (
+            {"task": "safety_eval.wildguard", "runtime": "image"},
+            "network: 'safety_eval.wildguard' asks another model: set network: true",
+        ),
+        (
             {"task": "livecodebench.codegeneration_notfast"},
             "extra: livecodebench.codegeneration_notfast",
         ),
-        ({"task": "AA-LCR.aa_lcr", "limit": 1}, "limit: AA-LCR needs at least 2"),
+        ({"task": "AA-LCR.aa_lcr", "network": True, "limit": 1}, "limit: AA-LCR needs at least 2"),
     ],
 )
 def test_what_nemo_cannot_do_is_said_beforehand(keys: dict, said: str) -> None:
