@@ -1,0 +1,65 @@
+"""The tables of a run as pandas DataFrames, for those who read results in Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import pyarrow as pa
+
+from slurmeval.errors import SlurmevalError, UserError
+from slurmeval.results import TableName, schema
+from slurmeval.results.partitions import read_rows
+
+if TYPE_CHECKING:
+    import pandas
+
+_GATHERED = {
+    "evaluations": schema.ALL_EVALUATIONS,
+    "metrics": schema.METRICS,
+    "servers": schema.SERVERS,
+}
+_PARTITIONED = {"samples": schema.SAMPLES, "requests": schema.REQUESTS}
+
+
+def load(table: TableName, folder: Path) -> pandas.DataFrame:
+    """Returns the table `table` of a results folder; `slurmeval.results.load` says the rest."""
+    if table not in get_args(TableName):
+        raise UserError(f"{table!r}: no such table; expected one of {', '.join(get_args(TableName))}")
+    results = _results_folder(folder)
+    if table in _GATHERED:
+        return to_frame(_read(results / f"{table}.parquet", _GATHERED[table]))
+    evaluations = _read(results / "evaluations.parquet", schema.ALL_EVALUATIONS)
+    columns = (evaluations[name].to_pylist() for name in ("model", "benchmark", "status"))
+    parts = [
+        _read(results / table / model / f"{benchmark}.parquet", _PARTITIONED[table])
+        for model, benchmark, status in zip(*columns, strict=True)
+        if status == "ok"
+    ]
+    return to_frame(pa.concat_tables(parts) if parts else _PARTITIONED[table].schema.empty_table())
+
+
+def to_frame(rows: pa.Table) -> pandas.DataFrame:
+    """Returns an Arrow table as a DataFrame in which unknown whole numbers and flags stay unknown."""
+    import pandas
+
+    nullable = {pa.int64(): pandas.Int64Dtype(), pa.bool_(): pandas.BooleanDtype()}
+    return rows.to_pandas(types_mapper=nullable.get)
+
+
+def _results_folder(folder: Path) -> Path:
+    for results in (folder, folder / "results"):
+        if (results / "evaluations.parquet").is_file():
+            return results
+    raise UserError(
+        f"{folder}: expected a folder with evaluations.parquet, which a run writes to its results folder"
+    )
+
+
+def _read(path: Path, table: schema.Table) -> pa.Table:
+    try:
+        return read_rows(path, table)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run the workflow, or `slurmeval rescore`, again") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SlurmevalError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
