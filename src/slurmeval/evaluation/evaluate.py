@@ -264,6 +264,7 @@ def gateway_config(evaluation: Evaluation, place: Room) -> GatewayConfig:
         retries=settings.retries,
         request_timeout_s=evaluation.benchmark.request_timeout_s,
         max_tokens=model.generation.max_new_tokens,
+        reasons=model.reasoning is not None,
         thoughts=None if model.reasoning is None else model.reasoning.tags,
         blank_refused=harness(evaluation.benchmark.harness).dies_of_refusals(evaluation.benchmark),
         socket=place.socket,

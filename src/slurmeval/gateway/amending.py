@@ -2,6 +2,8 @@
 
 - A chat that ends with words of the assistant's is gone on with. vLLM would end that turn and begin another.
 - A temperature as good as 0 becomes 0: vLLM would lift it to 0.01, and draw.
+- `max_new_tokens`, a limit that lm-eval's own models take from a task and vLLM does not know, is the answer's
+  limit, in the place of the 256 tokens that lm-eval's client sets where it sees none.
 - Of equal requests that are sampled with one seed (the repeats of a question) each gets a seed of its own;
   the first keeps the one it came with.
 
@@ -15,6 +17,8 @@ from slurmeval.gateway.replay import request_key
 
 GREEDY_BELOW = 0.01
 """vLLM's lowest temperature but 0. One below it is meant as 0: NeMo Evaluator's is 1e-7, BFCL's 0.001."""
+UNSEEN_LIMIT = 256
+"""Tokens that lm-eval's client of servers asks for where a task has no limit that it knows."""
 CHAT = "/v1/chat/completions"
 
 
@@ -32,6 +36,9 @@ class Amendments:
         greedy = isinstance(temperature, int | float) and 0 <= temperature < GREEDY_BELOW
         if greedy and temperature != 0:
             changed["temperature"] = 0
+        limit = body.get("max_new_tokens")
+        if isinstance(limit, int) and limit > 0 and body.get("max_tokens") in (None, UNSEEN_LIMIT):
+            changed["max_tokens"] = limit
         if path == CHAT and _is_to_be_continued(body):
             changed |= {"add_generation_prompt": False, "continue_final_message": True}
         seed = body.get("seed")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from slurmeval.gateway.memory import Memory
 from slurmeval.gateway.patience import PROMPTS
 from slurmeval.gateway.replay import Replays, parse, request_key
 from slurmeval.gateway.settings import GatewayConfig
-from slurmeval.gateway.thoughts import Thoughts
+from slurmeval.gateway.thoughts import Thoughts, stops_of
 from slurmeval.gateway.upstream import JSON, Answer, Call, HarnessGone, Upstream, failure
 from slurmeval.gateway.writer import LogFailed, LogWriter
 
@@ -63,7 +64,7 @@ class Gateway:
         self._slots = asyncio.Semaphore(config.max_in_flight)
         self._max_tokens = config.max_tokens
         self._blank_refused = config.blank_refused
-        self._thoughts = None if config.thoughts is None else Thoughts(config.thoughts)
+        self._thoughts = Thoughts(config.thoughts) if config.reasons else None
         self._memory = Memory(MAX_WAITING_BYTES)
         self._amendments = Amendments()
         self._logged = 0
@@ -160,16 +161,20 @@ class Gateway:
             raise LogFailed(self._log.failure)
         started_at = time.time()
         is_json, value = parse(call.body)
-        if isinstance(value, dict) and (changed := self._amendments.of(call.path, value)):
-            value |= changed
-            call.body = orjson.dumps(value)
+        if isinstance(value, dict):
+            spared = self._thoughts is not None and self._thoughts.spare(call.path, value)
+            changed = self._amendments.of(call.path, value)
+            if spared or changed:
+                value |= changed
+                call.body = orjson.dumps(value)
+        stops = stops_of(value)
         key = request_key(call.path, call.body, is_json, value)
         stored = self._replays.take(key)
         if stored is not None:
-            return self._replay(stored, started_at, call)
+            return self._replay(stored, started_at, call, stops)
         if isinstance(value, dict) and isinstance(value.get("model"), str):
             call.model = value["model"]
-        reply = Reply(request, self._thoughts)
+        reply = Reply(request, self._thoughts, stops)
         gone = failure(
             499, "hung_up", "the harness hung up, or the gateway was stopped, before the answer was whole"
         )
@@ -203,14 +208,16 @@ class Gateway:
             answer = await self._upstream.ask(call, reply.piece)
         return answer
 
-    def _replay(self, stored: Record, started_at: float, call: Call) -> web.StreamResponse:
+    def _replay(
+        self, stored: Record, started_at: float, call: Call, stops: Sequence[str]
+    ) -> web.StreamResponse:
         latency_ms = (time.monotonic() - call.arrived) * 1000
         self._log.write(encode_replay(stored.request_id, started_at, latency_ms))
         self.progress.replayed += 1
         self._count(200, None, stored.prompt_tokens, stored.completion_tokens)
         content_type, body = stored.content_type or JSON, stored.response_body or b""
         if self._thoughts is not None:
-            body = self._thoughts.without(content_type, body)
+            body = self._thoughts.without(content_type, body, stops)
         return _respond(200, content_type, body, replayed=True)
 
     def _record(self, call: Call, key: bytes, is_json: bool, started_at: float, answer: Answer) -> None:
@@ -253,12 +260,15 @@ class Gateway:
 class Reply:
     """What goes back to the harness: whole, or piece by piece."""
 
-    def __init__(self, request: web.BaseRequest, thoughts: Thoughts | None = None) -> None:
-        """`thoughts`: what of the answer is kept back."""
+    def __init__(
+        self, request: web.BaseRequest, thoughts: Thoughts | None = None, stops: Sequence[str] = ()
+    ) -> None:
+        """`thoughts`: what of the answer is kept back; `stops`: where the answer ends."""
         self._request = request
         self._stream: web.StreamResponse | None = None
         self._thoughts = thoughts
-        self._split = None if thoughts is None else thoughts.stream()
+        self._stops = stops
+        self._split = None if thoughts is None else thoughts.stream(stops)
 
     async def piece(self, content_type: str, data: bytes) -> None:
         """Sends the next piece of a stream. Raises OSError when the harness has hung up."""
@@ -272,7 +282,9 @@ class Reply:
     async def finish(self, answer: Answer) -> web.StreamResponse:
         if self._stream is None:
             if self._thoughts is not None and answer.status == 200:
-                answer = replace(answer, body=self._thoughts.without(answer.content_type, answer.body))
+                answer = replace(
+                    answer, body=self._thoughts.without(answer.content_type, answer.body, self._stops)
+                )
             return _answer(answer)
         if answer.status == 200:
             with contextlib.suppress(OSError):

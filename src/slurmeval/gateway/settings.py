@@ -33,8 +33,10 @@ class GatewayConfig:
     """The name under which the server serves the model."""
     max_tokens: int | None = None
     """Longest answer where a request sets no limit; None: the server's own."""
+    reasons: bool = False
+    """Whether the model thinks before it answers."""
     thoughts: list[str] | None = None
-    """The tags around a model's thoughts, which are kept from the harness; None: nothing is."""
+    """The tags around its thoughts, which are kept from the harness; None: the server splits them off."""
     blank_refused: bool = False
     """Whether the harness gets an empty answer in the place of a refused prompt."""
     socket: Path | None = None

@@ -18,6 +18,7 @@ from slurmeval import catalog
 from slurmeval.config.messages import Problem, nearest
 from slurmeval.config.models import Benchmark, Config, Dataset
 from slurmeval.harnesses.context import too_long
+from slurmeval.harnesses.lm_eval_tasks import TaskLoader
 
 BY_LIKELIHOOD = ("loglikelihood", "loglikelihood_rolling", "multiple_choice")
 METRICS = (
@@ -33,13 +34,6 @@ LINES = 100
 """Of a data file, looked at for its fields."""
 
 _PLACEHOLDER = re.compile(r"\$\{dataset:([^}]*)\}(?:/([^\s\"',\]}]+))?")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose tags (`!function`), which name code, count as null."""
-
-
-_Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 def config_problems(config: Config, project: Path) -> Iterator[Problem]:
@@ -86,7 +80,7 @@ def _task_file(file: Path, benchmark: Benchmark, config: Config, project: Path) 
     """Key of the benchmark and text of each problem of a task file."""
     try:
         text = file.read_text(encoding="utf-8")
-        content = yaml.load(text, _Loader)
+        content = yaml.load(text, TaskLoader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""

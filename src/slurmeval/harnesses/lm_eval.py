@@ -137,8 +137,9 @@ def arguments(job: Job) -> list[str]:
         options |= {"apply_chat_template": None, "fewshot_as_multiturn": "true"}
     if job.task_file is not None:
         options["include_path"] = "task"
+    greedy = benchmark.temperature is None and lm_eval_tasks.is_greedy(benchmark.task, job.task_file)
     given = {
-        "temperature": benchmark.temperature,
+        "temperature": 0 if greedy else benchmark.temperature,
         "top_p": benchmark.top_p,
         "max_gen_toks": benchmark.max_tokens,
     }

@@ -11,6 +11,15 @@ import yaml
 
 FILE = Path(__file__).with_name("lm_eval_tasks.yaml")
 _PART = re.compile(r"[_-]")
+_GREEDY = re.compile(r"longbench(_.+)?")
+"""lm-eval's own tasks that say `do_sample: false` and a temperature."""
+
+
+class TaskLoader(yaml.SafeLoader):
+    """YAML whose tags (`!function`), which name code, count as null."""
+
+
+TaskLoader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 @cache
@@ -30,6 +39,19 @@ def unknown(task: str) -> str | None:
     near = nearest(task, sorted(known))
     hint = f"; {near}" if near.startswith("did you mean") else ""
     return f"lm-eval has no task '{task}'{hint} (a task of your own needs task_file)"
+
+
+def is_greedy(task: str, task_file: Path | None) -> bool:
+    """Returns whether a task names a temperature and is not to be sampled (`do_sample: false`). lm-eval's own
+    models heed that; its clients of servers send the temperature alone."""
+    if task_file is None:
+        return _GREEDY.fullmatch(task) is not None
+    try:
+        content = yaml.load(task_file.read_text(encoding="utf-8"), TaskLoader)
+        generation = content["generation_kwargs"]
+        return generation["do_sample"] is False and float(generation["temperature"]) > 0
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return False
 
 
 def scores_likelihoods(task: str) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.gateway.thoughts import split
+from slurmeval.gateway.thoughts import cut, split, stops_of
 from slurmeval.results.joining import prompts_of, prompts_of_sample
 from slurmeval.results.reasoning import choices_of
 from slurmeval.results.sample_costs import Cost
@@ -64,7 +64,7 @@ class Accounts:
     def answered(self, record: Record) -> None:
         """Takes in a request of any try."""
         if record.answered:
-            texts = list(_texts(record.response, self._tags))
+            texts = list(_texts(record.response, self._tags, stops_of(record.request)))
             self._n_answers += max(1, len(texts))
             self._answers.update(_fingerprint(text) for text in texts)
 
@@ -161,10 +161,12 @@ class Accounts:
         return Bounds(n_unanswered, min(1.0, max(0.0, right / (n - scored))) if known else None, low, high)
 
 
-def _texts(response: Any, tags: Sequence[str] | None) -> Iterator[str]:
-    """The answers in a response: as they came, and without the thoughts before them."""
+def _texts(response: Any, tags: Sequence[str] | None, stops: Sequence[str]) -> Iterator[str]:
+    """The answers in a response: as they came, and without the thoughts before them; up to a stop word."""
     for _, text, reason in choices_of(response):
         yield text
+        if stops:
+            yield cut(text if tags is None else split(text, tags, reason)[1], stops)
         if tags is not None:
             yield split(text, tags, reason)[1]
         elif _THOUGHTS_END in text:

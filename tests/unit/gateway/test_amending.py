@@ -62,6 +62,24 @@ def test_a_temperature_as_good_as_0_is_0(temperature: float | None, sent: dict[s
     assert Amendments().of("/v1/completions", body) == sent
 
 
+@pytest.mark.parametrize(
+    ("limits", "sent"),
+    [
+        ({"max_tokens": 256, "max_new_tokens": 32}, {"max_tokens": 32}),
+        ({"max_tokens": 256, "max_new_tokens": 1024}, {"max_tokens": 1024}),
+        ({"max_new_tokens": 32}, {"max_tokens": 32}),
+        ({"max_tokens": 64, "max_new_tokens": 32}, {}),
+        ({"max_tokens": 256}, {}),
+        ({"max_tokens": 256, "max_new_tokens": "many"}, {}),
+    ],
+)
+def test_a_limit_by_the_name_that_vllm_does_not_know_is_the_answers_limit(
+    limits: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    """lm-eval's clients of servers read `max_gen_toks` alone, its own models this name, too."""
+    assert Amendments().of("/v1/completions", {"prompt": "x"} | limits) == sent
+
+
 def test_repeats_of_a_question_that_is_sampled_have_seeds_of_their_own() -> None:
     amendments = Amendments()
     sampled = {"prompt": "x", "temperature": 0.8, "seed": 1234}

@@ -309,14 +309,32 @@ async def test_thoughts_stay_in_the_log_and_the_harness_gets_the_answer(
         parts = [choice.get("delta") or choice.get("message") or {} for (choice, *_) in choices if choice]
         return "".join(part.get("content") or "" for part in parts)
 
-    process = await asyncio.to_thread(gateway, thoughts=["<think>", "</think>"])
+    process = await asyncio.to_thread(gateway, reasons=True, thoughts=["<think>", "</think>"])
     assert await answered(process) == "4"
     await asyncio.to_thread(process.stop)
     (record,) = read(tmp_path / "log")
     assert b"</think>" in (record.response_body or b"")
-    process = await asyncio.to_thread(gateway, thoughts=["<think>", "</think>"])
+    process = await asyncio.to_thread(gateway, reasons=True, thoughts=["<think>", "</think>"])
     assert await answered(process) == "4"
     assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("tags", [None, ["<think>", "</think>"]])
+async def test_a_task_stops_the_answer_of_a_model_that_thinks_and_not_its_thoughts(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, stream: bool, tags: list[str] | None
+) -> None:
+    server.faults.answer_text = "4\n\nQ: 5?" if tags is None else "<think>One.\n\nTwo.</think>4\n\nQ: 5?"
+    for _ in range(2):  # the second time from the log
+        process = await asyncio.to_thread(gateway, reasons=True, thoughts=tags)
+        _, body = await post(client, process, chat("2 + 2?", stream=stream, stop=["Q:", "\n\n"]))
+        events = [line[6:] for line in body.split(b"\n\n") if line and b"[DONE]" not in line]
+        choices = [json.loads(event)["choices"] for event in (events if stream else [body])]
+        parts = [choice.get("delta") or choice.get("message") or {} for (choice, *_) in choices if choice]
+        assert "".join(part.get("content") or "" for part in parts) == "4"
+        await asyncio.to_thread(process.stop)
+    (asked,) = server.seen
+    assert "stop" not in json.loads(asked["raw"])
 
 
 async def test_silent_connections_to_a_server_are_kept_alive(server: StandIn) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from slurmeval.gateway.thoughts import Thoughts, split
+from slurmeval.gateway.thoughts import Thoughts, split, stops_of
 
 JSON = "application/json"
 TAGS = ["<think>", "</think>"]
@@ -38,6 +38,43 @@ def test_without_an_opening_tag_all_before_the_closing_one_is_thought() -> None:
     """The chat template opens it in the prompt."""
     assert split("It may", ["", "</think>"], "stop") == ("It may", "")
     assert split("5?</think>4", ["", "</think>"], "stop") == ("5?", "4")
+
+
+def test_a_stop_word_ends_the_answer_and_not_the_thoughts() -> None:
+    chat = {
+        "choices": [{"message": {"content": "<think>a\n\nb</think>4\n\nQ: 5"}, "finish_reason": "length"}]
+    }
+    body = json.dumps(chat).encode()
+    for thoughts, said in ((TAGS, {"content": "4", "reasoning": "a\n\nb"}), (None, {"content": "<think>a"})):
+        (choice,) = json.loads(Thoughts(thoughts).without(JSON, body, ["Q:", "\n\n"]))["choices"]
+        assert choice == {"message": said, "finish_reason": "stop"}
+    assert Thoughts(None).without(JSON, body) == body
+
+
+@pytest.mark.parametrize(
+    ("tags", "path", "moved"),
+    [
+        (TAGS, "/v1/chat/completions", True),
+        (TAGS, "/v1/completions", True),
+        (None, "/v1/chat/completions", True),
+        (None, "/v1/completions", False),
+    ],
+)
+def test_stop_words_are_not_asked_of_a_server_that_would_find_them_in_thoughts(
+    tags: list[str] | None, path: str, moved: bool
+) -> None:
+    for stop in ("\n\n", ["\n\n"]):
+        body = {"prompt": "2 + 2?", "stop": stop}
+        assert Thoughts(tags).spare(path, body) is moved
+        assert ("stop" not in body) is moved
+        assert stops_of(body) == (["\n\n"] if moved else [])
+    for nothing in ({}, {"stop": None}, {"stop": []}, {"stop": ""}, {"stop": [""]}):
+        assert not Thoughts(tags).spare(path, dict(nothing))
+
+
+def test_an_answer_with_a_lone_surrogate_has_its_thoughts_taken_out() -> None:
+    body = b'{"choices": [{"text": "5?</think>\\ud835", "finish_reason": "stop"}]}'
+    assert json.loads(Thoughts(TAGS).without(JSON, body))["choices"][0]["text"] == "\ud835"
 
 
 def test_the_harness_gets_the_answer_alone() -> None:

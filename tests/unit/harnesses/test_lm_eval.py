@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from slurmeval.config.models import Benchmark
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import harness
+from slurmeval.harnesses.lm_eval import arguments
 from slurmeval.harnesses.lm_eval_metrics import all_metrics
 from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, read_samples
 
@@ -196,3 +199,31 @@ def test_no_results_and_no_counts_are_bad_results(make_job: MakeJob) -> None:
     path.unlink()
     with pytest.raises(EvaluationFailed, match=r"wrote no results_\*.json"):
         LM_EVAL.read(job)
+
+
+@pytest.mark.parametrize(
+    ("task", "generation", "temperature", "sent"),
+    [
+        ("mine", {"do_sample": False, "temperature": 1}, None, "temperature=0"),
+        ("mine", {"do_sample": False, "temperature": 1}, 0.5, "temperature=0.5"),
+        ("mine", {"do_sample": True, "temperature": 1}, None, None),
+        ("mine", {"do_sample": False}, None, None),
+        ("longbench_gov_report", None, None, "temperature=0"),
+        ("longbench2_academic", None, None, None),
+    ],
+)
+def test_a_task_that_is_not_to_be_sampled_is_greedy_whatever_temperature_it_names(
+    make_job: MakeJob,
+    tmp_path: Path,
+    task: str,
+    generation: dict[str, Any] | None,
+    temperature: float | None,
+    sent: str | None,
+) -> None:
+    """lm-eval's clients of servers drop `do_sample` and send the temperature."""
+    file = None if generation is None else tmp_path / "mine.yaml"
+    if file is not None:
+        file.write_text(yaml.safe_dump({"task": task, "generation_kwargs": generation}))
+    job = make_job(harness="lm-eval", task=task, temperature=temperature)
+    words = arguments(replace(job, task_file=file))
+    assert (words[words.index("--gen_kwargs") + 1] if "--gen_kwargs" in words else None) == sent

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from slurmeval.errors import EvaluationFailed
 from slurmeval.gateway.log import Record
+from slurmeval.gateway.thoughts import STOPS
 from slurmeval.harnesses.base import Metric, Sample, Score
 from slurmeval.results.accounts import Accounts
 from slurmeval.results.joining import Join
+from slurmeval.results.sample_costs import Cost
 
 
 def record(prompt: str, answer: str | None, number: int = 1, **more: Any) -> Record:
@@ -48,6 +51,15 @@ def accounts(samples: Sequence[Sample], answered: Sequence[Record], lost: Sequen
     for each_sample, cost in zip(samples, join.costs, strict=True):
         made.sample(each_sample, cost, each_sample.status)
     return made
+
+
+def test_an_answer_that_was_cut_at_a_stop_word_is_in_the_log() -> None:
+    each = record("question 0", "<think>a. b</think>answer 0. And more", 0)
+    body = json.loads(each.request_body or b"{}") | {STOPS: ["."]}
+    made = Accounts([], ["<think>", "</think>"])
+    made.answered(replace(each, request_body=json.dumps(body).encode()))
+    made.sample(sample(0), Cost(), "ok")
+    assert made.n_unlogged == 0
 
 
 def test_a_score_with_unanswered_samples_has_bounds() -> None:
