@@ -88,7 +88,7 @@ class Thoughts:
         if not isinstance(text, str):
             return False
         place |= self.told_apart(text, key, choice, stops)
-        return place[key] != text
+        return bool(place[key] != text)
 
     def told_apart(self, text: str, key: str, choice: dict[str, Any], stops: Sequence[str]) -> dict[str, Any]:
         """Returns what stands in the place of a choice's text; `choice` ends at its first stop word."""

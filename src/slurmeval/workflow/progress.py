@@ -18,6 +18,9 @@ EVERY_S = 30.0
 MOST_LINES = 5
 """Evaluations that are told of one by one; more are told of together."""
 
+NOT_READY = ("pending", "starting", "restarting")
+"""States of a server that answers nothing yet."""
+
 
 @dataclass(frozen=True)
 class Sight:
@@ -56,9 +59,13 @@ class Telling:
         """What is said at a moment (monotonic clock): nothing where nothing is under way."""
         sights = list(self._look())
         rates = {(sight.model, sight.benchmark): self._rate(sight, now) for sight in sights}
-        running = [sight for sight in sights if not sight.waits]
-        waiting = {sight.model for sight in sights if sight.waits}
-        found = [f"{model}: {self._server(model)}" for model in sorted(waiting)][:MOST_LINES]
+        servers = {sight.model: self._server(sight.model) for sight in sights}
+        # A harness may have begun while its server still loads
+        waiting = {s for s in sights if s.waits or (not s.answered and servers[s.model] in NOT_READY)}
+        running = [sight for sight in sights if sight not in waiting]
+        found = [_of_server(model, servers[model]) for model in sorted({s.model for s in waiting})][
+            :MOST_LINES
+        ]
         if len(running) <= MOST_LINES:
             for sight in running:
                 rate = rates[sight.model, sight.benchmark]
@@ -97,13 +104,17 @@ class Telling:
             return None
         return (sight.tokens - before[1]) / (now - before[0])
 
-    def _server(self, model: str) -> str:
+    def _server(self, model: str) -> str | None:
+        """Returns the status of a model's newest server; None: it has none."""
         folders = [folder for folder in self._paths.servers_of(model).glob("*") if folder.name.isdecimal()]
         if not folders:
-            return "waits for its server"
+            return None
         newest = max(folders, key=lambda folder: int(folder.name))
-        status = _read(ServerFolder(newest).state).get("status", "pending")
-        return f"its server is {status}"
+        return str(_read(ServerFolder(newest).state).get("status", "pending"))
+
+
+def _of_server(model: str, status: str | None) -> str:
+    return f"{model}: waits for its server" if status is None else f"{model}: its server is {status}"
 
 
 def answers_kept(run: dict[str, Any]) -> int:

@@ -97,6 +97,16 @@ def test_an_evaluation_that_runs_has_a_line_with_its_speed(paths: Paths) -> None
     assert told.lines(30.0) == ["m: its server is starting", "m on b0: 12 of 20, 35 tokens/s"]
 
 
+def test_an_evaluation_that_began_before_its_server_answers_waits_for_it(paths: Paths) -> None:
+    told = progress.Telling(run_of(paths, ["b0", "b1"]), print)
+    for name in ("b0", "b1"):
+        under_way(paths, name, "running", answered=0)
+    write_json(paths.servers_of("m") / "0001" / "state.json", {"status": "starting"})
+    assert told.lines(0.0) == ["m: its server is starting"]
+    write_json(paths.servers_of("m") / "0001" / "state.json", {"status": "ready"})
+    assert told.lines(30.0) == ["m on b0: 0 of 20, 0 tokens/s", "m on b1: 0 of 20, 0 tokens/s"]
+
+
 def test_many_evaluations_have_one_line_together(paths: Paths) -> None:
     names = [f"b{number}" for number in range(500)]
     told = progress.Telling(run_of(paths, names), print)
