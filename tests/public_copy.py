@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from slurmeval import parent_death
 from slurmeval.containment import namespaces
 
 
 def public_copy(script: str, folder: Path) -> Path:
     """`script`, a file of a folder of slurmeval, with what it imports. `folder` must be open to all."""
     source = Path(script)
-    for file in (source, Path(namespaces.__file__)):
-        place = folder / "slurmeval" / file.parent.name
+    package = Path(parent_death.__file__).parent
+    for file in (source, Path(namespaces.__file__), Path(parent_death.__file__)):
+        place = folder / "slurmeval" / file.parent.relative_to(package)
         place.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, place / file.name)
     return folder / "slurmeval" / source.parent.name / source.name

@@ -18,8 +18,8 @@ from pathlib import Path
 import yaml
 
 from slurmeval.config.load import load
-from slurmeval.planning.plan import Plan
 from slurmeval.files import write_json
+from slurmeval.planning.plan import Plan
 from slurmeval.processes import identity
 
 ROOT = Path(__file__).parents[1]

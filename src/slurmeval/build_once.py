@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import read_json
 from slurmeval.ownership import Claim
-
-Progress = Callable[[str], None]
-"""Takes a line that tells the user what is going on."""
+from slurmeval.progress import Progress
 
 
 @contextmanager

@@ -6,11 +6,9 @@ own steady clock. Only what is seen for the first time is judged by its age."""
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import resource
-import signal
 import socket
 import tempfile
 import time
@@ -19,9 +17,6 @@ from typing import Any, NamedTuple
 
 BEAT_S = 5.0
 """Seconds between two beats of anything that beats (a controller, a server, an evaluation)."""
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 STALE_S = 60.0
 """So long without a beat, seen from another host, means that its owner is gone."""
@@ -115,11 +110,6 @@ def file_system_ahead_s(folder: Path) -> float:
     if modified < before:
         return modified - before
     return max(modified - time.time(), 0.0)
-
-
-def die_with_parent(number: signal.Signals) -> None:
-    """In a child: this signal when the parent is gone, however it went."""
-    _libc.prctl(_PR_SET_PDEATHSIG, number)
 
 
 def raise_open_files() -> int:

@@ -9,15 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-REPORT_EVERY_S = 10.0
+from slurmeval import parent_death
 
-# The kernel kills the command when the caller dies (PR_SET_PDEATHSIG is 1), even by SIGKILL; exec keeps that.
-_BOUND = (
-    "import ctypes, os, sys\n"
-    "ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)\n"
-    "if os.getppid() != int(sys.argv[1]): sys.exit('the caller is gone')\n"
-    "os.execv(sys.argv[2], sys.argv[2:])\n"
-)
+REPORT_EVERY_S = 10.0
 
 
 def run_bound(
@@ -34,7 +28,7 @@ def run_bound(
         begin = stream.tell()
         started = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOUND, str(os.getpid()), *argv],
+            [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid()), *argv],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,

@@ -11,8 +11,8 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "slurmeval"
 
 LAYERS = (
-    ("errors",),
-    ("files", "processes", "paths"),
+    ("errors", "parent_death", "progress"),
+    ("disk", "files", "processes", "paths", "retrying"),
     ("ownership", "startup", "subprocesses", "variables"),
     ("build_once",),
     ("config",),

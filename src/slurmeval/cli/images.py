@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from slurmeval.errors import SlurmevalError, UserError
+from slurmeval.progress import to_stderr
 
 if TYPE_CHECKING:
     from slurmeval.containers.images import Image
@@ -56,7 +56,7 @@ def lock(ids: tuple[str, ...], check: bool) -> int:
     """Asks the registries what each tag names and writes it down (ID: only for these)."""
     from slurmeval.containers.image_lock import lock
 
-    changes, failures = lock(_WANTED, _LOCK, ids, _say, write=not check)
+    changes, failures = lock(_WANTED, _LOCK, ids, to_stderr, write=not check)
     for change in changes:
         click.echo(change, err=change.moved)
     for failure in failures:
@@ -122,7 +122,7 @@ def verify(ids: tuple[str, ...], folder: Path, every: bool) -> int:
     problems = len(missing)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # hashing leaves the interpreter free
         for record, found in zip(
-            records, pool.map(lambda record: verify(record, every, _say), records), strict=True
+            records, pool.map(lambda record: verify(record, every, to_stderr), records), strict=True
         ):
             problems += len(found)
             for line in found or ["ok"]:
@@ -147,10 +147,6 @@ def prune(folder: Path, results: tuple[Path, ...], dry_run: bool) -> None:
         click.echo(f"{'would remove' if dry_run else 'removed'} {shown(path)}")
     if not removed:
         click.echo("Every image is in use.")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _locked() -> dict[str, Image]:
@@ -181,7 +177,7 @@ def _for_each(
     def say(text: str) -> None:
         if stopped.is_set():
             raise _Stopped
-        _say(text)
+        to_stderr(text)
 
     pool = ThreadPoolExecutor(jobs)
     pending: dict[Future[str], Image] = {pool.submit(action, image, say): image for image in chosen}

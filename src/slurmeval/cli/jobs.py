@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
 import click
 
 from slurmeval.paths import Paths
+from slurmeval.progress import to_stderr
 
 RUN_FILE = click.argument("run_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
 SERVERS_END_S = 30.0
 """Servers end within seconds after their last evaluation, and then their figures are whole."""
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 @click.command()
@@ -36,7 +32,7 @@ def environment(run_file: Path, name: str, record: Path) -> None:
     run = json.loads(run_file.read_bytes())
     environments = Paths.of(run["paths"]).environments
     with recorded(run, "environment", record, f"making the environment {name}"):
-        made = ensure(Path(run["project"]) / "containers" / "locks" / f"{name}.lock", environments, _say)
+        made = ensure(Path(run["project"]) / "containers" / "locks" / f"{name}.lock", environments, to_stderr)
     write_json(record, {"folder": str(made.folder), "python": str(made.python)})
 
 
@@ -61,7 +57,7 @@ def image(run_file: Path, name: str, record: Path) -> None:
     file = None if given is None else Path(os.path.expandvars(given))
     wanted = read_wanted(lock.with_name("images.yaml")).get(name) if locked is None else None
     with recorded(run, "image", record, f"pulling the image {name}"):
-        made = ensure(locked or wanted or Image(name, ""), paths.images, apptainer_of(run), _say, file)
+        made = ensure(locked or wanted or Image(name, ""), paths.images, apptainer_of(run), to_stderr, file)
     write_json(record, read_json(made))
 
 
@@ -79,7 +75,7 @@ def rehearse(run_file: Path, benchmark: str, manifest: Path) -> None:
     secrets.lend(paths.secrets, run["config"]["secrets"], secrets.HUB)
     log = paths.log("rehearse", f"{manifest.stem}-harness")
     given = secrets.take(paths.secrets, run["config"]["benchmarks"][benchmark]["secrets"])
-    rehearse(run, benchmark, manifest.absolute(), log, _say, given)
+    rehearse(run, benchmark, manifest.absolute(), log, to_stderr, given)
 
 
 @click.command("try-tokenizer")
@@ -116,7 +112,7 @@ def stage_model(run_file: Path, model: str, manifest: Path) -> None:
     python = Path(made["python"]) if made else None
     with recorded(run, "stage_model", manifest, f"staging the model {model}"):
         project = Path(run["project"])
-        stage_model(model, entry.weights, manifest.absolute(), paths.hf_home, project, python, _say)
+        stage_model(model, entry.weights, manifest.absolute(), paths.hf_home, project, python, to_stderr)
         need_servable(model, entry, manifest)
 
 
@@ -135,7 +131,7 @@ def stage_dataset(run_file: Path, dataset: str, manifest: Path) -> None:
     entry, paths = Config.model_validate(run["config"]).datasets[dataset], Paths.of(run["paths"])
     secrets.lend(paths.secrets, run["config"]["secrets"], secrets.HUB)
     with recorded(run, "stage_dataset", manifest, f"staging the dataset {dataset}"):
-        stage_dataset(dataset, entry, manifest.absolute(), paths.hf_home, Path(run["project"]), _say)
+        stage_dataset(dataset, entry, manifest.absolute(), paths.hf_home, Path(run["project"]), to_stderr)
 
 
 @click.command()
@@ -166,11 +162,11 @@ def evaluate(run_file: Path, model: str, benchmark: str) -> None:
     scored = f", {score.metric} {score.words}" if score else ""
     replayed = partitions.evaluation_row(paths.evaluation(model, benchmark)).get("n_replayed")
     kept = f", {replayed} answers of earlier tries" if replayed else ""
-    _say(f"{model} on {benchmark}: {samples} samples{scored}{kept}")
+    to_stderr(f"{model} on {benchmark}: {samples} samples{scored}{kept}")
     written = paths.evaluation(model, benchmark)
     for row in partitions.read_rows(written, schema.EVALUATIONS).to_pylist():
         if (warning := reasoning.warning(row)) is not None:
-            _say(warning)
+            to_stderr(warning)
 
 
 @click.command()
@@ -184,7 +180,7 @@ def aggregate(run_file: Path) -> None:
     deadline = time.monotonic() + SERVERS_END_S
     while live_servers(Paths.of(run["paths"])) and time.monotonic() < deadline:
         time.sleep(0.2)
-    gather(run, _say)
+    gather(run, to_stderr)
 
 
 @click.command()
@@ -198,8 +194,8 @@ def report(run_file: Path) -> None:
 
     run = json.loads(run_file.read_bytes())
     if not are_of(Paths.of(run["paths"]), [(model, benchmark) for model, benchmark in run["evaluations"]]):
-        gather(run, _say)  # the tables tell of another config's run
+        gather(run, to_stderr)  # the tables tell of another config's run
     page = build(Paths.of(run["paths"]), run)
     for line in scores.lines(tables.load(Paths.of(run["paths"]))):
-        _say(line)
-    _say(f"report: {page}")
+        to_stderr(line)
+    to_stderr(f"report: {page}")

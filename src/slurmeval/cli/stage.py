@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from slurmeval.progress import to_stderr
 
 if TYPE_CHECKING:
     from slurmeval.config.models import Config
@@ -23,10 +24,6 @@ CONFIG = click.option(
     type=click.Path(path_type=Path),
     help=f"The config; several are laid over one another. Default: {DEFAULT_CONFIG}.",
 )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 @click.group()
@@ -51,7 +48,7 @@ def lock(files: tuple[Path, ...], update: bool) -> None:
     if not branches:
         click.echo("The config names no branch or tag: every repository is at a commit.")
         return
-    changes = hub_lock.resolve(project, branches, _hf_home(config), _say, update=update)
+    changes = hub_lock.resolve(project, branches, _hf_home(config), to_stderr, update=update)
     for change in changes:
         click.echo(str(change))
     if not changes:
@@ -75,7 +72,7 @@ def export_(folder: Path, files: tuple[Path, ...]) -> None:
     images = [plan.project / place.record for place in _places(plan) if place.kind == "image"]
     environments = [place.name for place in _places(plan) if place.kind == "environment"]
     hf_home = plan.absolute.hf_home
-    parcel, left_out = export(folder, _manifests(plan), images, _lock(config), hf_home, _say)
+    parcel, left_out = export(folder, _manifests(plan), images, _lock(config), hf_home, to_stderr)
     for line in left_out:
         click.echo(f"Not in it, take it along yourself: {line}")
     for name in environments:
@@ -103,7 +100,7 @@ def import_(folder: Path, files: tuple[Path, ...], copy: bool) -> None:
 
     config, project = _config(files), Path.cwd()
     goal = Goal(_hf_home(config), project / config.staging.images, project)
-    done = unpack(folder, goal, _say, copy)
+    done = unpack(folder, goal, to_stderr, copy)
     placed = f"{done.placed} files, {megabytes(done.size)}"
     click.echo(f"{placed} put into {goal.hf_home}; {done.there} were there already.")
     for line in done.differing:

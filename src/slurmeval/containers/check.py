@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurmeval.build_once import Progress
 from slurmeval.containers.apptainer import Apptainer
-from slurmeval.containers.disk import REMEDY
+from slurmeval.containers.layers import REMEDY
+from slurmeval.disk import reports_full
 from slurmeval.environments.locks import normalised
 from slurmeval.errors import SlurmevalError, UserError
+from slurmeval.progress import Progress
 from slurmeval.subprocesses import run_bound
 
 PROGRAMS = ("nemo-evaluator", "eval-factory", "lm_eval", "vllm", "python3")
@@ -121,8 +122,8 @@ class Checker:
         )
         returncode, output = self._run(argv)
         if returncode != 0:
-            if "No space left on device" in output:
-                raise UserError(f"{self.what}: the disk is full: {REMEDY} (log: {self.log})")
+            if reports_full(output):
+                raise UserError(f"{self.what}: the disk is full: make room, or {REMEDY} (log: {self.log})")
             raise SlurmevalError(f"{self.what}: {failure}: {_last_line(output)} (log: {self.log})")
         return output
 

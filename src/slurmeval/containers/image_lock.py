@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,16 +11,15 @@ from typing import Any
 
 import yaml
 
-from slurmeval.build_once import Progress
 from slurmeval.containers.images import Image, read_lock, read_wanted
-from slurmeval.containers.registry import Reference, Registry
+from slurmeval.containers.reference import Reference
+from slurmeval.containers.registry import Registry
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import write_atomically
+from slurmeval.progress import Progress
 
 ASKED_AT_ONCE = 8
 _HEADER = "# Made from images.yaml by `slurmeval images lock`: do not edit, but commit it.\n"
-
-Resolve = Callable[[Image, Image | None, Progress], Image]
 
 
 @dataclass(frozen=True)

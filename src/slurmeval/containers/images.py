@@ -13,16 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slurmeval.build_once import Progress, owned
+from slurmeval.build_once import owned
 from slurmeval.config.yaml_files import read_yaml
 from slurmeval.containers.apptainer import Apptainer
 from slurmeval.containers.check import Checker, Found, sif_architecture, this_architecture
-from slurmeval.containers.disk import disk_errors, gigabytes, remove_tree
+from slurmeval.containers.layers import REMEDY
 from slurmeval.containers.pulling import log_of, pull, remove_remains, work_folder
-from slurmeval.containers.registry import DIGEST, Reference
-from slurmeval.environments.environments import say
+from slurmeval.containers.reference import DIGEST, Reference
+from slurmeval.disk import disk_errors, remove_tree
 from slurmeval.errors import ConfigError, SlurmevalError, UserError
 from slurmeval.files import read_json, sha256_of_file, write_json
+from slurmeval.progress import Progress, size_text, to_stderr
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _KEYS = {"reference": str, "check": list, "digest": str, "architectures": list, "resolved": str}
@@ -69,7 +70,11 @@ def read_lock(path: Path) -> dict[str, Image]:
 
 
 def ensure(
-    image: Image, folder: Path, apptainer: Apptainer, progress: Progress = say, given: Path | None = None
+    image: Image,
+    folder: Path,
+    apptainer: Apptainer,
+    progress: Progress = to_stderr,
+    given: Path | None = None,
 ) -> Path:
     """The record of `image`, pulled and tried now unless it is there; `given`: a SIF that is on the machine
     already, which is only tried. A second process that wants the same one waits. Raises UserError (bad input,
@@ -82,7 +87,7 @@ def ensure(
         _need_digest(image)
     elif not sif.is_file():
         raise UserError(f"{what}: {sif}: no such file (containers.images of site.yaml)")
-    with disk_errors(what, folder):
+    with disk_errors(what, folder, REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
         with owned(image.sif(folder), what, progress):
             if not is_whole(image, folder, given):
@@ -102,7 +107,7 @@ def is_whole(image: Image, folder: Path, given: Path | None = None) -> bool:
     )
 
 
-def verify(record: Path, every: bool, progress: Progress = say) -> list[str]:
+def verify(record: Path, every: bool, progress: Progress = to_stderr) -> list[str]:
     """What is wrong with a recorded SIF, in lines. It is only read where size or time differ from the
     record's, or with `every`; one that was merely touched or copied is recorded anew."""
     known = _known(record)
@@ -114,7 +119,7 @@ def verify(record: Path, every: bool, progress: Progress = say) -> list[str]:
         return []
     if stamp[0] != known.get("size"):
         return [f"{sif} has {stamp[0]} bytes instead of {known.get('size')}"]
-    progress(f"{record.stem}: hashing {gigabytes(stamp[0])}")
+    progress(f"{record.stem}: hashing {size_text(stamp[0])}")
     if sha256_of_file(sif) != known.get("sha256"):
         return [f"{sif} has other content than when it was recorded"]
     if stamp[1] != known.get("mtime_ns"):
@@ -182,7 +187,7 @@ def _make(image: Image, folder: Path, apptainer: Apptainer, progress: Progress, 
 def _record(image: Image, folder: Path, file: Path, found: Found, progress: Progress) -> None:
     """Writes the record of a SIF that works."""
     stamp = _stamp(file)
-    progress(f"image {image.id}: hashing {gigabytes(stamp[0] if stamp else 0)}")
+    progress(f"image {image.id}: hashing {size_text(stamp[0] if stamp else 0)}")
     sha256 = sha256_of_file(file)
     if stamp is None or stamp != _stamp(file):
         raise SlurmevalError(f"image {image.id}: {file} changed while it was looked at")

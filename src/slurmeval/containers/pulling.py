@@ -13,28 +13,27 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from slurmeval.build_once import Progress
 from slurmeval.containers.apptainer import Apptainer
 from slurmeval.containers.check import this_architecture
-from slurmeval.containers.disk import (
-    Meter,
-    fetched,
-    full,
-    gigabytes,
-    need_room,
+from slurmeval.containers.layers import (
+    REMEDY,
+    PullProgress,
+    downloaded_bytes,
     remove_partial,
-    remove_tree,
+    require_space,
 )
-from slurmeval.containers.registry import Reference, Registry, gone, refused
+from slurmeval.containers.reference import Reference
+from slurmeval.containers.registry import Registry, gone, refused
 from slurmeval.containers.registry_login import find_login
-from slurmeval.containers.retrying import backoff_s
+from slurmeval.disk import full_error, remove_tree, reports_full
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import write_atomically
+from slurmeval.progress import Progress, size_text
+from slurmeval.retrying import Retry, backoff_s, call_with_retries
 from slurmeval.subprocesses import run_bound
 
-TRIES = 4
-"""So often a pull is begun while the network breaks; what was fetched is not fetched again."""
-_NO_ROOM = re.compile(r"no space left on device|disk quota exceeded|file too large", re.IGNORECASE)
+PULL_ATTEMPTS = 4
+"""Attempts per pull on network errors. Finished layers are kept."""
 _REFUSED = re.compile(
     r"UNAUTHORIZED|DENIED|unexpected status code (401|403)|\b(401 Unauthorized|403 Forbidden)"
 )
@@ -67,15 +66,17 @@ def pull(
     (work / "tmp").mkdir(parents=True)
     (work / "image.sif").unlink(missing_ok=True)
     remove_partial(blobs)
-    need_room(what, sif.parent, layers, fetched(blobs, layers))
-    meter = Meter(what, blobs, layers, progress)
-    progress(f"{what}: {gigabytes(meter.total)} in {len(layers)} layers, {gigabytes(meter.before)} are here")
+    require_space(what, sif.parent, layers, downloaded_bytes(blobs, layers))
+    pulled = PullProgress(what, blobs, layers, progress)
+    here = size_text(pulled.download.begin)
+    progress(f"{what}: {size_text(pulled.total)} in {len(layers)} layers, {here} are here")
     started = time.monotonic()
-    _Builder(what, reference, sif, apptainer, meter).build(progress, sleep)
+    builder = _Builder(what, reference, sif, apptainer, pulled)
+    call_with_retries(what, builder.build, _judge, progress, PULL_ATTEMPTS, sleep)
     (work / "image.sif").rename(sif)
     remove_tree(work)
     seconds = time.monotonic() - started
-    progress(f"{what}: {gigabytes(sif.stat().st_size)}, {seconds:.0f} s")
+    progress(f"{what}: {size_text(sif.stat().st_size)}, {seconds:.0f} s")
 
 
 def work_folder(sif: Path) -> Path:
@@ -88,36 +89,42 @@ def log_of(sif: Path) -> Path:
     return sif.with_suffix(".log")
 
 
+class _NetworkError(SlurmevalError):
+    """A pull that ended because the connection broke."""
+
+
+def _judge(result: object, number: int) -> Retry | None:
+    return Retry("the connection broke", backoff_s(number)) if isinstance(result, _NetworkError) else None
+
+
 class _Builder:
-    """Runs Apptainer until it has built the SIF."""
+    """Runs Apptainer to build the SIF."""
 
     def __init__(
-        self, what: str, reference: Reference, sif: Path, apptainer: Apptainer, meter: Meter
+        self, what: str, reference: Reference, sif: Path, apptainer: Apptainer, progress: PullProgress
     ) -> None:
-        self.what, self.reference, self.apptainer, self.meter = what, reference, apptainer, meter
+        self.what, self.reference, self.apptainer, self.progress = what, reference, apptainer, progress
         self.work, self.log = work_folder(sif), log_of(sif)
         self.login = find_login(reference.host)
         # `build`, not `pull`: that makes the SIF in its cache and copies it from there
         source = reference.at(str(reference.digest))
         self.argv = apptainer.argv("build", "--force", str(self.work / "image.sif"), source)
 
-    def build(self, progress: Progress, sleep: Callable[[float], None]) -> None:
-        """Tries again while it is the network that breaks."""
-        for number in range(1, TRIES + 1):
-            # for its owner only: addresses in it may hold a key
-            write_atomically(self.log, "", mode=0o600)
-            returncode, output = run_bound(
-                self.argv, self.log, self._environment(), self.work, self.meter.say
-            )
-            if returncode == 0:
-                return
+    def build(self) -> None:
+        """Runs Apptainer once.
+
+        Raises:
+            UserError: The login, the digest, the certificate or the disk does not do.
+            SlurmevalError: Apptainer fails; `_NetworkError` if it is the connection.
+        """
+        # for its owner only: addresses in it may hold a key
+        write_atomically(self.log, "", mode=0o600)
+        returncode, output = run_bound(
+            self.argv, self.log, self._environment(), self.work, self.progress.report
+        )
+        if returncode != 0:
             self._clear()
-            error = self._failure(returncode, output)
-            if number == TRIES or isinstance(error, UserError) or not _NETWORK.search(output):
-                raise error
-            wait_s = backoff_s(number)
-            progress(f"{self.what}: the connection broke; again in {wait_s:.0f} s")
-            sleep(wait_s)
+            raise self._failure(returncode, output)
 
     def _clear(self) -> None:
         (self.work / "image.sif").unlink(missing_ok=True)
@@ -142,8 +149,8 @@ class _Builder:
         lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
         fatal = [line for line in lines if line.startswith(("FATAL", "ERROR"))] or lines
         text = _ADDRESS.sub(lambda found: found.group().partition("?")[0], (fatal or ["no reason given"])[-1])
-        if _NO_ROOM.search(output):
-            return full(self.what, self.work.parents[1])
+        if reports_full(output):
+            return full_error(self.what, self.work.parents[1], REMEDY)
         if "x509:" in text or "certificate" in text:
             return UserError(
                 f"{self.what}: the certificate of {self.reference.host} is not trusted: set SSL_CERT_FILE "
@@ -156,9 +163,8 @@ class _Builder:
         if returncode == 127:
             return UserError(f"{self.what}: {self.apptainer.program} cannot be run: {text} (log: {self.log})")
         ended = f"was killed by signal {-returncode}" if returncode < 0 else "fails"
-        return SlurmevalError(
-            f"{self.what}: `{self.apptainer.program} build` {ended}: {text[-300:]} (log: {self.log})"
-        )
+        kind = _NetworkError if _NETWORK.search(output) else SlurmevalError
+        return kind(f"{self.what}: `{self.apptainer.program} build` {ended}: {text[-300:]} (log: {self.log})")
 
 
 def remove_remains(sif: Path) -> None:

@@ -18,10 +18,18 @@ from urllib.parse import urlsplit
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from slurmeval.build_once import Progress
+from slurmeval.containers.reference import DIGEST, Reference
 from slurmeval.containers.registry_login import Login, find_login
-from slurmeval.containers.retrying import BUSY, Patience
 from slurmeval.errors import SlurmevalError, UserError
+from slurmeval.progress import Progress
+from slurmeval.retrying import (
+    BUSY_STATUSES,
+    WAIT_LIMIT_S,
+    Retry,
+    backoff_s,
+    call_with_retries,
+    requested_wait_s,
+)
 
 INDEXES = (
     "application/vnd.oci.image.index.v1+json",
@@ -31,56 +39,13 @@ MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 ANSWER_LIMIT_S = (20.0, 60.0)
 """To connect, and between two pieces of an answer."""
+ATTEMPTS = 6
+CONNECTION_ATTEMPTS = 4
+"""Attempts while no connection can be made."""
 MANIFEST_BYTES = 32 * 2**20
 """A larger manifest is none."""
-_REFERENCE = re.compile(
-    r"(?:docker://)?(?:(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::\d+)?)/)?"
-    r"(?P<path>[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)"
-    r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
-)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """An image's name in a registry."""
-
-    host: str
-    path: str
-    tag: str | None = None
-    digest: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Reference:
-        """`nvcr.io/nvidia/eval-factory/bfcl:26.03`; without a host one of Docker Hub. Raises UserError."""
-        found = _REFERENCE.fullmatch(text)
-        hub_user = found is not None and found["host"] is not None and not _is_host(found["host"])
-        if found is None or (hub_user and found["host"] != found["host"].lower()):
-            raise UserError(f"{text!r} names no image; such as nvcr.io/nvidia/eval-factory/bfcl:26.03")
-        host, path = found["host"], found["path"]
-        if hub_user:
-            host, path = None, f"{host}/{path}"
-        if host in (None, "docker.io", "index.docker.io"):
-            host, path = "docker.io", path if "/" in path else f"library/{path}"
-        tag = found["tag"] or (None if found["digest"] else "latest")
-        return cls(host, path, tag, found["digest"])
-
-    @property
-    def repository(self) -> str:
-        return f"{self.host}/{self.path}"
-
-    def at(self, digest: str) -> str:
-        """As Apptainer takes it, pinned."""
-        return f"docker://{self.repository}@{digest}"
-
-    def __str__(self) -> str:
-        return (
-            self.repository
-            + (f":{self.tag}" if self.tag else "")
-            + (f"@{self.digest}" if self.digest else "")
-        )
 
 
 @dataclass(frozen=True)
@@ -104,6 +69,22 @@ class _Answer:
     status: int
     headers: requests.structures.CaseInsensitiveDict[str]
     body: bytes
+
+
+def _judge(result: _Answer | Exception, number: int) -> Retry | None:
+    """Returns when a busy or unreachable registry is asked again."""
+    if isinstance(result, _Answer):
+        asked_s = requested_wait_s(result.headers)
+        wait_s = backoff_s(number) if asked_s is None else asked_s
+        if result.status not in BUSY_STATUSES or wait_s > WAIT_LIMIT_S:
+            return None
+        return Retry(f"the registry answers {result.status}", wait_s)
+    broken = isinstance(
+        result, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError
+    )
+    if not broken or isinstance(result, requests.exceptions.SSLError) or number >= CONNECTION_ATTEMPTS:
+        return None
+    return Retry("no connection", backoff_s(number))
 
 
 class _Bearer(AuthBase):
@@ -139,7 +120,6 @@ class Registry:
         host = "registry-1.docker.io" if self.reference.host == "docker.io" else self.reference.host
         self._base = f"{'http' if plain_http() else 'https'}://{host}/v2/{self.reference.path}"
         self._session = requests.Session()
-        self._patience = Patience(self.what, self.progress, self.sleep)
 
     def digest(self) -> str | None:
         """The digest that the name stands for now; None where the registry does not say."""
@@ -241,7 +221,7 @@ class Registry:
                 return _Answer(response.status_code, response.headers, _body(response))
 
         try:
-            answer = self._patience.call(once)
+            answer = call_with_retries(self.what, once, _judge, self.progress, ATTEMPTS, self.sleep)
         except requests.exceptions.SSLError as error:
             raise UserError(
                 f"{self.what}: the certificate of {host} is not trusted ({_cause(error)}): set SSL_CERT_FILE "
@@ -252,7 +232,7 @@ class Registry:
                 f"{self.what}: {host} cannot be reached ({_cause(error)}): is there a network here, or a "
                 "proxy to set (https_proxy)?"
             ) from None
-        if answer.status in BUSY:
+        if answer.status in BUSY_STATUSES:
             raise SlurmevalError(
                 f"{self.what}: {host} answers {answer.status} again and again: try later"
                 + (", or log in: the limit is higher then" if answer.status == 429 else "")
@@ -361,11 +341,6 @@ def _trusted() -> str | bool:
     if os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
         return True  # requests reads these itself
     return ssl.get_default_verify_paths().cafile or True
-
-
-def _is_host(name: str) -> bool:
-    """Whether the first part of an image's name is a registry, and not a user of Docker Hub."""
-    return "." in name or ":" in name or name == "localhost"
 
 
 def _is_index(manifest: dict[str, Any]) -> bool:

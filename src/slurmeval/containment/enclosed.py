@@ -23,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from slurmeval.containment import namespaces as ns
+from slurmeval.parent_death import signal_at_parent_death
 
 NOT_SET_UP = 125
 """Exit status where the enclosure could not be made; standard error says why."""
@@ -99,7 +100,7 @@ def _hand_on(pid: int) -> None:
 
 def _init(order: dict[str, Any], command: list[str]) -> int:
     """Process 1: builds, starts the command, reaps, and gives back how the command ended."""
-    ns.die_with_parent()
+    signal_at_parent_death()
     _build_root(order)
     if not order["network"]:
         _raise_loopback()

@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import os
 import re
-import signal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,7 +21,7 @@ SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"
 DEVICES = ("null", "zero", "full", "random", "urandom")
 
 _DETACH = 2
-_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 24, 38
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -123,8 +122,3 @@ def drop_rights() -> None:
     for capability in range(64):
         if _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
             break
-
-
-def die_with_parent() -> None:
-    """SIGKILL for this process when its parent ends."""
-    _checked(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "parent's death signal")

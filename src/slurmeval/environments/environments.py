@@ -20,15 +20,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from slurmeval.build_once import Progress, forget_lost, owned
+from slurmeval.build_once import forget_lost, owned
+from slurmeval.disk import reports_full, require_space
 from slurmeval.environments.indexes import uv_environment, uv_flags, uv_program
 from slurmeval.environments.locks import Lock, read_lock
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import read_json, write_atomically, write_json
+from slurmeval.progress import Progress, to_stderr
 from slurmeval.subprocesses import run_bound
 
 _CACHE = ".uv-cache"
-_NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|File too large|os error (28|122|27)\b")
 _NO_PACKAGE = re.compile(
     r"there (?:is|are) no versions? of (?P<a>\S+)|(?:Because )?(?P<b>\S+) was not found in the|"
     r"(?P<c>\S+) has no wheels|Failed to (?:build|download and build|prepare|read|parse) `?(?P<d>[^`\s]+)`?"
@@ -56,11 +57,6 @@ class Environment:
         return _record(self.folder)
 
 
-def say(message: str) -> None:
-    """The default progress: a line on stderr."""
-    print(message, file=sys.stderr, flush=True)
-
-
 def environment_for(lock: Path, environments: Path) -> Environment:
     """Where the environment of `lock` lies, whether it has been made or not. Raises UserError."""
     return _environment(read_lock(lock), environments)
@@ -79,7 +75,7 @@ def is_made(environment: Environment) -> bool:
     )
 
 
-def ensure(lock: Path, environments: Path, progress: Progress = say) -> Environment:
+def ensure(lock: Path, environments: Path, progress: Progress = to_stderr) -> Environment:
     """The environment of `lock`, made now unless it is there. A second process that wants the same one
     waits. Raises UserError (bad lock, no room) or SlurmevalError (network, package), one line with the log's
     place."""
@@ -163,7 +159,8 @@ def _make(lock: Lock, environment: Environment, progress: Progress) -> None:
     for remains in folder.parent.glob(f"{folder.name}.making-*"):
         shutil.rmtree(remains, ignore_errors=True)
     _remove(folder)
-    _need_room(lock, folder.parent)
+    remedy = "set staging.environments to another place"
+    require_space(f"environment {lock.name}", folder.parent, lock.disk_mb * 1_000_000, remedy)
     making = folder.with_name(f"{folder.name}.making-{time.time_ns()}")
     log = folder.with_name(folder.name + ".log")
     maker = _Maker(lock, folder.parent, log, progress)
@@ -196,15 +193,6 @@ def _make(lock: Lock, environment: Environment, progress: Progress) -> None:
     finally:
         shutil.rmtree(making, ignore_errors=True)
     progress(f"environment {lock.name}: {len(versions)} packages, {seconds:.0f} s")
-
-
-def _need_room(lock: Lock, environments: Path) -> None:
-    free_mb = shutil.disk_usage(environments).free // 1_000_000
-    if free_mb < lock.disk_mb:
-        raise UserError(
-            f"environment {lock.name} needs {lock.disk_mb / 1000:.1f} GB in {environments}, "
-            f"{free_mb / 1000:.1f} GB are free: make room, or set staging.environments to another place"
-        )
 
 
 class _Maker:
@@ -292,7 +280,7 @@ class _Maker:
 def failure(what: str, output: str, log: Path) -> SlurmevalError:
     """uv's failure in one line: no room, which package, or the network. Addresses lose user and password."""
     text = _ADDRESS.sub(lambda match: _without_password(match.group()), " ".join(output.split()))
-    if _NO_ROOM.search(text):
+    if reports_full(text):
         return UserError(f"{what}: the disk is full or over quota: make room (log: {log})")
     if _NO_NETWORK.search(text):
         hosts = sorted({urlsplit(address).netloc for address in _ADDRESS.findall(text)})

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slurmeval.build_once import Progress, owned
+from slurmeval.build_once import owned
 from slurmeval.config.models import Benchmark, Config
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
 from slurmeval.evaluation.runtimes import runtime_of
@@ -31,6 +31,7 @@ from slurmeval.harnesses.rehearsal_model import serving
 from slurmeval.harnesses.rooms import Room, room
 from slurmeval.harnesses.surroundings import KEPT
 from slurmeval.paths import Paths
+from slurmeval.progress import Progress
 from slurmeval.scheduling.failures import record
 from slurmeval.secrets import make_private, scrub
 from slurmeval.staging import fetched

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import secrets
@@ -23,6 +22,7 @@ from slurmeval.gateway.replay import Replays
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.gateway.upstream import Upstream
 from slurmeval.gateway.writer import LogWriter, claim
+from slurmeval.parent_death import signal_at_parent_death
 from slurmeval.processes import raise_open_files
 
 PROGRESS_FILE = "progress.json"
@@ -30,7 +30,6 @@ PROGRESS_S = 2.0
 """Seconds between two writes of the progress file."""
 
 PARENT_CHECK_S = 1.0
-_PR_SET_PDEATHSIG = 1
 
 _logger = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ def _stop_on_signals(stop: asyncio.Event, parent: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGUSR1, lambda: stop.set() if os.getppid() != parent else None)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1, 0, 0, 0)
+    signal_at_parent_death(signal.SIGUSR1)
 
 
 async def _until_stopped(stop: asyncio.Event, parent: int, gateway: Gateway, progress_file: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from slurmeval.harnesses.base import Command, Job
 from slurmeval.harnesses.rooms import Room
 from slurmeval.harnesses.runtimes import Contained
-from slurmeval.processes import die_with_parent
+from slurmeval.parent_death import signal_at_parent_death
 
 STOP_S = 10.0
 """How long a harness may take to end after SIGTERM."""
@@ -49,7 +49,7 @@ def start(job: Job, command: Command, room: Room, port: int, log: Path) -> subpr
             stdout=stream,
             stderr=stream,
             start_new_session=True,
-            preexec_fn=lambda: die_with_parent(signal.SIGTERM),
+            preexec_fn=lambda: signal_at_parent_death(signal.SIGTERM),
         )
 
 

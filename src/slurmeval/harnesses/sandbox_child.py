@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from slurmeval.containment import namespaces as ns
+from slurmeval.parent_death import signal_at_parent_death
 
 NOBODY = 65534
 TIMED_OUT = 124
@@ -129,7 +130,7 @@ def _run_program(order: dict[str, Any], source: int, verdict: int) -> NoReturn:
 
 def _init(order: dict[str, Any], verdict: int) -> int:
     """Process 1: builds, starts the program, reaps, and gives back how the program ended."""
-    ns.die_with_parent()
+    signal_at_parent_death()
     _build_root(order)
     source_read, source_write = os.pipe()
     os.write(verdict, SET_UP)

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from slurmeval.build_once import Progress
 from slurmeval.config.models import Config, Model, Source
 from slurmeval.errors import UserError
 from slurmeval.files import read_json
 from slurmeval.harnesses.context import too_long
 from slurmeval.planning.plan import Plan
+from slurmeval.progress import Progress
 from slurmeval.staging import access, hub_lock, room
 from slurmeval.staging.local import foreign_code
 from slurmeval.staging.repository import Repository

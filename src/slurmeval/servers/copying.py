@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slurmeval.build_once import Progress
+from slurmeval.progress import Progress
 from slurmeval.staging.transfer import REPORT_EVERY_S, megabytes
 
 THREADS = 8

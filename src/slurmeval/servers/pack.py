@@ -16,7 +16,7 @@ from typing import Any
 
 from slurmeval.errors import ErrorClass, SlurmevalError
 from slurmeval.files import read_json, write_json
-from slurmeval.processes import die_with_parent
+from slurmeval.parent_death import signal_at_parent_death
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import Fate, Job
 from slurmeval.servers.spec import ServerSpec
@@ -124,7 +124,7 @@ def _start(folder: Path, share: Mapping[str, str]) -> subprocess.Popen[bytes]:
         env={**os.environ, **share},
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Slurm's signals reach it through this process alone
-        preexec_fn=lambda: die_with_parent(signal.SIGKILL),
+        preexec_fn=lambda: signal_at_parent_death(signal.SIGKILL),
     )
 
 

@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slurmeval.build_once import Progress
-from slurmeval.containers.disk import is_full
+from slurmeval.disk import is_full
 from slurmeval.files import read_json
 from slurmeval.ownership import Claim, live_owner
+from slurmeval.progress import Progress
 from slurmeval.servers.copying import Changed, Pause, copy_files
 from slurmeval.staging.transfer import megabytes
 

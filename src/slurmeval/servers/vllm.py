@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from slurmeval.errors import ErrorClass
-from slurmeval.processes import die_with_parent
+from slurmeval.parent_death import signal_at_parent_death
 from slurmeval.servers.failures import OVER_THE_LIMIT, TAIL_BYTES, Failure, classify
 
 
 def _prepare() -> None:
     """What Slurm tells the supervisor before the job's time ends may reach all its processes, and would kill
     vLLM."""
-    die_with_parent(signal.SIGTERM)
+    signal_at_parent_death(signal.SIGTERM)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from slurmeval.build_once import Progress, owned
+from slurmeval.build_once import owned
 from slurmeval.config.models import Dataset
-from slurmeval.environments.environments import say
 from slurmeval.errors import UserError
 from slurmeval.files import sha256_of_json
+from slurmeval.progress import Progress, to_stderr
 from slurmeval.staging import hub_lock
 from slurmeval.staging.hub import stage_repository
 from slurmeval.staging.local import describe_folder, files_below
@@ -28,7 +28,7 @@ def stage_dataset(
     output: Path,
     hf_home: Path,
     project: Path,
-    progress: Progress = say,
+    progress: Progress = to_stderr,
 ) -> dict[str, Any]:
     """Brings a dataset's files into `hf_home` and writes its manifest to `output`; the files keep their
     paths in the package or repository. Raises UserError or SlurmevalError, one line."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slurmeval.build_once import Progress
 from slurmeval.errors import UserError
 from slurmeval.files import read_json, write_json
+from slurmeval.progress import Progress
 from slurmeval.staging.fetched import note_of, noted
 from slurmeval.staging.hub_lock import HubLock
 from slurmeval.staging.manifest import HASH_THREADS, Ledger

@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurmeval.build_once import Progress, owned
+from slurmeval.build_once import owned
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import create_exclusively
 from slurmeval.processes import age_s
+from slurmeval.progress import Progress
 from slurmeval.staging.hub_client import HubClient, Listed, explained
 from slurmeval.staging.hub_errors import Patience
 from slurmeval.staging.manifest import Ledger, StagedFile, hashes

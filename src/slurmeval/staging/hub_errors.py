@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from slurmeval.build_once import Progress
-from slurmeval.containers.disk import is_full
-from slurmeval.containers.retrying import backoff_s, told_s
+from slurmeval.disk import is_full
 from slurmeval.errors import SlurmevalError, UserError
+from slurmeval.progress import Progress
+from slurmeval.retrying import backoff_s, requested_wait_s
 from slurmeval.staging.repository import HUB_LOCK, Repository, endpoint
 from slurmeval.staging.transfer import forbidden
 
@@ -69,7 +69,7 @@ class Patience:
             return backoff_s(number) if _is_connection(error) else None
         if response.status_code not in BUSY:
             return None
-        asked_s = told_s(response.headers)
+        asked_s = requested_wait_s(response.headers)
         if asked_s is None:
             # The hub counts requests over five minutes: who has asked too often waits beyond
             return backoff_s(number + 4 if response.status_code == 429 else number)

@@ -13,11 +13,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from slurmeval.build_once import Progress, owned
+from slurmeval.build_once import owned
 from slurmeval.config.models import Section
 from slurmeval.config.yaml_files import read_yaml
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import write_atomically
+from slurmeval.progress import Progress
 from slurmeval.staging.hub_client import HubClient, explained
 from slurmeval.staging.hub_errors import Patience
 from slurmeval.staging.repository import HUB_LOCK, Kind, Repository

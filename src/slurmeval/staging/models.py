@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from slurmeval.build_once import Progress, owned
+from slurmeval.build_once import owned
 from slurmeval.config.models import Weights
-from slurmeval.environments.environments import say
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import sha256_of_json
+from slurmeval.progress import Progress, to_stderr
 from slurmeval.staging import convert_gguf, hub_lock
 from slurmeval.staging.hub import stage_repository
 from slurmeval.staging.local import describe_folder, files_below, need_model_files
@@ -34,7 +34,7 @@ def stage_model(
     hf_home: Path,
     project: Path,
     python: Path | None = None,
-    progress: Progress = say,
+    progress: Progress = to_stderr,
 ) -> dict[str, Any]:
     """Brings a model's weights into `hf_home` and writes its manifest to `output`. `project`: what a relative
     `folder` is relative to, and whose lock says what branches stand for; `python`: the Python with torch and

@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurmeval.build_once import Progress, owned
+from slurmeval.build_once import owned
 from slurmeval.environments.indexes import pip_interpreter
 from slurmeval.environments.locks import normalised
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import read_json, sha256_of_file, write_json
+from slurmeval.progress import Progress
 from slurmeval.staging.transfer import disk_errors, megabytes, metered
 from slurmeval.subprocesses import run_bound
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from slurmeval.build_once import Progress
 from slurmeval.config.models import Dataset, Weights
 from slurmeval.errors import SlurmevalError, UserError
+from slurmeval.progress import Progress
 from slurmeval.staging.datasets import choose_dataset_files
 from slurmeval.staging.hub import Choose, bytes_to_come
 from slurmeval.staging.hub_client import HubClient, explained

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from slurmeval.build_once import Progress
-from slurmeval.containers.disk import is_full
+from slurmeval.disk import is_full
 from slurmeval.errors import UserError
+from slurmeval.progress import Progress
 
 REPORT_EVERY_S = 5.0
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from slurmeval.build_once import Progress, owned
+from slurmeval.build_once import owned
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import create_exclusively, sha256_of_file, write_json
+from slurmeval.progress import Progress
 from slurmeval.staging import hub_lock
 from slurmeval.staging.manifest import HASH_THREADS, Ledger
 from slurmeval.staging.parcel import HF, Packed, Parcel, place, place_link, sha256_metered

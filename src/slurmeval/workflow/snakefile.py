@@ -18,7 +18,6 @@ from slurmeval import secrets
 from slurmeval.build_once import forget_lost
 from slurmeval.config.load import load, load_site
 from slurmeval.config.site import Site
-from slurmeval.environments.environments import say
 from slurmeval.errors import UserError
 from slurmeval.files import write_json
 from slurmeval.harnesses import model_problems, problems
@@ -35,6 +34,7 @@ from slurmeval.planning.preflight import (
 )
 from slurmeval.planning.summary import counted
 from slurmeval.planning.untracked import disown
+from slurmeval.progress import to_stderr
 from slurmeval.scheduling.leasing import forget_leases
 from slurmeval.slurm.request import forget_own_job, staging_command
 from slurmeval.variables import (
@@ -89,7 +89,7 @@ class Workflow:
         # A plan is millions of objects that stay: looking for garbage among them takes a tenth of the time
         gc.set_threshold(200_000, 50, 50)
         if (folders := shadowing()) is not None:
-            say(f"PYTHONPATH puts {folders} before slurmeval's own packages: unset it (slurmeval doctor)")
+            to_stderr(f"PYTHONPATH puts {folders} before slurmeval's packages: unset it (slurmeval doctor)")
         isolate_python(os.environ)  # all that Snakemake starts inherits it
         forget_missing_certificates(os.environ)
         project = Path.cwd()
@@ -109,7 +109,7 @@ class Workflow:
             forget_own_job(os.environ)
         home = hf_home(config.staging.hf_home, project)
         if not arguments.dryrun:
-            resolve_branches(config, project, home, say)
+            resolve_branches(config, project, home, to_stderr)
         self._workflow = workflow
         self._stopped = False
         self._telling: Telling | None = None
@@ -159,13 +159,13 @@ class Workflow:
         # What cannot end well is refused before anything begins
         given = secrets.values(config, project, secrets.needed(config, benchmarks))
         os.environ.update({name: value for name, value in given.items() if name in secrets.HUB})
-        need_access_and_room(self.plan, say)
+        need_access_and_room(self.plan, to_stderr)
         self.controller.begin()
         secrets.hand_out(config, project, benchmarks, self.plan.absolute.secrets)
         forget_requests(self.plan.absolute)
         write_json(self.plan.run_file, self.plan.document)
         self._note_interrupts()
-        self._telling = Telling(self.plan.document, say)
+        self._telling = Telling(self.plan.document, to_stderr)
         self._telling.begin()
 
     def _note_interrupts(self) -> None:
@@ -221,9 +221,9 @@ class Workflow:
         if self._was_stopped:
             kept = answers_kept(self.plan.document)
             going_on = "" if self.plan.site is None else "; evaluations that have begun go on in their jobs"
-            say(
+            to_stderr(
                 f"stopped; {counted(kept, 'answer')} {'is' if kept == 1 else 'are'} kept{going_on}; "
                 "the same command carries on"
             )
         else:
-            say("the same command tries again what failed, and nothing else")
+            to_stderr("the same command tries again what failed, and nothing else")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from slurmeval.containers.registry import Named, Reference, Registry
+from slurmeval.containers.reference import Reference
+from slurmeval.containers.registry import Named, Registry
 from slurmeval.errors import SlurmevalError, UserError
 from tests.stand_ins.stand_in_registry import StandInRegistry
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from slurmeval.config.models import Dataset, Weights
-from slurmeval.containers.retrying import retry_after_s, told_s
 from slurmeval.errors import SlurmevalError, UserError
+from slurmeval.retrying import requested_wait_s, retry_after_s
 from slurmeval.staging.hub import stage_repository
 from slurmeval.staging.hub_client import prepare_client
 from slurmeval.staging.hub_errors import Patience
@@ -288,7 +288,7 @@ def test_retry_after_is_read(header: str | None, seconds: float | None) -> None:
 def test_hub_that_was_asked_too_often_is_asked_again_when_its_limit_counts_anew(
     headers: dict[str, str], wait_s: float
 ) -> None:
-    assert told_s(headers) == wait_s
+    assert requested_wait_s(headers) == wait_s
 
 
 def test_patience_with_a_hub_that_was_asked_too_often_outlasts_the_time_over_which_it_counts(
