@@ -1,4 +1,4 @@
-"""Whether a benchmark's task is there, can be asked as the config says, and by which models."""
+"""Checks whether a benchmark's task exists, and whether it and its models can be asked as the config says."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ from collections.abc import Iterable, Sequence
 
 from slurmeval.catalog.entries import Catalog, Task
 
-SERVED = ("chat", "completions")
-"""What slurmeval's servers answer."""
-MOST_NAMED = 6
-"""Tasks that a message names."""
+SERVED_ENDPOINTS = ("chat", "completions")
+"""Endpoints that slurmeval's servers have."""
+NAMED_TASKS_LIMIT = 6
+"""Tasks that a message names at most."""
 
 
 def problems(catalog: Catalog, task: str, endpoint: str) -> list[str]:
-    """What is wrong with a benchmark's `task` and `endpoint`, each one line that begins with the key."""
+    """Returns what is wrong with a benchmark's `task` and `endpoint`; each line begins with the key."""
     known = catalog.tasks.get(task)
     if known is None:
         return [f"task: {_unknown(catalog, task)}"]
-    if not any(each in SERVED for each in known.endpoints):
-        return [f"task: '{task}' asks through {_either(known.endpoints)}; slurmeval serves {_either(SERVED)}"]
+    asks = f"'{task}' asks through {_either(known.endpoints)}"
+    if not any(each in SERVED_ENDPOINTS for each in known.endpoints):
+        return [f"task: {asks}; slurmeval serves {_either(SERVED_ENDPOINTS)}"]
     if endpoint not in known.endpoints:
-        return [f"endpoint: '{task}' asks through {_either(known.endpoints)}, not {endpoint}"]
+        return [f"endpoint: {asks}, not {endpoint}"]
     return []
 
 
 def model_problems(
     catalog: Catalog, task: str, endpoint: str, endpoints: Sequence[str], logprobs: bool
 ) -> list[str]:
-    """Why a model cannot run a benchmark, each one line that begins with the model's key."""
+    """Returns why a model cannot run a benchmark; each line begins with the model's key."""
     found = []
     if endpoint not in endpoints:
         found.append(
@@ -66,7 +67,7 @@ def _unknown(catalog: Catalog, task: str) -> str:
 
 
 def _bare(catalog: Catalog, name: str) -> str:
-    """A name without its harness."""
+    """Returns what is said of a name without its harness."""
     from slurmeval.config.messages import nearest
 
     found = catalog.candidates(name)
@@ -88,8 +89,8 @@ def _named(tasks: Sequence[Task]) -> str:
 
 
 def _names(tasks: Sequence[Task]) -> str:
-    names = [f"'{task.full_name}'" for task in tasks[:MOST_NAMED]]
-    return f"{', '.join(names)}, …" if len(tasks) > MOST_NAMED else _either(names)
+    names = [f"'{task.full_name}'" for task in tasks[:NAMED_TASKS_LIMIT]]
+    return f"{', '.join(names)}, …" if len(tasks) > NAMED_TASKS_LIMIT else _either(names)
 
 
 def _lists(harness: str) -> str:
@@ -97,6 +98,6 @@ def _lists(harness: str) -> str:
 
 
 def _either(names: Iterable[str]) -> str:
-    """`chat or completions`."""
+    """Returns names as in `chat or completions`."""
     *first, last = names
     return f"{', '.join(first)} or {last}" if first else last

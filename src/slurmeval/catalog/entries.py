@@ -1,4 +1,4 @@
-"""Reading the catalog: the launcher's data, and what `own.yaml` says of the tasks that its patterns name."""
+"""Reads the catalog: the launcher's data, and what `own.yaml` says of the tasks that its patterns name."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any
 import yaml
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's, ten times as fast, where it is there."""
+"""Loader of libyaml, ten times as fast as Python's, where it is installed."""
 
 OTHER = "other"
-"""The group of a task that no pattern of own.yaml names."""
+"""Group of a task that no pattern of own.yaml names."""
 NEEDS = ("logprobs", "judge", "hf-token")
 """What a task may need beside a model that answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class HarnessEntry:
-    """A harness of NeMo Evaluator's, and the image that it comes in."""
+    """Harness of NeMo Evaluator, and the image that it comes in."""
 
     name: str
     full_name: str
@@ -43,18 +43,18 @@ class HarnessEntry:
 
     @property
     def reference(self) -> str:
-        """`nvcr.io/nvidia/eval-factory/bfcl:26.03`."""
+        """Returns the image with its tag, such as `nvcr.io/nvidia/eval-factory/bfcl:26.03`."""
         return f"{self.image}:{self.tag}"
 
     @property
     def image_id(self) -> str:
-        """Its image's id in the lock of images, and its locked environment's name."""
+        """Returns its image's id in the lock of images, which is its locked environment's name, too."""
         return f"nemo-{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task of a harness."""
+    """Task of a harness."""
 
     harness: str
     name: str
@@ -70,39 +70,41 @@ class Task:
     """What it is, in the launcher's words."""
     group: str
     executes_code: bool
-    """It runs programs that the model has written."""
+    """Whether it runs programs that the model has written."""
     evaluates_calls: bool
-    """It puts function calls of the model through Python's eval, which a malicious answer could misuse."""
+    """Whether it puts function calls of the model through Python's eval, which an answer could misuse."""
     asks_judge: bool
-    """It asks another model: to judge answers, or to play the user."""
+    """Whether it asks another model, to judge answers or to play the user."""
     image_only: bool
-    """Its definition loads packages that its harness's lock does not have."""
+    """Whether its definition loads packages that its harness's lock does not have."""
     gated: str | None
-    """The dataset on the Hugging Face hub whose terms must be accepted; downloading it takes a token."""
+    """Dataset on the Hugging Face hub whose terms must be accepted; downloading it takes a token."""
 
     @property
     def full_name(self) -> str:
+        """Returns `harness.task`."""
         return f"{self.harness}.{self.name}"
 
     @property
     def needs_logprobs(self) -> bool:
-        """It scores the log-probabilities of given texts."""
+        """Returns whether it scores the log-probabilities of given texts."""
         return "logprobs" in self.capabilities
 
     @property
     def needs_hf_token(self) -> bool:
+        """Returns whether its data take a token of the Hugging Face hub."""
         return self.gated is not None or "HF_TOKEN" in self.env
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Those of NEEDS that it has."""
+        """Returns those of NEEDS that it has."""
         has = (self.needs_logprobs, self.asks_judge, self.needs_hf_token)
         return tuple(need for need, given in zip(NEEDS, has, strict=True) if given)
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """All harnesses and tasks of one version of the launcher."""
+    """Harnesses and tasks of one version of the launcher."""
 
     launcher: str
     """The version of nemo-evaluator-launcher."""
@@ -112,35 +114,35 @@ class Catalog:
     """Full names of tasks that were there, with the version of the launcher that had them no more."""
 
     def candidates(self, bare: str) -> list[Task]:
-        """The tasks whose name without the harness is `bare`."""
+        """Returns the tasks whose name without the harness is `bare`."""
         return [task for task in self.tasks.values() if task.name == bare]
 
     def of_harness(self, harness: str) -> list[Task]:
-        """A harness's tasks."""
+        """Returns a harness's tasks."""
         return [task for task in self.tasks.values() if task.harness == harness]
 
 
 @functools.cache
 def catalog() -> Catalog:
-    """The catalog that comes with slurmeval."""
+    """Returns the catalog that comes with slurmeval."""
     return build(package_data("nemo.yaml"), package_data("own.yaml"))
 
 
 def package_data(name: str) -> dict[str, Any]:
-    """The content of one of this package's YAML files."""
+    """Returns the content of one of this package's YAML files."""
     return read_data(importlib.resources.files("slurmeval.catalog").joinpath(name).read_text("utf-8"))
 
 
 def read_data(text: str) -> dict[str, Any]:
-    """The content of a catalog's YAML file."""
+    """Returns the content of a catalog's YAML file."""
     values = yaml.load(text, _Loader)
     assert isinstance(values, dict)
     return values
 
 
 def build(launcher: Mapping[str, Any], own: Mapping[str, Any]) -> Catalog:
-    """The catalog of the launcher's data (as in nemo.yaml) and our own (as in own.yaml)."""
-    rules = Rules(own)
+    """Returns the catalog of the launcher's data (as in nemo.yaml) and our own (as in own.yaml)."""
+    rules = Rules.of(own)
     harnesses, tasks = {}, {}
     for name, entry in launcher["harnesses"].items():
         harnesses[name] = HarnessEntry(
@@ -172,45 +174,43 @@ def _task(harness: str, name: str, values: Mapping[str, Any], rules: Rules) -> T
         capabilities=tuple(values.get("capabilities", ())),
         env=env,
         about=values.get("about", ""),
-        group=rules.group(full_name),
-        executes_code=rules.executes_code(full_name),
-        evaluates_calls=rules.evaluates_calls(full_name),
-        asks_judge=rules.asks_judge(full_name) or any("JUDGE" in each or "USER_" in each for each in env),
-        image_only=rules.image_only(full_name),
-        gated=rules.gated(full_name),
+        group=first_fitting(rules.groups, full_name) or OTHER,
+        executes_code=rules.executes_code.match(full_name) is not None,
+        evaluates_calls=rules.evaluates_calls.match(full_name) is not None,
+        asks_judge=rules.asks_judge.match(full_name) is not None
+        or any("JUDGE" in each or "USER_" in each for each in env),
+        image_only=rules.image_only.match(full_name) is not None,
+        gated=first_fitting(rules.gated, full_name),
     )
 
 
+@dataclass(frozen=True)
 class Rules:
-    """own.yaml's patterns: shell wildcards over full names; of several that fit the first counts."""
+    """Patterns of own.yaml: shell wildcards over full names; of several that fit the first counts."""
 
-    def __init__(self, own: Mapping[str, Any]) -> None:
-        self._groups = [(name, matcher(patterns)) for name, patterns in own["groups"].items()]
-        self._gated = [(repo, matcher(patterns)) for repo, patterns in own["gated"].items()]
-        self._code = matcher(own["executes_code"])
-        self._calls = matcher(own["evaluates_calls"])
-        self._judge = matcher(own["asks_judge"])
-        self._image_only = matcher(own["image_only"])
+    groups: dict[str, re.Pattern[str]]
+    gated: dict[str, re.Pattern[str]]
+    executes_code: re.Pattern[str]
+    evaluates_calls: re.Pattern[str]
+    asks_judge: re.Pattern[str]
+    image_only: re.Pattern[str]
 
-    def group(self, full_name: str) -> str:
-        return next((name for name, fits in self._groups if fits.match(full_name)), OTHER)
+    @classmethod
+    def of(cls, own: Mapping[str, Any]) -> Rules:
+        """Returns the rules in own.yaml's content."""
+        named = ("executes_code", "evaluates_calls", "asks_judge", "image_only")
+        return cls(
+            groups={name: matcher(patterns) for name, patterns in own["groups"].items()},
+            gated={repository: matcher(patterns) for repository, patterns in own["gated"].items()},
+            **{key: matcher(own[key]) for key in named},
+        )
 
-    def gated(self, full_name: str) -> str | None:
-        return next((repo for repo, fits in self._gated if fits.match(full_name)), None)
 
-    def executes_code(self, full_name: str) -> bool:
-        return self._code.match(full_name) is not None
-
-    def evaluates_calls(self, full_name: str) -> bool:
-        return self._calls.match(full_name) is not None
-
-    def image_only(self, full_name: str) -> bool:
-        return self._image_only.match(full_name) is not None
-
-    def asks_judge(self, full_name: str) -> bool:
-        return self._judge.match(full_name) is not None
+def first_fitting(patterns: Mapping[str, re.Pattern[str]], full_name: str) -> str | None:
+    """Returns the name of the first pattern that a task fits."""
+    return next((name for name, pattern in patterns.items() if pattern.match(full_name)), None)
 
 
 def matcher(patterns: Iterable[str]) -> re.Pattern[str]:
-    """Fits what any of the patterns fits."""
+    """Returns an expression that matches what any of the patterns fits."""
     return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns) or "(?!)")

@@ -23,7 +23,8 @@ DEFAULT_CONFIG = Path("config/config.yaml")
 def check(files: tuple[Path, ...], configfiles: tuple[Path, ...], results: Path | None) -> None:
     """Checks config files and says what they mean.
 
-    Several FILES are laid over one another, as Snakemake does with --configfile; none: config/config.yaml."""
+    Several FILES are laid over one another, as Snakemake does with --configfile; none: config/config.yaml.
+    """
     config = checked([*files, *configfiles] or [DEFAULT_CONFIG], results)
     models = config.evaluate.models or list(config.models)
     suites = {name: config.suites[name] for name in config.evaluate.suites}
@@ -45,7 +46,8 @@ def check(files: tuple[Path, ...], configfiles: tuple[Path, ...], results: Path 
 
 def checked(files: Sequence[Path], results: Path | None = None) -> Config:
     """The config in `files`, also checked against what its harnesses can do; `results`: where its results are
-    to lie instead. Raises ConfigError."""
+    to lie instead. Raises ConfigError.
+    """
     from slurmeval.config.load import load
     from slurmeval.harnesses import model_problems, problems
     from slurmeval.harnesses.early import config_problems

@@ -32,7 +32,8 @@ def doctor(configfiles: tuple[Path, ...], results: Path | None, offline: bool, a
     Without --configfile it is about config/config.yaml: its folders, and what its models and benchmarks need.
 
     Exits with 1 if something is missing that a run on this machine (profiles/local) needs. What only a
-    cluster needs may be absent."""
+    cluster needs may be absent.
+    """
     checks: list[Check] = []
     for check in _checks(configfiles, results, offline):
         checks.append(check)

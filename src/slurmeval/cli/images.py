@@ -46,7 +46,8 @@ def images() -> None:
     """Locks, pulls, verifies and removes images.
 
     containers/images.yaml says what is wanted, containers/images.lock.yaml which content that is. Run these
-    commands in the project folder."""
+    commands in the project folder.
+    """
 
 
 @images.command()
@@ -110,7 +111,8 @@ def verify(ids: tuple[str, ...], folder: Path, every: bool) -> int:
     """Compares the SIFs with what was recorded of them.
 
     Those whose size and time are as recorded are not read. Exits with 1 where something is missing or
-    differs; the next pull makes it anew."""
+    differs; the next pull makes it anew.
+    """
     from slurmeval.containers.images import verify
 
     records = {image.record(folder): image for image in _chosen(ids) if image.record(folder).exists()}
@@ -137,7 +139,8 @@ def verify(ids: tuple[str, ...], folder: Path, every: bool) -> int:
 def prune(folder: Path, results: tuple[Path, ...], dry_run: bool) -> None:
     """Removes SIFs that the lock does not ask for, and what killed pulls have left.
 
-    What a run that is under way uses stays."""
+    What a run that is under way uses stays.
+    """
     from slurmeval.cli.in_use import in_use, require_project, shown
     from slurmeval.containers.images import prune
 

@@ -27,7 +27,8 @@ def import_bundles(
     """Imports results of NeMo Evaluator 0.3 and later (`nel`).
 
     FOLDER is what `nel eval run` wrote, or one eval-*.json of it. Nothing is written unless all of it can be
-    read. The same bundle may be imported again."""
+    read. The same bundle may be imported again.
+    """
     from slurmeval.evaluation.import_bundles import import_bundles
     from slurmeval.report.build import build_imported
 

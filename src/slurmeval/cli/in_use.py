@@ -16,7 +16,8 @@ DEPTH = 3
 
 def require_project(file: Path) -> None:
     """Raises UserError unless `file`, which tells what is wanted, is in the current folder: elsewhere all
-    would seem unwanted."""
+    would seem unwanted.
+    """
     if not file.exists():
         raise UserError(f"{Path.cwd()} is no project folder: {file} is not there; nothing was removed")
 
@@ -29,7 +30,8 @@ def shown(path: Path) -> Path:
 
 def in_use(results: Sequence[Path]) -> dict[Path, Path]:
     """Absolute paths of environments' folders and images that runs under way use, each with the results
-    folder of one such run. Looks at `results` and at all results folders below the current one."""
+    folder of one such run. Looks at `results` and at all results folders below the current one.
+    """
     return {
         used: folder
         for folder in sorted({*_results_below(Path.cwd()), *(named.absolute() for named in results)})

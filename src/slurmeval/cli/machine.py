@@ -1,5 +1,6 @@
 """What `slurmeval doctor` looks at. Each check answers in plain words; none raises, none changes anything but
-for a file that is made and removed to see the file system's clock."""
+for a file that is made and removed to see the file system's clock.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """`slurmeval`: finds the command, runs it, and turns failures into one line and an exit status.
 
-Commands are imported when they are used: `--help` and a lease must start within milliseconds."""
+Commands are imported when they are used: `--help` and a lease must start within milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +89,8 @@ def commands() -> None:
 
     A run is started by Snakemake: `snakemake --profile profiles/local --configfile FILE`. These commands
     look at it and at this machine; run them in the project folder. Those that are about a config or its
-    results all take `--configfile FILE...`, as Snakemake does, and `--results FOLDER`."""
+    results all take `--configfile FILE...`, as Snakemake does, and `--results FOLDER`.
+    """
 
 
 def main() -> None:

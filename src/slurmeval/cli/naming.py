@@ -30,7 +30,8 @@ results_option = click.option(
 
 def spread(arguments: Sequence[str]) -> list[str]:
     """`--configfile a.yaml b.yaml`, as Snakemake takes it, in the form that click takes: the option before
-    each of the files."""
+    each of the files.
+    """
     found: list[str] = []
     after: str | None = None
     for argument in arguments:
@@ -47,7 +48,8 @@ def spread(arguments: Sequence[str]) -> list[str]:
 
 def about_results(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a command both options, and calls it with `results`: the folder given, else the config's, else
-    `results`."""
+    `results`.
+    """
 
     @configfile_option
     @results_option

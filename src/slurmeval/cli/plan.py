@@ -21,7 +21,8 @@ def plan(options: tuple[str, ...]) -> int:
 
     OPTIONS are Snakemake's, such as --profile profiles/slurm --configfile FILE, and --results FOLDER.
     Servers, jobs and what they ask Slurm for, GPU-hours by what earlier runs took and at most, what will not
-    fit the cluster's limits, and when its queue would start it."""
+    fit the cluster's limits, and when its queue would start it.
+    """
     from slurmeval.planning.dry_run import FULL_PLAN
 
     # Told exactly this, Snakemake's dry run ends as soon as it knows its jobs

@@ -39,7 +39,8 @@ def queued(paths: Paths) -> Mapping[str, QueuedJob]:
 
 def why_it_waits(paths: Paths, model: str, benchmark: str, jobs: Mapping[str, QueuedJob]) -> str | None:
     """squeue's reason why the job of an evaluation has not begun, where there is more to it than a busy
-    cluster."""
+    cluster.
+    """
     from slurmeval.slurm.reasons import is_worth_saying
 
     if not jobs:

@@ -18,7 +18,8 @@ def rescore(model: str | None, benchmark: str | None, results: Path) -> int:
 
     What the harness left is read again. Where that was deleted, the harness runs once more, and gets the
     stored answers; what was never answered is refused. Tables and report follow. Exits with 1 where something
-    could not be rescored: its results stay as they are."""
+    could not be rescored: its results stay as they are.
+    """
     from slurmeval.cli.run_state import newest_document, owner_of
     from slurmeval.errors import UserError
     from slurmeval.evaluation.rescoring import gather, rescore_all

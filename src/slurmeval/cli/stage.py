@@ -30,7 +30,8 @@ CONFIG = click.option(
 def stage() -> None:
     """Resolves branches; carries what is staged to other machines.
 
-    Staging itself is Snakemake's: `snakemake staged --profile … --configfile FILE`."""
+    Staging itself is Snakemake's: `snakemake staged --profile … --configfile FILE`.
+    """
 
 
 @stage.command()
@@ -39,7 +40,8 @@ def stage() -> None:
 def lock(files: tuple[Path, ...], update: bool) -> None:
     """Writes config/hub.lock.yaml: the commits that branches and tags stand for.
 
-    A run does so by itself for those that have no entry. Prints what changed."""
+    A run does so by itself for those that have no entry. Prints what changed.
+    """
     from slurmeval.staging import hub_lock
     from slurmeval.staging.repository import HUB_LOCK
 
@@ -62,7 +64,8 @@ def export_(folder: Path, files: tuple[Path, ...]) -> None:
     """Packs what a config needs into FOLDER, for a machine without internet.
 
     All must be staged here: `snakemake staged …` does that. Exporting to the same FOLDER again brings it up
-    to date."""
+    to date.
+    """
     from slurmeval.planning.plan import Plan
     from slurmeval.staging.export import export
     from slurmeval.staging.transfer import megabytes
@@ -93,7 +96,8 @@ def export_(folder: Path, files: tuple[Path, ...]) -> None:
 def import_(folder: Path, files: tuple[Path, ...], copy: bool) -> None:
     """Verifies an exported FOLDER and puts its files where this project looks for them.
 
-    It may be started again at any time. FOLDER can be deleted afterwards."""
+    It may be started again at any time. FOLDER can be deleted afterwards.
+    """
     from slurmeval.staging.repository import HUB_LOCK
     from slurmeval.staging.transfer import megabytes
     from slurmeval.staging.unpack import Goal, unpack

@@ -49,7 +49,8 @@ def status(watch: bool, as_json: bool, results: Path) -> None:
     """Shows the run: servers, evaluations, failures.
 
     Tokens/s is what a server generates at the moment. The requests of an evaluation are those answered so
-    far, in this try or an earlier one; its samples are counted once it is scored."""
+    far, in this try or an earlier one; its samples are counted once it is scored.
+    """
     from slurmeval.cli.run_state import read_run
 
     if watch and as_json:

@@ -41,7 +41,8 @@ def stop(models: tuple[str, ...], now: bool, no_wait: bool, timeout_s: float, re
     """Stops the servers of some models, or all.
 
     A server that is asked lets requests under way end, within its drain_s. Evaluations that still need it end
-    as cancelled; what they have answered is kept, and the next run carries on from there."""
+    as cancelled; what they have answered is kept, and the next run carries on from there.
+    """
     from slurmeval.cli.queued import queued
     from slurmeval.cli.run_state import live_servers, read_run
     from slurmeval.errors import UserError
@@ -75,7 +76,8 @@ def stop(models: tuple[str, ...], now: bool, no_wait: bool, timeout_s: float, re
 
 def _name_strays(paths: Paths, known: list[Path]) -> int:
     """Names servers' jobs of this project that are in the queue, though no server is known that they run. 1
-    where there are some."""
+    where there are some.
+    """
     from slurmeval.cli.queued import queued
     from slurmeval.cli.run_state import mapping
     from slurmeval.servers.folder import ServerFolder
@@ -101,7 +103,8 @@ def wait_until_stopped(
     jobs: Callable[[], Mapping[str, QueuedJob]] = dict,
 ) -> int:
     """Says when each has stopped. 1 where one has not within the time, with its last status. `jobs`: what is
-    in Slurm's queue."""
+    in Slurm's queue.
+    """
     from slurmeval.cli.run_state import read_server
 
     deadline = clock() + timeout_s

@@ -51,7 +51,8 @@ def tasks(
 
     Needs: log-probabilities of the prompt, a judge (another model), a token of the Hugging Face hub (the
     dataset's terms must be accepted). Code: it runs programs that the model wrote; calls: function calls.
-    Image: it runs in its harness's image only, which takes Apptainer; all others run here in environments."""
+    Image: it runs in its harness's image only, which takes Apptainer; all others run here in environments.
+    """
     known = catalog()
     words = list(search)
     if len(words) == 1 and words[0] in known.harnesses and harness is None:
@@ -161,7 +162,8 @@ def table(found: Sequence[Task], width: int) -> list[str]:
 
 def columns(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """Rows of cells as lines. Where `width` does not hold them, the last two cells take several lines; names
-    are to be copied, and stay whole. A row of one cell is a heading."""
+    are to be copied, and stay whole. A row of one cell is a heading.
+    """
     cells = [row for row in rows if len(row) > 1]
     widths = [max(len(click.unstyle(row[column])) for row in cells) for column in range(4)]
     for column in (2, 3):

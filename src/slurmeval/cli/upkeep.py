@@ -17,7 +17,8 @@ _LOCKS = Path("containers/locks")
 def verify(results: Path, full: bool) -> int:
     """Checks staged weights and datasets against their manifests.
 
-    Sizes only, unless --full. Exits with 1 where something is missing or differs."""
+    Sizes only, unless --full. Exits with 1 where something is missing or differs.
+    """
     from slurmeval.staging.manifest import verify
 
     manifests = sorted((results / "staged").glob("*/*.json"))
@@ -59,7 +60,8 @@ def prune(
 ) -> None:
     """Removes environments that no lock and no live run uses.
 
-    Also what the package cache cannot use any more. Run it in the project folder."""
+    Also what the package cache cannot use any more. Run it in the project folder.
+    """
     from slurmeval.cli.in_use import in_use, require_project, shown
     from slurmeval.environments.environments import prune, prune_packages
 

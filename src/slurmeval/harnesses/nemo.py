@@ -65,8 +65,8 @@ class Nemo:
         found = [] if benchmark.task_file else catalog.problems(benchmark.task, benchmark.endpoint)
         if benchmark.network and executes_code(benchmark):
             found.append("network: it runs what the model writes, and that gets no network")
-        known = catalog.tasks().get(benchmark.task)
-        if known is not None and known.asks_judge and not benchmark.network and not benchmark.task_file:
+        known = None if benchmark.task_file else catalog.tasks().get(benchmark.task)
+        if known and known.asks_judge and not benchmark.network and not executes_code(benchmark):
             found.append(f"network: '{benchmark.task}' asks another model: set network: true (docs/tasks.md)")
         found += nemo_traits.problems(wrapped, benchmark)
         return found

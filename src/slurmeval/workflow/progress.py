@@ -60,8 +60,12 @@ class Telling:
         sights = list(self._look())
         rates = {(sight.model, sight.benchmark): self._rate(sight, now) for sight in sights}
         servers = {sight.model: self._server(sight.model) for sight in sights}
-        # A harness may have begun while its server still loads
-        waiting = {s for s in sights if s.waits or (not s.answered and servers[s.model] in NOT_READY)}
+        # A harness may have begun, and got stored answers, while its server still loads
+        waiting = {
+            sight
+            for sight in sights
+            if sight.waits or (not rates[sight.model, sight.benchmark] and servers[sight.model] in NOT_READY)
+        }
         running = [sight for sight in sights if sight not in waiting]
         found = [_of_server(model, servers[model]) for model in sorted({s.model for s in waiting})][
             :MOST_LINES

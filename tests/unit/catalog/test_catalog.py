@@ -7,11 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from scripts.update_catalog import as_text, stale
 
 from slurmeval import catalog
 from slurmeval.catalog.entries import OTHER, Task, matcher, package_data
-from slurmeval.catalog.review import stale
-from slurmeval.catalog.update import as_text
 
 TASKS = catalog.tasks()
 

@@ -88,7 +88,7 @@ def test_a_bare_name_with_many_tasks_names_some_of_them() -> None:
         harness["tasks"] = {"same": {"endpoints": ["chat"]}}
     line = the_one(checks.problems(build(launcher, package_data("own.yaml")), "same", "chat"))
     assert line.endswith("'livecodebench.same', …")
-    assert line.count(".same") == checks.MOST_NAMED
+    assert line.count(".same") == checks.NAMED_TASKS_LIMIT
 
 
 def test_the_wrong_endpoint_is_refused_with_the_right_one() -> None:

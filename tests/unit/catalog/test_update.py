@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts import update_catalog as update
 
-from slurmeval.catalog import update
 from slurmeval.catalog.entries import build, read_data
 from slurmeval.errors import SlurmevalError, UserError
 
@@ -208,7 +208,7 @@ def test_variables_are_those_of_other_models(tmp_path: Path, launcher: dict[str,
 )
 def test_descriptions_become_one_line(description: Any, line: str) -> None:
     assert update.about(description) == line
-    assert len(update.about(description)) <= update.LONGEST_ABOUT
+    assert len(update.about(description)) <= update.ABOUT_LENGTH
 
 
 def test_another_package_or_none_is_refused(tmp_path: Path) -> None:
@@ -264,11 +264,12 @@ def test_a_full_disk_leaves_the_catalog_as_it_was(
     launcher["tasks"] += [definition("bfcl", f"more_{number}") for number in range(500)]
     wheel = wheel_of(tmp_path, "1.1", launcher)
     code = (
-        "import sys; from pathlib import Path; from slurmeval.catalog.update import rebuild;"
+        "import sys; from pathlib import Path; from scripts.update_catalog import rebuild;"
         "rebuild(Path(sys.argv[1]), Path(sys.argv[2]))"
     )
     run = subprocess.run(
         [sys.executable, "-B", "-c", code, wheel, folder],
+        cwd=PROJECT,
         capture_output=True,
         text=True,
         check=False,

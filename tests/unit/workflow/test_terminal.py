@@ -103,8 +103,11 @@ def test_an_evaluation_that_began_before_its_server_answers_waits_for_it(paths: 
         under_way(paths, name, "running", answered=0)
     write_json(paths.servers_of("m") / "0001" / "state.json", {"status": "starting"})
     assert told.lines(0.0) == ["m: its server is starting"]
+    under_way(paths, "b0", "running", answered=12, stored=12, replayed=12, completion_tokens=90)
+    assert "m: its server is starting" in told.lines(10.0)
+    assert told.lines(20.0) == ["m: its server is starting"]
     write_json(paths.servers_of("m") / "0001" / "state.json", {"status": "ready"})
-    assert told.lines(30.0) == ["m on b0: 0 of 20, 0 tokens/s", "m on b1: 0 of 20, 0 tokens/s"]
+    assert told.lines(30.0) == ["m on b0: 12 of 20, 0 tokens/s", "m on b1: 0 of 20, 0 tokens/s"]
 
 
 def test_many_evaluations_have_one_line_together(paths: Paths) -> None:
