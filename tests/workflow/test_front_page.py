@@ -1,7 +1,8 @@
-"""What the Snakemake workflow catalog expects of a repository."""
+"""What the repository shows of itself to others: the workflow catalog, and the README."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,3 +39,16 @@ def test_flags_of_the_catalog_are_taken() -> None:
     assert {"desc", "flags"} == usage["mandatory-flags"].keys()
     assert usage["software-stack-deployment"].keys() == {"conda", "apptainer", "apptainer+conda", "other"}
     assert (ROOT / "config/README.md").is_file()
+
+
+def test_readme_shows_what_is_submitted_for_one_gpu() -> None:
+    plan = [sys.executable, "-m", "slurmeval", "plan", "--profile", "profiles/slurm"]
+    done = subprocess.run(
+        [*plan, "--configfile", "config/one-gpu.yaml"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    readme = (ROOT / "README.md").read_text()
+    (shown,) = re.findall(r"^```\n(server of .*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    said = " ".join(done.stdout.split())
+    for line in shown.splitlines():
+        assert line in said
