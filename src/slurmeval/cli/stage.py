@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,16 +59,15 @@ def lock(files: tuple[Path, ...], update: bool) -> None:
 
 
 @stage.command("export")
-@click.argument("folder", type=click.Path(path_type=Path))
 @CONFIG
-def export_(folder: Path, files: tuple[Path, ...]) -> None:
-    """Packs what a config needs into FOLDER, for a machine without internet.
+def export_(files: tuple[Path, ...]) -> None:
+    """Lists what a config needs, for rsync to carry to a machine without internet, and says how.
 
-    All must be staged here: `snakemake staged …` does that. Exporting to the same FOLDER again brings it up
-    to date.
+    All must be staged here: `snakemake staged …` does that. The lists lie in HF_HOME, in slurmeval/export:
+    files.txt for `rsync --files-from`, SHA256SUMS for `sha256sum -c`, both relative to HF_HOME.
     """
     from slurmeval.planning.plan import Plan
-    from slurmeval.staging.export import export
+    from slurmeval.staging.export import FILES, FOLDER, IMAGES, export
     from slurmeval.staging.transfer import megabytes
 
     config = _config(files)
@@ -75,38 +75,42 @@ def export_(folder: Path, files: tuple[Path, ...]) -> None:
     images = [plan.project / place.record for place in _places(plan) if place.kind == "image"]
     environments = [place.name for place in _places(plan) if place.kind == "environment"]
     hf_home = plan.absolute.hf_home
-    parcel, left_out = export(folder, _manifests(plan), images, _lock(config), hf_home, to_stderr)
-    for line in left_out:
+    found = export(_manifests(plan), images, _lock(config), hf_home, to_stderr)
+    for line in found.left_out:
         click.echo(f"Not in it, take it along yourself: {line}")
     for name in environments:
         click.echo(
             f"Not in it: the environment {name}. It is made there, from a mirror of the package index."
         )
-    click.echo(f"{len(parcel.files)} files, {megabytes(parcel.size)} in {folder}. Bring them over with")
-    click.echo(f"  rsync -a --partial {folder}/ HOST:FOLDER/")
+    click.echo(f"{len(found.files) + len(found.images)} files, {megabytes(found.size)}. Bring them over with")
+    click.echo(f"  {_rsync(hf_home / FOLDER / FILES, hf_home)} HOST:HF_HOME/")
+    if found.images:
+        rsync = _rsync(hf_home / FOLDER / IMAGES, plan.absolute.images)
+        click.echo(f"  {rsync} HOST:PROJECT/{config.staging.images}/")
     click.echo("(the same again where it was cut off), and there, in the project folder, type")
-    configfiles = "".join(f" --configfile {file}" for file in files)
-    click.echo(f"  slurmeval stage import FOLDER{configfiles}")
+    click.echo(f"  slurmeval stage import{''.join(f' --configfile {file}' for file in files)}")
+
+
+def _rsync(listed: Path, source: Path) -> str:
+    return shlex.join(["rsync", "-aL", "--partial", f"--files-from={listed}", f"{source}/"])
 
 
 @stage.command("import")
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @CONFIG
-@click.option("--copy", is_flag=True, help="Copy, also where hard links would do.")
-def import_(folder: Path, files: tuple[Path, ...], copy: bool) -> None:
-    """Verifies an exported FOLDER and puts its files where this project looks for them.
+def import_(files: tuple[Path, ...]) -> None:
+    """Verifies what rsync has carried into HF_HOME by the lists of an export, so that staging finds it.
 
-    It may be started again at any time. FOLDER can be deleted afterwards.
+    It may be started again at any time, and reads only what was touched since.
     """
+    from slurmeval.staging.importing import import_lists
     from slurmeval.staging.repository import HUB_LOCK
     from slurmeval.staging.transfer import megabytes
-    from slurmeval.staging.unpack import Goal, unpack
 
     config, project = _config(files), Path.cwd()
-    goal = Goal(_hf_home(config), project / config.staging.images, project)
-    done = unpack(folder, goal, to_stderr, copy)
-    placed = f"{done.placed} files, {megabytes(done.size)}"
-    click.echo(f"{placed} put into {goal.hf_home}; {done.there} were there already.")
+    hf_home = _hf_home(config)
+    done = import_lists(hf_home, project / config.staging.images, project, to_stderr)
+    read = f"{done.read} of them read, {megabytes(done.size)}"
+    click.echo(f"All {done.files} files are whole in {hf_home}; {read}.")
     for line in done.differing:
         click.echo(f"{HUB_LOCK} says otherwise: {line}: take the lock along with the files.", err=True)
 

@@ -1,8 +1,16 @@
-"""Packing what was staged into a parcel (parcel.py)."""
+"""Lists what a config has staged, for rsync to carry it to a site without internet.
+
+`<HF_HOME>/slurmeval/export/` gets four files, written anew by each export:
+
+files.txt     every file, relative to HF_HOME, for `rsync -aL --files-from`; these lists are in it
+SHA256SUMS    their hashes, for `sha256sum -c` in HF_HOME
+images.txt    the SIFs, relative to the folder of images
+export.json   what the import needs beside: hash caches, refs, images' records, commits of branches
+
+rsync's `-L` makes files of the links of the hub's cache, so that blobs may lie anywhere here."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,79 +18,82 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.errors import UserError
-from slurmeval.files import read_json, write_json
+from slurmeval.files import read_json, write_atomically, write_json
 from slurmeval.progress import Progress
 from slurmeval.staging.fetched import note_of, noted
 from slurmeval.staging.hub_lock import HubLock
 from slurmeval.staging.manifest import HASH_THREADS, Ledger
 from slurmeval.staging.packages import package_folder
-from slurmeval.staging.parcel import (
-    HF,
-    IMAGES,
-    MANIFEST,
-    VERSION,
-    Packed,
-    PackedLedger,
-    Parcel,
-    place,
-    place_link,
-    sha256_metered,
-)
-from slurmeval.staging.transfer import Meter, disk_errors, megabytes, need_room
+from slurmeval.staging.transfer import Meter, disk_errors, sha256_metered
+
+EXPORT_FORMAT = 1
+FOLDER = "slurmeval/export"
+"""Of the lists, below HF_HOME."""
+FILES, SUMS, IMAGES, DOCUMENT = "files.txt", "SHA256SUMS", "images.txt", "export.json"
 
 
 @dataclass(frozen=True)
-class Source:
-    """A file on this machine, and what is known of its content."""
+class KnownFile:
+    """A file to be carried, and what is known of its content."""
 
     path: Path
-    size: int
     sha256: str | None
-    """None: to be found out."""
-    trusted: bool
-    """Whether it has not been touched since `sha256` was found."""
+    is_verified: bool
+    """Whether the file has not been touched since it had this hash."""
 
 
 @dataclass
-class Packing:
-    """A parcel in the making."""
+class Export:
+    """What is listed. Paths are relative to HF_HOME."""
 
     hf_home: Path
-    parcel: Parcel = field(default_factory=Parcel)
-    sources: dict[str, Source] = field(default_factory=dict)
+    files: dict[str, KnownFile] = field(default_factory=dict)
+    caches: dict[str, str] = field(default_factory=dict)
+    """Each hash cache to be made by the import, and the folder whose files it tells of."""
+    refs: dict[str, str] = field(default_factory=dict)
+    """Branches of the hub's cache: path -> commit."""
+    images: list[dict[str, Any]] = field(default_factory=list)
+    """Images' records; `sif` is the file's name alone."""
+    sifs: dict[str, KnownFile] = field(default_factory=dict)
+    """Relative to the folder of images."""
     left_out: list[str] = field(default_factory=list)
+    """What lies elsewhere, one line each."""
+    size: int = 0
 
     def add_manifest(self, file: Path) -> None:
-        """A staged model, dataset or rehearsal. Raises UserError where it is not staged, or not whole."""
+        """Adds a staged model, dataset or rehearsal. Raises UserError where it is not staged whole."""
         try:
             manifest = read_json(file)
         except ValueError as error:
             raise UserError(f"{file}: damaged; delete it and stage again") from error
         if manifest is None:
             raise UserError(f"{file}: not staged yet: `snakemake staged …` with this config first")
-        folder, names = Path(manifest["folder"]), {f["path"]: f["sha256"] for f in manifest["files"]}
-        if not names:
+        folder, hashes = Path(manifest["folder"]), {f["path"]: f["sha256"] for f in manifest["files"]}
+        if not hashes:
             return
         if not folder.is_relative_to(self.hf_home):
             self.left_out.append(f"{manifest['kind']} {manifest['id']} is in {folder}")
         elif folder.is_relative_to(self.hf_home / "hub"):
-            self._add_snapshot(folder, names, self._records(folder))
-            self._add_file(self._listing(folder))
+            listing = self.hf_home / "slurmeval" / "hub" / folder.parents[1].name / f"{folder.name}.json"
+            self._add_folder(folder, hashes, listing.with_suffix(".ledger.json"))
+            self._add_file(listing)
+            self._add_refs(folder)
         else:
             suffix = ".ledger.json" if manifest["kind"] == "benchmark" else ".json"
-            self._add_folder(folder, names, folder.with_name(folder.name + suffix))
+            self._add_folder(folder, hashes, folder.with_name(folder.name + suffix))
             if package := manifest["source"].get("package"):
                 for path in sorted(package_folder(package, self.hf_home / "slurmeval").iterdir()):
                     self._add_file(path)
 
     def add_fetched(self) -> None:
-        """What harnesses have fetched by themselves."""
+        """Adds what harnesses have fetched by themselves."""
         for folder in noted(self.hf_home):
             names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
-            self._add_snapshot(folder, dict.fromkeys(names), note_of(self.hf_home, folder))
+            self._add_folder(folder, dict.fromkeys(names), note_of(self.hf_home, folder))
+            self._add_refs(folder)
 
     def add_image(self, record: Path) -> None:
-        """A pulled image, by its record."""
+        """Adds a pulled image, by its record. Raises UserError where it is not pulled."""
         known = read_json(record)
         if known is None:
             raise UserError(f"{record}: not pulled yet: `snakemake staged …` with this config first")
@@ -91,172 +102,94 @@ class Packing:
             self.left_out.append(f"image {known['id']} is in {sif}")
             return
         status = sif.stat()
-        trusted = (status.st_size, status.st_mtime_ns) == (known["size"], known["mtime_ns"])
-        self.sources[f"{IMAGES}/{sif.name}"] = Source(sif, known["size"], known["sha256"], trusted)
-        self.parcel.images.append({**known, "sif": sif.name, "mtime_ns": None})
+        verified = (status.st_size, status.st_mtime_ns) == (known["size"], known["mtime_ns"])
+        self.sifs[sif.name] = KnownFile(sif, known["sha256"], verified)
+        self.images.append({**known, "sif": sif.name})
+        self.size += status.st_size
 
-    def _records(self, snapshot: Path) -> Path:
-        return self._listing(snapshot).with_suffix(".ledger.json")
-
-    def _listing(self, snapshot: Path) -> Path:
-        return self.hf_home / "slurmeval" / "hub" / snapshot.parents[1].name / f"{snapshot.name}.json"
-
-    def _add_snapshot(self, folder: Path, names: dict[str, Any], ledger: Path) -> None:
-        """One commit of a repository: its files among the repository's own blobs, wherever they lie here."""
-        known = Ledger(ledger)
-        root = folder.parents[1]
-        for name in names:
+    def _add_folder(self, folder: Path, hashes: dict[str, Any], cache: Path) -> None:
+        known = Ledger(cache)
+        for name, sha256 in hashes.items():
             path = folder / name
-            if path.is_symlink():
-                blob = root / "blobs" / path.readlink().name
-                self._add_source(blob, path, names[name], _recalled(known, folder, name))
-                self.parcel.links[self._inside(path)] = os.path.relpath(blob, path.parent)
-            else:
-                self._add_source(path, path, names[name], _recalled(known, folder, name))
-        self._add_ledger(folder, names, ledger)
-        for ref in (root / "refs").rglob("*"):
-            if ref.is_file() and ref.read_text().strip() == folder.name:
-                self.parcel.refs[ref.relative_to(self.hf_home).as_posix()] = folder.name
-
-    def _add_folder(self, folder: Path, names: dict[str, Any], ledger: Path) -> None:
-        known = Ledger(ledger)
-        for name in names:
-            path = folder / name
-            if path.is_symlink() and path.resolve().is_relative_to(folder.resolve()):
-                to = os.path.relpath(path.resolve(), path.parent.resolve())
-                self.parcel.links[self._inside(path)] = to
-                path = path.resolve()
-            self._add_source(path, path, names[name], _recalled(known, folder, name))
-        self._add_ledger(folder, names, ledger)
+            if not path.is_file():
+                raise UserError(f"{path}: is missing: stage again (`slurmeval verify`)")
+            recalled = known.recall(folder, name)
+            verified = recalled is not None and sha256 in (None, recalled)
+            self._add(KnownFile(path, sha256 or recalled, verified))
+        self.caches[self._inside(cache)] = self._inside(folder)
 
     def _add_file(self, path: Path) -> None:
-        self._add_source(path, path, None, None)
+        self._add(KnownFile(path, None, False))
 
-    def _add_source(self, at: Path, path: Path, sha256: str | None, recalled: str | None) -> None:
-        if not path.is_file():
-            raise UserError(f"{path}: is missing: stage again (`slurmeval verify`)")
-        if sha256 is None:
-            sha256 = recalled
-        trusted = recalled is not None and recalled == sha256
-        if (known := self.sources.get(self._inside(at))) is not None and known.trusted:
-            return
-        self.sources[self._inside(at)] = Source(path, path.stat().st_size, sha256, trusted)
+    def _add(self, file: KnownFile) -> None:
+        path = self._inside(file.path)
+        if "\n" in path or "\\" in path:
+            raise UserError(f"{file.path}: a line break or \\ in a file's name cannot be exported")
+        if path not in self.files:
+            self.files[path] = file
+            self.size += file.path.stat().st_size
 
-    def _add_ledger(self, folder: Path, names: Iterable[str], ledger: Path) -> None:
-        path, below = (place.relative_to(self.hf_home).as_posix() for place in (ledger, folder))
-        self.parcel.ledgers[path] = PackedLedger(path, below, dict.fromkeys(names, ""))
+    def _add_refs(self, snapshot: Path) -> None:
+        for ref in (snapshot.parents[1] / "refs").rglob("*"):
+            if ref.is_file() and ref.read_text().strip() == snapshot.name:
+                self.refs[self._inside(ref)] = snapshot.name
 
     def _inside(self, path: Path) -> str:
-        return f"{HF}/{path.relative_to(self.hf_home).as_posix()}"
-
-    def sum_up(self, hashes: dict[str, str]) -> Parcel:
-        """The parcel, once the hash of every file is known."""
-        parcel = self.parcel
-        for path, source in self.sources.items():
-            parcel.files[path] = Packed(path, source.size, hashes[path])
-        for ledger in parcel.ledgers.values():
-            for name in ledger.sha256:
-                path = f"{HF}/{ledger.folder}/{name}"
-                target = parcel.links.get(path)
-                if target is not None:
-                    path = os.path.normpath(Path(path).parent / target)
-                ledger.sha256[name] = hashes[path]
-        return parcel
-
-
-def _recalled(ledger: Ledger, folder: Path, name: str) -> str | None:
-    try:
-        return ledger.recall(folder, name)
-    except FileNotFoundError:
-        return None
+        return path.relative_to(self.hf_home).as_posix()
 
 
 def export(
-    folder: Path,
     manifests: Sequence[Path],
     images: Sequence[Path],
     lock: HubLock,
     hf_home: Path,
     progress: Progress,
-) -> tuple[Parcel, list[str]]:
-    """Makes or brings up to date the parcel in `folder`: what the manifests of staged things and the records
-    of images name. Files are hard links where they can be. Gives the parcel, and what is not in it since it
-    lies elsewhere. Raises UserError."""
-    packing = Packing(hf_home.absolute())
-    for manifest in manifests:
-        packing.add_manifest(manifest)
-    packing.add_fetched()
-    for record in images:
-        packing.add_image(record)
-    packing.parcel.lock = lock
-    remedy = "export to another place"
-    with disk_errors("export", folder, remedy):
-        _begin(folder)
-        hashes = _hash(packing.sources, progress)
-        parcel = packing.sum_up(hashes)
-        if folder.stat().st_dev != hf_home.stat().st_dev:
-            missing = [
-                source.size for path, source in packing.sources.items() if not (folder / path).exists()
-            ]
-            need_room("export", folder, sum(missing), remedy)
-        _place(packing, folder, progress)
-        _remove_others(folder, parcel)
-        parcel.write(folder)
-    return parcel, packing.left_out
+) -> Export:
+    """Lists what the manifests of staged things and the records of images name, and their hashes. Files that
+    were touched since they were staged are read. Raises UserError where something is missing or changed;
+    there are no lists then."""
+    found = Export(hf_home.absolute())
+    folder = found.hf_home / FOLDER
+    with disk_errors("export", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (FILES, SUMS, IMAGES, DOCUMENT):
+            (folder / name).unlink(missing_ok=True)
+        for manifest in manifests:
+            found.add_manifest(manifest)
+        found.add_fetched()
+        for record in images:
+            found.add_image(record)
+        sums = _hash(found.files | found.sifs, progress)
+        document = {
+            "version": EXPORT_FORMAT,
+            "lock": lock.model_dump(mode="json"),
+            "caches": found.caches,
+            "refs": found.refs,
+            "images": found.images,
+        }
+        write_json(folder / DOCUMENT, document)
+        write_atomically(folder / SUMS, _lines(f"{sums[path]}  {path}" for path in sorted(found.files)))
+        write_atomically(folder / IMAGES, _lines(sorted(found.sifs)))
+        lists = [f"{FOLDER}/{name}" for name in (SUMS, DOCUMENT)]
+        write_atomically(folder / FILES, _lines([*sorted(found.files), *lists]))
+    return found
 
 
-def _begin(folder: Path) -> None:
-    """Marks the folder as a parcel that is not whole. Raises UserError where it is something else."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
-        raise UserError(f"{folder}: is no export and not empty: name another folder")
-    write_json(folder / MANIFEST, {"version": VERSION, "complete": False})
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _hash(sources: dict[str, Source], progress: Progress) -> dict[str, str]:
-    """The sha256 of each file; only those are read that were touched, or never were. Raises UserError where
-    one is not what was staged."""
-    unread = {path: source for path, source in sources.items() if not source.trusted}
+def _hash(files: dict[str, KnownFile], progress: Progress) -> dict[str, str]:
+    """Returns the sha256 of each file. Raises UserError where one is not what was staged."""
+    unread = {path: file for path, file in files.items() if not file.is_verified}
 
-    def read(source: Source) -> str:
-        sha256 = sha256_metered(source.path, meter)
-        if source.sha256 is not None and sha256 != source.sha256:
-            raise UserError(f"{source.path}: its content has changed since it was staged: stage again")
+    def read(file: KnownFile) -> str:
+        sha256 = sha256_metered(file.path, meter)
+        if file.sha256 not in (None, sha256):
+            raise UserError(f"{file.path}: its content has changed since it was staged: stage again")
         return sha256
 
-    total = sum(source.size for source in unread.values())
+    total = sum(file.path.stat().st_size for file in unread.values())
     with Meter("export: hashing", total, progress) as meter, ThreadPoolExecutor(HASH_THREADS) as pool:
         found = dict(zip(unread, pool.map(read, unread.values()), strict=True))
-    return {path: found.get(path) or str(source.sha256) for path, source in sources.items()}
-
-
-def _place(packing: Packing, folder: Path, progress: Progress) -> None:
-    def one(item: tuple[str, Source]) -> None:
-        path, source = item
-        goal, status = folder / path, source.path.stat()
-        if not goal.is_symlink() and goal.is_file():
-            there = goal.stat()
-            if (there.st_size, there.st_mtime_ns) == (status.st_size, status.st_mtime_ns):
-                meter.add(source.size)
-                return
-        place(source.path, goal, False, meter)
-
-    total = sum(source.size for source in packing.sources.values())
-    progress(f"export: {len(packing.sources)} files, {megabytes(total)}")
-    with Meter("export", total, progress) as meter, ThreadPoolExecutor(HASH_THREADS) as pool:
-        list(pool.map(one, packing.sources.items()))
-    for path, to in packing.parcel.links.items():
-        place_link(folder / path, to)
-
-
-def _remove_others(folder: Path, parcel: Parcel) -> None:
-    """What earlier exports have left in the folder: rsync would carry it along."""
-    for top in (HF, IMAGES):
-        for base, folders, names in os.walk(folder / top, topdown=False):
-            for name in [*names, *folders]:
-                path = Path(base) / name
-                inside = path.relative_to(folder).as_posix()
-                if path.is_symlink() or path.is_file():
-                    if inside not in parcel.files and inside not in parcel.links:
-                        path.unlink()
-                elif not any(path.iterdir()):
-                    path.rmdir()
+    return {path: found.get(path) or str(file.sha256) for path, file in files.items()}

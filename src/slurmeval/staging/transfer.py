@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import shutil
 import threading
 import time
@@ -15,7 +16,7 @@ from slurmeval.errors import UserError
 from slurmeval.progress import Progress
 
 REPORT_EVERY_S = 5.0
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CHUNK_BYTES = 4 << 20
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -86,6 +87,16 @@ class Meter:
             self.progress(
                 f"{self.what}: {megabytes(self.done)} of {megabytes(self.total)}, {megabytes(rate)}/s{left}"
             )
+
+
+def sha256_metered(path: Path, meter: Meter) -> str:
+    """Returns a file's sha256, in hex; `meter` is told of each piece read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+            meter.add(len(chunk))
+    return digest.hexdigest()
 
 
 def need_room(

@@ -18,9 +18,9 @@ from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.export import export
 from slurmeval.staging.hub_lock import HubLock
+from slurmeval.staging.importing import import_lists
 from slurmeval.staging.manifest import verify
 from slurmeval.staging.models import stage_model
-from slurmeval.staging.unpack import Goal, unpack
 from tests.lacking import lacking
 from tests.stand_ins.wheels import build_wheel
 
@@ -273,12 +273,15 @@ def test_what_came_in_packages_is_found_where_it_was_carried_to(
     stage_model("x", TINY, outputs[0], hf_home, tmp_path, converter)
     stage_dataset("snapshots", QUIZ, outputs[1], hf_home, tmp_path)
     before = [json.loads(output.read_text()) for output in outputs]
-    parcel, _ = export(tmp_path / "parcel", outputs, [], HubLock(), hf_home, lambda _: None)
-    assert len(parcel.files) == 2 + 1 + 2 * 2  # the model's, the dataset's, and two wheels with their records
-    carried = shutil.copytree(tmp_path / "parcel", tmp_path / "carried", symlinks=True)
-    shutil.rmtree(wheels)
+    found = export(outputs, [], HubLock(), hf_home, lambda _: None)
+    assert len(found.files) == 2 + 1 + 2 * 2  # the model's, the dataset's, and two wheels with their records
     other = tmp_path / "other"
-    unpack(carried, Goal(other, tmp_path / "images", tmp_path), lambda _: None)
+    for line in (hf_home / "slurmeval" / "export" / "files.txt").read_text().splitlines():
+        (other / line).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(hf_home / line, other / line)
+    shutil.rmtree(wheels)
+    shutil.rmtree(hf_home)
+    import_lists(other, tmp_path / "images", tmp_path, lambda _: None)
     # without a Python that could convert it
     stage_model("x", TINY, outputs[0], other, tmp_path, None)
     stage_dataset("snapshots", QUIZ, outputs[1], other, tmp_path)
