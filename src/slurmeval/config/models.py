@@ -93,24 +93,24 @@ class Dataset(Source):
 
 
 class Generation(Section):
-    """Sampling where a benchmark says nothing of it: defaults, and no bounds."""
+    """Defaults of sampling for requests that do not set it; no bounds."""
 
     temperature: Annotated[float, Field(ge=0)] | None = None
     """Sampling temperature; null: the weights' own default."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     """Sampling from the likeliest tokens that make up this share."""
     top_k: Annotated[int, Field(ge=-1)] | None = None
-    """Sampling from so many likeliest tokens."""
+    """Number of likeliest tokens to sample from."""
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Sampling from tokens at least so likely, relative to the likeliest."""
+    """Least probability of a token to sample, relative to the likeliest token."""
     repetition_penalty: Annotated[float, Field(gt=0)] | None = None
-    """Above 1: less of what stands in prompt and answer."""
+    """Above 1: less repetition of prompt and answer."""
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    """Above 0: less of what stands in the answer."""
+    """Above 0: less repetition of tokens of the answer."""
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    """Above 0: less of what stands in the answer often."""
+    """Above 0: less repetition of tokens that are frequent in the answer."""
     max_new_tokens: Annotated[int, Field(ge=1)] | None = None
-    """Longest answer where a request sets no limit; null: what the context has room for."""
+    """Longest answer, in tokens, of requests without a limit; null: what fits the context."""
 
 
 class Reasoning(Section):
@@ -156,7 +156,7 @@ class Model(Section):
     null: as lm-eval does for the model in process: Gemma's do, others' as their tokenizer says. Chats follow
     the chat template."""
     generation: Generation = Generation()
-    """Sampling where a benchmark says nothing of it."""
+    """Sampling of requests that do not set it."""
     reasoning: Reasoning | None = None
     """How its thoughts are told from its answers; null: it has none."""
     flags: dict[str, Scalar | None] = {}
@@ -186,7 +186,7 @@ class Benchmark(Section):
     datasets: list[Identifier] = []
     """Entries of `datasets` to stage for it."""
     limit: Annotated[int, Field(ge=1)] | None = None
-    """Only the first so many samples (of each subtask); null: all."""
+    """Number of samples to ask, from the first (of each subtask); null: all."""
     few_shot: Annotated[int, Field(ge=0)] | None = None
     """Examples in the prompt; null: the task's own."""
     repeats: Annotated[int, Field(ge=1)] = 1

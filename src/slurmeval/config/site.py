@@ -181,9 +181,9 @@ class ServerJobs(Jobs):
     {memory_per_gpu_mb} and {memory_per_cpu_mb} a share of it. null: not at all, for clusters that refuse
     it."""
     address: Annotated[str, AfterValidator(_address)] = "{host}"
-    """The name by which other nodes reach a server's node, from {host}, its own name."""
+    """Name under which other nodes reach a server's node; {host} is the node's own name."""
     gpus_per_job: Annotated[int, Field(ge=1)] | None = None
-    """On clusters that give nodes whole: the GPUs of a node. Small servers then share jobs of so many."""
+    """GPUs of a node, on clusters that give nodes whole. Small servers then share jobs with this many."""
 
 
 class EvaluationJobs(Jobs):
@@ -219,7 +219,7 @@ class StagingJobs(Jobs):
     memory: EvaluationMemoryFlag | None = "--mem={memory_mb}M"
     """How memory is asked for: {memory_gb}, {memory_mb} or {memory_per_cpu_mb}. null: not at all."""
     time_limit_min: Annotated[int, Field(ge=1)] = 240
-    """Longest time of one such job. What it has fetched by then stays; the next run carries on."""
+    """Longest time of one such job. What it has downloaded by then is kept; the next run continues."""
 
 
 class Containers(Section):
