@@ -22,7 +22,7 @@ LAYERS = (
     ("staging",),
     ("slurm",),
     ("gateway", "servers"),
-    ("catalog",),
+    ("catalog", "statistics"),
     ("harnesses",),
     ("results",),
     ("scheduling",),

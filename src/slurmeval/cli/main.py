@@ -20,6 +20,7 @@ from slurmeval.variables import forget_missing_certificates, shadowing
 
 FOR_PEOPLE = {
     "check": ("slurmeval.cli.check", "Checks config files and says what they mean."),
+    "compare": ("slurmeval.cli.compare", "Compares two models on the questions that both answered."),
     "doctor": ("slurmeval.cli.doctor", "Says what this machine lacks, and what to do about it."),
     "images": ("slurmeval.cli.images", "Locks, pulls, verifies and removes images."),
     "import-bundles": ("slurmeval.cli.imports", "Imports results of NeMo Evaluator 0.3 and later."),

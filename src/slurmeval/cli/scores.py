@@ -16,7 +16,7 @@ LONGEST_REASON = 200
 def lines(tables: Tables) -> list[str]:
     """Every score with its interval, and why evaluations have none, one line each."""
     scored = [score for score in tables.scores.values() if score.status == "ok"]
-    found = [*_aligned(_table(scored[:MOST_SCORES]))] if scored else []
+    found = [*aligned(_table(scored[:MOST_SCORES]))] if scored else []
     if len(scored) > MOST_SCORES:
         found.append(f"… and {len(scored) - MOST_SCORES} more: the report has all")
     failed, stopped = tables.of_status("failed"), tables.of_status("stopped")
@@ -49,11 +49,12 @@ def _unanswered(score: Score) -> str:
     return f"{score.n_unanswered:,} unanswered{bounds}"
 
 
-def _aligned(table: list[list[str]]) -> list[str]:
+def aligned(table: list[list[str]], text_columns: int = 3) -> list[str]:
+    """Returns rows as lines with even columns: `text_columns` to the left, then numbers to the right."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     return [
         "  ".join(
-            f"{cell:<{width}}" if column < 3 else f"{cell:>{width}}"
+            f"{cell:<{width}}" if column < text_columns else f"{cell:>{width}}"
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in table

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slurmeval.config.flags import flag_problems, known, misspelt, value_problems, variable_problems
 from slurmeval.config.messages import Problem, nearest
-from slurmeval.config.models import Benchmark, Commit, Config, Model, Serving, Source
+from slurmeval.config.models import Benchmark, Commit, Config, Model, Server, Source
 from slurmeval.config.yaml_files import shown
 
 BenchmarkCheck = Callable[[Benchmark], list[str]]
@@ -107,7 +107,7 @@ def _servers(config: Config, project: Path) -> Iterator[Problem]:
             yield Problem(("servers", identifier, "replicas"), text)
 
 
-def _device(place: tuple[str, ...], server: Serving, lock: Path) -> Iterator[Problem]:
+def _device(place: tuple[str, ...], server: Server, lock: Path) -> Iterator[Problem]:
     """An environment for CPUs would hold GPUs and compute on cores; one for GPUs finds none."""
     text = lock.read_text(encoding="utf-8", errors="replace")
     if server.gpus and _FOR_CPUS.search(text):
@@ -118,7 +118,7 @@ def _device(place: tuple[str, ...], server: Serving, lock: Path) -> Iterator[Pro
         yield Problem((*place, "gpus"), f"{found}: set gpus: 1, or environment: vllm-cpu")
 
 
-def _for_vllm(place: tuple[str, ...], section: Model | Serving, *, of_model: bool) -> Iterator[Problem]:
+def _for_vllm(place: tuple[str, ...], section: Model | Server, *, of_model: bool) -> Iterator[Problem]:
     for name, text in flag_problems(section.flags, of_model=of_model):
         yield Problem((*place, "flags", name), text)
     for name, text in value_problems(section.flags):

@@ -1,9 +1,8 @@
 """The typed config: one class per thing a person writes in `config/*.yaml`.
 
 The JSON schema (`workflow/schemas/config.schema.json`) and the reference (`docs/config.md`) are generated
-from these classes. Unknown keys are refused. Each class's docstring says what in it alters answers, and so
-makes evaluations run again.
-"""
+from these classes. Unknown keys are refused. What alters answers, and so makes evaluations run again, is said
+in each class's docstring and gathered in `slurmeval.config.rerun`."""
 
 from __future__ import annotations
 
@@ -220,7 +219,7 @@ class Benchmark(Section):
     """Longest time of one try of an evaluation; null: from how long it took before, else from its size."""
 
 
-class Serving(Section):
+class Server(Section):
     """How models are served. Nothing here alters answers: time limits, ports, memory, retries."""
 
     environment: Identifier | None = None
@@ -260,7 +259,7 @@ class Serving(Section):
         return self.environment or ("vllm-cuda" if self.gpus else "vllm-cpu")
 
 
-class ServerLimits(Section):
+class Servers(Section):
     """What holds for all servers."""
 
     max_at_once: Annotated[int, Field(ge=1)] | None = None
@@ -333,7 +332,7 @@ class Config(Section):
     """Where results go; relative to the project folder."""
     models: Annotated[dict[Identifier, Model], Field(min_length=1)]
     """The models, by id."""
-    servers: Annotated[dict[Identifier, Serving], Field(min_length=1)]
+    servers: Annotated[dict[Identifier, Server], Field(min_length=1)]
     """Ways of serving models, by id."""
     datasets: dict[Identifier, Dataset] = {}
     """Data that benchmarks read, by id."""
@@ -343,7 +342,7 @@ class Config(Section):
     """Named lists of benchmarks."""
     evaluate: Evaluate
     """What a run evaluates."""
-    server_jobs: ServerLimits = ServerLimits()
+    server_jobs: Servers = Servers()
     """What holds for all servers."""
     gateway: Gateway = Gateway()
     """The proxy beside each evaluation."""

@@ -28,7 +28,7 @@ def load(table: TableName, folder: Path) -> pandas.DataFrame:
         raise UserError(f"{table!r}: no such table; expected one of {', '.join(get_args(TableName))}")
     results = _results_folder(folder)
     if table in _GATHERED:
-        return to_frame(_read(results / f"{table}.parquet", _GATHERED[table]))
+        return to_frame(read_combined(table, results))
     evaluations = _read(results / "evaluations.parquet", schema.ALL_EVALUATIONS)
     columns = (evaluations[name].to_pylist() for name in ("model", "benchmark", "status"))
     parts = [
@@ -37,6 +37,21 @@ def load(table: TableName, folder: Path) -> pandas.DataFrame:
         if status == "ok"
     ]
     return to_frame(pa.concat_tables(parts) if parts else _PARTITIONED[table].schema.empty_table())
+
+
+def read_combined(table: TableName, folder: Path) -> pa.Table:
+    """Returns the table `evaluations`, `metrics` or `servers` of a results folder.
+
+    Raises:
+        UserError: The folder holds no results.
+        SchemaDrift: They are of another version of slurmeval.
+    """
+    return _read(_results_folder(folder) / f"{table}.parquet", _GATHERED[table])
+
+
+def read_samples(path: Path, columns: list[str]) -> pa.Table:
+    """Returns some columns of an evaluation's samples. Raises as `read_combined` does."""
+    return _read(path, schema.SAMPLES, columns)
 
 
 def to_frame(rows: pa.Table) -> pandas.DataFrame:
@@ -56,9 +71,9 @@ def _results_folder(folder: Path) -> Path:
     )
 
 
-def _read(path: Path, table: schema.Table) -> pa.Table:
+def _read(path: Path, table: schema.Table, columns: list[str] | None = None) -> pa.Table:
     try:
-        return read_rows(path, table)
+        return read_rows(path, table, columns)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run the workflow, or `slurmeval rescore`, again") from None
     except (OSError, pa.ArrowInvalid) as error:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from slurmeval.statistics.intervals import LEVEL, student_t, wilson
+
 if TYPE_CHECKING:
     from slurmeval.harnesses.base import Metric, Sample
 
-LEVEL = 0.95
 _ROUNDING = 5e-5
 """Harnesses that round write two digits of a percentage; more than half of the last one is a difference."""
 _NOTHING = 1e-9
@@ -63,8 +64,8 @@ class _Gathered:
         self.names, self.values = array("q"), array("d")
         self.chances, self.with_choices = 0.0, 0
 
-    def add(self, sample: Sample, name: int, value: float) -> None:
-        self.names.append(name)
+    def add(self, sample: Sample, value: float) -> None:
+        self.names.append(hash(sample.native_id))
         self.values.append(value)
         if sample.choices:
             self.chances += 1 / len(sample.choices)
@@ -103,12 +104,10 @@ class Scores:
 
     def add(self, sample: Sample) -> None:
         """Counts one more sample."""
-        name, task = hash(sample.native_id), sample.task
-        subsets = (None,) if sample.category is None else (None, sample.category)
         for score in sample.scores:
             if score.value is not None:
-                for subset in subsets:
-                    self._gathered[task, subset, score.metric, score.filter].add(sample, name, score.value)
+                for subset in {None, sample.category}:
+                    self._gathered[sample.task, subset, score.metric, score.filter].add(sample, score.value)
 
     def of(self, metric: Metric) -> Questions:
         """The questions that make up `metric`; none when the samples do not carry it."""
@@ -208,22 +207,7 @@ def _interval(
     if any(math.isclose(error, math.sqrt(most / m), rel_tol=1e-6) for m in (n - 1, n)):
         return *wilson(value * n, n), "wilson"
     effective = max(most / error**2, _NOTHING)
-    return *wilson(value * effective, effective, _student_t(n - 1)), "wilson_effective"
-
-
-def wilson(right: float, n: float, quantile: float | None = None) -> tuple[float, float]:
-    """Wilson's 95 % score interval of `right` out of `n` (81/263: .2553 to .3662).
-
-    E. B. Wilson, JASA 22 (1927) 209. Written out because importing a library's takes seconds; a test holds it
-    equal to statsmodels'."""
-    from scipy.special import ndtri  # type: ignore[import-untyped]
-
-    z = float(ndtri((1 + LEVEL) / 2)) if quantile is None else quantile
-    share, weight = right / n, z * z / n
-    centre = (share + weight / 2) / (1 + weight)
-    half = z * math.sqrt(share * (1 - share) / n + weight / n / 4) / (1 + weight)
-    low, high = min(max(0.0, centre - half), share), max(min(1.0, centre + half), share)
-    return (0.0 if right == 0 else low), (1.0 if right == n else high)
+    return *wilson(value * effective, effective, student_t(n - 1)), "wilson_effective"
 
 
 def standard_error(means: Sequence[float]) -> float:
@@ -240,9 +224,3 @@ def tolerance(written: float | None, scale: float) -> float:
     exponent = Decimal(repr(float(written))).as_tuple().exponent
     digits = -exponent if isinstance(exponent, int) else 0
     return min(_ROUNDING, 0.5 * 10.0**-digits / scale) + 1e-9
-
-
-def _student_t(degrees: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees, (1 + LEVEL) / 2))

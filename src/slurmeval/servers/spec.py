@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from slurmeval.config.flags import canonical
 
 if TYPE_CHECKING:
-    from slurmeval.config.models import Model, Serving
+    from slurmeval.config.models import Model, Server
     from slurmeval.config.site import Site
     from slurmeval.paths import Paths
 
@@ -98,7 +98,7 @@ class ServerSpec:
 def server_spec(
     model_id: str,
     model: Model,
-    server: Serving,
+    server: Server,
     *,
     paths: Paths,
     weights_folder: Path,
@@ -146,7 +146,7 @@ def server_spec(
     )
 
 
-def _on_cluster(site: Site, server: Serving) -> dict[str, Any]:
+def _on_cluster(site: Site, server: Server) -> dict[str, Any]:
     """What a server's spec says of its job on a cluster."""
     from slurmeval.slurm.request import server_flags, submitit_parameters, time_min
 

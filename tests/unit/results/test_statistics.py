@@ -30,20 +30,6 @@ def _questions(values: Sequence[float]) -> statistics.Questions:
     return statistics.Questions.of([[value] for value in values])
 
 
-@pytest.mark.parametrize(
-    ("right", "n", "low", "high"),
-    [(81, 263, 0.2553, 0.3662), (0, 20, 0, 0.1611), (28, 30, 0.7868, 0.9815)],
-)
-def test_wilson_interval_is_the_published_one(right: int, n: int, low: float, high: float) -> None:
-    assert statistics.wilson(right, n) == pytest.approx((low, high), abs=5e-5)
-
-
-@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_interval_is_that_of_statsmodels(counts: tuple[int, int]) -> None:
-    expected = proportion_confint(*counts, alpha=0.05, method="wilson")
-    assert statistics.wilson(*counts) == pytest.approx(expected, abs=1e-12)
-
-
 def test_standard_error_of_independent_questions() -> None:
     assert statistics.standard_error(range(10)) == pytest.approx(0.957, abs=5e-4)
 

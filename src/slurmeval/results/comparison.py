@@ -1,0 +1,293 @@
+"""Two models of a run, compared on the questions that both answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from slurmeval.errors import UserError
+from slurmeval.results import frames
+from slurmeval.statistics import families, pairs
+from slurmeval.statistics.intervals import MIN_CLUSTERS, Interval, mean_of_benchmarks, normal_quantile
+from slurmeval.statistics.pairs import Difference, Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from slurmeval.statistics.intervals import Floats, Labels
+
+MIN_PAIRED = 0.9
+"""Share of the questions that must be paired, unless told otherwise."""
+_SETTINGS = (
+    *("harness", "harness_version", "task", "task_version", "endpoint", "few_shot", "limit", "n_repeats"),
+    *("temperature", "top_p", "max_tokens"),
+)
+"""Columns of `evaluations` in which two evaluations should agree to be comparable."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How the questions of two models pair up."""
+
+    paired: int
+    """Questions that both answered."""
+    only_a: int
+    only_b: int
+    errored: int
+    """Questions that both were asked and one or both did not answer."""
+    unparsed_a: int
+    """Of the paired ones: answers of A that the harness could not read."""
+    unparsed_b: int
+
+    @property
+    def share(self) -> float:
+        """The paired questions among all."""
+        return self.paired / max(1, self.paired + self.only_a + self.only_b + self.errored)
+
+
+@dataclass(frozen=True)
+class BenchmarkComparison:
+    """Two models on one benchmark."""
+
+    benchmark: str
+    metric: str
+    higher_is_better: bool
+    certificate: Certificate
+    mean_a: float | None
+    """Mean score over the paired questions; None: there are none."""
+    mean_b: float | None
+    difference: Difference | None
+    n_clusters: int | None
+    """Clusters (categories, subtasks) that the error allows for; None: questions are independent."""
+    refusal: str | None
+    """Why there is no difference."""
+    settings: tuple[str, ...]
+    """In what the two evaluations differ."""
+    p_holm: float | None = None
+    """The p-value, corrected for the number of benchmarks compared."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the difference says of A, whichever way the metric goes."""
+        if self.difference is None:
+            return Verdict.CANNOT_TELL
+        return self.difference.verdict if self.higher_is_better else self.difference.verdict.reversed
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on all benchmarks that both ended well in."""
+
+    a: str
+    b: str
+    margin: float
+    benchmarks: tuple[BenchmarkComparison, ...]
+    missing: tuple[str, ...]
+    """Benchmarks that only one of them ended well in."""
+    mean: tuple[float, Interval | None, Verdict] | None
+    """Mean difference over the benchmarks, each weighing the same; None: fewer than two can be averaged."""
+
+
+def compare(
+    results: Path,
+    a: str,
+    b: str,
+    benchmarks: Sequence[str] = (),
+    margin: float = 0.0,
+    min_paired: float = MIN_PAIRED,
+) -> Comparison:
+    """Compares the models `a` and `b` of a results folder, A − B, by each benchmark's primary metric.
+
+    Args:
+        results: The results folder.
+        a: A model's id in the config.
+        b: Another's.
+        benchmarks: Benchmarks' ids; none: all that both ended well in.
+        margin: Differences up to it do not matter, as a score (0.02 is two points).
+        min_paired: Share of the questions that must be paired, 0 to 1.
+
+    Raises:
+        UserError: A model or benchmark is unknown, or nothing can be compared.
+        SchemaDrift: The results are of another version.
+    """
+    ended = _ended_well(results)
+    known = list(dict.fromkeys(model for model, _ in ended))
+    for model in (a, b):
+        if model not in known:
+            raise UserError(
+                f"unknown model '{model}'; with results in {results}: {', '.join(known) or 'none'}"
+            )
+    if a == b:
+        raise UserError(f"'{a}' is compared with itself; name two models of {', '.join(known)}")
+    of_either = list(dict.fromkeys(benchmark for model, benchmark in ended if model in (a, b)))
+    for benchmark in benchmarks:
+        if benchmark not in of_either:
+            raise UserError(
+                f"unknown benchmark '{benchmark}'; with results of {a} or {b}: {', '.join(of_either)}"
+            )
+    wanted = [benchmark for benchmark in of_either if not benchmarks or benchmark in benchmarks]
+    both = [benchmark for benchmark in wanted if (a, benchmark) in ended and (b, benchmark) in ended]
+    if not both:
+        raise UserError(f"no benchmark has results of both {a} and {b} in {results}")
+    primary = _primary_metrics(results)
+    compared = [
+        _compare_benchmark(
+            results, benchmark, (ended[a, benchmark], ended[b, benchmark]), primary, margin, min_paired
+        )
+        for benchmark in both
+    ]
+    missing = tuple(benchmark for benchmark in wanted if benchmark not in both)
+    return Comparison(a, b, margin, _with_holm(compared), missing, _mean(compared, margin))
+
+
+Row = dict[str, Any]
+
+
+def _ended_well(results: Path) -> dict[tuple[str, str], Row]:
+    rows = frames.read_combined("evaluations", results).to_pylist()
+    return {(row["model"], row["benchmark"]): row for row in rows if row["status"] == "ok"}
+
+
+def _primary_metrics(results: Path) -> dict[tuple[str, str], Row]:
+    rows = frames.read_combined("metrics", results)
+    return {(row["model"], row["benchmark"]): row for row in rows.filter(rows["is_primary"]).to_pylist()}
+
+
+def _compare_benchmark(
+    results: Path,
+    benchmark: str,
+    evaluations: tuple[Row, Row],
+    primary: dict[tuple[str, str], Row],
+    margin: float,
+    min_paired: float,
+) -> BenchmarkComparison:
+    models = [row["model"] for row in evaluations]
+    metrics = [primary.get((model, benchmark)) for model in models]
+    settings = tuple(
+        f"{name} {_said(evaluations[0][name])} and {_said(evaluations[1][name])}"
+        for name in _SETTINGS
+        if evaluations[0][name] != evaluations[1][name]
+    )
+    empty = Certificate(0, 0, 0, 0, 0, 0)
+    if metrics[0] is None or metrics[1] is None:
+        why = "no metric stands for the whole benchmark"
+        return BenchmarkComparison(benchmark, "", True, empty, None, None, None, None, why, settings)
+    name, better = metrics[0]["metric"], metrics[0]["higher_is_better"] is not False
+    if (name, metrics[0]["filter"]) != (metrics[1]["metric"], metrics[1]["filter"]):
+        why = f"{models[0]} is scored by {name}, {models[1]} by {metrics[1]['metric']}"
+        return BenchmarkComparison(benchmark, name, better, empty, None, None, None, None, why, settings)
+    asked = [
+        _questions(results / "samples" / model / f"{benchmark}.parquet", metric)
+        for model, metric in zip(models, metrics, strict=True)
+        if metric is not None
+    ]
+    certificate, a, b, clusters = _pair(*asked)
+    refusal = None
+    if not certificate.paired:
+        refusal = "no question was answered by both" if all(map(len, asked)) else f"samples carry no {name}"
+    elif certificate.share < min_paired:
+        refusal = f"{certificate.share:.0%} of the questions are paired; at least {min_paired:.0%} must be"
+    n_clusters = None if clusters is None else int(clusters.max()) + 1
+    found = None if refusal else pairs.difference(a, b, clusters, margin)
+    mean_a, mean_b = (float(a.mean()), float(b.mean())) if certificate.paired else (None, None)
+    return BenchmarkComparison(
+        benchmark, name, better, certificate, mean_a, mean_b, found, n_clusters, refusal, settings
+    )
+
+
+def _said(value: object) -> str:
+    return "the default" if value is None else str(value)
+
+
+def _questions(path: Path, metric: Row) -> pa.Table:
+    """Returns a row for each question: its uid, mean score, cluster, whether it errored or was unparsed."""
+    columns = ["sample_uid", "task", "category", "status", "scores"]
+    rows = frames.read_samples(path, columns)
+    if metric["mean_of"] is not None:
+        rows = rows.filter(pc.is_in(rows["task"], pa.array(metric["mean_of"])))
+    elif not metric["is_group"]:
+        rows = rows.filter(pc.equal(rows["task"], metric["task"]))
+    scores = pc.list_flatten(rows["scores"]).combine_chunks()
+    parents = pc.list_parent_indices(rows["scores"]).combine_chunks()
+    names, filters = pc.struct_field(scores, "metric"), pc.struct_field(scores, "filter")
+    same = pc.equal(names, metric["metric"])
+    read_by = metric["filter"]
+    same = pc.and_(same, pc.is_null(filters) if read_by is None else pc.equal(filters, read_by))
+    same = pc.fill_null(same, fill_value=False)
+    scored = rows.take(parents.filter(same))
+    values = pc.struct_field(scores, "value").filter(same)
+    cluster = scored["task"] if metric["is_group"] else scored["category"]
+    flat = pa.table(
+        {
+            "sample_uid": scored["sample_uid"],
+            "value": values,
+            "cluster": cluster,
+            "errored": pc.or_(pc.equal(scored["status"], "error"), pc.is_null(values)),
+            "unparsed": pc.equal(scored["status"], "unparsed"),
+        }
+    )
+    found = flat.group_by("sample_uid").aggregate(
+        [("value", "mean"), ("cluster", "min"), ("errored", "any"), ("unparsed", "any")]
+    )
+    return found.select(["sample_uid", "value_mean", "cluster_min", "errored_any", "unparsed_any"])
+
+
+def _pair(a: pa.Table, b: pa.Table) -> tuple[Certificate, Floats, Floats, Labels | None]:
+    """Returns the certificate, and the scores and clusters of the paired questions, ordered by uid."""
+    import numpy as np
+
+    both = a.join(b, "sample_uid", join_type="inner", left_suffix="_a", right_suffix="_b").sort_by(
+        "sample_uid"
+    )
+    errored = pc.or_(both["errored_any_a"], both["errored_any_b"])
+    paired = both.filter(pc.invert(errored))
+    certificate = Certificate(
+        paired=len(paired),
+        only_a=len(a) - len(both),
+        only_b=len(b) - len(both),
+        errored=len(both) - len(paired),
+        unparsed_a=pc.sum(paired["unparsed_any_a"]).as_py() or 0,
+        unparsed_b=pc.sum(paired["unparsed_any_b"]).as_py() or 0,
+    )
+    names = paired["cluster_min_a"].to_numpy()
+    clusters: np.ndarray | None = None
+    if len(names) and not paired["cluster_min_a"].null_count:
+        found, numbers = np.unique(names.astype(str), return_inverse=True)
+        # A few large categories are the benchmark's make-up, not a sample of many
+        clusters = numbers if MIN_CLUSTERS <= len(found) < len(names) else None
+    return certificate, paired["value_mean_a"].to_numpy(), paired["value_mean_b"].to_numpy(), clusters
+
+
+def _with_holm(compared: Sequence[BenchmarkComparison]) -> tuple[BenchmarkComparison, ...]:
+    tested = [each for each in compared if each.difference and each.difference.p_value is not None]
+    p_values = [
+        each.difference.p_value for each in tested if each.difference and each.difference.p_value is not None
+    ]
+    corrected = dict(zip((each.benchmark for each in tested), families.holm(p_values), strict=True))
+    return tuple(replace(each, p_holm=corrected.get(each.benchmark)) for each in compared)
+
+
+def _mean(
+    compared: Sequence[BenchmarkComparison], margin: float
+) -> tuple[float, Interval | None, Verdict] | None:
+    """Returns the mean difference over benchmarks whose scores lie between 0 and 1, higher being better."""
+    found = [
+        each.difference for each in compared if each.difference and each.higher_is_better and _on_scale(each)
+    ]
+    if len(found) < 2:
+        return None
+    value, se = mean_of_benchmarks([each.value for each in found], [each.se for each in found])
+    if se is None or any(each.refusal for each in found):
+        return value, None, Verdict.CANNOT_TELL
+    half = normal_quantile(0.975) * se
+    interval = Interval(value - half, value + half, "normal")
+    return value, interval, pairs.judge(interval, margin)
+
+
+def _on_scale(compared: BenchmarkComparison) -> bool:
+    return all(mean is not None and 0 <= mean <= 1 for mean in (compared.mean_a, compared.mean_b))

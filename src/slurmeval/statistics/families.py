@@ -1,0 +1,68 @@
+"""Many comparisons at once: corrected p-values, rank bands, and groups that cannot be told apart."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from slurmeval.statistics.pairs import Verdict
+
+Pair = tuple[str, str]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values corrected for a stated family of comparisons (Holm 1979): no false one at 95 %."""
+    count = len(p_values)
+    corrected, largest = [0.0] * count, 0.0
+    for rank, index in enumerate(sorted(range(count), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (count - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values corrected for exploring (Benjamini & Hochberg 1995): few of the found are false."""
+    count = len(p_values)
+    corrected, smallest = [0.0] * count, 1.0
+    for rank, index in enumerate(sorted(range(count), key=p_values.__getitem__, reverse=True)):
+        smallest = min(smallest, p_values[index] * count / (count - rank))
+        corrected[index] = smallest
+    return corrected
+
+
+def verdict_of(verdicts: Mapping[Pair, Verdict], a: str, b: str) -> Verdict:
+    """Returns the verdict on a pair, whichever way round it is stored."""
+    return verdicts[a, b] if (a, b) in verdicts else verdicts[b, a].reversed
+
+
+def rank_bands(models: Sequence[str], verdicts: Mapping[Pair, Verdict]) -> dict[str, tuple[int, int]]:
+    """Returns the best and the worst rank that the verdicts leave to each model.
+
+    A model is behind those that are surely better, and ahead of those that are surely worse."""
+    bands = {}
+    for model in models:
+        against = [verdict_of(verdicts, model, other) for other in models if other != model]
+        bands[model] = (1 + against.count(Verdict.WORSE), len(models) - against.count(Verdict.BETTER))
+    return bands
+
+
+def groups(models: Sequence[str], verdicts: Mapping[Pair, Verdict]) -> list[list[str]]:
+    """Returns the largest groups of models of which no two can be told apart.
+
+    Groups and their members stand in the order of `models`. A model may be in several groups: A and B, B and
+    C cannot be told apart, A and C can. The groups are the letters of a compact letter display, found by
+    inserting each difference and absorbing what is then part of another (Piepho, J. Comput. Graph. Stat. 13
+    (2004) 456)."""
+    found = [set(models)]
+    for a, b in itertools.combinations(models, 2):
+        if verdict_of(verdicts, a, b) not in (Verdict.BETTER, Verdict.WORSE):
+            continue
+        split = [group - {one} for group in found for one in (a, b) if {a, b} <= group]
+        split += [group for group in found if not {a, b} <= group]
+        found = [group for group in split if not any(group < other for other in split)]
+        found = [group for index, group in enumerate(found) if group not in found[:index]]
+    order = {model: rank for rank, model in enumerate(models)}
+    return sorted(
+        (sorted(group, key=order.__getitem__) for group in found),
+        key=lambda group: [order[member] for member in group],
+    )

@@ -1,0 +1,208 @@
+"""Two models compared from the tables of a run: pairing, verdicts, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+
+from slurmeval.cli.compare import compare as command
+from slurmeval.cli.compare import lines
+from slurmeval.errors import UserError
+from slurmeval.results import schema
+from slurmeval.results.comparison import compare
+from slurmeval.results.partitions import write_table
+from slurmeval.statistics.pairs import Verdict
+from tests.lacking import lacking
+
+SOLUTIONS = Path(__file__).parents[4] / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl"
+
+
+class Results:
+    """A results folder of which a test says who answered what."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: dict[str, list[dict[str, Any]]] = {"evaluations": [], "metrics": [], "servers": []}
+
+    def add(self, model: str, benchmark: str, values: list[float], **given: Any) -> None:
+        """An evaluation that ended well; `uids`, `status`, `category` go by answer, the rest is columns."""
+        uids = given.pop("uids", [f"q{number:05d}" for number in range(len(values))])
+        status = given.pop("status", ["ok"] * len(values))
+        category = given.pop("category", [None] * len(values))
+        metric = given.pop("metric", {})
+        answers = [
+            {
+                "sample_uid": uid,
+                "repeat_idx": 0,
+                "task": benchmark,
+                "category": part,
+                "status": said,
+                "scores": [{"metric": "exact_match", "filter": "strict", "value": value}],
+            }
+            for uid, part, said, value in zip(uids, category, status, values, strict=True)
+        ]
+        key = {"model": model, "benchmark": benchmark}
+        self.write(self.folder / "samples" / model / f"{benchmark}.parquet", schema.SAMPLES, answers, key)
+        self.rows["evaluations"].append({**key, "status": "ok", **given})
+        told = {"metric": "exact_match", "filter": "strict", "is_primary": True, "is_group": False}
+        self.rows["metrics"].append({**key, "task": benchmark, **told, "higher_is_better": True, **metric})
+        tables = {"evaluations": schema.ALL_EVALUATIONS, "metrics": schema.METRICS, "servers": schema.SERVERS}
+        for name, table in tables.items():
+            self.write(self.folder / f"{name}.parquet", table, self.rows[name], {})
+
+    @staticmethod
+    def write(path: Path, table: schema.Table, rows: list[dict[str, Any]], key: dict[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        columns = {name: [(key | row).get(name) for row in rows] for name in table.schema.names}
+        fields = {field.name: pa.array(columns[field.name], field.type) for field in table.schema}
+        write_table(path, table, pa.table(fields))
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return Results(tmp_path / "results")
+
+
+def test_all_pairs_of_four_models_on_gsm8k_are_as_statsmodels_says(results: Results) -> None:
+    from statsmodels.stats.contingency_tables import mcnemar  # type: ignore[import-untyped]
+
+    if not SOLUTIONS.exists():
+        lacking("GSM8K's example_model_solutions.jsonl is not beside the project")
+    rows = [json.loads(line) for line in SOLUTIONS.read_text(encoding="utf-8").strip().split("\n")]
+    models = ["6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"]
+    right = {model: np.array([float(row[model]["is_correct"]) for row in rows]) for model in models}
+    for model in models:
+        results.add(model, "gsm8k", right[model].tolist())
+    for index, a in enumerate(models):
+        for b in models[index + 1 :]:
+            (found,) = compare(results.folder, a, b).benchmarks
+            table = [[int(((right[a] == x) & (right[b] == y)).sum()) for y in (1, 0)] for x in (1, 0)]
+            assert found.difference is not None
+            assert found.difference.p_value == pytest.approx(float(mcnemar(table, exact=True).pvalue))
+            assert found.difference.value == pytest.approx(right[a].mean() - right[b].mean())
+            assert found.certificate.paired == 1319
+            ahead = right[a].mean() > right[b].mean()
+            assert found.verdict is (Verdict.BETTER if ahead else Verdict.WORSE)
+            (other,) = compare(results.folder, b, a).benchmarks
+            assert other.verdict is found.verdict.reversed
+
+
+def test_certificate_counts_what_is_not_paired(results: Results) -> None:
+    uids = [f"q{number}" for number in range(100)]
+    results.add("a", "sums", [1.0] * 98, uids=uids[:98], status=["error", "error", *["ok"] * 96])
+    results.add("b", "sums", [0.0] * 97, uids=uids[3:], status=["ok"] * 90 + ["unparsed"] * 7)
+    (found,) = compare(results.folder, "a", "b").benchmarks
+    certificate = found.certificate
+    assert (certificate.paired, certificate.only_a, certificate.only_b) == (95, 3, 2)
+    assert (certificate.errored, certificate.unparsed_a, certificate.unparsed_b) == (0, 0, 5)
+    assert found.verdict is Verdict.BETTER
+
+
+def test_answers_with_errors_are_left_out_of_both_models(results: Results) -> None:
+    results.add("a", "sums", [1.0] * 50, status=["error"] * 2 + ["ok"] * 48)
+    results.add("b", "sums", [1.0] * 49 + [0.0], status=["ok"] * 47 + ["error"] * 3)
+    (found,) = compare(results.folder, "a", "b").benchmarks
+    assert (found.certificate.paired, found.certificate.errored) == (45, 5)
+    assert (found.mean_a, found.mean_b) == (1, 1)
+
+
+def test_too_few_paired_questions_are_refused_unless_told(results: Results) -> None:
+    results.add("a", "sums", [1.0] * 100)
+    results.add("b", "sums", [0.0] * 80)
+    (found,) = compare(results.folder, "a", "b").benchmarks
+    assert (found.difference, found.verdict) == (None, Verdict.CANNOT_TELL)
+    assert found.refusal == "80% of the questions are paired; at least 90% must be"
+    (told,) = compare(results.folder, "a", "b", min_paired=0.8).benchmarks
+    assert told.verdict is Verdict.BETTER
+
+
+def test_models_that_answered_other_questions_are_not_compared(results: Results) -> None:
+    results.add("a", "sums", [1.0] * 20)
+    results.add("b", "sums", [0.0] * 20, uids=[f"other{number}" for number in range(20)])
+    (found,) = compare(results.folder, "a", "b").benchmarks
+    assert found.refusal == "no question was answered by both"
+
+
+def test_where_less_is_better_the_verdict_is_turned_round(results: Results) -> None:
+    less = {"higher_is_better": False}
+    results.add("a", "errors", [1.0] * 50, metric=less)
+    results.add("b", "errors", [0.0] * 50, metric=less)
+    (found,) = compare(results.folder, "a", "b").benchmarks
+    assert found.verdict is Verdict.WORSE
+
+
+def test_categories_widen_the_interval_where_they_go_together(results: Results) -> None:
+    values = [float(number // 10 % 2) for number in range(200)]
+    category = [f"passage {number // 10}" for number in range(200)]
+    for benchmark, parts in (("plain", [None] * 200), ("clustered", category)):
+        results.add("a", benchmark, values, category=parts)
+        results.add("b", benchmark, [0.0] * 200, category=parts)
+    plain, clustered = compare(results.folder, "a", "b").benchmarks
+    assert (plain.n_clusters, clustered.n_clusters) == (None, 20)
+    assert plain.difference is not None
+    assert clustered.difference is not None
+    assert plain.difference.interval is not None
+    assert clustered.difference.interval is not None
+    assert clustered.difference.interval.low < plain.difference.interval.low
+
+
+def test_several_benchmarks_are_corrected_by_holm_and_averaged(results: Results) -> None:
+    for benchmark, wins in (("one", 12), ("two", 30)):
+        results.add("a", benchmark, [1.0] * wins + [0.0] * (100 - wins))
+        results.add("b", benchmark, [0.0] * 94 + [1.0] * 6)
+    found = compare(results.folder, "a", "b")
+    first, second = found.benchmarks
+    assert first.difference is not None
+    assert first.p_holm == first.difference.p_value  # the larger of the two
+    assert second.difference is not None
+    assert second.difference.p_value is not None
+    assert second.p_holm == pytest.approx(2 * second.difference.p_value)
+    assert found.mean is not None
+    assert found.mean[0] == pytest.approx((0.06 + 0.24) / 2)
+
+
+def test_what_was_not_run_alike_is_said(results: Results) -> None:
+    results.add("a", "sums", [1.0] * 50, few_shot=5, temperature=0.0)
+    results.add("b", "sums", [0.0] * 50, few_shot=None, temperature=0.0)
+    (found,) = compare(results.folder, "a", "b").benchmarks
+    assert found.settings == ("few_shot 5 and the default",)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "benchmarks", "message"),
+    [
+        ("a", "z", [], "unknown model 'z'; with results in .*: a, b, c"),
+        ("a", "a", [], "'a' is compared with itself; name two models of a, b, c"),
+        ("a", "b", ["summs"], "unknown benchmark 'summs'; with results of a or b: sums"),
+        ("a", "c", [], "no benchmark has results of both a and c"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(
+    results: Results, a: str, b: str, benchmarks: list[str], message: str
+) -> None:
+    results.add("a", "sums", [1.0] * 20)
+    results.add("b", "sums", [1.0] * 20)
+    results.add("c", "other", [1.0] * 20)
+    with pytest.raises(UserError, match=message):
+        compare(results.folder, a, b, benchmarks)
+
+
+def test_command_says_difference_interval_and_verdict(results: Results) -> None:
+    results.add("a", "sums", [1.0] * 60 + [0.0] * 40)
+    results.add("b", "sums", [1.0] * 45 + [0.0] * 5 + [0.0] * 35 + [1.0] * 5 + [0.0] * 10)
+    said = CliRunner().invoke(command, ["a", "b", "--results", str(results.folder)])
+    assert said.exit_code == 0, said.output
+    row = " ".join(said.output.split("\n")[2].split())
+    assert row == "sums exact_match 0.600 0.500 +0.100 +0.013 … +0.192 .041 15 5 100 better"
+
+
+def test_names_that_a_terminal_would_obey_are_shown_harmless(results: Results) -> None:
+    results.add("a", "sums", [1.0] * 20, metric={"metric": "\x1b[2Jexact_match"})
+    results.add("b", "sums", [1.0] * 20, metric={"metric": "\x1b[2Jexact_match"})
+    assert "\x1b" not in "\n".join(lines(compare(results.folder, "a", "b")))
