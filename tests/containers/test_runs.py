@@ -202,8 +202,8 @@ def test_code_that_a_model_writes_finds_nothing(
     """What runs in a harness's image has no network but its gateway's port, no home of the user's, no
     credentials, and no folder that is not the evaluation's."""
     from slurmeval.containers.apptainer import Apptainer
+    from slurmeval.containment.scratch_dir import scratch_dir
     from slurmeval.harnesses.base import Command
-    from slurmeval.harnesses.rooms import room
     from slurmeval.harnesses.runtimes import Contained, ImageRuntime
 
     done = project.online("images", "pull", "nemo-bfcl")
@@ -220,7 +220,7 @@ def test_code_that_a_model_writes_finds_nothing(
         "print(os.listdir(os.environ['HOME']), os.getcwd())",
     ]
     command = Command([runtime.python, "-c", "; ".join(program)], {"A": "1"}, attempt)
-    with room() as place:
+    with scratch_dir() as place:
         contained = Contained(attempt, attempt / "home", (), (attempt,), place, 18_000)
         argv, env = runtime.command(command.argv, command.env, contained)
         env |= {"HF_TOKEN": "hf_planted", "SLURM_JOB_ID": "1"}

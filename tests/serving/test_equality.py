@@ -18,12 +18,12 @@ import pytest
 import yaml
 
 from slurmeval.config.models import Benchmark, Dataset, Model, Weights
+from slurmeval.containment.scratch_dir import scratch_dir
 from slurmeval.files import read_json, write_json
 from slurmeval.gateway.process import start as start_gateway
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.harnesses import HarnessOutput, Job, harness
 from slurmeval.harnesses import process as harness_process
-from slurmeval.harnesses.rooms import room
 from slurmeval.harnesses.runtimes import EnvironmentRuntime
 from slurmeval.processes import identity
 from slurmeval.servers.folder import ServerFolder
@@ -98,7 +98,7 @@ class Served:
         """Runs a benchmark as slurmeval does, in a folder of this name."""
         folder = self.root / name
         log = folder / "harness.log"
-        with room() as place:
+        with scratch_dir() as place:
             config = GatewayConfig(
                 leases=[self.lease], log=folder / "gateway", ready_file=folder / "ready.json",
                 model="smollm2", max_in_flight=8, hold_s=60, retries=1, request_timeout_s=600,

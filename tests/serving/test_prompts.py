@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from slurmeval.config.models import Benchmark, Model
+from slurmeval.containment.scratch_dir import scratch_dir
 from slurmeval.harnesses import Job, cuts, harness, rehearsal_model
-from slurmeval.harnesses.rooms import room
 from slurmeval.harnesses.runtimes import EnvironmentRuntime
 from tests.serving.environments import environment
 
@@ -99,7 +99,7 @@ class Asking:
             **benchmark,
         )  # fmt: skip
         program = harness(entry.harness)
-        with room() as place, rehearsal_model.serving("m", place.socket) as model:
+        with scratch_dir() as place, rehearsal_model.serving("m", place.socket) as model:
             told = Job(
                 model="m", benchmark_id="b", benchmark=entry, folder=self.folder / "work", base_url=model.url,
                 api_key=model.api_key, served_name="m", datasets={"asked": self.folder},

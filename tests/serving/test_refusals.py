@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from slurmeval.config.models import Benchmark, Model
+from slurmeval.containment.scratch_dir import scratch_dir
 from slurmeval.files import read_json, write_json
 from slurmeval.gateway import log as gateway_log
 from slurmeval.gateway.process import start
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.harnesses import Job, cuts, harness
-from slurmeval.harnesses.rooms import room
 from slurmeval.paths import Paths
 from slurmeval.results import evaluation as results
 from slurmeval.results import partitions
@@ -83,7 +83,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def evaluate(entry: Benchmark, name: str, server: Server, folder: Path) -> tuple[dict[str, Any], list[Any]]:
     """The rows of the tables `evaluations` and `metrics`."""
     program = harness(entry.harness)
-    with room() as place:
+    with scratch_dir() as place:
         config = GatewayConfig(
             leases=[server.lease], log=folder / "log", ready_file=folder / "gateway.json", max_in_flight=8,
             hold_s=60, retries=1, request_timeout_s=60, model=MODEL, socket=place.socket,

@@ -72,7 +72,7 @@ def _checks(files: tuple[Path, ...], results: Path | None, offline: bool) -> Ite
     yield machine.cores()
     yield machine.shared_memory()
     yield machine.environments(project, paths.environments)
-    yield machine.sandbox()
+    yield machine.containment()
     yield machine.clock(paths.results)
     yield machine.git(project)
     yield machine.slurm()

@@ -217,16 +217,18 @@ def environments(project: Path, folder: Path) -> Check:
     return Check("locked environments", "ok", f"all {len(locks)} are made")
 
 
-def sandbox() -> Check:
-    """Whether programs that models write, and harnesses, can be run apart from the rest of the machine."""
-    from slurmeval.containment import enclosure
-    from slurmeval.harnesses.sandbox import available
+def containment() -> Check:
+    """Checks whether harnesses, and programs that models write, can be contained."""
+    from slurmeval.containment import command, program, seccomp
 
-    lacking = available() or enclosure.lacking()
+    lacking = program.unavailable() or command.unavailable()
     if lacking is None:
-        return Check("sandbox", "ok", "harnesses, and programs that models write, run apart, without network")
+        found = "harnesses, and programs that models write, run apart, without network"
+        if (unfiltered := seccomp.unavailable()) is not None:
+            found += f"; their system calls are not filtered: {unfiltered}"
+        return Check("containment", "ok", found)
     needs = "human-eval needs it, and so does, but for its image, what else runs programs that models write"
-    return Check("sandbox", "warn", lacking, f"{needs}; all else works without")
+    return Check("containment", "warn", lacking, f"{needs}; all else works without")
 
 
 def slurm() -> Check:

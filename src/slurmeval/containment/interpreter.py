@@ -1,4 +1,4 @@
-"""Where a Python lives: what must be shown to a program that is to run with it and see little else."""
+"""Folders that must be shown to a contained program for its Python to run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurmeval.containment.namespaces import SYSTEM_FOLDERS
+from slurmeval.containment.root import SYSTEM_FOLDERS
 from slurmeval.errors import ErrorClass, EvaluationFailed
 
 
 @dataclass(frozen=True)
 class Python:
-    """An interpreter as a sandbox or an enclosure shows it."""
+    """An interpreter as the containment shows it."""
 
     binary: str
-    """The real file: links on the way to it are not there inside."""
+    """The real file. Links that lead to it are not there inside."""
     installation: str
     packages: str
     """Its site-packages, perhaps of a virtual environment."""
@@ -27,12 +27,17 @@ class Python:
 
     @property
     def folders(self) -> tuple[str, ...]:
+        """All folders to show."""
         return (self.installation, self.packages, *self.libraries)
 
 
 @functools.cache
 def inspect(interpreter: Path) -> Python:
-    """Asks an interpreter where it lives. Raises EvaluationFailed where that would show the home folder."""
+    """Asks an interpreter for its folders.
+
+    Raises:
+        EvaluationFailed: They would show the home folder.
+    """
     asked = subprocess.run(
         [interpreter, "-I", "-c", _SCRIPT],
         capture_output=True,
@@ -60,8 +65,10 @@ def inspect(interpreter: Path) -> Python:
 
 
 def links_on_the_way(path: Path) -> dict[str, str]:
-    """The symbolic links by which `path` leads to its file, with what each says: a virtual environment's
-    Python is one, and may lead over others to where it is installed."""
+    """Returns the symbolic links between `path` and its file: target by path.
+
+    A virtual environment's Python is one, and may lead over others to where it is installed.
+    """
     found: dict[str, str] = {}
     here, steps = Path("/"), list(path.absolute().parts[1:])
     while steps:

@@ -1,9 +1,10 @@
-"""Run inside a container that has no network: its own loopback port leads to a socket outside.
+"""The script that leads a port of a container's own loopback to a Unix socket outside.
 
-`python3 loopback.py SOCKET PORT COMMAND…` listens on 127.0.0.1:PORT, joins each connection to the Unix
-socket, runs the command, and ends with its status. So a harness reaches its gateway, and nothing else.
+`python3 loopback.py SOCKET PORT COMMAND…` listens on 127.0.0.1:PORT, joins each connection to the socket,
+runs the command, and ends with its status. This way a harness reaches its gateway, and nothing else.
 
-A script for whatever Python an image has, from 3.8 on: it imports nothing of slurmeval."""
+It runs on whatever Python an image has (3.8 or later), so it imports nothing of slurmeval.
+"""
 
 import asyncio
 import signal
@@ -38,10 +39,14 @@ async def _run(socket: str, port: int, command: "list[str]") -> int:
             end.close()
 
     server = await asyncio.start_server(join, "127.0.0.1", port, backlog=1024)
-    process = await asyncio.create_subprocess_exec(*command)
-    loop = asyncio.get_running_loop()
+    early: list[int] = []  # signals that came before the command ran
+    hand_on = early.append
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, process.send_signal, number)
+        asyncio.get_running_loop().add_signal_handler(number, lambda number=number: hand_on(number))
+    process = await asyncio.create_subprocess_exec(*command)
+    hand_on = process.send_signal
+    for number in early:
+        process.send_signal(number)
     try:
         return await process.wait()
     finally:

@@ -17,6 +17,7 @@ from typing import Any
 
 from slurmeval import secrets
 from slurmeval.config.models import Benchmark, Config
+from slurmeval.containment.scratch_dir import ScratchDir, scratch_dir
 from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, SlurmevalError
 from slurmeval.evaluation.runtimes import runtime_of
 from slurmeval.evaluation.stopping import ended_by_signals
@@ -29,7 +30,6 @@ from slurmeval.harnesses import cuts, harness, process
 from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job
 from slurmeval.harnesses.context import context_length
 from slurmeval.harnesses.prompts import no_room
-from slurmeval.harnesses.rooms import Room, room
 from slurmeval.ownership import Claim, live_owner
 from slurmeval.paths import Paths
 from slurmeval.processes import raise_open_files
@@ -179,7 +179,7 @@ def _run(evaluation: Evaluation) -> int:
     evaluation.phase("waiting for the server")
     if not evaluation.answered_before:
         _take_lease(evaluation)
-    with room() as place:
+    with scratch_dir() as place:
         gateway = start_gateway(gateway_config(evaluation, place), evaluation.work)
         try:
             _wait_for_server(evaluation, gateway, early)
@@ -252,7 +252,7 @@ def _server_answers(evaluation: Evaluation, or_starts: bool = False) -> bool:
     return False
 
 
-def gateway_config(evaluation: Evaluation, place: Room) -> GatewayConfig:
+def gateway_config(evaluation: Evaluation, place: ScratchDir) -> GatewayConfig:
     settings, model = evaluation.config.gateway, evaluation.config.models[evaluation.model]
     return GatewayConfig(
         leases=evaluation.leases,
@@ -301,7 +301,7 @@ def job_of(evaluation: Evaluation, url: str, api_key: str) -> Job:
 
 
 def _supervise(
-    evaluation: Evaluation, job: Job, command: Command, gateway: GatewayProcess, place: Room
+    evaluation: Evaluation, job: Job, command: Command, gateway: GatewayProcess, place: ScratchDir
 ) -> int:
     """Runs the harness until it ends, or until something says that it cannot end well."""
     deadline = None

@@ -19,6 +19,7 @@ from typing import Any
 
 from slurmeval.build_once import owned
 from slurmeval.config.models import Benchmark, Config
+from slurmeval.containment.scratch_dir import ScratchDir, scratch_dir
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
 from slurmeval.evaluation.runtimes import runtime_of
 from slurmeval.files import read_json
@@ -28,7 +29,6 @@ from slurmeval.harnesses.base import Job
 from slurmeval.harnesses.context import context_length
 from slurmeval.harnesses.logs import may_lack_network
 from slurmeval.harnesses.rehearsal_model import serving
-from slurmeval.harnesses.rooms import Room, room
 from slurmeval.harnesses.surroundings import KEPT
 from slurmeval.paths import Paths
 from slurmeval.progress import Progress
@@ -71,7 +71,7 @@ class Rehearsal:
         shutil.rmtree(folder, ignore_errors=True)
         make_private(folder)
         program = harness(self.benchmark.harness)
-        with room() as place, serving(MODEL, place.socket) as model:
+        with scratch_dir() as place, serving(MODEL, place.socket) as model:
             job = self._job(folder, model.url, model.api_key, prepared, online)
             try:
                 command = program.prepare(job)
@@ -85,7 +85,7 @@ class Rehearsal:
                 return failure
         return None
 
-    def _wait(self, job: Job, command: Any, place: Room, port: int, online: bool) -> int:
+    def _wait(self, job: Job, command: Any, place: ScratchDir, port: int, online: bool) -> int:
         started = time.monotonic()
         running = process.start(job, command, place, port, self.log)
         try:

@@ -14,6 +14,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from slurmeval import secrets
+from slurmeval.containment.scratch_dir import scratch_dir
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
 from slurmeval.evaluation.evaluate import POLL_S, Evaluation, gateway_config, job_of, read_output
 from slurmeval.evaluation.writing import pins, write_partition
@@ -23,7 +24,6 @@ from slurmeval.gateway.process import start as start_gateway
 from slurmeval.harnesses import cuts, harness, process
 from slurmeval.harnesses.attempts import has_attempt
 from slurmeval.harnesses.base import HarnessOutput
-from slurmeval.harnesses.rooms import room
 from slurmeval.ownership import Claim
 from slurmeval.paths import Paths
 from slurmeval.results import SCHEMA_VERSION, partitions
@@ -108,7 +108,7 @@ def _replayed(evaluation: Evaluation) -> HarnessOutput:
     program = harness(evaluation.benchmark.harness)
     no_server = evaluation.work / NO_SERVER
     write_json(no_server, {"server": None, "released": True})
-    with room() as place:
+    with scratch_dir() as place:
         config = replace(gateway_config(evaluation, place), leases=[no_server])
         with start_gateway(config, evaluation.work) as gateway:
             job = job_of(evaluation, gateway.url, gateway.api_key)

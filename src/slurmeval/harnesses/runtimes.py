@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slurmeval.containers.apptainer import Apptainer, Bind, with_targets
-from slurmeval.containment import enclosure, loopback
+from slurmeval.containment import command as containment
+from slurmeval.containment import loopback, seccomp
 from slurmeval.containment.interpreter import inspect, links_on_the_way
+from slurmeval.containment.scratch_dir import ScratchDir
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.packages import canonical, installed_version, site_packages
-from slurmeval.harnesses.rooms import Room
 from slurmeval.variables import CERTIFICATES
 
 _NOT_INSIDE = ("HOME", "PATH", "VIRTUAL_ENV", "TMPDIR", "LD_LIBRARY_PATH", *CERTIFICATES)
@@ -27,7 +28,7 @@ class Contained:
     home: Path
     reads: tuple[Path, ...]
     writes: tuple[Path, ...]
-    room: Room
+    scratch: ScratchDir
     port: int
     """The gateway's port, at which it is reached inside too."""
     network: bool = False
@@ -62,7 +63,7 @@ class Runtime(Protocol):
 
 @dataclass(frozen=True)
 class EnvironmentRuntime:
-    """A locked virtual environment. Its programs run enclosed wherever the kernel grants namespaces."""
+    """A locked virtual environment. Its programs run contained wherever the kernel grants namespaces."""
 
     folder: Path
 
@@ -93,7 +94,7 @@ class EnvironmentRuntime:
     def command(
         self, argv: list[str], env: dict[str, str], contained: Contained
     ) -> tuple[list[str], dict[str, str]]:
-        if (why := enclosure.lacking()) is not None:
+        if (why := containment.unavailable()) is not None:
             if contained.hostile:
                 raise EvaluationFailed(
                     ErrorClass.HARNESS_ERROR,
@@ -103,17 +104,17 @@ class EnvironmentRuntime:
             return argv, env
         script = Path(loopback.__file__)
         if not contained.network:
-            argv = [self.python, str(script), str(contained.room.socket), str(contained.port), *argv]
+            argv = [self.python, str(script), str(contained.scratch.socket), str(contained.port), *argv]
         places = [*(env.get(name, "") for name in CERTIFICATES), *env.get("LD_LIBRARY_PATH", "").split(":")]
         reads = [Path(place) for place in (*places, *inspect(Path(self.python)).folders) if place]
-        started = enclosure.argv(
+        started = containment.argv(
             argv,
-            folder=contained.room.scratch,
+            folder=contained.scratch.temporary,
             cwd=contained.cwd,
             reads=[
                 *(path for path in reads if path.exists()),
                 *with_targets(contained.reads),
-                *(self.folder, script, contained.room.way),
+                *(self.folder, script, contained.scratch.socket_folder),
             ],
             writes=contained.writes,
             links=links_on_the_way(Path(self.python)),
@@ -171,24 +172,33 @@ class ImageRuntime:
     def command(
         self, argv: list[str], env: dict[str, str], contained: Contained
     ) -> tuple[list[str], dict[str, str]]:
-        script = Path(loopback.__file__)
-        inside = Path("/slurmeval") / script.name
-        binds = [Bind(script, inside), Bind(contained.room.way)]
+        scripts = [Path(str(module.__file__)) for module in (loopback, seccomp)]
+        binds = [
+            *(Bind(script, _inside(script)) for script in scripts),
+            Bind(contained.scratch.socket_folder),
+        ]
         binds += [Bind(folder, writable=True) for folder in contained.writes]
         binds += [Bind(folder) for folder in with_targets(contained.reads)]
         if not contained.network:
-            argv = [self.python, str(inside), str(contained.room.socket), str(contained.port), *argv]
+            address = [str(contained.scratch.socket), str(contained.port)]
+            argv = [self.python, str(_inside(scripts[0])), *address, *argv]
+        argv = [self.python, str(_inside(scripts[1])), *argv]
         started = self.apptainer.exec_argv(
             Path(self.record["sif"]),
             argv,
             binds=binds,
             cwd=contained.cwd,
             home=contained.home,
-            scratch=contained.room.scratch,
+            scratch=contained.scratch.temporary,
             network=contained.network,
         )
         given = {name: value for name, value in env.items() if name not in _NOT_INSIDE}
         return started, self.apptainer.environment(given)
+
+
+def _inside(script: Path) -> Path:
+    """Returns where an image shows a script of ours."""
+    return Path("/slurmeval") / script.name
 
 
 _COPY = """

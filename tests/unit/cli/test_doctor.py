@@ -39,7 +39,17 @@ def test_this_machine_is_looked_at_whole(
     checks = json.loads(capsys.readouterr().out)
     assert status == (1 if any(check["level"] == "bad" for check in checks) else 0)
     names = {check["name"] for check in checks}
-    assert {"Python", "packages", "config", "uv", "results", "HF_HOME", "memory", "sandbox", "Slurm"} <= names
+    assert {
+        "Python",
+        "packages",
+        "config",
+        "uv",
+        "results",
+        "HF_HOME",
+        "memory",
+        "containment",
+        "Slurm",
+    } <= names
     assert "package index" not in names
     assert all(check["advice"] for check in checks if check["level"] == "bad")
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from slurmeval.config.models import Benchmark
+from slurmeval.containment import program as containment
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.harnesses import Job, harness, human_eval_run, sandbox
+from slurmeval.harnesses import Job, harness, human_eval_run
 from slurmeval.harnesses.human_eval import ks, pass_at_k
 from slurmeval.harnesses.human_eval_run import main, program_of
 from slurmeval.results.statistics import Scores, spread
@@ -140,8 +141,8 @@ def test_as_many_are_asked_at_once_as_parallelism_says(
             return 503, "not all came at once"
         return solution(body)
 
-    passed = sandbox.Outcome(True, "passed", "")
-    monkeypatch.setattr(human_eval_run.sandbox, "run", lambda *_: passed)
+    passed = containment.Outcome(True, "passed", "")
+    monkeypatch.setattr(human_eval_run.program, "run", lambda *_: passed)
     model[0].answer = staticmethod(answer)
     status, _ = run(make_job(**CHAT, repeats=40, parallelism=120), model[1], monkeypatch)
     assert status == 0
@@ -182,10 +183,10 @@ def test_a_lost_server_ends_the_run_with_its_reason(
     assert caught.value.error_class is ErrorClass.SERVER_LOST
 
 
-def test_without_a_sandbox_nothing_is_asked(
+def test_without_containment_nothing_is_asked(
     make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(human_eval_run.sandbox, "available", lambda: "code execution needs user namespaces")
+    monkeypatch.setattr(human_eval_run.program, "unavailable", lambda: "code execution needs user namespaces")
     job = make_job(**CHAT)
     status, path = run(job, model[1], monkeypatch)
     with pytest.raises(EvaluationFailed, match="needs user namespaces") as caught:

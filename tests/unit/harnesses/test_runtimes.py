@@ -1,4 +1,4 @@
-"""Where a harness's command runs: in an environment, enclosed."""
+"""Where a harness's command runs: in an environment, contained."""
 
 import socket
 import subprocess
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from slurmeval.containment import enclosure
+from slurmeval.containment import command as containment
+from slurmeval.containment.scratch_dir import ScratchDir, scratch_dir
 from slurmeval.errors import EvaluationFailed
-from slurmeval.harnesses.rooms import Room, room
 from slurmeval.harnesses.runtimes import Contained, EnvironmentRuntime
 from tests.lacking import lacking
 
@@ -25,13 +25,13 @@ with socket.create_connection(("127.0.0.1", {PORT})) as gateway:
 
 
 @pytest.fixture
-def place() -> Iterator[Room]:
-    with room() as made:
+def place() -> Iterator[ScratchDir]:
+    with scratch_dir() as made:
         yield made
 
 
 @pytest.fixture
-def gateway(place: Room) -> Iterator[None]:
+def gateway(place: ScratchDir) -> Iterator[None]:
     """Says one question again."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place.socket))
@@ -53,18 +53,18 @@ def runtime() -> EnvironmentRuntime:
     return EnvironmentRuntime(Path(sys.prefix))
 
 
-def contained(place: Room, cwd: Path, **options: bool) -> Contained:
+def contained(place: ScratchDir, cwd: Path, **options: bool) -> Contained:
     return Contained(cwd, cwd / "home", (), (cwd,), place, PORT, **options)
 
 
 def test_a_command_in_an_environment_reaches_its_gateway_and_nothing_else(
-    place: Room,
+    place: ScratchDir,
     gateway: None,
     runtime: EnvironmentRuntime,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if (why := enclosure.lacking()) is not None:
+    if (why := containment.unavailable()) is not None:
         lacking(f"no user namespaces: {why}")
     monkeypatch.setenv("HIDDEN", "a secret")
     env = {**runtime.variables(), "TMPDIR": "/elsewhere", "GIVEN": "given"}
@@ -73,9 +73,9 @@ def test_a_command_in_an_environment_reaches_its_gateway_and_nothing_else(
     assert (ran.stdout, ran.returncode) == ("question /tmp given None\n", 0), ran.stderr
 
 
-def test_an_environments_python_is_found_over_links(place: Room, tmp_path: Path) -> None:
+def test_an_environments_python_is_found_over_links(place: ScratchDir, tmp_path: Path) -> None:
     """As uv lays them out: the environment's leads to one in the home folder, that to its installation."""
-    if (why := enclosure.lacking()) is not None:
+    if (why := containment.unavailable()) is not None:
         lacking(f"no user namespaces: {why}")
     home, named, environment = tmp_path / "home", tmp_path / "versions", tmp_path / "environment"
     home.mkdir()
@@ -96,9 +96,9 @@ def test_an_environments_python_is_found_over_links(place: Room, tmp_path: Path)
 
 
 def test_without_namespaces_what_the_model_writes_is_not_run(
-    place: Room, runtime: EnvironmentRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: ScratchDir, runtime: EnvironmentRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(enclosure, "lacking", lambda: "the kernel says no")
+    monkeypatch.setattr(containment, "unavailable", lambda: "the kernel says no")
     argv = [runtime.python, "-c", "pass"]
     assert runtime.command(argv, {}, contained(place, tmp_path)) == (argv, {})
     with pytest.raises(EvaluationFailed, match=r"needs user namespaces or an image .* the kernel says no"):

@@ -1,4 +1,4 @@
-"""Programs in the sandbox do no harm: each test lets one try."""
+"""Contained programs do no harm: each test lets one try."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from pathlib import Path
 import psutil
 import pytest
 
+from slurmeval.containment import contained
+from slurmeval.containment import program as containment
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.harnesses import sandbox
 from tests.lacking import lacking
 from tests.public_copy import public_copy
 
-LIMITS = sandbox.Limits(timeout_s=20, memory_mb=256, disk_mb=8, processes=8, files=32)
-SHORT = sandbox.Limits(timeout_s=1, memory_mb=256, disk_mb=8, processes=8, files=32)
+LIMITS = containment.Limits(timeout_s=20, memory_mb=256, disk_mb=8, processes=8, files=32)
+SHORT = containment.Limits(timeout_s=1, memory_mb=256, disk_mb=8, processes=8, files=32)
 
 
-def run(program: str, limits: sandbox.Limits = LIMITS) -> sandbox.Outcome:
-    return sandbox.run(program, limits)
+def run(program: str, limits: containment.Limits = LIMITS) -> containment.Outcome:
+    return containment.run(program, limits)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def leaves_no_process() -> Callable[[], bool]:
     def check() -> bool:
         zombies = [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
         return not zombies and not [
-            p for p in psutil.process_iter(["cmdline"]) if "<sandboxed>" in str(p.info)
+            p for p in psutil.process_iter(["cmdline"]) if "<contained>" in str(p.info)
         ]
 
     return check
@@ -43,7 +44,7 @@ def leaves_no_process() -> Callable[[], bool]:
 def test_a_program_that_runs_to_its_end_passes() -> None:
     outcome = run("import math, json, collections\nprint(math.pi)\nassert True")
     assert (outcome.passed, outcome.reason, outcome.output) == (True, "passed", "3.141592653589793\n")
-    assert sandbox.available() is None
+    assert containment.unavailable() is None
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_an_endless_program_is_ended_with_all_its_children(leaves_no_process: Ca
         "for _ in range(3):\n"
         "    if os.fork() == 0:\n"
         "        os.setsid()\n"
-        "        os.execv(sys.executable, [sys.executable, '-c', 'while True: pass', '<sandboxed>'])\n"
+        "        os.execv(sys.executable, [sys.executable, '-c', 'while True: pass', '<contained>'])\n"
         "while True: pass"
     )
     assert run(program, SHORT).reason == "timed out after 1 s"
@@ -94,7 +95,7 @@ def test_children_do_not_outlive_a_program_that_ends(leaves_no_process: Callable
     program = (
         "import os, sys\n"
         "if os.fork() == 0:\n"
-        "    os.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(600)', '<sandboxed>'])"
+        "    os.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(600)', '<contained>'])"
     )
     assert run(program).passed
     assert leaves_no_process()
@@ -143,7 +144,7 @@ def test_the_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_users_umask_hides_no_package_from_a_program(umask: int) -> None:
     before = os.umask(umask)
     try:
-        outcome = sandbox.run("import click")
+        outcome = containment.run("import click")
     finally:
         os.umask(before)
     assert outcome.passed, outcome
@@ -151,9 +152,9 @@ def test_a_users_umask_hides_no_package_from_a_program(umask: int) -> None:
 
 def test_what_python_says_when_it_cannot_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     said = "x\nPermissionError: /root/python3.11"
-    failed = sandbox.Outcome(False, "did not run to its end: it ended with status 1", said)
-    monkeypatch.setattr(sandbox, "run", lambda _: failed)
-    assert str(sandbox.available()).endswith("ended with status 1, PermissionError: /root/python3.11")
+    failed = containment.Outcome(False, "did not run to its end: it ended with status 1", said)
+    monkeypatch.setattr(containment, "run", lambda _: failed)
+    assert str(containment.unavailable()).endswith("ended with status 1, PermissionError: /root/python3.11")
 
 
 def test_there_is_no_network() -> None:
@@ -208,14 +209,16 @@ def test_without_namespaces_nothing_is_run() -> None:
         "pathlib.Path('/proc/self/uid_map').write_text(f'0 {user} 1')\n"
         "pathlib.Path('/proc/sys/user/max_user_namespaces').write_text('0')\n"
         "from slurmeval.errors import EvaluationFailed\n"
-        "from slurmeval.harnesses import sandbox\n"
-        "print(sandbox.available())\n"
-        "try: sandbox.run('print(1)')\n"
+        "from slurmeval.containment import program\n"
+        "print(program.unavailable())\n"
+        "try: program.run('print(1)')\n"
         "except EvaluationFailed as error: print(error.error_class)\n"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     reason, error_class = ran.stdout.splitlines()
-    assert reason.startswith("code execution needs user namespaces or Apptainer, and here: OSError")
+    assert reason.startswith(
+        "code execution needs user namespaces or Apptainer, and here: containment: [Errno 28]"
+    )
     assert error_class == ErrorClass.HARNESS_ERROR
 
 
@@ -227,36 +230,34 @@ def test_a_python_that_shows_the_home_folder_is_refused(
     python.write_text(f"#!/bin/sh\necho '{json.dumps(said)}'\n")
     python.chmod(0o755)
     with pytest.raises(EvaluationFailed, match="needs a Python in a folder of its own"):
-        sandbox.run("pass", interpreter=python)
+        containment.run("pass", interpreter=python)
 
 
 def test_another_user_gets_the_same_protection(tmp_path: Path) -> None:
     system = Path("/usr/bin/python3")
     if os.getuid() != 0 or not system.exists():
         lacking("only root can become somebody else, with a Python that every user can run")
-    child = public_copy(sandbox.sandbox_child.__file__, tmp_path)
+    script = public_copy(contained.__file__, tmp_path)
     root = tmp_path / "root"
     root.mkdir()
     for folder in (tmp_path, *tmp_path.parents[:-2]):
         folder.chmod(0o755)
-    order = {
-        "program": "import os; print(os.getuid(), os.listdir('/'))",
-        "token": "t",
-        "root": str(root),
-        "interpreter": str(system.resolve()),
-        "packages": "/usr/lib",
-        "visible": [],
-        "timeout_s": 20,
-        "memory_mb": 256,
-        "disk_mb": 8,
-        "processes": 8,
-        "files": 32,
-    }
     read, write = os.pipe()
-    with os.fdopen(read) as verdict:
+    order = {
+        "root": str(root),
+        "temporary": None,
+        "cwd": "/tmp",
+        "reads": [],
+        "writes": [],
+        "links": {},
+        "network": False,
+        "limits": {"timeout_s": 20, "memory_mb": 256, "disk_mb": 8, "processes": 8, "files": 32},
+        "status": write,
+    }
+    said = "import os; print(os.getuid(), os.listdir('/'))"
+    with os.fdopen(read) as status:
         ran = subprocess.run(
-            [system, "-I", "-S", child, str(write)],
-            input=json.dumps(order),
+            [system, "-I", "-S", script, json.dumps(order), system.resolve(), "-I", "-c", said],
             user=65534,
             group=65534,
             extra_groups=[],
@@ -269,4 +270,4 @@ def test_another_user_gets_the_same_protection(tmp_path: Path) -> None:
         os.close(write)
         assert ran.stdout.startswith("65534 ["), ran.stderr
         assert "'root'" not in ran.stdout
-        assert '"error": null' in verdict.read()
+        assert status.read() == "S"
