@@ -45,8 +45,14 @@ def check(files: tuple[Path, ...], configfiles: tuple[Path, ...], results: Path 
 
 
 def checked(files: Sequence[Path], results: Path | None = None) -> Config:
-    """The config in `files`, also checked against what its harnesses can do; `results`: where its results are
-    to lie instead. Raises ConfigError.
+    """Returns the config in `files`, checked against what its harnesses can do.
+
+    Args:
+        files: Config files; later ones are laid over earlier ones.
+        results: Where results are to lie instead of where the config says.
+
+    Raises:
+        ConfigError: The config will not do.
     """
     from slurmeval.config.load import load
     from slurmeval.harnesses import model_problems, problems

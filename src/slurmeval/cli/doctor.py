@@ -84,7 +84,7 @@ def _checks(files: tuple[Path, ...], results: Path | None, offline: bool) -> Ite
 
 
 def _config(files: tuple[Path, ...], results: Path | None) -> tuple[Config | None, Check]:
-    """The config, or None where it will not do, which is a finding."""
+    """Returns the config, None where it will not do, and what there is to say of it."""
     from slurmeval.cli.check import checked
     from slurmeval.cli.machine import Check
     from slurmeval.errors import ConfigError

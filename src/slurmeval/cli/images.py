@@ -1,4 +1,4 @@
-"""`slurmeval images`: what images are wanted, which content that is, and the SIFs of them on the disk."""
+"""`slurmeval images`: images by their names, their locked content, and their SIFs on the disk."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WANTED = Path("containers/images.yaml")
 
 
 class _Stopped(Exception):
-    """Ctrl-C, for those who work in threads."""
+    """Raised in threads after Ctrl-C."""
 
 
 @click.group()
@@ -159,7 +159,7 @@ def _locked() -> dict[str, Image]:
 
 
 def _known() -> dict[str, Image]:
-    """The images of the lock, and those that are wanted and not locked yet."""
+    """Returns the images of the lock, and those of images.yaml that are not locked yet."""
     from slurmeval.containers.images import read_wanted
 
     return {**(read_wanted(_WANTED) if _WANTED.exists() else {}), **_locked()}

@@ -10,27 +10,30 @@ from slurmeval.errors import UserError
 from slurmeval.ownership import live_owner
 from slurmeval.paths import Paths
 
-DEPTH = 3
-"""How many folders below the project results folders are looked for."""
+SEARCH_DEPTH = 3
+"""Levels below the project at which results folders are looked for."""
 
 
 def require_project(file: Path) -> None:
-    """Raises UserError unless `file`, which tells what is wanted, is in the current folder: elsewhere all
-    would seem unwanted.
+    """Raises UserError unless `file`, which says what is to stay, is in the current folder.
+
+    From any other folder everything would seem unused.
     """
     if not file.exists():
         raise UserError(f"{Path.cwd()} is no project folder: {file} is not there; nothing was removed")
 
 
 def shown(path: Path) -> Path:
-    """`path` as a user in the current folder would write it."""
+    """Returns `path` as a user in the current folder would write it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def in_use(results: Sequence[Path]) -> dict[Path, Path]:
-    """Absolute paths of environments' folders and images that runs under way use, each with the results
-    folder of one such run. Looks at `results` and at all results folders below the current one.
+    """Returns the environments' folders and images that runs under way use, by absolute path.
+
+    Each comes with the results folder of one such run. Looks at `results`, and at all results folders below
+    the current one.
     """
     return {
         used: folder
@@ -41,7 +44,7 @@ def in_use(results: Sequence[Path]) -> dict[Path, Path]:
 
 
 def _results_below(project: Path) -> Iterator[Path]:
-    for depth in range(1, DEPTH + 1):
+    for depth in range(1, SEARCH_DEPTH + 1):
         for runs in project.glob("*/" * depth + "state/runs"):
             yield runs.parents[1]
 

@@ -1,5 +1,7 @@
-"""What `slurmeval doctor` looks at. Each check answers in plain words; none raises, none changes anything but
-for a file that is made and removed to see the file system's clock.
+"""Checks of `slurmeval doctor`.
+
+Each answers in plain words. None raises, and none changes anything but for a file that is made and removed to
+read the file system's clock.
 """
 
 from __future__ import annotations
@@ -25,18 +27,18 @@ from slurmeval.variables import shadowing
 Level = Literal["ok", "warn", "bad"]
 
 GIB = 2**30
-LEAST_PYTHON = (3, 11)
-ROOM_BAD_GIB, ROOM_WARN_GIB = 1, 10
-MEMORY_WARN_GIB = 8
-SHM_WARN_GIB = 1
-SKEW_WARN_S = 30.0
+MIN_PYTHON_VERSION = (3, 11)
+MIN_DISK_GIB, LOW_DISK_GIB = 1, 10
+LOW_MEMORY_GIB = 8
+LOW_SHARED_MEMORY_GIB = 1
+CLOCK_SKEW_WARNING_S = 30.0
 """Beats bear any difference of clocks; times in tables and limits of jobs are off by it."""
 INDEX_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. `bad`: a run with profiles/local cannot do without it."""
+    """Result of one check. `bad`: a run with profiles/local cannot do without it."""
 
     name: str
     level: Level
@@ -45,15 +47,15 @@ class Check:
 
 
 def python() -> Check:
-    """The interpreter's version."""
+    """Checks the interpreter's version."""
     found = ".".join(str(part) for part in sys.version_info[:3])
-    if sys.version_info[:2] < LEAST_PYTHON:
+    if sys.version_info[:2] < MIN_PYTHON_VERSION:
         return Check("Python", "bad", found, "make the environment with Python 3.11 or later")
     return Check("Python", "ok", f"{found} ({sys.executable})")
 
 
 def python_path(environment: Mapping[str, str] = os.environ) -> Check:
-    """Variables, mostly of environment modules, by which another Python's packages get in front."""
+    """Checks for variables, mostly of environment modules, that put another Python's packages in front."""
     name = "PYTHONPATH, PYTHONHOME"
     if environment.get("PYTHONHOME"):
         found = f"PYTHONHOME is {environment['PYTHONHOME']}"
@@ -67,7 +69,7 @@ def python_path(environment: Mapping[str, str] = os.environ) -> Check:
 
 
 def packages() -> Iterator[Check]:
-    """What slurmeval needs itself."""
+    """Checks for the packages that slurmeval itself needs."""
     try:
         wanted = importlib.metadata.requires("slurmeval") or []
     except importlib.metadata.PackageNotFoundError:
@@ -92,7 +94,7 @@ def _version(package: str) -> str | None:
 
 
 def uv() -> Check:
-    """The program that makes environments."""
+    """Checks for uv, which makes environments."""
     from slurmeval.environments.indexes import uv_program
 
     try:
@@ -121,14 +123,14 @@ def room(paths: Paths) -> Iterator[Check]:
             continue
         free = shutil.disk_usage(there).free / GIB
         found = f"{folder}, {free:.0f} GiB free"
-        if free < ROOM_WARN_GIB:
-            yield Check(name, "bad" if free < ROOM_BAD_GIB else "warn", found, f"make room, or {otherwise}")
+        if free < LOW_DISK_GIB:
+            yield Check(name, "bad" if free < MIN_DISK_GIB else "warn", found, f"make room, or {otherwise}")
         else:
             yield Check(name, "ok", found)
 
 
 def home_quota(paths: Paths) -> Check:
-    """Weights in the home folder run into its quota on most clusters."""
+    """Checks whether weights lie in the home folder, whose quota is small on most clusters."""
     home = Path.home()
     if paths.hf_home.is_relative_to(home) and shutil.which("sbatch"):
         advice = "set HF_HOME or staging.hf_home to scratch or project space; home folders have small quotas"
@@ -137,7 +139,7 @@ def home_quota(paths: Paths) -> Check:
 
 
 def caches(environment: Mapping[str, str] = os.environ) -> Check:
-    """Snakemake writes there at every start, and dies by a traceback where it cannot."""
+    """Checks the cache folder, where Snakemake writes at every start; it cannot start without."""
     folder = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     try:
         with tempfile.TemporaryFile(dir=existing(folder)) as file:
@@ -151,12 +153,12 @@ def caches(environment: Mapping[str, str] = os.environ) -> Check:
 
 
 def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """Returns the folder, or the nearest one above it that exists."""
     return next(place for place in (folder, *folder.parents) if place.exists())
 
 
 def memory() -> Check:
-    """What this process may use: the machine's memory, or its control group's share."""
+    """Checks the memory that this process may use: the machine's, or its control group's share."""
     import psutil
 
     available = psutil.virtual_memory().available / GIB
@@ -164,7 +166,7 @@ def memory() -> Check:
     limited = "" if limit is None else f", limited to {limit / GIB:.0f} GiB"
     least = available if limit is None else min(available, limit / GIB)
     found = f"{available:.0f} GiB free{limited}"
-    if least < MEMORY_WARN_GIB:
+    if least < LOW_MEMORY_GIB:
         return Check("memory", "warn", found, "vLLM on CPU needs 6 GiB and more, even with a small model")
     return Check("memory", "ok", found)
 
@@ -181,7 +183,7 @@ def _cgroup_limit_bytes(root: Path = Path("/sys/fs/cgroup")) -> int | None:
 
 
 def cores() -> Check:
-    """Cores that this process may run on."""
+    """Checks the cores that this process may run on."""
     count = len(os.sched_getaffinity(0))
     if count < 2:
         return Check("cores", "warn", "1", "server and harness share it; expect slow runs")
@@ -189,18 +191,18 @@ def cores() -> Check:
 
 
 def shared_memory(folder: Path = Path("/dev/shm")) -> Check:
-    """vLLM's processes talk through it."""
+    """Checks the shared memory, through which vLLM's processes talk."""
     try:
         free = shutil.disk_usage(folder).free / GIB
     except OSError:
         return Check(str(folder), "warn", "absent", "vLLM with several processes needs it")
-    if free < SHM_WARN_GIB:
+    if free < LOW_SHARED_MEMORY_GIB:
         return Check(str(folder), "warn", f"{free:.2f} GiB", "start the container with --shm-size=2g or more")
     return Check(str(folder), "ok", f"{free:.0f} GiB")
 
 
 def environments(project: Path, folder: Path) -> Check:
-    """Which locked environments are made."""
+    """Checks which locked environments are made."""
     from slurmeval.environments.environments import environment_for, is_made
 
     locks = sorted((project / "containers" / "locks").glob("*.lock"))
@@ -232,7 +234,7 @@ def containment() -> Check:
 
 
 def slurm() -> Check:
-    """The commands that submit and watch jobs."""
+    """Checks for the commands that submit and watch jobs."""
     names = ("sbatch", "squeue", "sacct", "scancel")
     there = [name for name in names if shutil.which(name)]
     if not there:
@@ -249,7 +251,7 @@ def slurm() -> Check:
 
 
 def containers() -> Check:
-    """Apptainer, or its older name."""
+    """Checks for Apptainer, by either of its names."""
     program = shutil.which("apptainer") or shutil.which("singularity")
     if program is None:
         return Check("Apptainer", "ok", "absent: commands run in locked environments")
@@ -257,7 +259,7 @@ def containers() -> Check:
 
 
 def git(project: Path) -> Check:
-    """The report names the commit that made it."""
+    """Checks for git: the report names the commit that made it."""
     if shutil.which("git") is None:
         return Check("git", "warn", "absent", "without it the report cannot name the commit")
     if not _output(["git", "-C", str(project), "rev-parse", "--git-dir"]):
@@ -266,7 +268,7 @@ def git(project: Path) -> Check:
 
 
 def clock(results: Path) -> Check:
-    """The file system's clock against this machine's."""
+    """Checks the file system's clock against this machine's."""
     name = "clock of the file system"
     try:
         return judge_skew(name, abs(file_system_ahead_s(existing(results))))
@@ -275,8 +277,8 @@ def clock(results: Path) -> Check:
 
 
 def judge_skew(name: str, skew_s: float) -> Check:
-    """What a difference of `skew_s` seconds means."""
-    if skew_s < SKEW_WARN_S:
+    """Returns what a difference of `skew_s` seconds means."""
+    if skew_s < CLOCK_SKEW_WARNING_S:
         return Check(name, "ok", "agrees with this machine's")
     advice = "have the clocks set (NTP): Slurm refuses who is 300 s off, and times in the tables are wrong"
     return Check(name, "bad" if skew_s >= SKEW_S else "warn", f"{skew_s:.0f} s off", advice)
@@ -302,7 +304,7 @@ def index(timeout_s: float = INDEX_TIMEOUT_S) -> Check:
 
 
 def _output(argv: list[str]) -> str:
-    """The first line of a program's output; empty where it fails."""
+    """Returns the first line of a program's output; empty where it fails."""
     try:
         ran = subprocess.run(
             argv, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=10, check=False

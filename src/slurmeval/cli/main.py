@@ -1,4 +1,4 @@
-"""`slurmeval`: finds the command, runs it, and turns failures into one line and an exit status.
+"""Program `slurmeval`: finds the command, runs it, and turns failures into one line and an exit status.
 
 Commands are imported when they are used: `--help` and a lease must start within milliseconds.
 """
@@ -53,13 +53,13 @@ FOR_RULES = {
 }
 """Module and one line of each command; the function has the command's name."""
 
-NO_FAULT_OF_OURS = (
+FILE_SYSTEM_ERRNOS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN),
 )
-"""What a file system may do at any time: full, read-only, or away."""
+"""Errors that a file system may give at any time: it is full, read-only, or away."""
 
-INTERRUPTED = 130
+INTERRUPTED_STATUS = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 
@@ -67,9 +67,11 @@ class LateCommands(click.Group):
     """Imports a command's module when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the names of all commands, in the order of the help."""
         return [*FOR_PEOPLE, *FOR_RULES]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Returns the command of a name, imported now; None: there is none."""
         entry = FOR_PEOPLE.get(cmd_name) or FOR_RULES.get(cmd_name)
         if entry is None:
             return None
@@ -78,6 +80,7 @@ class LateCommands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes both lists of commands without importing any."""
         for title, commands in (("Commands", FOR_PEOPLE), ("Commands the workflow runs", FOR_RULES)):
             with formatter.section(title):
                 formatter.write_dl([(name, line) for name, (_, line) in commands.items()])
@@ -95,7 +98,7 @@ def commands() -> None:
 
 
 def main() -> None:
-    """The program. Exits with 0, 1 (something failed), 2 (bad input) or 130 (Ctrl-C)."""
+    """Runs the program. Exits with 0, 1 (something failed), 2 (bad input) or 130 (Ctrl-C)."""
     forget_missing_certificates(os.environ)
     status = run(sys.argv[1:] or ["--help"])
     try:
@@ -106,12 +109,12 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command; gives the exit status. A failure that is foreseen is one line on stderr."""
+    """Runs one command and returns the exit status. A failure that is foreseen is one line on stderr."""
     try:
         own = arguments if arguments[:1] == ["plan"] else spread(arguments)  # plan's options are Snakemake's
         result = commands.main(list(own), prog_name="slurmeval", standalone_mode=False)
     except click.Abort:
-        return INTERRUPTED
+        return INTERRUPTED_STATUS
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
     except UserError as error:
@@ -119,7 +122,7 @@ def run(arguments: Sequence[str]) -> int:
     except SlurmevalError as error:
         return _fail(str(error), 1)
     except OSError as error:
-        if error.errno not in NO_FAULT_OF_OURS:
+        if error.errno not in FILE_SYSTEM_ERRNOS:
             raise
         return _fail(f"{error.filename or 'a file'}: {os.strerror(error.errno or 0)}", 1)
     except ImportError as error:

@@ -29,8 +29,9 @@ results_option = click.option(
 
 
 def spread(arguments: Sequence[str]) -> list[str]:
-    """`--configfile a.yaml b.yaml`, as Snakemake takes it, in the form that click takes: the option before
-    each of the files.
+    """Returns `--configfile a.yaml b.yaml` in the form that click takes: the option before each file.
+
+    Snakemake takes several files after one option, and so do these commands.
     """
     found: list[str] = []
     after: str | None = None
@@ -47,8 +48,9 @@ def spread(arguments: Sequence[str]) -> list[str]:
 
 
 def about_results(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command both options, and calls it with `results`: the folder given, else the config's, else
-    `results`.
+    """Gives a command the options --configfile and --results.
+
+    It is called with `results`: the folder given, else the config's, else `results`.
     """
 
     @configfile_option
@@ -61,7 +63,7 @@ def about_results(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def results_of(configfiles: Sequence[Path]) -> Path:
-    """The results' folder of a config; without one `results`. Raises ConfigError."""
+    """Returns the results' folder of a config; without one `results`. Raises ConfigError."""
     if not configfiles:
         return RESULTS
     from slurmeval.config.load import load
@@ -70,7 +72,7 @@ def results_of(configfiles: Sequence[Path]) -> Path:
 
 
 def others(results: Path) -> list[str]:
-    """Folders in `results`, or beside it with a name that begins alike, in which something has run."""
+    """Returns folders in `results`, or beside it with a like name, in which something has run."""
     return sorted(str(folder) for folder in _with_runs(results) if folder != results)
 
 

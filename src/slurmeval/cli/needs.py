@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slurmeval.config.models import Config
     from slurmeval.paths import Paths
 
-MOST_NAMES = 4
+NAMES_LIMIT = 4
 
 
 def needs(config: Config, project: Path, paths: Paths, offline: bool) -> Iterator[Check]:
@@ -47,7 +47,7 @@ def _hub(plan: Plan) -> Check:
     except SlurmevalError as error:
         return Check("Hugging Face hub", "bad", str(error))
     if said.refused or said.warnings:
-        found = "; ".join([*said.refused, *said.warnings][:MOST_NAMES])
+        found = "; ".join([*said.refused, *said.warnings][:NAMES_LIMIT])
         advice = "stage where there is internet (docs/staging.md), or set HF_TOKEN for what is gated"
         return Check("Hugging Face hub", "bad", found, advice)
     return Check("Hugging Face hub", "ok", "gives all that is not staged yet, or nothing is needed of it")
@@ -55,5 +55,5 @@ def _hub(plan: Plan) -> Check:
 
 def _named(names: Iterable[str]) -> str:
     some = list(names)
-    more = f" and {len(some) - MOST_NAMES} more" if len(some) > MOST_NAMES else ""
-    return f"{', '.join(some[:MOST_NAMES])}{more}"
+    more = f" and {len(some) - NAMES_LIMIT} more" if len(some) > NAMES_LIMIT else ""
+    return f"{', '.join(some[:NAMES_LIMIT])}{more}"

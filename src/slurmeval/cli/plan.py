@@ -55,7 +55,7 @@ def plan(options: tuple[str, ...]) -> int:
 
 
 def _for_snakemake(options: Sequence[str]) -> list[str]:
-    """`--results FOLDER`, as all commands take it, is a key of the config to Snakemake."""
+    """Returns the options with `--results FOLDER` as a key of the config, as Snakemake takes it."""
     given, results = list(options), None
     if "--results" in given[:-1]:
         at = given.index("--results")

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from slurmeval.report.tables import Row, Score, Tables
 
-MOST_SCORES = 40
-MOST_FAILURES = 20
-LONGEST_REASON = 200
+SCORES_LIMIT = 40
+FAILURES_LIMIT = 20
+REASON_LENGTH = 200
 
 
 def lines(tables: Tables) -> list[str]:
-    """Every score with its interval, and why evaluations have none, one line each."""
+    """Returns every score with its interval, and why evaluations have none, one line each."""
     scored = [score for score in tables.scores.values() if score.status == "ok"]
-    found = [*aligned(_table(scored[:MOST_SCORES]))] if scored else []
-    if len(scored) > MOST_SCORES:
-        found.append(f"… and {len(scored) - MOST_SCORES} more: the report has all")
+    found = [*aligned(_table(scored[:SCORES_LIMIT]))] if scored else []
+    if len(scored) > SCORES_LIMIT:
+        found.append(f"… and {len(scored) - SCORES_LIMIT} more: the report has all")
     failed, stopped = tables.of_status("failed"), tables.of_status("stopped")
-    found += [_failure(row) for row in failed[:MOST_FAILURES]]
-    if len(failed) > MOST_FAILURES:
-        found.append(f"… and {len(failed) - MOST_FAILURES} more have failed: the report has all")
+    found += [_failure(row) for row in failed[:FAILURES_LIMIT]]
+    if len(failed) > FAILURES_LIMIT:
+        found.append(f"… and {len(failed) - FAILURES_LIMIT} more have failed: the report has all")
     states = {"failed": len(failed), "stopped": len(stopped), "not ended": len(tables.of_status("missing"))}
     counts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
     if counts:
@@ -42,7 +42,7 @@ def _table(scores: Iterable[Score]) -> list[list[str]]:
 
 
 def _unanswered(score: Score) -> str:
-    """What nobody answered, and where the score would lie had somebody."""
+    """Returns what nobody answered, and where the score would lie had somebody."""
     if not score.n_unanswered:
         return ""
     bounds = "" if score.bound_lo is None else f": {score.bound_lo:.3f}–{score.bound_hi:.3f}"
@@ -63,10 +63,10 @@ def aligned(table: list[list[str]], text_columns: int = 3) -> list[str]:
 
 def _failure(row: Row) -> str:
     reason = printable(" ".join((row["reason"] or "no reason is known").split()))
-    short = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
+    short = reason if len(reason) <= REASON_LENGTH else f"{reason[:REASON_LENGTH]}…"
     return f"{row['model']} on {row['benchmark']} failed ({row['error_class'] or 'unknown'}): {short}"
 
 
 def printable(text: str) -> str:
-    """Text without what a terminal would take for a command."""
+    """Returns text without what a terminal would take for a command."""
     return "".join(character if character.isprintable() else "�" for character in text)

@@ -128,7 +128,7 @@ def _hf_home(config: Config) -> Path:
 
 
 def _branches(config: Config) -> list[Repository]:
-    """The repositories, each once, that the config names by a branch or tag."""
+    """Returns the repositories, each once, that the config names by a branch or tag."""
     from slurmeval.staging.repository import Repository
 
     named = [Repository.of(model.weights) for model in config.models.values()]
@@ -137,7 +137,7 @@ def _branches(config: Config) -> list[Repository]:
 
 
 def _lock(config: Config) -> HubLock:
-    """Of the project's lock what the config names."""
+    """Returns what the project's lock has of the config's repositories."""
     from slurmeval.staging import hub_lock
 
     here = hub_lock.read(Path.cwd())
@@ -147,7 +147,7 @@ def _lock(config: Config) -> HubLock:
 
 
 def _manifests(plan: Plan) -> list[Path]:
-    """Of all models, datasets and rehearsals."""
+    """Returns the manifests of all models, datasets and rehearsals."""
     entries = plan.config.benchmarks
     datasets = dict.fromkeys(name for b in plan.benchmarks for name in entries[b].datasets)
     found = [plan.staged_model(name) for name in plan.models]
@@ -157,7 +157,7 @@ def _manifests(plan: Plan) -> list[Path]:
 
 
 def _places(plan: Plan) -> list[Place]:
-    """What servers and harnesses run in, each once."""
+    """Returns the environments and images that servers and harnesses run in, each once."""
     config = plan.config
     found = [plan.places.of_server(config.models[name]) for name in plan.models]
     found += [plan.places.of_harness(config.benchmarks[name]) for name in plan.benchmarks]

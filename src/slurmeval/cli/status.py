@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from slurmeval.cli.run_state import Evaluation, Run, Server
 
-REDRAW_S = 2.0
-MOST_ROWS = 60
+REDRAW_INTERVAL_S = 2.0
+ROWS_LIMIT = 60
 """Evaluations in the table. Of more, those that run and have failed come first."""
-MOST_FAILURES = 20
+FAILURES_LIMIT = 20
 COLOURS = {
     "ok": "green",
     "ready": "green",
@@ -75,7 +75,7 @@ def _watch(results: Path) -> None:
     try:
         with Live(render(run, results), console=Console(), auto_refresh=False) as live:
             while run.controller is not None:
-                time.sleep(REDRAW_S)
+                time.sleep(REDRAW_INTERVAL_S)
                 run = read_run(results)
                 live.update(render(run, results), refresh=True)
     except KeyboardInterrupt:
@@ -83,7 +83,7 @@ def _watch(results: Path) -> None:
 
 
 def render(run: Run, results: Path) -> Group:
-    """The run as a person reads it."""
+    """Returns the run as a person reads it."""
     from rich.console import Group
     from rich.text import Text
 
@@ -97,9 +97,9 @@ def render(run: Run, results: Path) -> Group:
     if run.evaluations:
         parts.append(_evaluations(run.evaluations))
     failed = [each for each in run.evaluations if each.state == "failed"]
-    parts.extend(Text(_failure(each), style="red") for each in failed[:MOST_FAILURES])
-    if len(failed) > MOST_FAILURES:
-        parts.append(Text(f"… and {len(failed) - MOST_FAILURES} more have failed (--json lists all)"))
+    parts.extend(Text(_failure(each), style="red") for each in failed[:FAILURES_LIMIT])
+    if len(failed) > FAILURES_LIMIT:
+        parts.append(Text(f"… and {len(failed) - FAILURES_LIMIT} more have failed (--json lists all)"))
     return Group(*parts)
 
 
@@ -162,10 +162,10 @@ def _evaluations(evaluations: list[Evaluation]) -> Table:
     columns = ("model", "benchmark", "state", "samples", "requests", "score", "95 % interval")
     table = _table("Evaluations", *columns, right=right)
     rows = evaluations
-    if len(evaluations) > MOST_ROWS:
+    if len(evaluations) > ROWS_LIMIT:
         first = {"running": 0, "failed": 1, "waiting": 2}
-        rows = sorted(evaluations, key=lambda each: first.get(each.state, 3))[:MOST_ROWS]
-        table.caption = f"{MOST_ROWS} of {len(evaluations)}; --json lists all"
+        rows = sorted(evaluations, key=lambda each: first.get(each.state, 3))[:ROWS_LIMIT]
+        table.caption = f"{ROWS_LIMIT} of {len(evaluations)}; --json lists all"
     for each in rows:
         state = each.state if each.phase in (None, each.state) else each.phase
         table.add_row(
@@ -182,14 +182,14 @@ def _evaluations(evaluations: list[Evaluation]) -> Table:
 
 
 def _of(done: int | None, expected: int | None) -> str:
-    """`3 of 20`, or the half of it that is known."""
+    """Returns `3 of 20`, or the half of it that is known."""
     if expected is None:
         return "" if done is None else str(done)
     return f"of {expected}" if done is None else f"{done} of {expected}"
 
 
 def _plain(value: object) -> str:
-    """As text that rich takes for no markup, and a terminal for no command."""
+    """Returns text that rich takes for no markup, and a terminal for no command."""
     from rich.markup import escape
 
     return escape(printable("" if value is None else str(value)))
@@ -201,7 +201,7 @@ def _coloured(state: str) -> str:
 
 
 def _age(since: str | None) -> str:
-    """`1 h 05 min` from an ISO time to now."""
+    """Returns the time from an ISO time to now, such as `1 h 05 min`."""
     try:
         then = datetime.fromisoformat(since or "")
     except ValueError:

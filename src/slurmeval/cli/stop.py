@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from slurmeval.paths import Paths
     from slurmeval.slurm.commands import QueuedJob
 
-POLL_S = 0.2
+POLL_INTERVAL_S = 0.2
 
 
 @click.command()
@@ -75,8 +75,9 @@ def stop(models: tuple[str, ...], now: bool, no_wait: bool, timeout_s: float, re
 
 
 def _name_strays(paths: Paths, known: list[Path]) -> int:
-    """Names servers' jobs of this project that are in the queue, though no server is known that they run. 1
-    where there are some.
+    """Names this project's server jobs in the queue that run no known server.
+
+    Returns 1 where there are some, else 0.
     """
     from slurmeval.cli.queued import queued
     from slurmeval.cli.run_state import mapping
@@ -102,8 +103,17 @@ def wait_until_stopped(
     sleep: Callable[[float], None] = time.sleep,
     jobs: Callable[[], Mapping[str, QueuedJob]] = dict,
 ) -> int:
-    """Says when each has stopped. 1 where one has not within the time, with its last status. `jobs`: what is
-    in Slurm's queue.
+    """Says when each server has stopped, or which status it has when the time is over.
+
+    Args:
+        folders: The servers' folders.
+        timeout_s: Longest wait.
+        clock: Monotonic clock, in seconds.
+        sleep: Waits for so many seconds.
+        jobs: Returns what is in Slurm's queue, by job id.
+
+    Returns:
+        1 where a server has not stopped within the time, else 0.
     """
     from slurmeval.cli.run_state import read_server
 
@@ -123,7 +133,7 @@ def wait_until_stopped(
                 last = server.status if server else "unknown"
                 click.echo(f"{_name(folder)}: still {last} after {timeout_s:g} s (--now ends it)", err=True)
             return 1
-        sleep(POLL_S)
+        sleep(POLL_INTERVAL_S)
     return 0
 
 
@@ -158,7 +168,7 @@ def _end(folder: Path) -> None:
 
 
 def terminate(owner: dict[str, Any]) -> bool:
-    """SIGTERM to exactly the process that `owner` names; False where that one has ended."""
+    """Sends SIGTERM to exactly the process that `owner` names; returns False where it has ended."""
     from slurmeval.processes import is_alive
 
     try:
@@ -178,7 +188,7 @@ def terminate(owner: dict[str, Any]) -> bool:
 
 
 def _model(folder: Path) -> str:
-    """The model whose servers, or whose replica's, lie in a folder."""
+    """Returns the model whose servers, or whose replica's, lie in a folder."""
     return folder.name.partition("@")[0]
 
 

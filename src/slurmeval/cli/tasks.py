@@ -21,8 +21,8 @@ ENDPOINTS = ("chat", "completions", "embedding")
 NOTHING = "nothing"
 IMAGE = "image"
 LOCKS = Path("containers/locks")
-SPACE = "  "
-"""Between columns."""
+COLUMN_GAP = "  "
+"""Space between columns."""
 
 
 @click.command()
@@ -59,11 +59,11 @@ def tasks(
         harness = words.pop()
     if harness is not None and harness not in known.harnesses:
         raise UserError(f"--harness: unknown harness '{harness}'; {_nearest(harness, known.harnesses)}")
-    wanted = Wanted(harness, endpoint, _group(known, group), needs, code)
+    choice = Choice(harness, endpoint, _group(known, group), needs, code)
     found = [
         task
         for task in known.tasks.values()
-        if wanted.fits(task)
+        if choice.fits(task)
         and all(word.lower() in _text(task, known.harnesses[task.harness]) for word in words)
     ]
     if not found:
@@ -79,8 +79,8 @@ def tasks(
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The options that choose tasks; None: any."""
+class Choice:
+    """Options that choose tasks; None: any."""
 
     harness: str | None
     endpoint: str | None
@@ -89,6 +89,7 @@ class Wanted:
     code: bool | None
 
     def fits(self, task: Task) -> bool:
+        """Returns whether a task is chosen."""
         return (
             self.harness in (None, task.harness)
             and self.endpoint in (None, *task.endpoints)
@@ -99,13 +100,13 @@ class Wanted:
 
 
 def _text(task: Task, harness: HarnessEntry) -> str:
-    """What is searched, in lower case."""
+    """Returns the text of a task that is searched, in lower case."""
     names = (task.full_name, task.native or "", task.group, task.group.replace("_", " "), task.about)
     return "\n".join((*names, harness.full_name)).lower()
 
 
 def _group(known: Catalog, group: str | None) -> str | None:
-    """The group as the catalog writes it. Raises UserError where there is none of this name."""
+    """Returns the group as the catalog writes it. Raises UserError where there is none of this name."""
     if group is None:
         return None
     groups = sorted({task.group for task in known.tasks.values()})
@@ -122,7 +123,7 @@ def _nearest(given: str, allowed: Mapping[str, object] | Sequence[str]) -> str:
 
 
 def _hint(known: Catalog, search: Sequence[str]) -> str:
-    """What was searched for, and what is near a single word."""
+    """Returns what was searched for, and what is near a single word."""
     if len(search) != 1:
         return ";"
     near = _nearest(
@@ -150,7 +151,7 @@ def _print_all(found: Sequence[Task], known: Catalog) -> None:
 
 
 def table(found: Sequence[Task], width: int) -> list[str]:
-    """The tasks under their harnesses, for a terminal. Not with rich: it takes longer than all else here."""
+    """Returns the tasks under their harnesses, for a terminal. rich would take longer than all else here."""
     head = ("task", "endpoint", "group", "needs")
     rows: list[tuple[str, ...]] = [(click.style(head[0], bold=True), *head[1:])]
     for task, before in zip(found, (None, *found), strict=False):
@@ -161,14 +162,16 @@ def table(found: Sequence[Task], width: int) -> list[str]:
 
 
 def columns(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Rows of cells as lines. Where `width` does not hold them, the last two cells take several lines; names
-    are to be copied, and stay whole. A row of one cell is a heading.
+    """Returns rows of cells as lines; a row of one cell is a heading.
+
+    Where `width` does not hold a row, its last two cells take several lines. Names stay whole: they are to
+    be copied.
     """
     cells = [row for row in rows if len(row) > 1]
     widths = [max(len(click.unstyle(row[column])) for row in cells) for column in range(4)]
     for column in (2, 3):
         longest_word = max(len(word) for row in cells for word in row[column].split() or [""])
-        excess = sum(widths) + len(SPACE) * 3 - width
+        excess = sum(widths) + len(COLUMN_GAP) * 3 - width
         widths[column] = max(longest_word, widths[column] - max(excess, 0))
     lines = []
     for row in rows:
@@ -181,7 +184,7 @@ def columns(rows: Sequence[Sequence[str]], width: int) -> list[str]:
                 part + " " * (limit - len(click.unstyle(part)))
                 for part, limit in zip(parts, widths, strict=False)
             )
-            lines.append(SPACE.join(padded).rstrip())
+            lines.append(COLUMN_GAP.join(padded).rstrip())
     return lines
 
 
@@ -190,7 +193,7 @@ def _traits(task: Task) -> tuple[str, str, str]:
 
 
 def runs_in(task: Task) -> str:
-    """Where a task can be run in this project without more: a locked environment, else an image."""
+    """Returns where a task runs in this project without more: a locked environment, else an image."""
     locked = (LOCKS / f"nemo-{task.harness}.lock").is_file()
     return "environment" if locked and not task.image_only else IMAGE
 
@@ -241,7 +244,7 @@ def _need(need: str, task: Task) -> str:
 
 
 def snippet(task: Task) -> list[str]:
-    """How the task stands in a config; nothing where slurmeval cannot serve what it asks for."""
+    """Returns the task's entry in a config; nothing where slurmeval cannot serve what it asks for."""
     from slurmeval.harnesses.nemo_traits import NOT_DEFINED
 
     endpoint = next((each for each in task.endpoints if each != "embedding"), None)
