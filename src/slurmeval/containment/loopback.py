@@ -39,17 +39,20 @@ async def _run(socket: str, port: int, command: "list[str]") -> int:
             end.close()
 
     server = await asyncio.start_server(join, "127.0.0.1", port, backlog=1024)
-    early: list[int] = []  # signals that came before the command ran
-    hand_on = early.append
+    signals: asyncio.Queue[int] = asyncio.Queue()  # they may come before the command runs
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, lambda number=number: hand_on(number))
+        asyncio.get_running_loop().add_signal_handler(number, signals.put_nowait, number)
     process = await asyncio.create_subprocess_exec(*command)
-    hand_on = process.send_signal
-    for number in early:
-        process.send_signal(number)
+
+    async def hand_on_signals() -> None:
+        while True:
+            process.send_signal(await signals.get())
+
+    handing_on = asyncio.ensure_future(hand_on_signals())
     try:
         return await process.wait()
     finally:
+        handing_on.cancel()
         server.close()
 
 
