@@ -254,24 +254,20 @@ def test_a_server_in_an_image_from_the_nodes_disk(
     hub: Hub,
     tmp_path: Path,
 ) -> None:
-    """vLLM's place is taken by a stand-in; the image, its start, and the copies on the node are real."""
+    """The engine is a stand-in; the image, its start, and the copies on the node are real."""
     project = make_online_project("project")
     lock_images(project)
     small_model(project, hub)
-    vllm = project.folder / "python" / "vllm" / "entrypoints" / "openai"
-    vllm.mkdir(parents=True)
-    (vllm / "api_server.py").write_text("from tests.stand_ins.stand_in_engine import main\n\nmain()\n")
     server = project.config["servers"]["stand-in"]
     del server["environment"]
     server |= {"image": "nemo-lm-evaluation-harness", "memory_gb": 2}
-    server["env"]["PYTHONPATH"] = f"{vllm.parents[2]}:{ROOT}"
     scratch = Path(tempfile.mkdtemp(prefix="slurmeval-scratch-", dir="/tmp"))
     project.site["containers"]["binds"] = [f"{ROOT}:{ROOT}:ro", str(project.folder)]
     project.site["scratch"] = {"folder": str(scratch), "to_copy": ["weights", "images"], "keep_free_gb": 0}
     project.delay(0.3)
     run = project.start()
     wait_for(project.has_answered(3), "answers", 240)
-    started = [command(pid) for pid in processes_in(scratch) if b"api_server" in command(pid)]
+    started = [command(pid) for pid in processes_in(scratch) if b"stand_in_engine" in command(pid)]
     weights = b"--model\0" + str(scratch).encode()
     assert [argv for argv in started if b"containall" not in argv and weights in argv]
     assert list(scratch.rglob("*.sif"))

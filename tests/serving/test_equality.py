@@ -19,6 +19,7 @@ import yaml
 
 from slurmeval.config.models import Benchmark, Dataset, Model, Weights
 from slurmeval.containment.scratch_dir import scratch_dir
+from slurmeval.engines.readiness import request
 from slurmeval.files import read_json, write_json
 from slurmeval.gateway.process import start as start_gateway
 from slurmeval.gateway.settings import GatewayConfig
@@ -28,7 +29,6 @@ from slurmeval.harnesses.runtimes import EnvironmentRuntime
 from slurmeval.processes import identity
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
-from slurmeval.servers.readiness import request
 from slurmeval.servers.spec import ServerSpec
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.models import stage_model

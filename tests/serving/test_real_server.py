@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
+from slurmeval.engines.readiness import request
 from slurmeval.files import read_json, write_json
 from slurmeval.processes import identity, is_alive
 from slurmeval.servers.accounting import read_lives
+from slurmeval.servers.engine_process import session_members
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
-from slurmeval.servers.readiness import request
 from slurmeval.servers.spec import ServerSpec
-from slurmeval.servers.vllm import session_members
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.serving, pytest.mark.timeout(1200)]

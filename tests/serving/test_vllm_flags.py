@@ -6,7 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from slurmeval.config.flags import known
+from slurmeval.engines.vllm import Vllm
 
 SCRIPT = """
 import json
@@ -24,7 +24,7 @@ def test_lists_of_flags_are_those_of_the_locked_vllm(vllm_python: Path) -> None:
     done = subprocess.run(
         [vllm_python, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=240
     )
-    flags, names, short = known(), set(), {}
+    flags, names, short = Vllm().flag_rules(), set(), {}
     found, parsers, quantizations = json.loads(done.stdout.splitlines()[-1])
     assert set(parsers) == flags.reasoning_parsers
     assert set(quantizations) == flags.quantizations

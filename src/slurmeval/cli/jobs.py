@@ -100,20 +100,22 @@ def stage_model(run_file: Path, model: str, manifest: Path) -> None:
     """Stages a model's weights and writes their manifest."""
     from slurmeval import secrets
     from slurmeval.config.models import Config
+    from slurmeval.engines.registry import find_engine
     from slurmeval.files import read_json
     from slurmeval.planning.preflight import need_servable
     from slurmeval.scheduling.failures import recorded
     from slurmeval.staging.models import stage_model
 
     run = json.loads(run_file.read_bytes())
-    entry, paths = Config.model_validate(run["config"]).models[model], Paths.of(run["paths"])
+    config, paths = Config.model_validate(run["config"]), Paths.of(run["paths"])
+    entry = config.models[model]
     secrets.lend(paths.secrets, run["config"]["secrets"], secrets.HUB)
     made = read_json(Path(run["models"][model]["environment"]))
     python = Path(made["python"]) if made else None
     with recorded(run, "stage_model", manifest, f"staging the model {model}"):
         project = Path(run["project"])
         stage_model(model, entry.weights, manifest.absolute(), paths.hf_home, project, python, to_stderr)
-        need_servable(model, entry, manifest)
+        need_servable(model, entry, manifest, find_engine(config.servers[entry.server].engine, project))
 
 
 @click.command("stage-dataset")

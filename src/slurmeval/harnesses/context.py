@@ -7,16 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from slurmeval.config.flags import canonical
 from slurmeval.config.models import Model
+from slurmeval.engines.base import Engine
 
 _LENGTHS = (
     *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
     *("max_target_positions", "max_sequence_length", "max_seq_length", "seq_len"),
 )
 """The names that models give it in config.json, as vLLM 0.32 knows them; the smallest counts."""
-ALLOWED = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
-"""The variable by which vLLM serves more than a model was made for."""
 _TEXT_PARTS = ("text_config", "llm_config", "decoder", "generator")
 """Where the config.json of a model with images or sound holds that of its text model."""
 _SCALED_ALREADY = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
@@ -43,10 +41,9 @@ def context_length(folder: Path, max_model_len: int | None) -> int | None:
     return int(length * factor)
 
 
-def too_long(folder: Path, model: Model) -> str | None:
-    """Why vLLM will not serve a model with its `max_model_len`; None: it may."""
-    overridden = {"hf-overrides", "rope-scaling", "hf-config-path"} & set(map(canonical, model.flags))
-    if model.max_model_len is None or overridden or ALLOWED in model.env:
+def too_long(folder: Path, model: Model, engine: Engine) -> str | None:
+    """Returns why an engine will not serve a model with its `max_model_len`; None: it may."""
+    if model.max_model_len is None or engine.allows_longer_context(model.flags, model.env):
         return None
     config = text_config(folder)
     # Of several lengths the largest: which one counts differs from model to model

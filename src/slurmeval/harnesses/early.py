@@ -15,6 +15,7 @@ import jinja2.meta
 import yaml
 
 from slurmeval import catalog
+from slurmeval.config.checks import engine_of
 from slurmeval.config.messages import Problem, nearest
 from slurmeval.config.models import Benchmark, Config, Dataset
 from slurmeval.harnesses.context import too_long
@@ -39,8 +40,10 @@ _PLACEHOLDER = re.compile(r"\$\{dataset:([^}]*)\}(?:/([^\s\"',\]}]+))?")
 def config_problems(config: Config, project: Path) -> Iterator[Problem]:
     """All that can be seen, in the order of the file."""
     for identifier, model in config.models.items():
-        folder = model.weights.folder
-        if folder is not None and (said := too_long(project / folder, model)) is not None:
+        folder, engine = model.weights.folder, engine_of(config, model, project)
+        if folder is None or engine is None:
+            continue
+        if (said := too_long(project / folder, model, engine)) is not None:
             key, _, text = said.partition(": ")
             yield Problem(("models", identifier, key), text)
     for identifier, dataset in config.datasets.items():

@@ -5,11 +5,10 @@ A step of an engine on a GPU takes hardly longer with more sequences in it, so w
 
 from __future__ import annotations
 
-from slurmeval.config.flags import canonical
 from slurmeval.config.models import Config, Model
+from slurmeval.engines.base import Engine
+from slurmeval.engines.flags import canonical
 
-SEATS = 256
-"""Sequences that vLLM has in a step where `max-num-seqs` does not say."""
 ON_CPUS = 8
 OVER = 4
 """The shares of all evaluations are so many times the seats: they end at different times, and the engine is
@@ -24,20 +23,23 @@ def of_each(seats: int, evaluations: int) -> int:
     return min(MOST, max(LEAST, min(seats, share)))
 
 
-def seats(config: Config, model: Model) -> int:
+def seats(config: Config, model: Model, engine: Engine) -> int:
     """Sequences that all of a model's servers have in their steps at once."""
     server = config.servers[model.server]
     flags = {canonical(name): value for name, value in [*server.flags.items(), *model.flags.items()]}
-    engines = _number(flags.get("data-parallel-size"), 1) * server.replicas
-    return _number(flags.get("max-num-seqs"), SEATS) * engines
+    copies = _number(flags.get(engine.copies_flag), 1) * server.replicas
+    flag, default = engine.max_sequences
+    return _number(flags.get(flag), default) * copies
 
 
-def by_default(config: Config, model: str, evaluations: int) -> int:
+def by_default(config: Config, model: str, evaluations: int, engine: Engine) -> int:
     """Requests under way of each of a model's evaluations, of which so many run at once."""
     entry = config.models[model]
-    return of_each(seats(config, entry), evaluations) if config.servers[entry.server].gpus else ON_CPUS
+    return (
+        of_each(seats(config, entry, engine), evaluations) if config.servers[entry.server].gpus else ON_CPUS
+    )
 
 
 def _number(value: object, otherwise: int) -> int:
-    """A flag's number, which YAML may have as text; vLLM refuses what is none."""
+    """A flag's number, which YAML may have as text; the engine refuses what is none."""
     return int(text) if (text := str(value)).isdecimal() and int(text) > 0 else otherwise

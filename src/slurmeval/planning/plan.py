@@ -13,6 +13,8 @@ from typing import Any
 
 from slurmeval.config.models import Benchmark, Config, Model, Source
 from slurmeval.config.site import Site
+from slurmeval.engines import registry
+from slurmeval.engines.base import Engine
 from slurmeval.files import sha256_of_file, sha256_of_json
 from slurmeval.harnesses import harness
 from slurmeval.paths import Paths
@@ -221,11 +223,21 @@ class Plan:
         template = model.chat_template
         return {
             **model.model_dump(mode="json", exclude=NOT_IN_MODEL, exclude_defaults=True),
-            "engine": self.places.of_server(model).engine,
+            "engine": self._engine_versions(model),
             "chat_template": sha256_of_file(self.project / template) if template else None,
             "files": self._fingerprint(model.weights),
             **({"commit": locked[0]} if (locked := self._locked(model.weights)) else {}),
         }
+
+    def _engine_versions(self, model: Model) -> dict[str, str]:
+        engine = self.engine(model)
+        versions = self.places.of_server(model).versions_of(engine)
+        # Keys of answers from before there were other engines stay as they are
+        return versions if engine.package == registry.DEFAULT else {"name": engine.name} | versions
+
+    def engine(self, model: Model) -> Engine:
+        """Returns the engine that serves a model."""
+        return registry.find_engine(self.config.servers[model.server].engine, self.project)
 
     def _benchmark_params(self, benchmark: Benchmark) -> dict[str, Any]:
         datasets = {name: self.config.datasets[name] for name in benchmark.datasets}
@@ -318,7 +330,9 @@ class Plan:
                     "environment": str(self.project / self._server_place(name).record),
                     "serving": self._serving(name),
                     "replicas": self.replicas(name),
-                    "parallelism": by_default(self.config, name, len(self.benchmarks)),
+                    "parallelism": by_default(
+                        self.config, name, len(self.benchmarks), self.engine(self.config.models[name])
+                    ),
                     "job_names": self._job_names[name],
                     "pack": self._packs.get(name),
                 }

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from slurmeval.config.models import Config, Model, Source
+from slurmeval.engines.base import Engine
 from slurmeval.errors import UserError
 from slurmeval.files import read_json
 from slurmeval.harnesses.context import too_long
@@ -54,7 +55,7 @@ def _branches(sources: Iterable[Source]) -> list[Repository]:
     return list(dict.fromkeys(found for found in named if found is not None and not found.is_commit))
 
 
-def need_servable(name: str, entry: Model, manifest: Path) -> None:
+def need_servable(name: str, entry: Model, manifest: Path, engine: Engine) -> None:
     """Raises UserError where a staged model cannot be served as the config says: with more context than it
     was made for, or by code that is not staged."""
     try:
@@ -68,7 +69,7 @@ def need_servable(name: str, entry: Model, manifest: Path) -> None:
             f"models.{name}: its code is in another repository, {other}, which is not staged: take a folder "
             "that has the code beside the weights (weights.folder), and names it without the repository"
         )
-    if (said := too_long(folder, entry)) is not None:
+    if (said := too_long(folder, entry, engine)) is not None:
         raise UserError(f"models.{name}.{said}")
 
 

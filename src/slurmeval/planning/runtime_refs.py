@@ -12,6 +12,7 @@ from slurmeval.config.models import Benchmark, Config, Model
 from slurmeval.config.site import Site
 from slurmeval.containers.images import Image
 from slurmeval.containers.images import read_lock as read_images
+from slurmeval.engines.base import Engine
 from slurmeval.environments.locks import Lock, read_lock
 from slurmeval.errors import UserError
 from slurmeval.files import sha256_of_json
@@ -20,9 +21,6 @@ from slurmeval.paths import Paths
 
 KEY = 8
 """Hex digits of the hashes in names."""
-
-ENGINE = ("vllm", "torch", "transformers", "tokenizers", "flashinfer")
-"""Beginnings of the names of the packages that compute a model's answers."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,10 @@ class Place:
         """All that alters what runs here: the image's digest, or the hash of all of the lock's packages."""
         return {"image": self.sha256} if self.lock is None else {"packages": self.lock.packages_sha256}
 
-    @property
-    def engine(self) -> dict[str, str]:
-        """What alters a model's answers, and the versions that a reader looks for."""
+    def versions_of(self, engine: Engine) -> dict[str, str]:
+        """Returns what alters a model's answers, and the versions that a reader looks for."""
         packages = {} if self.lock is None else self.lock.packages
-        return {name: v for name, v in packages.items() if name.startswith(ENGINE)} | self.versions
+        return engine.versions(packages) | self.versions
 
 
 @dataclass

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slurmeval.engines.registry import find_engine
 from slurmeval.evaluation import provenance
 from slurmeval.files import read_json, sha256_of_file
 
@@ -38,11 +39,13 @@ def collect(run: Mapping[str, Any], config: Config) -> RunInfo:
     info = of_project(project)
     versions, locks = dict(info.versions), {}
     servers = (config.servers[model.server] for model in config.models.values())
-    for name in sorted({server.lock for server in servers if server.image is None}):
+    locks_of = {server.lock: server.engine for server in servers if server.image is None}
+    for name, engine in sorted(locks_of.items()):
         lock = project / "containers" / "locks" / f"{name}.lock"
         if lock.is_file():
             locks[name] = sha256_of_file(lock)
-            versions.update(re.findall(r"^(vllm[a-z-]*)==([^\s;\\]+)", lock.read_text(), re.MULTILINE))
+            package = re.escape(find_engine(engine, project).package)
+            versions.update(re.findall(rf"^({package}[a-z-]*)==([^\s;\\]+)", lock.read_text(), re.MULTILINE))
     return replace(info, versions=versions, locks=locks, images=_images(run))
 
 

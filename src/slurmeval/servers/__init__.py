@@ -1,1 +1,1 @@
-"""Servers: leases on them, their submission, and the supervisor that keeps one vLLM answering."""
+"""Servers: leases on them, their submission, and the supervisor that keeps one engine answering."""

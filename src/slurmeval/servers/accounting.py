@@ -1,4 +1,4 @@
-"""What a server did: figures from vLLM's /metrics, and the busy and idle seconds of each life."""
+"""What a server did: its engine's figures, and the busy and idle seconds of each life."""
 
 from __future__ import annotations
 
@@ -10,43 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from slurmeval.engines.base import Figures
 from slurmeval.files import lines
-
-GENERATED = "vllm:generation_tokens_total"
-PROMPT = "vllm:prompt_tokens_total"
-RUNNING = "vllm:num_requests_running"
-WAITING = "vllm:num_requests_waiting"
-REQUESTS = "vllm:request_success_total"
 
 MAX_GAP_S = 10.0
 """Longest time between two samples that is counted: a suspended machine is neither busy nor idle."""
-
-
-@dataclass(frozen=True)
-class Figures:
-    """vLLM's counters at one moment, summed over its engines."""
-
-    generated_tokens: int = 0
-    prompt_tokens: int = 0
-    requests_running: int = 0
-    """Under way in the engine or waiting for it."""
-    requests: int = 0
-    """Ended since vLLM started, whatever the reason."""
-
-
-def parse_metrics(text: str) -> Figures:
-    """Figures from Prometheus' text format. Metrics that are absent count 0."""
-    sums: dict[str, float] = {}
-    for line in text.splitlines():
-        name = line.partition("{")[0].partition(" ")[0]
-        if name in (GENERATED, PROMPT, RUNNING, WAITING, REQUESTS):
-            sums[name] = sums.get(name, 0.0) + float(line.rpartition(" ")[2])
-    return Figures(
-        generated_tokens=int(sums.get(GENERATED, 0)),
-        prompt_tokens=int(sums.get(PROMPT, 0)),
-        requests_running=int(sums.get(RUNNING, 0) + sums.get(WAITING, 0)),
-        requests=int(sums.get(REQUESTS, 0)),
-    )
 
 
 def timestamp(seconds: float) -> str:
@@ -56,7 +24,7 @@ def timestamp(seconds: float) -> str:
 
 @dataclass
 class Life:
-    """One life of vLLM within a server, from start to exit. Times are seconds since the epoch."""
+    """One life of an engine within a server, from start to exit. Times are seconds since the epoch."""
 
     number: int
     started: float
@@ -69,8 +37,8 @@ class Life:
     _sampled: float | None = None
 
     def sample(self, figures: Figures, now: float) -> None:
-        """Takes in vLLM's figures: the time since the last sample was busy if a request is running now, or
-        has ended or made tokens since."""
+        """Takes in the engine's figures: the time since the last sample was busy if a request is running now,
+        or has ended or made tokens since."""
         if self._sampled is not None:
             gap_s = max(0.0, min(now - self._sampled, MAX_GAP_S))
             made = figures.generated_tokens - self.figures.generated_tokens

@@ -35,11 +35,15 @@ class ServerFolder:
         self.gone = self.path / self.GONE
         """The controller has seen that the server's job ended without a word: what the batch system says."""
         self.lives = self.path / "lives.jsonl"
-        self.vllm_log = self.path / "vllm.log"
+        self.engine_log = self.path / "engine.log"
         self.supervisor_log = self.path / "supervisor.log"
         self.submit_log = self.path / "submit.log"
         self.submitit = self.path / "submitit"
         """submitit's own files: pickles, standard output and error of the job."""
+
+    def rank_log(self, rank: int) -> Path:
+        """Returns the log of the engine's part on a further node."""
+        return self.engine_log.with_name(f"engine-{rank}.log")
 
     @property
     def server_id(self) -> str:

@@ -40,7 +40,7 @@ class Job:
     node: str
     """All nodes, in Slurm's notation, where there are several."""
     rank: int
-    """0: this process supervises; others run further parts of vLLM."""
+    """0: this process supervises; others run further parts of the engine."""
     ends_at: float
     """When its time ends, seconds since the epoch."""
 

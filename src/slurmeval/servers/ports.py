@@ -77,8 +77,8 @@ def _url(host: str, port: int) -> str:
 
 
 def free_port(bind: str) -> int:
-    """A TCP port that nobody listens on now. Another may take it before vLLM does: vLLM then says so. Raises
-    NoAddress where `bind` is no address of this node."""
+    """A TCP port that nobody listens on now. Another may take it before the engine does: it then says so.
+    Raises NoAddress where `bind` is no address of this node."""
     with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
         try:
             probe.bind((bind, 0))

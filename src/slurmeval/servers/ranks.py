@@ -1,8 +1,8 @@
-"""A server on several nodes: rank 0 supervises and answers; the others run further parts of the same vLLM.
+"""A server on several nodes: rank 0 supervises and answers; the others run further parts of the same engine.
 
 They speak through the server's folder, as everything here does: rank 0 writes `ranks/order.json`, which names
-the life of vLLM that is to run, and each other rank writes `ranks/<n>.json`, its beat and how its part ended.
-A part that ends is a death of the whole life. Slurm ends all ranks when one of them is killed."""
+the life of the engine that is to run, and each other rank writes `ranks/<n>.json`, its beat and how its part
+ended. A part that ends is a death of the whole life. Slurm ends all ranks when one of them is killed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+from slurmeval.engines.base import Rank
+from slurmeval.engines.failures import Failure
+from slurmeval.engines.registry import find_engine
 from slurmeval.errors import ErrorClass
 from slurmeval.files import read_json, write_json
 from slurmeval.processes import STALE_S, silence_s
-from slurmeval.servers.command_line import Rank, vllm_argv, vllm_environment
-from slurmeval.servers.contained import base_environment, started
-from slurmeval.servers.failures import Failure
+from slurmeval.servers.engine_process import EngineProcess
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import Job
+from slurmeval.servers.launch import launch
 from slurmeval.servers.ports import EVERYWHERE, NoAddress, free_port, place
 from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.state import Epoch
 from slurmeval.servers.timing import Timing
-from slurmeval.servers.vllm import Vllm
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +81,9 @@ class Follower:
 
     def __init__(self, folder: ServerFolder, spec: ServerSpec, job: Job, timing: Timing) -> None:
         self._folder, self._spec, self._job, self._timing = folder, spec, job, timing
+        self._engine = find_engine(spec.engine)
         self._ranks = folder.path / "ranks"
-        self._vllm: Vllm | None = None
+        self._process: EngineProcess | None = None
         self._life: int | None = None
         self._failure: Failure | None = None
         self._began = time.monotonic()
@@ -96,10 +98,10 @@ class Follower:
                 self._follow()
                 if time.monotonic() - self._beaten > self._timing.beat_s:
                     self._report()
-                if self._vllm is None or self._failure is not None:
+                if self._process is None or self._failure is not None:
                     time.sleep(self._timing.poll_s / 2)
                 else:
-                    self._vllm.wait(self._timing.poll_s / 2)
+                    self._process.wait(self._timing.poll_s / 2)
         finally:
             self._end()
 
@@ -130,19 +132,16 @@ class Follower:
             self._life = life
             if order is not None and life is not None:
                 self._start(Rank(self._job.rank, order["master"], order["master_port"]))
-        elif self._vllm is not None and self._failure is None and self._vllm.returncode() is not None:
-            self._failure = self._vllm.failure()
+        elif self._process is not None and self._failure is None and self._process.returncode() is not None:
+            self._failure = self._process.failure()
             log.error("rank %d: its part of life %s ended: %s", self._job.rank, life, self._failure.reason)
             self._report()
 
     def _start(self, rank: Rank) -> None:
         try:
             here = place(self._spec.host)
-            bind = None if here.bind in EVERYWHERE else here.bind
-            environment = vllm_environment(self._spec, base_environment(self._spec), "", bind)
-            argv = vllm_argv(self._spec, here.bind, 0, rank)
-            self._vllm = Vllm(*started(self._spec, argv, environment), self._log)
-            log.info("rank %d: process %d of life %s", rank.number, self._vllm.pid, self._life)
+            self._process = launch(self._engine, self._spec, here, self._log, port=0, api_key="", rank=rank)
+            log.info("rank %d: process %d of life %s", rank.number, self._process.pid, self._life)
         except NoAddress as error:
             self._failure = Failure(str(error), ErrorClass.SERVER_LOST, retryable=False)
         except OSError as error:
@@ -152,12 +151,12 @@ class Follower:
 
     @property
     def _log(self) -> Path:
-        return self._folder.vllm_log.with_name(f"vllm-{self._job.rank}.log")
+        return self._folder.rank_log(self._job.rank)
 
     def _end(self) -> None:
-        if self._vllm is not None:
-            self._vllm.end(self._timing.idle_grace_s)
-        self._vllm = self._failure = None
+        if self._process is not None:
+            self._process.end(self._timing.idle_grace_s)
+        self._process = self._failure = None
 
     def _report(self) -> None:
         failure = None if self._failure is None else vars(self._failure)

@@ -8,30 +8,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slurmeval.config.flags import canonical
+from slurmeval.engines import registry
+from slurmeval.engines.base import EngineSpec
+from slurmeval.engines.flags import canonical
 
 if TYPE_CHECKING:
     from slurmeval.config.models import Model, Server
     from slurmeval.config.site import Site
     from slurmeval.paths import Paths
 
-Scalar = str | int | float | bool
 
-
-@dataclass(frozen=True)
-class ServerSpec:
+@dataclass(frozen=True, kw_only=True)
+class ServerSpec(EngineSpec):
     """Everything a server's job needs to know. Two servers of a model are alike when these are equal."""
 
     model: str
     """The model's id."""
-    served_name: str
-    """The name in requests."""
-    weights: str
-    """The model's folder."""
     manifest: str
     """The staged model's manifest."""
-    python: str
-    """Interpreter of the environment that has vLLM."""
     servers: str
     """Folder of this model's servers."""
     leases: str
@@ -40,16 +34,8 @@ class ServerSpec:
     """The controller's file: its mtime is the run's beat."""
     slots: str
     """Folder of the slots that bound how many servers run at once."""
-    dtype: str = "auto"
-    quantization: str | None = None
-    max_model_len: int | None = None
-    chat_template: str | None = None
-    """A Jinja file, absolute."""
-    trust_remote_code: bool = False
-    generation: dict[str, Scalar] = field(default_factory=dict)
-    reasoning_parser: str | None = None
-    flags: dict[str, Scalar | None] = field(default_factory=dict)
-    """Further flags of vLLM, without dashes in front; None or True: no value; False: its `--no-` form."""
+    engine: str = registry.DEFAULT
+    """Name of the engine, or its file, absolute."""
     env: dict[str, str] = field(default_factory=dict)
     ready_timeout_s: float = 1800
     time_limit_min: int = 1440
@@ -58,19 +44,15 @@ class ServerSpec:
     max_at_once: int | None = 1
     """Servers that run at once. None: the batch system sees to it."""
     host: str = "127.0.0.1"
-    """By what others reach vLLM; {host} stands for the name of the node."""
-    gpus: int = 0
-    """GPUs on each node; 0: vLLM finds what there is."""
-    nodes: int = 1
-    """Nodes of this server."""
+    """By what others reach the server; {host} stands for the name of the node."""
     replica: int = 1
     """Which of the servers that share the requests for the model."""
     cache: str | None = None
-    """Folder of what vLLM and its compilers keep; None: their own places, in the home folder."""
+    """Folder of what the engine and its compilers keep; None: their own places, in the home folder."""
     inside: str | None = None
     """Folder of requests for evaluations that run in the server's job; None: they are jobs of their own."""
     image: str | None = None
-    """The image that has vLLM, whose `python` it is then; None: `python` is outside."""
+    """The image that has the engine, whose `python` it is then; None: `python` is outside."""
     containers: dict[str, Any] = field(default_factory=dict)
     """How containers are run: `containers` of the site."""
     scratch: str | None = None
@@ -120,6 +102,7 @@ def server_spec(
                 where["host"] = "127.0.0.1"
     return ServerSpec(
         model=model_id,
+        engine=registry.located(server.engine, project),
         served_name=model_id,
         weights=str(weights_folder),
         manifest=str(manifest),
@@ -133,13 +116,13 @@ def server_spec(
         max_model_len=model.max_model_len,
         chat_template=None if model.chat_template is None else str(project / model.chat_template),
         trust_remote_code=model.trust_remote_code,
-        # vLLM would take max_new_tokens for a ceiling: the gateway sets it where a harness sets no limit
+        # An engine would take max_new_tokens for a ceiling: the gateway sets it where a harness sets no limit
         generation=model.generation.model_dump(exclude_none=True, exclude={"max_new_tokens"}),
         reasoning_parser=None if model.reasoning is None else model.reasoning.parser,
         flags={canonical(name): value for name, value in [*server.flags.items(), *model.flags.items()]},
         env={**server.env, **model.env},
         ready_timeout_s=server.ready_timeout_s,
-        cache=str(paths.state / "vllm-cache" / model_id),
+        cache=str(paths.state / f"{Path(server.engine).stem}-cache" / model_id),
         max_restarts=server.max_restarts,
         drain_s=server.drain_s,
         **where,

@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from slurmeval.engines.base import Figures
 from slurmeval.errors import ErrorClass
 from slurmeval.files import read_json, write_json
 from slurmeval.processes import identity
-from slurmeval.servers.accounting import Figures, Life, append_life, cut_off, read_lives, timestamp
+from slurmeval.servers.accounting import Life, append_life, cut_off, read_lives, timestamp
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import Job
 

@@ -18,8 +18,8 @@ from typing import Any
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import create_exclusively, read_json, write_json
 from slurmeval.processes import identity
-from slurmeval.servers.command_line import is_secret
 from slurmeval.servers.folder import ServerFolder
+from slurmeval.servers.launch import is_secret
 from slurmeval.servers.leases import NOT_YET
 from slurmeval.servers.pack import Pack
 from slurmeval.servers.spec import ServerSpec

@@ -1,4 +1,5 @@
-"""One run of a supervisor: it waits for a slot, keeps vLLM answering while the server is leased, and ends."""
+"""One run of a supervisor: it waits for a slot, keeps the engine answering while the server is leased, and
+ends."""
 
 from __future__ import annotations
 
@@ -8,11 +9,11 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from slurmeval.engines.failures import Failure
 from slurmeval.errors import ErrorClass
 from slurmeval.processes import identity
 from slurmeval.servers.accounting import Life
-from slurmeval.servers.engine import Died, Engine
-from slurmeval.servers.failures import Failure
+from slurmeval.servers.engine_runs import Died, EngineRuns
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.inside import Inside
 from slurmeval.servers.job import Fate, Job
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 PORT_TRIES = 5
 
 LAST_S = 4.0
-"""Of the seconds that a preempted job has left: for ending vLLM and for going back into the queue."""
+"""Of the seconds that a preempted job has left: for ending the engine and for going back into the queue."""
 
 
 class _Stop(Exception):
@@ -47,7 +48,7 @@ class Supervision:
         self._folder, self._spec, self._job, self._timing = folder, spec, job, timing
         self._leases, self._controller = Path(spec.leases), Path(spec.controller)
         self._published = Published(folder, job, spec.gpus * spec.nodes)
-        self._engine = Engine(folder, spec, timing, self._published, self._pause)
+        self._engine = EngineRuns(folder, spec, timing, self._published, self._pause)
         self._inside = Inside(spec.inside)
         self._slot: Slot | None = None
         self._copies = LocalCopies(self._pause_and_beat)
@@ -77,7 +78,7 @@ class Supervision:
         return self._published.status
 
     def suspend(self) -> None:
-        """Drains and ends vLLM, so that the job can be requeued. Called in a signal handler: what it
+        """Drains and ends the engine, so that the job can be requeued. Called in a signal handler: what it
         interrupted never goes on, since SystemExit follows."""
         self._suspended = True
         if self._folder.closed.exists():
@@ -153,7 +154,7 @@ class Supervision:
             place.unlink(missing_ok=True)
 
     def _serve(self) -> Failure:
-        """Lives of vLLM, one after another, until one ends in a failure that is final."""
+        """Lives of the engine, one after another, until one ends in a failure that is final."""
         restarts = ports = 0
         while True:
             try:
@@ -166,7 +167,7 @@ class Supervision:
             life = self._engine.life
             assert life is not None
             self._engine.end(failure.reason)
-            self._check_stop()  # vLLM gets the signals that this process gets
+            self._check_stop()  # the engine gets the signals that this process gets
             if failure.port_taken and life.ready is None and ports < PORT_TRIES:
                 ports += 1
                 continue
@@ -180,7 +181,7 @@ class Supervision:
                 times = f"after {restarts} restart{'s' if restarts != 1 else ''}"
                 return Failure(f"{failure.reason} ({times})", failure.error_class, retryable=False)
             restarts += 1
-            log.warning("vLLM is started again: %s", failure.reason)
+            log.warning("the engine is started again: %s", failure.reason)
             self._published.change("restarting", failure.reason, failure.error_class)
             self._pause(self._timing.backoff_s * 2 ** (restarts - 1))
 
@@ -200,7 +201,7 @@ class Supervision:
         self._pause(seconds)
 
     def _pause(self, seconds: float) -> None:
-        """Waits, or until vLLM ends. Raises _Stop as soon as the server is to end."""
+        """Waits, or until the engine ends. Raises _Stop as soon as the server is to end."""
         deadline = time.monotonic() + seconds
         while True:
             self._check_stop()

@@ -1,8 +1,8 @@
 """The supervisor: the job that keeps one server answering while it is leased.
 
-It waits for a slot, starts vLLM, proves that it answers, publishes its endpoint, beats, starts vLLM again
-when it dies, and ends when no lease is left, when told to stop, or when vLLM cannot be made to serve. It
-leaves no process behind."""
+It waits for a slot, starts the engine, proves that it answers, publishes its endpoint, beats, starts the
+engine again when it dies, and ends when no lease is left, when told to stop, or when the engine cannot be
+made to serve. It leaves no process behind."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Supervisor:
             return self._supervision.run()
 
     def suspend(self) -> None:
-        """Drains the server and ends vLLM, for its job to be requeued; for signal handlers. SystemExit must
-        follow."""
+        """Drains the server and ends the engine, for its job to be requeued; for signal handlers. SystemExit
+        must follow."""
         if self._supervision is not None:
             self._supervision.suspend()
 

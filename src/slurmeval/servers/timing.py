@@ -15,12 +15,12 @@ class Timing:
     """In seconds. The defaults are for real servers; tests shorten them."""
 
     poll_s: float = 1.0
-    """Between two looks at vLLM, at the leases and at the `stop` file."""
+    """Between two looks at the engine, at the leases and at the `stop` file."""
     beat_s: float = BEAT_S
     linger_s: float = 3.0
     """How long a server without leases waits for another."""
     unhealthy_s: float = 30.0
-    """How long /health may fail before vLLM counts as dead."""
+    """How long /health may fail before the engine counts as dead."""
     backoff_s: float = 1.0
     """Before the first restart; doubled for each further one."""
     sound_s: float = 600.0

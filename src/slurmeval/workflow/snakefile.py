@@ -117,7 +117,8 @@ class Workflow:
         self.plan = Plan(config, project, home, site)
         need_plain_paths(self.plan)
         for name in self.plan.models:
-            need_servable(name, config.models[name], project / self.plan.staged_model(name))
+            model, manifest = config.models[name], project / self.plan.staged_model(name)
+            need_servable(name, model, manifest, self.plan.engine(model))
         self.controller = Controller(self.plan.absolute)
         owner = live_owner(self.plan.absolute.controller)
         if deleting and owner is not None and not arguments.dryrun:

@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
-from slurmeval.config.flags import flag_problems, known, variable_problems
+from slurmeval.engines.flags import flag_problems, variable_problems
+from slurmeval.engines.vllm import Vllm
 from tests.unit.config.test_bad_input import Refusal
+
+RULES = Vllm().flag_rules()
 
 
 def said(flag: str, *, of_model: bool) -> str | None:
-    return dict(flag_problems([flag], of_model=of_model)).get(flag)
+    return dict(flag_problems(RULES, [flag], of_model=of_model)).get(flag)
 
 
 @pytest.mark.parametrize("of_model", [True, False])
@@ -72,14 +75,14 @@ def test_a_misspelt_flag_is_told_what_is_near() -> None:
 
 
 def test_one_flag_in_two_spellings_is_refused() -> None:
-    found = dict(flag_problems(["seed", "block-size", "block_size"], of_model=True))
+    found = dict(flag_problems(RULES, ["seed", "block-size", "block_size"], of_model=True))
     assert found == {"block_size": "is the same flag as block-size"}
 
 
 @pytest.mark.parametrize("name", ["VLLM_FLOAT32_MATMUL_PRECISION", "VLLM_NEW", "NVIDIA_TF32_OVERRIDE"])
 def test_a_variable_that_may_alter_answers_belongs_to_the_model(name: str) -> None:
-    assert dict(variable_problems([name], of_model=True)) == {}
-    assert dict(variable_problems([name], of_model=False)) == {
+    assert dict(variable_problems(RULES, [name], of_model=True)) == {}
+    assert dict(variable_problems(RULES, [name], of_model=False)) == {
         name: "may alter answers; put it into models.<id>.env"
     }
 
@@ -92,20 +95,19 @@ def test_a_variable_that_may_alter_answers_belongs_to_the_model(name: str) -> No
     ],
 )
 def test_a_variable_that_alters_no_answer_may_stand_with_the_server(name: str) -> None:
-    assert dict(variable_problems([name], of_model=False)) == {}
+    assert dict(variable_problems(RULES, [name], of_model=False)) == {}
 
 
 def test_the_servers_key_is_slurmevals_own() -> None:
     for of_model in (True, False):
-        assert dict(variable_problems(["VLLM_API_KEY"], of_model=of_model)) == {
+        assert dict(variable_problems(RULES, ["VLLM_API_KEY"], of_model=of_model)) == {
             "VLLM_API_KEY": "slurmeval sets it itself"
         }
 
 
 def test_each_flag_is_in_one_list() -> None:
-    flags = known()
-    assert not flags.harmless & (flags.ours.keys() | flags.refused.keys())
-    assert {"dtype", "max-num-seqs", "kv-cache-dtype"} <= flags.names
+    assert not RULES.harmless & (RULES.ours.keys() | RULES.refused.keys())
+    assert {"dtype", "max-num-seqs", "kv-cache-dtype"} <= RULES.names
 
 
 def test_the_config_is_refused_in_one_line(refusal: Refusal, good: dict[str, Any]) -> None:

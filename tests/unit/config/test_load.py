@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from slurmeval.config.flags import known, misspelt
 from slurmeval.config.load import load
 from slurmeval.config.models import Config
+from slurmeval.engines.flags import misspelt
+from slurmeval.engines.vllm import Vllm
 from slurmeval.errors import ConfigError
 
 PROJECT = Path(__file__).parents[3]
@@ -207,4 +208,5 @@ def test_the_home_folder_is_written_as_a_tilde(
 
 @pytest.mark.parametrize("name", ["qwen3", "a_plugin_of_mine", "bitsandbytes"])
 def test_a_name_far_from_all_that_vllm_has_may_be_another_vllms(name: str) -> None:
-    assert misspelt(name, known().reasoning_parsers | known().quantizations) is None
+    rules = Vllm().flag_rules()
+    assert misspelt(rules, name, rules.reasoning_parsers | rules.quantizations) is None

@@ -11,6 +11,7 @@ import yaml
 
 from slurmeval.config.messages import dotted
 from slurmeval.config.models import Benchmark, Config, Model, Weights
+from slurmeval.engines.vllm import Vllm
 from slurmeval.harnesses import model_problems
 from slurmeval.harnesses.context import too_long
 from slurmeval.harnesses.early import config_problems
@@ -164,7 +165,7 @@ def test_a_context_beyond_the_models_own_is_refused(
     (tmp_path / "config.json").write_text(json.dumps(config))
     model = Model(weights=Weights(folder="w"), server="s", max_model_len=16384, **extra)
     said = "max_model_len: 16384 is greater than the 8192 tokens that the model was made for"
-    assert too_long(tmp_path, model) == (said if refused else None)
+    assert too_long(tmp_path, model, Vllm()) == (said if refused else None)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from slurmeval.config.models import Config
+from slurmeval.engines.vllm import Vllm
 from slurmeval.planning.parallelism import by_default, of_each
 
 
@@ -48,4 +49,4 @@ def test_the_evaluations_of_a_model_fill_its_engine(seats: int, evaluations: int
 def test_one_evaluation_takes_all_seats_of_its_servers(
     server: dict[str, Any], flags: dict[str, Any], one: int
 ) -> None:
-    assert by_default(config(server, flags), "m", 1) == one
+    assert by_default(config(server, flags), "m", 1, Vllm()) == one

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from slurmeval.config.models import Model, Weights
+from slurmeval.engines.vllm import Vllm
 from slurmeval.errors import UserError
 from slurmeval.planning.preflight import need_servable
 
@@ -17,7 +18,7 @@ def need(folder: Path, config: dict[str, Any], **model: Any) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     manifest = folder / "m.json"
     manifest.write_text(json.dumps({"folder": str(folder), "source": {"repo": "own/name"}}))
-    need_servable("m", Model(weights=Weights(folder="w"), server="s", **model), manifest)
+    need_servable("m", Model(weights=Weights(folder="w"), server="s", **model), manifest, Vllm())
 
 
 def test_more_context_than_a_staged_model_has_is_refused(tmp_path: Path) -> None:
@@ -39,4 +40,4 @@ def test_code_in_another_repository_is_refused_where_code_is_run(tmp_path: Path)
 
 def test_what_is_not_staged_yet_is_not_judged(tmp_path: Path) -> None:
     model = Model(weights=Weights(folder="w"), server="s", max_model_len=200000)
-    need_servable("m", model, tmp_path / "none.json")
+    need_servable("m", model, tmp_path / "none.json", Vllm())

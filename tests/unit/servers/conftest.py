@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,10 +15,10 @@ import pytest
 
 from slurmeval.files import read_json, write_json
 from slurmeval.processes import identity
+from slurmeval.servers.engine_process import session_members
 from slurmeval.servers.folder import ServerFolder, numbered
 from slurmeval.servers.leases import acquire
 from slurmeval.servers.spec import ServerSpec
-from slurmeval.servers.vllm import session_members
 from tests.waiting import wait_for
 
 PROJECT = Path(__file__).parents[3]
@@ -47,15 +46,14 @@ class Bench:
         write_json(self.controller_path, self.controller)
         python = root / "environment with 'quotes'" / "bin" / "python"
         python.parent.mkdir(parents=True)
-        stand_in = PROJECT / "tests" / "stand_ins" / "stand_in_vllm.py"
-        python.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" "{stand_in}" "$@"\n')
-        python.chmod(python.stat().st_mode | stat.S_IXUSR)
+        python.symlink_to(sys.executable)
         self.spec = ServerSpec(
             model="smol",
             served_name="smol",
             weights=str(root / "weights"),
             manifest=str(root / "weights.json"),
             python=str(python),
+            engine=str(PROJECT / "tests" / "stand_ins" / "dying_engine.py"),
             servers=str(root / "servers" / "smol"),
             leases=str(root / "leases" / "smol"),
             controller=str(self.controller_path),

@@ -15,10 +15,10 @@ from slurmeval.errors import ErrorClass
 from slurmeval.files import read_json, write_json
 from slurmeval.processes import SKEW_S, STALE_S
 from slurmeval.servers.accounting import read_lives
+from slurmeval.servers.engine_process import session_members
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
 from slurmeval.servers.ranks import Crew
-from slurmeval.servers.vllm import session_members
 from tests.unit.servers.conftest import Bench
 from tests.waiting import wait_for
 
@@ -101,7 +101,9 @@ def test_all_ranks_start_again_with_a_requeued_job(nodes: Nodes) -> None:
 
 
 def test_second_rank_of_a_failed_server_ends(nodes: Nodes) -> None:
-    nodes.bench.order({"log": str(Path(__file__).parent / "recorded" / "bad_flag.log"), "exit": 2})
+    nodes.bench.order(
+        {"log": str(Path(__file__).parents[1] / "engines" / "vllm" / "bad_flag.log"), "exit": 2}
+    )
     nodes.lease()
     assert [nodes.bench.wait_for_exit(1), nodes.bench.wait_for_exit(2)] == [0, 0]
     assert nodes.bench.state()["status"] == "failed"

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from slurmeval.engines.base import Figures
 from slurmeval.files import read_json
-from slurmeval.servers.accounting import CUT_OFF, Figures, Life, append_life, read_lives
+from slurmeval.servers.accounting import CUT_OFF, Life, append_life, read_lives
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import Job
 from slurmeval.servers.state import Published

@@ -15,12 +15,12 @@ import pytest
 from slurmeval.errors import ServerFailed
 from slurmeval.files import read_json
 from slurmeval.servers.accounting import read_lives
+from slurmeval.servers.engine_process import session_members
 from slurmeval.servers.leases import release
-from slurmeval.servers.vllm import session_members
 from tests.unit.servers.conftest import Bench
 from tests.waiting import wait_for
 
-RECORDED = Path(__file__).parent / "recorded"
+RECORDED = Path(__file__).parents[1] / "engines" / "vllm"
 
 
 def endpoint_of_life(bench: Bench, life: int) -> dict[str, object]:

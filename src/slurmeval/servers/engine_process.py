@@ -1,4 +1,4 @@
-"""vLLM as a process: started in a session of its own, and ended with everything that it started."""
+"""An engine as a process: started in a session of its own, and ended with everything that it started."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import signal
 import subprocess
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
+from slurmeval.engines.base import Engine
+from slurmeval.engines.failures import TAIL_BYTES, Failure, classify, over_memory_limit
 from slurmeval.errors import ErrorClass
 from slurmeval.parent_death import signal_at_parent_death
-from slurmeval.servers.failures import OVER_THE_LIMIT, TAIL_BYTES, Failure, classify
 
 
 def _prepare() -> None:
-    """What Slurm tells the supervisor before the job's time ends may reach all its processes, and would kill
-    vLLM."""
+    """Runs in the child. Slurm's signal before the job's time ends may reach all processes of the job, and
+    would kill the engine."""
     signal_at_parent_death(signal.SIGTERM)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
-class Vllm:
-    """One process of vLLM and its workers."""
+class EngineProcess:
+    """One process of an engine and its workers."""
 
-    def __init__(self, argv: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(self, engine: Engine, argv: list[str], environment: dict[str, str], log: Path) -> None:
         """Starts it, appending its output to `log`. Raises OSError where the interpreter cannot be run."""
-        self._log = log
+        self._engine, self._log = engine, log
         self._ended = threading.Event()
         self._killed_for_memory = killed_for_memory()
         with log.open("ab") as stream:
@@ -76,9 +76,16 @@ class Vllm:
 
     def failure(self) -> Failure:
         """Why it ended by itself."""
-        failure = classify(self.log_tail(), self.returncode())
+        engine = self._engine
+        failure = classify(
+            self.log_tail(),
+            self.returncode(),
+            engine=engine.name,
+            known_failures=engine.known_failures,
+            consequences=engine.consequences,
+        )
         if killed_for_memory() > self._killed_for_memory and failure.error_class != ErrorClass.OUT_OF_MEMORY:
-            return replace(OVER_THE_LIMIT, retryable=failure.retryable)
+            return over_memory_limit(engine.name, failure.retryable)
         return failure
 
     def end(self, grace_s: float) -> None:

@@ -1,4 +1,4 @@
-"""One life of vLLM after another: started, proved, watched, and ended with nothing left of it."""
+"""One life of an engine after another: started, proved, watched, and ended with nothing left of it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from slurmeval.engines.failures import Failure
+from slurmeval.engines.readiness import Nonsense, NotReady
+from slurmeval.engines.registry import find_engine
 from slurmeval.errors import ErrorClass
 from slurmeval.servers.accounting import Life
-from slurmeval.servers.command_line import vllm_argv, vllm_environment
-from slurmeval.servers.contained import base_environment, started
-from slurmeval.servers.failures import Failure
+from slurmeval.servers.engine_process import EngineProcess
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.ports import EVERYWHERE, NoAddress, Place, free_port, place, strangers_listen
+from slurmeval.servers.launch import launch
+from slurmeval.servers.ports import NoAddress, Place, free_port, place, strangers_listen
 from slurmeval.servers.ranks import Crew
-from slurmeval.servers.readiness import Nonsense, NotReady, check_health, check_ready, read_figures
 from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.state import Published
 from slurmeval.servers.timing import Timing
-from slurmeval.servers.vllm import Vllm
 
 log = logging.getLogger(__name__)
 
@@ -29,19 +29,20 @@ NONSENSE_TRIES = 3
 
 
 STRANGER_LOOKS = 2
-"""Looks in a row at which someone else listens on vLLM's port until the port counts as lost."""
+"""Looks in a row at which someone else listens on the engine's port until the port counts as lost."""
 
 
 class Died(Exception):
-    """A life of vLLM has ended by itself."""
+    """A life of an engine has ended by itself."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.reason)
         self.failure = failure
 
 
-class Engine:
-    """The vLLM of a server. `pause` waits, and raises whatever is to end the server."""
+class EngineRuns:
+    """The engine of a server, one life after another. `pause` waits, and raises whatever is to end the
+    server."""
 
     def __init__(
         self,
@@ -53,8 +54,9 @@ class Engine:
     ) -> None:
         self._folder, self._spec, self._timing = folder, spec, timing
         self._published, self._pause = published, pause
+        self._engine = find_engine(spec.engine)
         self._crew = Crew(folder, spec, published.epoch)
-        self._vllm: Vllm | None = None
+        self._process: EngineProcess | None = None
         self.life: Life | None = None
         self._place = Place("localhost", "127.0.0.1")
         self._port = 0
@@ -80,26 +82,30 @@ class Engine:
         except NoAddress as error:
             raise Died(Failure(str(error), ErrorClass.SERVER_LOST, retryable=False)) from error
         self._url = self._place.own_url(self._port)
-        alone = rank is None or self._place.bind in EVERYWHERE
-        bind = None if alone else self._place.bind
         try:
-            argv = vllm_argv(self._spec, self._place.bind, self._port, rank)
-            environment = vllm_environment(self._spec, base_environment(self._spec), self._api_key, bind)
-            self._vllm = Vllm(*started(self._spec, argv, environment), self._folder.vllm_log)
+            self._process = launch(
+                self._engine,
+                self._spec,
+                self._place,
+                self._folder.engine_log,
+                port=self._port,
+                api_key=self._api_key,
+                rank=rank,
+            )
         except OSError as error:
             reason = f"the environment's interpreter cannot be run: {error}"
             raise Died(Failure(reason, ErrorClass.SERVER_LOST, retryable=False)) from error
-        log.info("life %d: process %d, %s", life.number, self._vllm.pid, self._url)
+        log.info("life %d: process %d, %s", life.number, self._process.pid, self._url)
 
     def await_ready(self) -> None:
-        """Returns when vLLM has completed a prompt, and publishes it. Raises Died."""
+        """Returns when the engine has completed a prompt, and publishes it. Raises Died."""
         deadline = time.monotonic() + self._spec.ready_timeout_s
         nonsense, seen = 0, "nothing"
         while True:
             self._check_process()
             try:
                 self._check_port()
-                check_ready(self._url, self._api_key, self._spec.served_name)
+                self._engine.check_ready(self._url, self._api_key, self._spec.served_name)
                 self._check_process()
                 break
             except Nonsense as error:
@@ -110,7 +116,8 @@ class Engine:
             except NotReady as error:
                 nonsense, seen = 0, str(error)
             if time.monotonic() > deadline:
-                reason = f"vLLM was not ready within {self._spec.ready_timeout_s:g} s; seen last: {seen}"
+                within = f"within {self._spec.ready_timeout_s:g} s"
+                reason = f"{self._engine.name} was not ready {within}; seen last: {seen}"
                 raise Died(Failure(reason, ErrorClass.TIME_LIMIT, retryable=False))
             self._published.seen(seen)
             self._published.beat(self._timing.beat_s)
@@ -124,14 +131,15 @@ class Engine:
         log.info("life %d: ready after %.1f s", self.life.number, self.life.ready - self.life.started)
 
     def _check_port(self) -> None:
-        """Raises NotReady unless vLLM itself listens on its port, and Died where someone else does: vLLM can
-        have it no more, and what answers there may even look like it."""
-        assert self._vllm is not None
-        strangers = strangers_listen(self._place.bind, self._port, self._vllm.processes())
-        # Sockets and processes are not listed in one moment: a vLLM that listens just now looks like another.
+        """Raises NotReady unless the engine itself listens on its port, and Died where someone else does: it
+        can have it no more, and what answers there may even look like it."""
+        assert self._process is not None
+        strangers = strangers_listen(self._place.bind, self._port, self._process.processes())
+        # Sockets and processes are not listed in one moment: an engine that listens just now looks like
+        # another.
         self._strangers = self._strangers + 1 if strangers else 0
         if strangers is None:
-            raise NotReady("vLLM does not listen yet")
+            raise NotReady(f"{self._engine.name} does not listen yet")
         if strangers:
             reason = f"another process listens on the server's port {self._port}"
             if self._strangers < STRANGER_LOOKS:
@@ -139,40 +147,41 @@ class Engine:
             raise Died(Failure(reason, ErrorClass.SERVER_LOST, retryable=True, port_taken=True))
 
     def keep(self, look: Callable[[Life], None]) -> None:
-        """Watches vLLM while it serves, and has `look` look at its figures. Raises Died."""
+        """Watches the engine while it serves, and has `look` look at its figures. Raises Died."""
         failing_since: float | None = None
         while True:
             self._check_process()
             try:
-                check_health(self._url, self._api_key)
+                self._engine.check_health(self._url, self._api_key)
                 look(self.sample())
                 failing_since = None
             except NotReady as error:
                 # From the first failure on, not from the last success: a machine may have slept.
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > self._timing.unhealthy_s:
-                    reason = f"vLLM hangs: no good answer for {self._timing.unhealthy_s:g} s ({error})"
+                    for_how_long = f"no good answer for {self._timing.unhealthy_s:g} s"
+                    reason = f"{self._engine.name} hangs: {for_how_long} ({error})"
                     raise Died(Failure(reason, ErrorClass.SERVER_LOST, retryable=True)) from error
             self._published.beat(self._timing.beat_s)
             self._pause(self._timing.poll_s)
 
     def sample(self) -> Life:
-        """Takes in vLLM's figures. Raises NotReady."""
+        """Takes in the engine's figures. Raises NotReady."""
         assert self.life is not None
-        self.life.sample(read_figures(self._url, self._api_key), time.time())
+        self.life.sample(self._engine.read_figures(self._url, self._api_key), time.time())
         self._published.take_in(self.life)
         return self.life
 
     def wait(self, seconds: float) -> bool:
-        """Waits; returns at once, and True, when vLLM has ended."""
-        if self._vllm is None:
+        """Waits; returns at once, and True, when the engine has ended."""
+        if self._process is None:
             time.sleep(seconds)
             return False
-        return self._vllm.wait(seconds)
+        return self._process.wait(seconds)
 
     def _check_process(self) -> None:
-        assert self._vllm is not None
-        returncode = self._vllm.returncode()
+        assert self._process is not None
+        returncode = self._process.returncode()
         elsewhere = self._crew.failure()
         if returncode is None and elsewhere is None:
             return
@@ -180,7 +189,7 @@ class Engine:
         if returncode is None:
             assert elsewhere is not None
             raise Died(elsewhere)
-        failure = self._vllm.failure()
+        failure = self._process.failure()
         if self._spec.nodes > 1 and failure.retryable:
             # It may have ended of what happened on another node.
             time.sleep(2 * self._timing.poll_s)
@@ -190,35 +199,35 @@ class Engine:
         raise Died(failure)
 
     def end(self, reason: str, drain_s: float = 0.0, comes_back: bool = False) -> None:
-        """Ends vLLM, if it lives, and books the life. Requests under way may end within `drain_s`.
+        """Ends the engine, if it lives, and books the life. Requests under way may end within `drain_s`.
         `comes_back`: lessees are to wait for the next life, and not to lease another server. Safe to call
         again."""
-        vllm, life = self._vllm, self.life
+        process, life = self._process, self.life
         self._published.withdraw()
-        if vllm is not None:
-            running = vllm.returncode() is None
+        if process is not None:
+            running = process.returncode() is None
             if running and drain_s > 0 and life is not None and life.ready is not None:
                 self._published.change("restarting" if comes_back else "draining", reason)
                 self._drain(drain_s)
             self._crew.dismiss()
             if running:
                 busy = life is not None and life.figures.requests_running > 0
-                vllm.end(self._timing.grace_s if busy and drain_s > 0 else self._timing.idle_grace_s)
+                process.end(self._timing.grace_s if busy and drain_s > 0 else self._timing.idle_grace_s)
             else:
-                vllm.kill()  # workers that outlived it
+                process.kill()  # workers that outlived it
         if life is not None:
             self._published.end(life, reason)
-        self._vllm = self.life = None
+        self._process = self.life = None
 
     def dismiss_crew(self) -> None:
         """The other ranks end: this one does."""
         self._crew.dismiss(over=True)
 
     def abandon(self) -> None:
-        """Kills vLLM and writes nothing: the server is another supervisor's."""
-        if self._vllm is not None:
-            self._vllm.kill()
-        self._vllm = self.life = None
+        """Kills the engine and writes nothing: the server is another supervisor's."""
+        if self._process is not None:
+            self._process.kill()
+        self._process = self.life = None
 
     def _drain(self, drain_s: float) -> None:
         """Lets requests under way end. The endpoint is withdrawn: none are added."""

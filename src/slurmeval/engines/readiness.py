@@ -9,8 +9,6 @@ import math
 from typing import Any
 from urllib.parse import urlsplit
 
-from slurmeval.servers.accounting import Figures, parse_metrics
-
 PROMPT = "The capital of France is"
 PROBE_TIMEOUT_S = 5.0
 COMPLETION_TIMEOUT_S = 50.0
@@ -43,17 +41,14 @@ def request(
         connection.close()
 
 
-def check_health(url: str, api_key: str) -> None:
-    """Raises NotReady unless /health answers 200."""
-    status, _ = request(url, "/health", api_key)
-    if status != 200:
-        raise NotReady(f"/health answers {status}")
+def check_health(url: str, path: str, api_key: str) -> None:
+    """Raises NotReady unless `path` answers 200."""
+    read_text(url, path, api_key)
 
 
-def check_ready(url: str, api_key: str, served_name: str) -> None:
-    """Raises NotReady, or Nonsense, unless the server is healthy, serves the name, and completes a prompt
-    with text and finite log probabilities."""
-    check_health(url, api_key)
+def check_answers(url: str, api_key: str, served_name: str) -> None:
+    """Raises NotReady, or Nonsense, unless the server serves the name, and completes a prompt with text and
+    finite log probabilities."""
     status, data = request(url, "/v1/models", api_key)
     if status != 200:
         raise NotReady(f"/v1/models answers {status}")
@@ -81,12 +76,12 @@ def check_completion(data: bytes) -> None:
         raise Nonsense("the server's log probabilities are not finite numbers: try another dtype")
 
 
-def read_figures(url: str, api_key: str) -> Figures:
-    """vLLM's counters now. Raises NotReady."""
-    status, data = request(url, "/metrics", api_key)
+def read_text(url: str, path: str, api_key: str) -> str:
+    """Returns what `path` answers. Raises NotReady unless its status is 200."""
+    status, data = request(url, path, api_key)
     if status != 200:
-        raise NotReady(f"/metrics answers {status}")
-    return parse_metrics(data.decode(errors="replace"))
+        raise NotReady(f"{path} answers {status}")
+    return data.decode(errors="replace")
 
 
 def _names(data: bytes) -> list[str]:

@@ -6,8 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from slurmeval.servers.command_line import Rank, is_secret, vllm_argv, vllm_environment
+from slurmeval.engines.base import Rank
+from slurmeval.engines.vllm import Vllm
+from slurmeval.servers.launch import environment, is_secret
 from slurmeval.servers.spec import ServerSpec
+
+VLLM = Vllm()
 
 
 @pytest.fixture
@@ -33,7 +37,7 @@ def spec() -> ServerSpec:
 
 
 def test_command_line_holds_the_config_and_no_key(spec: ServerSpec) -> None:
-    assert vllm_argv(spec, "127.0.0.1", 8123) == [
+    assert VLLM.argv(spec, "127.0.0.1", 8123) == [
         *("/env/bin/python", "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", "/hf/my weights", "--served-model-name", "smol"),
         *("--host", "127.0.0.1", "--port", "8123", "--dtype", "float32", "--max-model-len", "2048"),
@@ -45,25 +49,25 @@ def test_command_line_holds_the_config_and_no_key(spec: ServerSpec) -> None:
 
 def test_switches_are_flags_without_value(spec: ServerSpec) -> None:
     changed = replace(spec, flags={"a": True, "b": False, "c": None})
-    assert vllm_argv(changed, "127.0.0.1", 1)[-3:] == ["--a", "--no-b", "--c"]
+    assert VLLM.argv(changed, "127.0.0.1", 1)[-3:] == ["--a", "--no-b", "--c"]
 
 
 def test_model_is_split_over_the_gpus_asked_for(spec: ServerSpec) -> None:
-    argv = vllm_argv(replace(spec, gpus=4, flags={}), "h", 1)
+    argv = VLLM.argv(replace(spec, gpus=4, flags={}), "h", 1)
     assert argv[-2:] == ["--tensor-parallel-size", "4"]
-    assert "--tensor-parallel-size" not in vllm_argv(replace(spec, gpus=1), "h", 1)
+    assert "--tensor-parallel-size" not in VLLM.argv(replace(spec, gpus=1), "h", 1)
 
 
 @pytest.mark.parametrize("flag", ["tensor-parallel-size", "data_parallel_size", "pipeline-parallel-size"])
 def test_flags_that_split_the_model_are_left_alone(spec: ServerSpec, flag: str) -> None:
-    argv = vllm_argv(replace(spec, gpus=4, nodes=2, flags={flag: 2}), "h", 1)
+    argv = VLLM.argv(replace(spec, gpus=4, nodes=2, flags={flag: 2}), "h", 1)
     assert [argument for argument in argv if "parallel" in argument] == [f"--{flag}=2"]
 
 
 def test_ranks_share_one_vllm_and_the_first_answers(spec: ServerSpec) -> None:
     spec = replace(spec, gpus=4, nodes=2, flags={})
-    first = vllm_argv(spec, "10.0.0.1", 8123, Rank(0, "10.0.0.1", 7000))
-    second = vllm_argv(spec, "10.0.0.2", 0, Rank(1, "10.0.0.1", 7000))
+    first = VLLM.argv(spec, "10.0.0.1", 8123, Rank(0, "10.0.0.1", 7000))
+    second = VLLM.argv(spec, "10.0.0.2", 0, Rank(1, "10.0.0.1", 7000))
     shared = ["--tensor-parallel-size", "4", "--pipeline-parallel-size", "2", "--nnodes", "2"]
     assert first[first.index("--tensor-parallel-size") :] == [
         *(*shared, "--node-rank", "0", "--master-addr", "10.0.0.1", "--master-port", "7000"),
@@ -82,7 +86,7 @@ def test_environment_is_the_servers_own(spec: ServerSpec) -> None:
         "CUDA_VISIBLE_DEVICES": "",
         "HOME": "/h",
     }
-    env = vllm_environment(spec, base, "secret")
+    env = environment(VLLM, spec, base, "secret")
     assert env["VLLM_API_KEY"] == "secret"
     assert env["PATH"] == "/env/bin:/bin"
     assert (env["HF_HUB_OFFLINE"], env["A"], env["HOME"]) == ("0", "b", "/h")
@@ -94,13 +98,13 @@ def test_environment_is_the_servers_own(spec: ServerSpec) -> None:
 
 @pytest.mark.parametrize("devices", ["1", "0,3", "MIG-5c89852c-d268-c3f3-1b07-005d5ae1dc3f"])
 def test_devices_that_the_job_was_given_pass_through(spec: ServerSpec, devices: str) -> None:
-    env = vllm_environment(spec, {"CUDA_VISIBLE_DEVICES": devices, "ROCR_VISIBLE_DEVICES": "2"}, "k")
+    env = environment(VLLM, spec, {"CUDA_VISIBLE_DEVICES": devices, "ROCR_VISIBLE_DEVICES": "2"}, "k")
     assert (env["CUDA_VISIBLE_DEVICES"], env["ROCR_VISIBLE_DEVICES"]) == (devices, "2")
 
 
 def test_secrets_of_the_user_do_not_reach_vllm(spec: ServerSpec) -> None:
     base = dict.fromkeys(("HF_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "GH_TOKEN"), "x")
-    env = vllm_environment(replace(spec, env={"MY_TOKEN": "meant"}), {**base, "NCCL_DEBUG": "INFO"}, "k")
+    env = environment(VLLM, replace(spec, env={"MY_TOKEN": "meant"}), {**base, "NCCL_DEBUG": "INFO"}, "k")
     assert not base.keys() & env.keys()
     assert (env["NCCL_DEBUG"], env["MY_TOKEN"]) == ("INFO", "meant")
 
@@ -113,7 +117,7 @@ def test_ordinary_names_are_no_secrets(name: str) -> None:
 def test_servers_that_share_a_node_share_no_ports_and_no_cache(spec: ServerSpec) -> None:
     spec = replace(spec, cluster="slurm", cache="/p/cache")
     envs = [
-        vllm_environment(each, {"SLURM_JOB_ID": job}, "k")
+        environment(VLLM, each, {"SLURM_JOB_ID": job}, "k")
         for job, each in (("1", spec), ("2", replace(spec, servers=f"{spec.servers}@2", replica=2)))
     ]
     assert len({env["VLLM_PORT"] for env in envs}) == 2
@@ -124,7 +128,7 @@ def test_servers_that_share_a_node_share_no_ports_and_no_cache(spec: ServerSpec)
 def test_nothing_that_vllm_and_its_compilers_keep_lies_in_the_home_folder(spec: ServerSpec) -> None:
     of_the_shell = {"HOME": "/home/u", "TRITON_CACHE_DIR": "/home/u/t", "XDG_CACHE_HOME": "/home/u/.cache"}
     spec = replace(spec, cache="/p/cache", env={"CUDA_CACHE_PATH": "/meant"})
-    env = vllm_environment(spec, of_the_shell, "k")
+    env = environment(VLLM, spec, of_the_shell, "k")
     assert not [name for name, value in env.items() if value.startswith("/home")]
     names = (
         *("VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "FLASHINFER_WORKSPACE_BASE", "XDG_CACHE_HOME", "HOME"),
@@ -136,5 +140,5 @@ def test_nothing_that_vllm_and_its_compilers_keep_lies_in_the_home_folder(spec: 
 
 def test_sockets_of_vllm_lie_in_a_short_folder(spec: ServerSpec) -> None:
     short, long = "/scratch/job.7", "/scratch/" + 70 * "x"
-    assert "VLLM_RPC_BASE_PATH" not in vllm_environment(spec, {"TMPDIR": short}, "k")
-    assert vllm_environment(spec, {"TMPDIR": long}, "k")["VLLM_RPC_BASE_PATH"] == "/tmp"
+    assert "VLLM_RPC_BASE_PATH" not in environment(VLLM, spec, {"TMPDIR": short}, "k")
+    assert environment(VLLM, spec, {"TMPDIR": long}, "k")["VLLM_RPC_BASE_PATH"] == "/tmp"

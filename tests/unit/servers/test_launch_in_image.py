@@ -1,4 +1,4 @@
-"""vLLM in an image: what of the machine its container gets."""
+"""An engine in an image: what of the machine its container gets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from slurmeval.config.site import Containers
-from slurmeval.servers.command_line import vllm_argv, vllm_environment
-from slurmeval.servers.contained import base_environment, started
+from slurmeval.engines.vllm import Vllm
+from slurmeval.servers.launch import environment, in_image, inherited
 from slurmeval.servers.spec import ServerSpec
+
+VLLM = Vllm()
 
 
 @pytest.fixture
@@ -41,8 +43,8 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServerSpec:
 
 
 def start(spec: ServerSpec) -> tuple[list[str], dict[str, str]]:
-    env = vllm_environment(spec, base_environment(spec), "the-key")
-    return started(spec, vllm_argv(spec, "127.0.0.1", 8000), env)
+    env = environment(VLLM, spec, inherited(VLLM, spec), "the-key")
+    return in_image(VLLM, spec, VLLM.argv(spec, "127.0.0.1", 8000), env)
 
 
 def test_it_sees_its_weights_and_its_gpus(spec: ServerSpec, tmp_path: Path) -> None:
@@ -85,4 +87,4 @@ def test_its_key_is_on_no_command_line_and_nothing_else_of_the_user_gets_in(
 def test_an_environment_is_started_as_it_is(spec: ServerSpec) -> None:
     native = replace(spec, image=None)
     argv, env = ["vllm"], {"A": "1"}
-    assert started(native, argv, env) == (argv, env)
+    assert in_image(VLLM, native, argv, env) == (argv, env)

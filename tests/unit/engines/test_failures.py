@@ -1,4 +1,4 @@
-"""Reasons from vLLM's own logs. `recorded/` holds what vLLM 0.32 on CPU printed, cut short."""
+"""Reasons from vLLM's own logs. `vllm/` holds what vLLM 0.32 on CPU printed, cut short."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ from pathlib import Path
 
 import pytest
 
+from slurmeval.engines import failures
+from slurmeval.engines.failures import MAX_REASON_CHARACTERS, Failure
+from slurmeval.engines.vllm import Vllm
 from slurmeval.errors import ErrorClass
-from slurmeval.servers import vllm
-from slurmeval.servers.failures import MAX_REASON, classify
-from slurmeval.servers.vllm import killed_for_memory
+from slurmeval.servers import engine_process
+from slurmeval.servers.engine_process import EngineProcess, killed_for_memory
 
-RECORDED = Path(__file__).parent / "recorded"
+RECORDED = Path(__file__).parent / "vllm"
 LOST, MEMORY = ErrorClass.SERVER_LOST, ErrorClass.OUT_OF_MEMORY
+
+
+def classify(log_tail: str, returncode: int | None) -> Failure:
+    return failures.classify(
+        log_tail,
+        returncode,
+        engine=Vllm.name,
+        known_failures=Vllm.known_failures,
+        consequences=Vllm.consequences,
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,7 +74,7 @@ LOST, MEMORY = ErrorClass.SERVER_LOST, ErrorClass.OUT_OF_MEMORY
 def test_recorded_failure_is_told_in_one_sentence(log: str, reason: str, error_class: ErrorClass) -> None:
     failure = classify((RECORDED / f"{log}.log").read_text(), 1)
     assert failure.reason.startswith(reason)
-    assert "\n" not in failure.reason and len(failure.reason) <= MAX_REASON
+    assert "\n" not in failure.reason and len(failure.reason) <= MAX_REASON_CHARACTERS
     assert failure.error_class is error_class
     assert not failure.retryable
 
@@ -166,8 +178,8 @@ def test_kill_at_the_jobs_memory_limit_is_a_lack_of_memory_and_names_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = iter([1, 2])
-    monkeypatch.setattr(vllm, "killed_for_memory", lambda: next(counts))
-    engine = vllm.Vllm(["/bin/sh", "-c", "kill -9 $$"], {}, tmp_path / "vllm.log")
+    monkeypatch.setattr(engine_process, "killed_for_memory", lambda: next(counts))
+    engine = EngineProcess(Vllm(), ["/bin/sh", "-c", "kill -9 $$"], {}, tmp_path / "engine.log")
     assert engine.wait(10)
     failure = engine.failure()
     assert failure.error_class is MEMORY and failure.retryable
