@@ -30,7 +30,11 @@ _HARNESSES: dict[str, Harness] = {"nemo": Nemo(), "lm-eval": LmEval(), "human-ev
 
 
 def harness(name: str) -> Harness:
-    """The harness of this name. Raises UserError for another."""
+    """Returns the harness of this name.
+
+    Raises:
+        UserError: There is no such harness.
+    """
     try:
         return _HARNESSES[name]
     except KeyError:
@@ -38,7 +42,7 @@ def harness(name: str) -> Harness:
 
 
 def model_problems(model: Model, benchmark: Benchmark) -> list[str]:
-    """Why a benchmark cannot be run on a model, each in a few words."""
+    """Returns why a benchmark cannot run on a model, each reason in a few words."""
     if benchmark.endpoint not in model.endpoints:
         allowed = " and ".join(model.endpoints)
         return [f"asks through {benchmark.endpoint}, and the model's endpoints are {allowed}"]
@@ -47,11 +51,11 @@ def model_problems(model: Model, benchmark: Benchmark) -> list[str]:
 
 
 def _context(model: Model) -> int | None:
-    """What the model holds, as far as is known before it is staged."""
+    """Returns how many tokens the model holds, as far as that is known before it is staged."""
     folder = model.weights.folder
     return model.max_model_len if folder is None else context_length(Path(folder), model.max_model_len)
 
 
 def problems(benchmark: Benchmark) -> list[str]:
-    """What in a benchmark's config its harness cannot do; each one line that begins with the key."""
+    """Returns what the benchmark's harness cannot do of its config: lines that begin with the key."""
     return harness(benchmark.harness).problems(benchmark)

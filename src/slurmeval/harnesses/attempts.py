@@ -1,7 +1,8 @@
 """One folder for each try of an evaluation, so that the results of two tries never mix.
 
 Harnesses resume in their own caches, and then count some samples twice or not at all. Here the gateway
-replays what was answered before, so each try begins in an empty folder and asks everything."""
+replays what was answered before, so each try begins in an empty folder and asks everything.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ def _attempts(folder: Path) -> list[Path]:
 
 
 def begin_attempt(folder: Path) -> Path:
-    """Makes the next numbered folder. Keeps the one before it (to look into a failure) and no older ones."""
+    """Makes the next numbered folder.
+
+    The folder of the attempt before is kept, so that a failure can be looked into; older ones are removed.
+    """
     before = _attempts(folder)
     for old in before[:-1]:
         shutil.rmtree(old)
@@ -27,12 +31,16 @@ def begin_attempt(folder: Path) -> Path:
 
 
 def has_attempt(folder: Path) -> bool:
-    """Whether the folder of a try is left."""
+    """Returns whether the folder of an attempt is left."""
     return bool(_attempts(folder))
 
 
 def last_attempt(folder: Path) -> Path:
-    """The folder of the last try. Raises EvaluationFailed where there was none."""
+    """Returns the folder of the last attempt.
+
+    Raises:
+        EvaluationFailed: There was no attempt.
+    """
     found = _attempts(folder)
     if not found:
         raise EvaluationFailed(ErrorClass.BAD_RESULT, f"no attempt in {folder}")

@@ -1,7 +1,8 @@
-"""What a harness is to the rest of slurmeval: how it is started, whether it ended well, what it found.
+"""Interface of a harness: how it is started, whether it ended well, what it found.
 
 A harness is one module with a class that satisfies `Harness`; `slurmeval.harnesses.harness(name)` finds it.
-Nothing outside this package knows a harness's files or flags."""
+Nothing outside this package knows a harness's files or flags.
+"""
 
 from __future__ import annotations
 
@@ -62,13 +63,13 @@ class Job:
 
     @property
     def parallelism(self) -> int:
-        """Requests under way at once: as planned, or the few of a rehearsal."""
+        """Returns how many requests may be under way at once: as planned, or the few of a rehearsal."""
         return self.benchmark.parallelism or FEW_AT_ONCE
 
 
 @dataclass(frozen=True)
 class Command:
-    """How to start a harness. `env` is the whole environment, nothing is inherited."""
+    """Command line that starts a harness. `env` is the whole environment: nothing is inherited."""
 
     argv: list[str]
     env: dict[str, str] = field(repr=False)
@@ -81,7 +82,7 @@ class Command:
 
 @dataclass
 class Metric:
-    """One number of one task."""
+    """Score of one task."""
 
     task: str
     metric: str
@@ -109,7 +110,7 @@ class Metric:
 
 @dataclass(slots=True)
 class Score:
-    """What one metric says of one sample."""
+    """Value of one metric for one sample."""
 
     metric: str
     value: float | None
@@ -145,7 +146,7 @@ class Sample:
 
 @dataclass
 class HarnessOutput:
-    """All that one evaluation found."""
+    """Results of one evaluation."""
 
     metrics: list[Metric]
     samples: Sequence[Sample]
@@ -162,40 +163,61 @@ class Harness(Protocol):
     """A program that runs benchmarks."""
 
     def problems(self, benchmark: Benchmark) -> list[str]:
-        """What in the config this harness cannot do; each one line that begins with the key. `runtime` says
-        where it is to run."""
+        """Returns what this harness cannot do of a benchmark's config: lines that begin with the key.
+
+        `benchmark.runtime` says where the harness is to run.
+        """
 
     def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
-        """Why a benchmark cannot be run on a model, each in a few words."""
+        """Returns why the benchmark cannot run on the model, each reason in a few words."""
 
     def environments(self, benchmark: Benchmark) -> str:
-        """The name of the lock of the environment that it runs in, and of its image."""
+        """Returns the name of the lock of its environment, which is also that of its image."""
 
     def starts_early(self, benchmark: Benchmark) -> bool:
-        """Whether it may be started while its server still loads: it asks for nothing but answers, and waits
-        for them for as long as it takes (see docs/harnesses.md)."""
+        """Returns whether the harness may start while its server still loads.
+
+        Such a harness asks for nothing but answers, and waits for them for as long as it takes
+        (docs/harnesses.md).
+        """
 
     def dies_of_refusals(self, benchmark: Benchmark) -> bool:
-        """Whether one prompt that the server refuses ends it. It gets an empty answer then, which is counted
-        as none."""
+        """Returns whether one prompt that the server refuses ends the harness.
+
+        It is then sent an empty answer, which counts as unanswered.
+        """
 
     def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
-        """Whether it makes tokens of prompts itself, by the model's tokenizer."""
+        """Returns whether the harness tokenizes prompts itself, with the model's tokenizer."""
 
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
-        """The pinned versions that alter results, by package."""
+        """Returns the pinned versions that alter results, by package."""
 
     def prepare(self, job: Job) -> Command:
-        """Makes a new attempt's folder with all files that the harness reads, and says how to start it.
-        Raises EvaluationFailed where the job cannot be started."""
+        """Makes the folder of a new attempt with all files that the harness reads, and returns its command.
+
+        Raises:
+            EvaluationFailed: The job cannot be started.
+        """
 
     def counting_cuts(self, job: Job, command: Command) -> Command | None:
-        """What counts the prompts that the harness, started by `command`, has cut to what the model holds; it
-        is run after it. None: it cuts none, or nobody can tell."""
+        """Returns a command that counts the prompts that the harness cut to the model's context.
+
+        It runs after the harness, which `command` started. None: the harness cuts no prompts, or nobody can
+        tell.
+        """
 
     def check(self, job: Job, returncode: int, log: Path) -> None:
-        """Raises EvaluationFailed unless every sign says that the last attempt ended well."""
+        """Checks every sign that the last attempt ended well.
+
+        Raises:
+            EvaluationFailed: One of them says that it did not.
+        """
 
     def read(self, job: Job) -> HarnessOutput:
-        """The last attempt's results. Raises EvaluationFailed (bad_result) where files are missing, do not
-        parse, or hold another number of samples than was asked for."""
+        """Returns the results of the last attempt.
+
+        Raises:
+            EvaluationFailed: Files are missing, do not parse, or hold another number of samples than was
+                asked for (bad_result).
+        """

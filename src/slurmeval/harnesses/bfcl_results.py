@@ -1,9 +1,10 @@
-"""What BFCL v3 leaves behind (nvidia-bfcl 26.3), as metrics and samples.
+"""Results of BFCL v3 (nvidia-bfcl 26.3), as metrics and samples.
 
 `result/<model>/BFCL_v3_<category>_result.json` has one answer a line,
 `score/<model>/BFCL_v3_<category>_score.json` the category's accuracy and then only the wrong answers.
-Questions and right answers are in the package. Scores in results.yml are percentages with two decimals;
-categories that did not run count there as 0 in every average over them."""
+Questions and right answers are in the package. Scores in results.yml are percentages with two decimals.
+There, categories that did not run count as 0 in every average over them.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +63,13 @@ _TRANSPORT = re.compile(
 
 
 def read_bfcl(job: Job, written: list[Metric], output: Path) -> tuple[list[Metric], list[Sample], int | None]:
-    """Metrics (of `written`, the scores of results.yml), samples, and how many questions were to be asked.
-    Raises EvaluationFailed: bad_result, or server_lost where questions found no server."""
+    """Returns the metrics, the samples, and how many questions were to be asked.
+
+    `written` has the scores of results.yml.
+
+    Raises:
+        EvaluationFailed: bad_result, or server_lost where questions found no server.
+    """
     data = _data_folder(job)
     samples: list[Sample] = []
     sizes: dict[str, int | None] = {}
@@ -117,7 +123,7 @@ def _category_samples(
 
 
 def _wrong(entries: list[dict[str, Any]], answers: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """The answers that BFCL lists as wrong, by id."""
+    """Returns the answers that BFCL lists as wrong, by id."""
     wrong = {entry["id"]: entry for entry in entries}
     if len(wrong) != len(entries):
         raise bad_result(f"{name}: lists {len(entries)} wrong answers, of {len(wrong)} questions")
@@ -188,7 +194,10 @@ def _text(value: Any) -> str:
 
 
 def _check_counts(job: Job, samples: list[Sample], sizes: dict[str, int | None]) -> int | None:
-    """The limit holds for all categories together, in the order of their names."""
+    """Returns how many questions were to be asked.
+
+    The limit holds for all categories together, sorted by name.
+    """
     limit = job.benchmark.limit
     if None in sizes.values():
         wanted = limit
@@ -206,8 +215,11 @@ def _check_counts(job: Job, samples: list[Sample], sizes: dict[str, int | None])
 
 
 def _metrics(written: list[Metric], samples: list[Sample]) -> list[Metric]:
-    """The scores of categories that ran. An average over some that ran and some that did not keeps what the
-    harness wrote, but has no value: the harness counts the others as 0."""
+    """Returns the scores of categories that ran.
+
+    An average over some categories that ran and some that did not keeps what the harness wrote, but has no
+    value: the harness counts the others as 0.
+    """
     counts: dict[str, int] = {}
     for sample in samples:
         counts[sample.category or ""] = counts.get(sample.category or "", 0) + 1

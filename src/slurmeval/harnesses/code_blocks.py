@@ -1,4 +1,4 @@
-"""The code in a model's answer."""
+"""Extraction of code from a model's answer."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ _NO_CODE = (
 
 @dataclass
 class Block:
-    """A fenced block."""
+    """Fenced block of an answer."""
 
     language: str
     lines: list[str] = field(default_factory=list)
 
     @property
     def code(self) -> str:
+        """Returns the lines as one text."""
         return "\n".join(self.lines)
 
 
 def without_thoughts(answer: str) -> str:
-    """What follows the last `</think>`; nothing where thoughts begin the answer and do not end."""
+    """Returns what follows the last `</think>`; nothing where thoughts begin the answer and do not end."""
     _, end, after = answer.rpartition(THOUGHTS_END)
     if end:
         return after
@@ -38,8 +39,10 @@ def without_thoughts(answer: str) -> str:
 
 
 def blocks(answer: str) -> list[Block]:
-    """The fenced blocks, as CommonMark has them: of backticks or tildes, indented or not; the last may lack
-    its end."""
+    """Returns the fenced blocks by CommonMark's rules: backticks or tildes, indented or not.
+
+    The last block may lack its end.
+    """
     found: list[Block] = []
     block, fence, indent = None, "", ""
     for line in answer.split("\n"):
@@ -58,13 +61,16 @@ def blocks(answer: str) -> list[Block]:
 
 
 def defines(code: str, function: str) -> re.Match[str] | None:
-    """Where the code defines a function."""
+    """Returns the place where the code defines a function."""
     return re.search(rf"^(async )?def {re.escape(function)}\b", code, re.MULTILINE)
 
 
 def extract_code(answer: str, function: str | None = None) -> str:
-    """The code of an answer: after its thoughts, the last block that defines the function, else the last that
-    says that it is Python, else the last that may be; without blocks all of it."""
+    """Returns the code of an answer.
+
+    It is looked for after the thoughts: the last block that defines the function, else the last block marked
+    as Python, else the last block that may be Python, and without blocks the whole answer.
+    """
     answer = without_thoughts(answer)
     fenced = [block for block in blocks(answer) if block.language not in _NO_CODE]
     for block in reversed(fenced if function else ()):

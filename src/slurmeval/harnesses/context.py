@@ -1,4 +1,4 @@
-"""How many tokens a model holds: what its server takes as the longest prompt and answer together."""
+"""Context of a model: the longest prompt and answer together that its server accepts, in tokens."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ _SCALED_ALREADY = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepsee
 
 
 def context_length(folder: Path, max_model_len: int | None) -> int | None:
-    """The served context: `max_model_len`, else what vLLM takes from the model's config.json; None: it does
-    not say."""
+    """Returns the served context in tokens: `max_model_len`, else what vLLM reads from config.json.
+
+    None: config.json does not say.
+    """
     if max_model_len is not None:
         return max_model_len
     config = text_config(folder)
@@ -57,7 +59,7 @@ def too_long(folder: Path, model: Model, engine: Engine) -> str | None:
 
 
 def text_config(folder: Path) -> dict[str, Any]:
-    """What a model's config.json says of its text model; empty where it cannot be read."""
+    """Returns what a model's config.json says of its text model; empty where it cannot be read."""
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError):
@@ -69,7 +71,7 @@ def text_config(folder: Path) -> dict[str, Any]:
 
 
 def _ropes(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The RoPE settings: one for all layers, or one for each kind of layer."""
+    """Yields the RoPE settings: one for all layers, or one for each kind of layer."""
     for name in ("rope_parameters", "rope_scaling"):
         rope = config.get(name)
         if isinstance(rope, dict):

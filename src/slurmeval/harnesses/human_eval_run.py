@@ -1,7 +1,10 @@
-"""Asks a model for HumanEval's functions and runs their tests: `python -m slurmeval.harnesses.human_eval_run
-order.json`. Writes samples.jsonl, then results.json, beside the order; failure.json where it cannot go on.
+"""Program that asks a model for HumanEval's functions and runs their tests.
 
-It keeps nothing to resume from: the gateway replays what was answered before."""
+    python -m slurmeval.harnesses.human_eval_run order.json
+
+It writes samples.jsonl and then results.json beside the order; failure.json where it cannot go on. It keeps
+nothing to resume from: the gateway replays what was answered before.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,11 @@ _CHECKS_AT_ONCE = max(1, (os.cpu_count() or 1) // 2)
 
 
 def program_of(problem: dict[str, Any], answer: str) -> str:
-    """What is run: the answer's code and the problem's tests. Code that defines the function follows what the
-    prompt has before it (imports, other functions); any other code continues the prompt."""
+    """Returns the program to run: the answer's code and the problem's tests.
+
+    Code that defines the function follows what the prompt has before it (imports, other functions). Any other
+    code continues the prompt.
+    """
     code = extract_code(answer, problem["entry_point"])
     if defines(code, problem["entry_point"]):
         found = defines(problem["prompt"], problem["entry_point"])
@@ -44,9 +50,10 @@ def program_of(problem: dict[str, Any], answer: str) -> str:
 
 
 class Run:
-    """One run over all problems."""
+    """Run over all problems."""
 
     def __init__(self, order: dict[str, Any], session: aiohttp.ClientSession) -> None:
+        """Reads the problems that `order` asks for."""
         self.order = order
         self.session = session
         self.asking = asyncio.Semaphore(order["parallelism"])
@@ -57,7 +64,7 @@ class Run:
         self.said_at = 0.0
 
     async def all(self, problems: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Every problem, as often as was ordered; in the order of problems and repeats."""
+        """Returns the results of every problem, as often as ordered, sorted by problem and repeat."""
         self.total = len(problems) * self.order["repeats"]
         places = {problem["task_id"]: place for place, problem in enumerate(problems)}
         async with asyncio.TaskGroup() as group:
@@ -109,8 +116,11 @@ class Run:
         return f"{self.order['instruction']}\n\n```python\n{problem['prompt'].strip()}\n```"
 
     async def _ask(self, problem: dict[str, Any]) -> tuple[str | None, str | None]:
-        """(answer, None), or (None, why the server refused this question). Raises EvaluationFailed
-        (server_lost) where no server answers."""
+        """Returns (answer, None), or (None, the reason why the server refused this question).
+
+        Raises:
+            EvaluationFailed: No server answers (server_lost).
+        """
         body: dict[str, Any] = {"model": self.order["model"], **self.order["sampling"]}
         if self.order["endpoint"] == "chat":
             route = "chat/completions"
@@ -143,7 +153,7 @@ class Run:
 
 
 def _message(text: str, status: int) -> str:
-    """What an error answer says, in one line."""
+    """Returns what an error answer says, in one line."""
     try:
         error = json.loads(text)["error"]
         return f"{error['message']} (status {status})"[:300]
@@ -152,7 +162,7 @@ def _message(text: str, status: int) -> str:
 
 
 def read_problems(data: Path, limit: int | None) -> list[dict[str, Any]]:
-    """The problems of HumanEval.jsonl.gz, the first `limit` of them."""
+    """Returns the first `limit` problems of HumanEval.jsonl.gz."""
     with gzip.open(data, "rt", encoding="utf-8") as stream:
         return [json.loads(line) for line in stream if line.strip()][:limit]
 
@@ -177,7 +187,7 @@ async def _run(order: dict[str, Any], folder: Path) -> None:
 
 
 def main(path: Path) -> int:
-    """Carries out an order. 0: results.json is there; 1: failure.json says why not."""
+    """Carries out an order. Returns 0 with results.json, and 1 where failure.json gives the reason."""
     order = json.loads(path.read_text(encoding="utf-8"))
     status = 0
     try:
@@ -191,7 +201,7 @@ def main(path: Path) -> int:
 
 
 def _first(group: BaseExceptionGroup[EvaluationFailed]) -> EvaluationFailed:
-    """The first failure of many at once."""
+    """Returns the first failure of many at once."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,5 +1,7 @@
-"""Files with a JSON object on each line, read one line at a time: anything unexpected is a bad result that
-names the file and the line, never a crash."""
+"""Files with a JSON object on each line, read one line at a time.
+
+Anything unexpected is a bad result that names the file and the line, never a crash.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, Overfl
 
 
 class Line(NamedTuple):
-    """An object, and where it stands."""
+    """JSON object with its place in the file."""
 
     number: int
     """From 1."""
@@ -29,7 +31,11 @@ class Line(NamedTuple):
 
 
 def objects(path: Path) -> Iterator[Line]:
-    """The objects of a file; empty lines are passed over. Raises EvaluationFailed (bad_result)."""
+    """Yields the objects of a file; empty lines are skipped.
+
+    Raises:
+        EvaluationFailed: A line is no JSON object (bad_result).
+    """
     offset = 0
     with readable(path):
         for number, line in enumerate(lines(path), 1):
@@ -39,13 +45,23 @@ def objects(path: Path) -> Iterator[Line]:
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
-    """All objects of a file. Raises EvaluationFailed (bad_result)."""
+    """Returns all objects of a file.
+
+    Raises:
+        EvaluationFailed: A line is no JSON object (bad_result).
+    """
     return [line.content for line in objects(path)]
 
 
 def parsed(line: bytes, name: str, number: int) -> dict[str, Any]:
-    """The object on a line. orjson refuses what Python's json writes and reads: NaN, lone surrogates. Raises
-    EvaluationFailed (bad_result)."""
+    """Returns the object on a line.
+
+    orjson refuses what Python's json writes and reads: NaN and lone surrogates. These are read by Python's
+    json.
+
+    Raises:
+        EvaluationFailed: The line is no JSON object (bad_result).
+    """
     try:
         value = orjson.loads(line)
     except ValueError:
@@ -68,7 +84,7 @@ def _parsed_leniently(line: bytes, where: str) -> Any:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """A file that cannot be read is a bad result."""
+    """Turns the error of a file that cannot be read into a bad result."""
     try:
         yield
     except FileNotFoundError as error:

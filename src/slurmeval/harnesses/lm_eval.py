@@ -1,6 +1,7 @@
-"""lm-eval (lm-evaluation-harness) by itself, against the gateway's completions or chat endpoint.
+"""The harness `lm-eval` (lm-evaluation-harness), against the gateway's completions or chat endpoint.
 
-Written against lm-eval 0.4.13; see docs/harnesses.md for what was run."""
+Written against lm-eval 0.4.13; docs/harnesses.md says what was run.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +35,7 @@ class LmEval:
     """The `lm-eval` harness."""
 
     def problems(self, benchmark: Benchmark) -> list[str]:
+        """Returns what lm-eval cannot do of a benchmark's config: lines that begin with the key."""
         found = [
             f"extra.{key}: slurmeval sets lm-eval's --{key} itself"
             for key in sorted(_OURS & benchmark.extra.keys())
@@ -57,6 +59,7 @@ class LmEval:
         return found
 
     def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
+        """Returns why lm-eval cannot run the benchmark on a model, each reason in a few words."""
         likelihood = benchmark.task_file is None and lm_eval_tasks.scores_likelihoods(benchmark.task)
         if not likelihood or benchmark.endpoint != "chat":
             return []
@@ -65,23 +68,32 @@ class LmEval:
         ]
 
     def environments(self, benchmark: Benchmark) -> str:
+        """Returns the name of its environment's lock."""
         return "lm-eval"
 
     def starts_early(self, benchmark: Benchmark) -> bool:
-        """Not with another time-out."""
+        """Returns whether its time-out is ours: another one would end it while the server loads."""
         return "timeout" not in benchmark.extra.get("model_args", {})
 
     def dies_of_refusals(self, benchmark: Benchmark) -> bool:
+        """Returns whether one prompt that the server refuses ends it."""
         return True
 
     def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
+        """Returns whether it tokenizes prompts itself."""
         given = benchmark.extra.get("model_args", {})
         return benchmark.endpoint == "completions" and "tokenizer" not in given
 
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
+        """Returns the pinned versions that alter results, by package."""
         return pinned_versions(lock, ("lm-eval",))
 
     def prepare(self, job: Job) -> Command:
+        """Makes the folder of a new attempt and returns the command.
+
+        Raises:
+            EvaluationFailed: The job cannot be started.
+        """
         program = job.runtime.program("lm_eval")
         attempt = begin_attempt(job.folder)
         place_files(job, attempt)
@@ -92,11 +104,17 @@ class LmEval:
         return Command([program, *arguments(job)], env | (CODE_ALLOWED if hostile else {}), attempt, hostile)
 
     def counting_cuts(self, job: Job, command: Command) -> Command | None:
+        """Returns the command that counts cut prompts; None: there are none to count."""
         if not _sends_tokens(job):
             return None
         return cuts.counting(command, job.runtime.python, OUTPUT, _model_args(job))
 
     def check(self, job: Job, returncode: int, log: Path) -> None:
+        """Checks every sign that the last attempt ended well.
+
+        Raises:
+            EvaluationFailed: One of them says that it did not.
+        """
         if returncode != 0:
             raise failure("lm-eval", returncode, log)
         output = last_attempt(job.folder) / OUTPUT
@@ -109,6 +127,11 @@ class LmEval:
                 )
 
     def read(self, job: Job) -> HarnessOutput:
+        """Returns the results of the last attempt.
+
+        Raises:
+            EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
+        """
         files = LmEvalFiles(last_attempt(job.folder) / OUTPUT)
         samples = read_samples(files)
         n_requested = check_counts(files, samples, job.benchmark.limit)
@@ -120,7 +143,10 @@ class LmEval:
 
 
 def arguments(job: Job) -> list[str]:
-    """lm-eval's command line. Paths are relative to the attempt's folder: model_args is split at commas."""
+    """Returns lm-eval's command line.
+
+    Paths are relative to the attempt's folder, since model_args is split at commas.
+    """
     benchmark = job.benchmark
     options: dict[str, Any] = {
         "model": "local-chat-completions" if benchmark.endpoint == "chat" else "local-completions",

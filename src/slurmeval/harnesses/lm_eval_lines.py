@@ -1,7 +1,8 @@
-"""Where the lines of each question lie in a file of lm-eval's samples.
+"""Index of the lines of each question in a file of lm-eval's samples.
 
-lm-eval writes a line for each question and filter: all of the first filter, then all of the next. The lines
-are gone through once, and their places are kept, 24 bytes a line; their content is not."""
+lm-eval writes a line for each question and filter: all of the first filter, then all of the next. One pass
+over the file keeps where each line begins, in 24 bytes a line, and nothing of its content.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def _whole_numbers() -> array[int]:
 
 @dataclass
 class _Places:
-    """The lines of one filter, in the order of the file."""
+    """Places of the lines of one filter, in the order of the file."""
 
     doc_ids: array[int] = field(default_factory=_whole_numbers)
     numbers: array[int] = field(default_factory=_whole_numbers)
@@ -39,11 +40,17 @@ class _Places:
 
 
 class QuestionLines:
-    """The lines of one task's questions. `check` is called with each line, and may raise what a malformed one
-    makes it raise. Raises EvaluationFailed (bad_result) on such a line, on a second line of one question and
-    filter, and where a filter lacks questions that another one has."""
+    """Lines of one task's questions."""
 
     def __init__(self, path: Path, check: Callable[[dict[str, Any]], object]) -> None:
+        """Indexes the file.
+
+        `check` is called with each line, and raises one of MALFORMED where the line lacks something.
+
+        Raises:
+            EvaluationFailed: A line is malformed, a question has a second line for one filter, or a filter
+                lacks questions that another one has (bad_result).
+        """
         self.path = path
         self._filters: dict[str, _Places] = defaultdict(_Places)
         for number, offset, line in objects(path):
@@ -60,21 +67,27 @@ class QuestionLines:
             self._align(name, places, self._order(name, places))
 
     def __len__(self) -> int:
-        """How many questions there are."""
+        """Returns the number of questions."""
         return len(next(iter(self._filters.values())).doc_ids) if self._filters else 0
 
     @property
     def n_asked(self) -> int:
-        """How many requests were made: the answers on the lines of one filter."""
+        """Returns the number of requests: the answers on the lines of one filter."""
         return next(iter(self._filters.values())).n_asked if self._filters else 0
 
     @property
     def filters(self) -> list[str]:
+        """Returns the names of the filters, in the order of the file."""
         return list(self._filters)
 
     def within(self, start: int, stop: int, make: Callable[[list[dict[str, Any]]], T]) -> Iterator[T]:
-        """What `make` makes of the lines of each question from `start` to `stop`: one line for each filter,
-        each read by its own stream. Raises EvaluationFailed (bad_result) where they are malformed."""
+        """Yields what `make` returns for each question from `start` to `stop`.
+
+        It is called with the question's lines, one for each filter.
+
+        Raises:
+            EvaluationFailed: The lines of a question are malformed (bad_result).
+        """
         name = self.path.name
         with ExitStack() as opened, readable(self.path):
             streams = [
@@ -94,7 +107,11 @@ class QuestionLines:
                 yield made
 
     def _order(self, name: str, places: _Places) -> npt.NDArray[np.int64]:
-        """A filter's lines by question. Raises EvaluationFailed where there are two of one."""
+        """Returns the order of a filter's lines by question.
+
+        Raises:
+            EvaluationFailed: A question has two lines (bad_result).
+        """
         ids = np.frombuffer(places.doc_ids, np.int64)
         order = np.argsort(ids, kind="stable")
         again = order[1:][np.diff(ids[order]) == 0]
@@ -104,7 +121,7 @@ class QuestionLines:
         return order
 
     def _align(self, name: str, places: _Places, order: npt.NDArray[np.int64]) -> None:
-        """Brings the lines of a filter into the order of the first one's."""
+        """Brings the lines of a filter into the order of the first filter's lines."""
         (first_name, first), *_ = self._filters.items()
         ids, wanted = np.frombuffer(places.doc_ids, np.int64), np.frombuffer(first.doc_ids, np.int64)
         if not np.array_equal(ids[order], np.sort(wanted)):
@@ -120,6 +137,7 @@ class QuestionLines:
 
 
 def filter_of(line: dict[str, Any]) -> str:
+    """Returns the name of the filter on a line."""
     name = line.get("filter", NO_FILTER)
     if type(name) is not str:
         raise TypeError(f"filter is {name!r}")
@@ -129,6 +147,7 @@ def filter_of(line: dict[str, Any]) -> str:
 
 
 def malformed(path: Path, number: int, error: Exception) -> EvaluationFailed:
+    """Returns the failure of an evaluation in whose file line `number` raised `error`."""
     return bad_result(f"{path.name}:{number}: not laid out as lm-eval does: {error!r}")
 
 

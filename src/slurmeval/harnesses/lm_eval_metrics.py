@@ -1,5 +1,7 @@
-"""The scores that lm-eval wrote (`results_<time>.json`): by task, keys `<metric>,<filter>` and
-`<metric>_stderr,<filter>`; those of groups under `groups` too."""
+"""Scores that lm-eval wrote (`results_<time>.json`).
+
+A task has keys `<metric>,<filter>` and `<metric>_stderr,<filter>`. Scores of groups are under `groups` too.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,14 @@ from slurmeval.harnesses.scores import bad_result, mark_primary, mean_over, numb
 
 
 def read_metrics(files: LmEvalFiles, task: str) -> list[Metric]:
-    """All scores of a run, and where lm-eval has no total of what was asked for (a tag, a group without
-    aggregation), the mean over its parts. The one that leads is marked. Raises EvaluationFailed (bad_result)
-    where there is no score."""
+    """Returns all scores of a run; the leading one is marked.
+
+    Where lm-eval has no total of what was asked for (a tag, or a group without aggregation), the mean over
+    its parts is added.
+
+    Raises:
+        EvaluationFailed: There is no score (bad_result).
+    """
     results = files.results
     rows = all_metrics(results)
     if not any(row.harness_value is not None for row in rows):
@@ -29,7 +36,7 @@ def read_metrics(files: LmEvalFiles, task: str) -> list[Metric]:
 
 
 def all_metrics(results: dict[str, Any]) -> list[Metric]:
-    """All scores, each task once, in lm-eval's order."""
+    """Returns all scores, each task once, in lm-eval's order."""
     groups: dict[str, Any] = results.get("groups") or {}
     return [
         _row(results, task, key, scores, is_group=task in groups)
@@ -73,14 +80,14 @@ def _row(results: dict[str, Any], task: str, key: str, scores: dict[str, Any], i
 
 
 def _leaves(results: dict[str, Any], task: str) -> list[str]:
-    """The tasks with questions under a task or group."""
+    """Returns the tasks with questions under a task or group."""
     counted = results.get("n-samples") or {}
     below = (results.get("group_subtasks") or {}).get(task) or []
     return [task] if task in counted else [leaf for name in below for leaf in _leaves(results, name)]
 
 
 def _parts(results: dict[str, Any]) -> list[str]:
-    """The tasks and groups with scores that belong to no group with scores."""
+    """Returns the tasks and groups with scores that belong to no group with scores."""
     named = {task for task, scores in results["results"].items() if any(map(_measured, scores))}
     below = {part for group in named for part in _below(results, group)}
     return [task for task in results["results"] if task in named - below]

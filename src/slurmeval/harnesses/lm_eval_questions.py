@@ -1,4 +1,4 @@
-"""One question of lm-eval's, from its lines: the prompt, what the model made of it, the scores."""
+"""Question of lm-eval, made from its lines: the prompt, the model's answer, the scores."""
 
 from __future__ import annotations
 
@@ -29,8 +29,13 @@ _LIKELIHOODS = ("loglikelihood", "loglikelihood_rolling")
 
 
 def check(kind: str | None, line: dict[str, Any]) -> None:
-    """Raises one of MALFORMED where a line lacks what `sample` takes from it; quickly, since each line of a
-    large file is looked at here first."""
+    """Checks that a line has what `sample` takes from it.
+
+    Each line of a large file comes here first, so this is fast.
+
+    Raises:
+        Exception: One of MALFORMED.
+    """
     requests, answered = line["arguments"], line["resps"]
     _ = line["doc"], requests["gen_args_0"]["arg_0"], filter_of(line)
     if type(answered) is not list or len(answered) != len(requests):
@@ -49,7 +54,10 @@ def check(kind: str | None, line: dict[str, Any]) -> None:
 
 
 def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
-    """The sample of one question, with the scores of all filters; `kind` is the task's output_type."""
+    """Returns the sample of one question, with the scores of all filters.
+
+    `kind` is the task's output_type.
+    """
     first = lines[0]
     requests = [first["arguments"][name] for name in _names(len(first["arguments"]))]
     made = Sample(
@@ -76,13 +84,16 @@ def _names(n: int) -> list[str]:
 
 
 def _likelihood(answers: list[Any]) -> float:
-    """Of the first answer to a request: a log-likelihood, or that and whether the text is the likeliest."""
+    """Returns the log-likelihood in the first answer to a request.
+
+    The answer may be a list that also says whether the text is the greedy one.
+    """
     answer = answers[0]
     return float(answer[0] if type(answer) is list else answer)
 
 
 def _fill_choice(made: Sample, requests: list[dict[str, Any]], line: dict[str, Any]) -> None:
-    """Of several choices: their texts, the likeliest as the output, the right one as the reference."""
+    """Fills in a multiple-choice sample: choices, the likeliest one as output, the right one as reference."""
     contexts = [one["arg_0"] for one in requests]
     continuations = [one["arg_1"] for one in requests]
     made.prompts = list(map(operator.add, contexts, continuations))
@@ -109,8 +120,10 @@ def _fill_choice(made: Sample, requests: list[dict[str, Any]], line: dict[str, A
 
 
 def _gapped(contexts: list[str], continuation: str) -> str:
-    """The question of a task whose choices are what stands before one and the same text (WinoGrande): what
-    all begin with, a gap, and that text."""
+    """Returns the question of a task whose choices stand before one and the same text (WinoGrande).
+
+    It is what all choices begin with, a gap, and that text.
+    """
     shared = os.path.commonprefix(contexts)  # noqa: RUF071 (they are no paths)
     if shared and not shared[-1].isspace():
         shared = shared[: -len(shared.rsplit(None, 1)[-1])]
@@ -118,8 +131,11 @@ def _gapped(contexts: list[str], continuation: str) -> str:
 
 
 def _right_context(made: Sample, chosen: int) -> str | None:
-    """Of two contexts, by whether the likelier is right. The target that lm-eval writes is the text that
-    follows all of them alike: of more than two it is not known."""
+    """Returns the right one of two contexts, by whether the likelier one is right.
+
+    The target that lm-eval writes is the text that follows all contexts: of more than two the right one is
+    unknown.
+    """
     right = next((score.correct for score in made.scores if score.metric == "acc"), None)
     if right is None or len(made.choices or ()) != 2:
         return None
@@ -127,7 +143,10 @@ def _right_context(made: Sample, chosen: int) -> str | None:
 
 
 def _fill_likelihood(made: Sample, requests: list[dict[str, Any]], line: dict[str, Any]) -> None:
-    """Of a text that was measured: nothing was answered, unless the model would have written the same."""
+    """Fills in a sample whose text was scored.
+
+    There is no output, unless the model would have written the same.
+    """
     made.metadata["loglikelihoods"] = [_likelihood(answers) for answers in line["resps"]]
     if "arg_1" in requests[0]:
         made.prompts = [one["arg_0"] + one["arg_1"] for one in requests]
@@ -136,7 +155,7 @@ def _fill_likelihood(made: Sample, requests: list[dict[str, Any]], line: dict[st
 
 
 def _fill_answer(made: Sample, line: dict[str, Any]) -> None:
-    """Of what was generated: the first answer as the output, and whether it could be read."""
+    """Fills in a generated sample: the first answer as output, and whether it could be read."""
     responses = [_text(answer) for answers in line["resps"] for answer in answers]
     made.output = responses[0] if responses else None
     if len(responses) > 1:
@@ -163,7 +182,7 @@ def _scores(task: str, line: dict[str, Any]) -> list[Score]:
 
 @functools.cache
 def _measured(task: str, metrics: tuple[str, ...]) -> list[tuple[str, int | None, bool]]:
-    """The metrics that say something, with their scales and whether a 1 says that the answer is right."""
+    """Returns the metrics that were measured, with their scale and whether a 1 means a right answer."""
     return [
         (metric, scales.scale(task, metric, metrics), _RIGHT_OR_WRONG.fullmatch(metric) is not None)
         for metric in metrics
@@ -172,8 +191,10 @@ def _measured(task: str, metrics: tuple[str, ...]) -> list[tuple[str, int | None
 
 
 def _value(metric: str, raw: Any, scale: int | None) -> float | None:
-    """One sample's score: of 0–1 where the metric is a proportion, else on its own scale. Of perplexities
-    lm-eval writes the log-likelihood, and the number of words or bytes."""
+    """Returns the score of one sample: 0 to 1 where the metric is a proportion, else on its own scale.
+
+    Of perplexities lm-eval writes the log-likelihood, and the number of words or bytes.
+    """
     if metric in _PER_UNIT and isinstance(raw, list):
         likelihood, units = raw
         per_unit = -likelihood / units if units else math.nan
@@ -196,7 +217,7 @@ def _finite_exp(exponent: float) -> float | None:
 
 
 def _prompt(argument: Any) -> str:
-    """What was asked, as a person reads it: lm-eval wraps chats as JSON in a list."""
+    """Returns the prompt as a person reads it: lm-eval wraps chats as JSON in a list."""
     text = argument[0] if isinstance(argument, list) and argument else argument
     if not isinstance(text, str):
         return json.dumps(text, ensure_ascii=False)

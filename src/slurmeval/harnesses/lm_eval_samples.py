@@ -1,7 +1,8 @@
-"""The files that lm-eval writes (0.4.8 and 0.4.13), and its samples.
+"""Files that lm-eval writes (0.4.8 and 0.4.13), and its samples.
 
 `<output>/<model>/results_<time>.json` has the scores (`lm_eval_metrics`), `samples_<task>_<time>.jsonl` one
-line for each question and filter."""
+line for each question and filter.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ class _Count(BaseModel):
 
 
 class _Results(BaseModel):
-    """The parts of results_*.json that are read."""
+    """Parts of results_*.json that are read."""
 
     results: dict[str, dict[str, Any]]
     groups: dict[str, dict[str, Any]] | None = None
@@ -47,9 +48,14 @@ class _Results(BaseModel):
 
 
 class LmEvalFiles:
-    """The newest results under a folder, and the samples that belong to them."""
+    """Newest results under a folder, with the files of samples that belong to them."""
 
     def __init__(self, output: Path) -> None:
+        """Reads the results and finds the samples.
+
+        Raises:
+            EvaluationFailed: There are no results, or they are malformed (bad_result).
+        """
         found = sorted(output.rglob("results_*.json"), key=lambda path: path.name)
         if not found:
             raise bad_result("lm-eval wrote no results_*.json")
@@ -91,10 +97,17 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 class LmEvalSamples(Sequence[Sample]):
-    """All questions, one sample for each, with the scores of all filters. The files are checked at once, and
-    read again each time the samples are gone through. Raises EvaluationFailed (bad_result)."""
+    """Samples of all questions, one for each, with the scores of all filters.
+
+    The files are checked at once, and read again at each pass over the samples.
+    """
 
     def __init__(self, files: LmEvalFiles) -> None:
+        """Checks all files of samples.
+
+        Raises:
+            EvaluationFailed: One is malformed (bad_result).
+        """
         configs: dict[str, Any] = files.results.get("configs") or {}
         self._cut = files.cut
         self._kinds = {task: configs.get(task, {}).get("output_type") for task in files.samples}
@@ -107,17 +120,19 @@ class LmEvalSamples(Sequence[Sample]):
 
     @property
     def n_asked(self) -> int:
-        """How many requests they took: one for each choice, or for each repeat of a generation."""
+        """Returns the number of requests: one for each choice, or for each repeat of a generation."""
         return sum(lines.n_asked for lines in self._lines.values())
 
     def n_of(self, task: str) -> int:
-        """How many there are of a task."""
+        """Returns the number of samples of a task."""
         return len(self._lines.get(task, ()))
 
     def __len__(self) -> int:
+        """Returns the number of samples."""
         return sum(len(lines) for lines in self._lines.values())
 
     def __iter__(self) -> Iterator[Sample]:
+        """Yields the samples of one task after another, read anew."""
         for task, lines in self._lines.items():
             yield from lines.within(0, len(lines), functools.partial(self._sample, task))
 
@@ -126,6 +141,7 @@ class LmEvalSamples(Sequence[Sample]):
     @overload
     def __getitem__(self, position: slice) -> list[Sample]: ...
     def __getitem__(self, position: int | slice) -> Sample | list[Sample]:
+        """Returns one sample, or a list of them, read anew."""
         if isinstance(position, slice):
             return [self[index] for index in range(*position.indices(len(self)))]
         index = range(len(self))[position]
@@ -142,20 +158,28 @@ class LmEvalSamples(Sequence[Sample]):
 
 
 def read_samples(files: LmEvalFiles) -> LmEvalSamples:
-    """The samples of a run."""
+    """Returns the samples of a run."""
     return LmEvalSamples(files)
 
 
 def _check_filters(scores: dict[str, Any], lines: QuestionLines) -> None:
-    """Raises EvaluationFailed where there is a score of a filter, and no line."""
+    """Checks that a filter with a score has lines.
+
+    Raises:
+        EvaluationFailed: It has none (bad_result).
+    """
     scored = {key.partition(",")[2] for key in scores if "," in key and "_stderr," not in key}
     for name in sorted(scored - set(lines.filters)) if len(lines) else ():
         raise bad_result(f"{lines.path.name}: has no line of the filter {name}, of which there is a score")
 
 
 def check_counts(files: LmEvalFiles, samples: LmEvalSamples, limit: int | None) -> int:
-    """How many questions were to be asked. Raises EvaluationFailed (bad_result) where lm-eval's own count
-    does not fit the limit and the dataset, or the samples do not fit lm-eval's count."""
+    """Returns how many questions were to be asked.
+
+    Raises:
+        EvaluationFailed: lm-eval's own count does not fit the limit and the dataset, or the samples do not
+            fit lm-eval's count (bad_result).
+    """
     counts: dict[str, dict[str, int]] = files.results.get("n-samples") or {}
     if not counts:
         raise bad_result(f"{files.path.name}: has no n-samples")

@@ -1,4 +1,4 @@
-"""The names of lm-eval's own tasks, as far as they can be known without it."""
+"""Names of lm-eval's own tasks, as far as they can be known without it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GREEDY = re.compile(r"longbench(_.+)?")
 
 
 class TaskLoader(yaml.SafeLoader):
-    """YAML whose tags (`!function`), which name code, count as null."""
+    """Loader of YAML in which tags that name code (`!function`) are null."""
 
 
 TaskLoader.add_multi_constructor("!", lambda loader, suffix, node: None)
@@ -29,7 +29,7 @@ def _known() -> dict[str, frozenset[str]]:
 
 
 def unknown(task: str) -> str | None:
-    """What is said of a name that no task of lm-eval begins with; None: it may be one."""
+    """Returns a message about a name that no task of lm-eval begins with; None: it may be one."""
     from slurmeval.config.messages import nearest  # takes long to load, and is for messages only
 
     known = frozenset[str]().union(*_known().values())
@@ -42,8 +42,10 @@ def unknown(task: str) -> str | None:
 
 
 def is_greedy(task: str, task_file: Path | None) -> bool:
-    """Returns whether a task names a temperature and is not to be sampled (`do_sample: false`). lm-eval's own
-    models heed that; its clients of servers send the temperature alone."""
+    """Returns whether a task names a temperature and is not to be sampled (`do_sample: false`).
+
+    lm-eval's own models heed that. Its clients of servers send the temperature alone.
+    """
     if task_file is None:
         return _GREEDY.fullmatch(task) is not None
     try:
@@ -55,5 +57,5 @@ def is_greedy(task: str, task_file: Path | None) -> bool:
 
 
 def scores_likelihoods(task: str) -> bool:
-    """Whether a task is known to score log-probabilities of given texts."""
+    """Returns whether a task is known to score log-probabilities of given texts."""
     return task in _known()["likelihood"]

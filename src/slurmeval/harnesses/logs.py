@@ -1,4 +1,4 @@
-"""Finding, in a harness's log, the one line that says why it failed."""
+"""Search for the one line of a harness's log that says why it failed."""
 
 from __future__ import annotations
 
@@ -54,9 +54,11 @@ def _lines(log: Path) -> list[str]:
 
 
 def telling_line(log: Path) -> str:
-    """Returns the line that best says what went wrong, at most 300 characters: the last answer that was an
-    error, else the last error that Python reported with what caused it, else the last line that speaks of an
-    error, else the last."""
+    """Returns the line that best says what went wrong, at most 300 characters long.
+
+    It is the last answer that was an error, else the last error that Python reported with its cause, else the
+    last line that speaks of an error, else the last line.
+    """
     lines = _lines(log)
     refused = [match[1] for line in lines if (match := _REFUSED.search(line))]
     spoken = [line for line in lines if re.search(r"\berror\b|not found|no such", line, re.IGNORECASE)]
@@ -67,8 +69,11 @@ def telling_line(log: Path) -> str:
 
 
 def may_lack_network(log: Path) -> bool:
-    """Whether a harness that failed without network may end well with it. False only where what it reported
-    is a plain mistake, or an error of a program whose log speaks of nothing that it could not find."""
+    """Returns whether a harness that failed without network may end well with it.
+
+    False only where it reported a plain mistake, or an error of a program whose log speaks of nothing that it
+    could not find.
+    """
     lines = _lines(log)
     errors = _python_errors(lines)
     chain = [lines[index] for index in errors] or lines[-1:]
@@ -78,7 +83,7 @@ def may_lack_network(log: Path) -> bool:
 
 
 def _python_errors(lines: Sequence[str]) -> list[int]:
-    """Positions of the last error that Python reported, and of those that led to it, in order."""
+    """Returns the positions of the last error that Python reported and of its causes, in order."""
     chain: list[int] = []
     for index, line in enumerate(lines):
         leads_on = lines[index + 1 : index + 2] and lines[index + 1] in _CHAINED
@@ -90,8 +95,10 @@ def _python_errors(lines: Sequence[str]) -> list[int]:
 
 
 def _reported_error(lines: Sequence[str]) -> str | None:
-    """The last error that Python reported, and in brackets the first of those that led to it, or what the
-    program itself said before."""
+    """Returns the last error that Python reported, with its cause in brackets.
+
+    The cause is the first of the errors that led to it, or what the program itself said before.
+    """
     chain = [lines[index] for index in _python_errors(lines)]
     if not chain:
         return None
@@ -109,8 +116,10 @@ def _shortened(text: str, longest: int) -> str:
 
 
 def failure(harness: str, returncode: int, log: Path) -> EvaluationFailed:
-    """Why a harness that did not end well failed. The gateway's own answer for a lost server is told apart
-    from all that is the harness's fault."""
+    """Returns why a harness did not end well.
+
+    The gateway's own answer for a lost server is told apart from failures of the harness.
+    """
     for line in reversed(_lines(log)):
         if _SERVER_LOST.search(line):
             message = _MESSAGE.search(line)

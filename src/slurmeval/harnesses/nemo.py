@@ -2,7 +2,8 @@
 
 A benchmark's task is `harness.task`, such as `lm-evaluation-harness.mmlu`; each wrapped harness has an
 environment of its own, `nemo-<harness>`. Written against nemo-evaluator 0.2.8 with nvidia-lm-eval 26.3 and
-nvidia-bfcl 26.3; see docs/harnesses.md for what was run."""
+nvidia-bfcl 26.3; see docs/harnesses.md for what was run.
+"""
 
 from __future__ import annotations
 
@@ -38,18 +39,18 @@ _ADAPTER_PORTS = range(10_000, 30_000)
 
 
 def wrapped_harness(benchmark: Benchmark) -> str:
-    """`bfcl` of `bfcl.bfclv3_ast_prompting`."""
+    """Returns the harness in a task's name: `bfcl` of `bfcl.bfclv3_ast_prompting`."""
     return benchmark.task.partition(".")[0]
 
 
 def package_of(wrapped: str) -> str:
-    """The package of a wrapped harness on the package index, or what it would be called there."""
+    """Returns the package of a wrapped harness on the package index, or what it would be called there."""
     entry = catalog.harnesses().get(wrapped)
     return (entry.package if entry else None) or f"nvidia-{wrapped}"
 
 
 def executes_code(benchmark: Benchmark) -> bool:
-    """Whether its harness runs programs that the model writes, or evaluates its calls."""
+    """Returns whether its harness runs programs that the model writes, or evaluates its calls."""
     task = catalog.tasks().get(benchmark.task)
     allowed = "unsafe_code" in str(benchmark.extra)  # lm-eval's own flag for tasks of one's own
     return allowed or (task is not None and (task.executes_code or task.evaluates_calls))
@@ -59,6 +60,7 @@ class Nemo:
     """The `nemo` harness."""
 
     def problems(self, benchmark: Benchmark) -> list[str]:
+        """Returns what the harness cannot do of a benchmark's config: lines that begin with the key."""
         wrapped, _, task = benchmark.task.partition(".")
         if not task:
             return catalog.problems(benchmark.task, benchmark.endpoint)
@@ -72,6 +74,7 @@ class Nemo:
         return found
 
     def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
+        """Returns why the harness cannot run the benchmark on a model, each reason in a few words."""
         task, endpoint = benchmark.task, benchmark.endpoint
         found = catalog.model_problems(task, endpoint, model.endpoints, model.logprobs)
         if wrapped_harness(benchmark) != LM_EVAL:
@@ -79,15 +82,19 @@ class Nemo:
         return found
 
     def environments(self, benchmark: Benchmark) -> str:
+        """Returns the name of its environment's lock."""
         return f"nemo-{wrapped_harness(benchmark)}"
 
     def starts_early(self, benchmark: Benchmark) -> bool:
+        """Returns whether it may start while its server still loads."""
         return traits(wrapped_harness(benchmark)).warm
 
     def dies_of_refusals(self, benchmark: Benchmark) -> bool:
+        """Returns whether one prompt that the server refuses ends it."""
         return wrapped_harness(benchmark) == LM_EVAL
 
     def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
+        """Returns whether it tokenizes prompts itself."""
         wrapped = wrapped_harness(benchmark)
         if wrapped != LM_EVAL:
             return traits(wrapped).tokenizer
@@ -96,10 +103,16 @@ class Nemo:
         return benchmark.endpoint == "completions" and (by_likelihood or model.add_bos_token is not None)
 
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
+        """Returns the pinned versions that alter results, by package."""
         wrapped = wrapped_harness(benchmark)
         return pinned_versions(lock, ("nemo-evaluator", package_of(wrapped)))
 
     def prepare(self, job: Job) -> Command:
+        """Makes the folder of a new attempt and returns the command.
+
+        Raises:
+            EvaluationFailed: The job cannot be started.
+        """
         program = job.runtime.program("nemo-evaluator", "eval-factory")  # the latter in old images
         attempt = begin_attempt(job.folder)
         place_files(job, attempt)
@@ -122,12 +135,18 @@ class Nemo:
         return Command(argv, env | (CODE_ALLOWED if hostile else {}), attempt, hostile)
 
     def counting_cuts(self, job: Job, command: Command) -> Command | None:
+        """Returns the command that counts cut prompts; None: there are none to count."""
         if wrapped_harness(job.benchmark) != LM_EVAL or not (extra := _sent_as_tokens(job)):
             return None
         client = client_arguments(job) | {"tokenizer": extra["tokenizer"]}
         return cuts.counting(command, job.runtime.python, OUTPUT, client)
 
     def check(self, job: Job, returncode: int, log: Path) -> None:
+        """Checks every sign that the last attempt ended well.
+
+        Raises:
+            EvaluationFailed: One of them says that it did not.
+        """
         output = last_attempt(job.folder) / OUTPUT
         lost = output / ".nemo_evaluator_server_error"
         if lost.exists():
@@ -147,6 +166,11 @@ class Nemo:
             )
 
     def read(self, job: Job) -> HarnessOutput:
+        """Returns the results of the last attempt.
+
+        Raises:
+            EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
+        """
         wrapped = wrapped_harness(job.benchmark)
         package = package_of(wrapped)
         version = f"nemo-evaluator {_evaluator_version(job.runtime)}"
@@ -156,12 +180,12 @@ class Nemo:
 
 
 def parallelism(job: Job) -> int:
-    """Requests under way at once, no more than the wrapped harness takes."""
+    """Returns how many requests may be under way at once: no more than the wrapped harness takes."""
     return min(job.parallelism, traits(wrapped_harness(job.benchmark)).most_parallelism or job.parallelism)
 
 
 def _lead_garak(attempt: Path) -> None:
-    """garak takes no relative folder for its reports, and writes them below the home folder instead."""
+    """Leads garak's reports into the output folder: it takes no relative one, and writes below its home."""
     (attempt / OUTPUT / "garak").mkdir()
     (attempt / "home" / ".local" / "share").mkdir(parents=True)
     (attempt / "home" / ".local" / "share" / "garak").symlink_to(attempt / OUTPUT / "garak")
@@ -175,8 +199,11 @@ def _evaluator_version(runtime: Runtime) -> str:
 
 
 def _free_adapter_port() -> int:
-    """A port for NeMo's adapter that nobody listens on. A fresh one at each start: one used within the last
-    minute counts as taken, and the default one is shared by all on this host."""
+    """Returns a port for NeMo's adapter on which nobody listens.
+
+    It is a new one at each start: a port that was used within the last minute counts as taken, and NeMo's
+    default is shared by all on this host.
+    """
     for port in random.sample(_ADAPTER_PORTS, 100):
         with socket.socket() as probe:
             try:
@@ -190,8 +217,11 @@ def _free_adapter_port() -> int:
 
 
 def run_config(job: Job, evaluator_version: str) -> dict[str, Any]:
-    """The run configuration in the schema of this version of nemo-evaluator. Paths are relative to the
-    attempt's folder, because the wrapped harness's command line takes them unquoted."""
+    """Returns the run configuration in the schema of this version of nemo-evaluator.
+
+    Paths are relative to the attempt's folder, because the wrapped harness's command line takes them
+    unquoted.
+    """
     benchmark = job.benchmark
     route = "chat/completions" if benchmark.endpoint == "chat" else "completions"
     task = task_name(job) if benchmark.task in UNQUALIFIED else benchmark.task
@@ -267,14 +297,17 @@ def _lm_eval_extra(job: Job) -> dict[str, Any]:
 
 
 def _sent_as_tokens(job: Job) -> dict[str, Any]:
-    """`extra` of the run configuration, where lm-eval makes tokens of its prompts; else empty."""
+    """Returns `extra` of the run configuration where lm-eval tokenizes its prompts; else nothing."""
     extra: dict[str, Any] = _params(job).get("extra", {})
     return extra if extra.get("tokenizer") and extra.get("tokenized_requests") else {}
 
 
 def _sends_tokens(job: Job) -> bool:
-    """Log-likelihoods need the prompt's tokens, and so the model's own tokenizer; text, which NeMo sends
-    otherwise, begins as the server's tokenizer has it."""
+    """Returns whether prompts are sent as tokens.
+
+    Log-likelihoods need the prompt's tokens, and so the model's own tokenizer. Text, which NeMo sends
+    otherwise, begins as the server's tokenizer has it.
+    """
     if job.model_entry is not None and job.model_entry.add_bos_token is not None:
         return True
     if job.task_file is not None:

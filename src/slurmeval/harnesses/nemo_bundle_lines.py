@@ -1,4 +1,4 @@
-"""`results.jsonl` of a bundle of NeMo Evaluator 0.3 and later, as samples that are read when wanted."""
+"""Samples of a bundle of NeMo Evaluator 0.3 and later (`results.jsonl`), read as they are needed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ _KEPT = ("tokens", "latency_ms", "scoring_details", "metadata")
 
 
 def parsed(where: str, text: bytes) -> Any:
-    """A JSON value; what JSON does not know (NaN) is None. Raises EvaluationFailed (bad_result)."""
+    """Returns a JSON value; what JSON does not know (NaN) is None.
+
+    Raises:
+        EvaluationFailed: The text is no JSON (bad_result).
+    """
     try:
         return json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
@@ -29,57 +33,88 @@ def parsed(where: str, text: bytes) -> Any:
 
 
 def clean(text: str) -> str:
-    """Without lone surrogates, which Parquet cannot hold."""
+    """Returns the text without lone surrogates, which Parquet cannot hold."""
     return text.encode("utf-8", "replace").decode()
 
 
 class Mapped:
-    """A mapping of a file; what is not as it should be is a bad result that names file and key."""
+    """Mapping of a file. A value of another kind than expected is a bad result that names file and key."""
 
     def __init__(self, where: str, values: Any, key: str = "") -> None:
+        """Takes a mapping from the place `where`."""
         self.where, self.key = where, key
         if not isinstance(values, dict):
             raise bad_result(f"{where}: {key.rstrip('.')}{': ' if key else ''}no mapping")
         self.values: dict[str, Any] = values
 
     def get(self, key: str, default: Any = None) -> Any:
+        """Returns the value of a key, or `default` where it is not there."""
         return self.values.get(key, default)
 
     def wrong(self, key: str, wanted: str) -> EvaluationFailed:
+        """Returns the failure that says what was found and what was expected."""
         found = shown(self.values[key]) if key in self.values else "is missing"
         return bad_result(f"{self.where}: {self.key}{shown(key)[1:-1]}: {found}; expected {wanted}")
 
     def part(self, key: str) -> Mapped:
+        """Returns the mapping under a key.
+
+        Raises:
+            EvaluationFailed: There is none (bad_result).
+        """
         return Mapped(self.where, self.get(key), f"{self.key}{shown(key)[1:-1]}.")
 
     def text(self, key: str) -> str:
+        """Returns the text under a key.
+
+        Raises:
+            EvaluationFailed: There is none (bad_result).
+        """
         value = self.get(key)
         if not isinstance(value, str) or not value.strip():
             raise self.wrong(key, "text")
         return value
 
     def count(self, key: str, least: int = 0, default: int | None = None) -> int:
+        """Returns the whole number under a key.
+
+        Raises:
+            EvaluationFailed: There is none (bad_result).
+        """
         value = self.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value < _LARGEST:
             raise self.wrong(key, f"a whole number from {least}")
         return value
 
     def real(self, key: str) -> float:
+        """Returns the number under a key.
+
+        Raises:
+            EvaluationFailed: There is none (bad_result).
+        """
         value = number(self.get(key))
         if value is None:
             raise self.wrong(key, "a finite number")
         return value
 
     def maybe(self, key: str, whole: bool = False) -> Any:
-        """A number that need not be there."""
+        """Returns the number under a key that may be missing.
+
+        Raises:
+            EvaluationFailed: There is something else (bad_result).
+        """
         return None if self.get(key) is None else self.count(key) if whole else self.real(key)
 
 
 class Results(Sequence[Sample]):
-    """The samples of `results.jsonl`, in the order in which they ended. Each pass reads the file anew, since
-    it may be larger than memory; kept are a number for each answer and the names of categories."""
+    """Samples of `results.jsonl`, in the order in which they ended.
+
+    Each pass reads the file anew, since it may be larger than memory. Kept are a number for each answer, and
+    the names of categories.
+    """
 
     def __init__(self, path: Path, task: str, carried: Sequence[str], contained: bool) -> None:
+        """Takes the file, which is read at each pass."""
         self.path, self.task, self.carried, self.contained = path, task, carried, contained
         self.rewards: dict[str, dict[int, float]] = {}
         """By problem and repeat."""
@@ -90,8 +125,11 @@ class Results(Sequence[Sample]):
         self.length = 0
 
     def tally(self) -> None:
-        """Goes through the file once. Raises EvaluationFailed (bad_result) for a line that is no answer, or
-        that is there twice."""
+        """Reads the file once.
+
+        Raises:
+            EvaluationFailed: A line is no answer, or an answer is there twice (bad_result).
+        """
         for row in self._rows():
             sample = self._sample(row)
             answers = self.rewards.setdefault(sample.native_id, {})
@@ -106,9 +144,11 @@ class Results(Sequence[Sample]):
             self.length += 1
 
     def __len__(self) -> int:
+        """Returns the number of answers."""
         return self.length
 
     def __iter__(self) -> Iterator[Sample]:
+        """Yields the samples, read anew."""
         return map(self._sample, self._rows()) if self.length else iter(())
 
     @overload
@@ -116,6 +156,7 @@ class Results(Sequence[Sample]):
     @overload
     def __getitem__(self, index: slice) -> list[Sample]: ...
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """Returns one sample, or a list of them, read anew."""
         return list(self)[index]
 
     def _rows(self) -> Iterator[Mapped]:

@@ -1,8 +1,9 @@
-"""Bundles: what NeMo Evaluator 0.3 and later leaves behind (`nel`, another program than 0.1 and 0.2).
+"""Bundles: results of NeMo Evaluator 0.3 and later (`nel`, another program than 0.1 and 0.2).
 
 A bundle is `eval-<time>-<benchmark>.json`, with config and scores, beside `results.jsonl`, one answer a line.
 A run's folder has one, or one in a folder for each benchmark. Bundles of containers (the harnesses of 0.1 and
-0.2, which `nel` starts) have the scores of `results.yml`, and answers only of NeMo Skills."""
+0.2, which `nel` starts) have the scores of `results.yml`, and answers only of NeMo Skills.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ _NOT_KEPT = ("api_key", "api-key", "base_url")
 
 @dataclass(frozen=True)
 class Bundle:
-    """One bundle, its counts and scores checked against its answers."""
+    """Bundle whose counts and scores were checked against its answers."""
 
     path: Path
     identity: dict[str, str]
@@ -54,7 +55,11 @@ class Bundle:
 
 
 def find(place: Path) -> list[Path]:
-    """The bundles in a run's folder, or the one that is named. Raises UserError."""
+    """Returns the bundles in a run's folder, or the one that is named.
+
+    Raises:
+        UserError: There is none.
+    """
     if place.is_file():
         return [place]
     if not place.is_dir():
@@ -73,8 +78,12 @@ def find(place: Path) -> list[Path]:
 
 
 def read(path: Path) -> Bundle:
-    """Reads a bundle; its `results.jsonl` is gone through once, line by line. Raises EvaluationFailed
-    (bad_result): file, line or key, what is wrong, what is wanted."""
+    """Reads a bundle. Its `results.jsonl` is read once, line by line.
+
+    Raises:
+        EvaluationFailed: Something is not as expected: the message has file, line or key, and what was
+            expected (bad_result).
+    """
     results = path.with_name("results.jsonl")
     later = [other.name for other in path.parent.glob(PATTERN) if path.match(PATTERN) and other > path]
     if later:
@@ -108,7 +117,7 @@ def read(path: Path) -> Bundle:
 
 
 def _carried(scores: Mapped, benchmark: Mapped, contained: bool) -> list[str]:
-    """The scores that are means of the rewards, and so are checked against them."""
+    """Returns the scores that are means of the rewards, and so are checked against them."""
     if contained:
         return ["reward"]
     by_category = ["mean_reward"] if benchmark.get("categories") else []
@@ -121,7 +130,11 @@ def _same(file: Mapped, key: str, found: int, default: int | None = None) -> Non
 
 
 def _check_counts(content: Mapped, lines: Results) -> None:
-    """Raises EvaluationFailed (bad_result) unless every problem has each of its repeats."""
+    """Checks that every problem has each of its repeats.
+
+    Raises:
+        EvaluationFailed: One is missing (bad_result).
+    """
     benchmark, config = content.part("benchmark"), content.part("config")
     repeats = benchmark.count("repeats", least=1)
     _same(content, "n_results", len(lines))
@@ -139,8 +152,10 @@ def _check_counts(content: Mapped, lines: Results) -> None:
 
 
 def _metrics(benchmark: Mapped, lines: Results) -> list[Metric]:
-    """The scores in their order, then those of categories. Rewards are 0 to 1 as a rule; where one is not,
-    their means are no proportions."""
+    """Returns the scores in their order, then those of categories.
+
+    Rewards are 0 to 1 as a rule. Where one is not, their means are no proportions.
+    """
     scores, repeats = benchmark.part("scores"), benchmark.count("repeats", least=1)
     within = all(0 <= reward <= 1 for answers in lines.rewards.values() for reward in answers.values())
 
@@ -183,7 +198,7 @@ def _metrics(benchmark: Mapped, lines: Results) -> list[Metric]:
 
 
 def _check_pass(entry: Mapped, k: int, lines: Results) -> None:
-    """The tables compare means only; pass@k is none, so it is compared here."""
+    """Checks pass@k: the tables compare means only, and pass@k is none."""
     counts = [(len(a), sum(reward > 0 for reward in a.values())) for a in lines.rewards.values()]
     values = [pass_at_k(n, right, k) for n, right in counts if n >= k]
     mean = math.fsum(values) / len(values) if values else None
@@ -192,7 +207,7 @@ def _check_pass(entry: Mapped, k: int, lines: Results) -> None:
 
 
 def _known(content: Mapped) -> dict[str, Any]:
-    """Fields of `results.evaluation.Evaluation`. The time is that of the end."""
+    """Returns fields of `results.evaluation.Evaluation`. The time is that of the end."""
     config, benchmark = content.part("config"), content.part("benchmark")
     runtime = benchmark.part("scores").get("runtime")
     elapsed_s = number(runtime.get("elapsed_seconds")) if isinstance(runtime, dict) else None

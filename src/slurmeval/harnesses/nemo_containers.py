@@ -22,11 +22,15 @@ the second's of any scale."""
 
 
 def container_metrics(scores: Mapped, config: Mapping[str, Any], benchmark: str) -> list[Metric]:
-    """The scores, by the rules of the harness in the container (scale, which one leads).
+    """Returns the scores, by the rules of the harness in the container (scale, which score leads).
 
-    `scores` maps `<task>/<metric>/<score>` to value and stats; what has no finite value is left out. Of a
-    harness that is not known the scale is not known either: there is `harness_value`, and no `value`. Where
-    there are several tasks none leads. Raises EvaluationFailed (bad_result)."""
+    `scores` maps `<task>/<metric>/<score>` to value and stats; what has no finite value is left out. Of an
+    unknown harness the scale is unknown too: there is `harness_value`, and no `value`. Where there are
+    several tasks none leads.
+
+    Raises:
+        EvaluationFailed: There is no score (bad_result).
+    """
     wrapped = harness_of(config)
     tasks: dict[str, Any] = {}
     for key in scores.values:
@@ -58,7 +62,7 @@ def container_metrics(scores: Mapped, config: Mapping[str, Any], benchmark: str)
 
 
 def harness_of(config: Mapping[str, Any]) -> str | None:
-    """The catalog's name of the harness, by the image, else by the task; None: it is not known."""
+    """Returns the catalog's name of the harness, by the image, else by the task; None: it is unknown."""
     harnesses = catalog().harnesses
     image, task = str(config.get("image")), str(config.get("task"))
     name = image.rpartition("/")[2].partition("@")[0].partition(":")[0]

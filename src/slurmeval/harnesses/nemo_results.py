@@ -1,7 +1,8 @@
-"""What NeMo Evaluator leaves behind, as metrics and samples.
+"""Results of NeMo Evaluator, as metrics and samples.
 
-`results.yml` has the scores of any wrapped harness (`nemo_scores`); samples come from the wrapped harness's
-own files, where their layout is known (lm-eval and BFCL here, all others in `nemo_readers`)."""
+`results.yml` has the scores of any wrapped harness (`nemo_scores`). Samples come from the wrapped harness's
+own files, where their layout is known (lm-eval and BFCL here, all others in `nemo_readers`).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from slurmeval.harnesses.surroundings import task_name
 
 
 def scale_of(wrapped: str) -> Scale:
-    """On what scale a wrapped harness writes a score, before its own rules (`nemo_readers`)."""
+    """Returns the scale on which a wrapped harness writes a score, before its own rules (`nemo_readers`)."""
     if wrapped == "bfcl":
         return lambda task, metric, beside: scales.PERCENT
     if wrapped != LM_EVAL and knows(wrapped):
@@ -32,7 +33,11 @@ def scale_of(wrapped: str) -> Scale:
 
 
 def read_output(job: Job, wrapped: str, output: Path, version: str) -> HarnessOutput:
-    """All results of one attempt. Raises EvaluationFailed (bad_result)."""
+    """Returns all results of one attempt.
+
+    Raises:
+        EvaluationFailed: They cannot be read, or do not fit the limit (bad_result).
+    """
     metrics = read_results(output / "results.yml", scale_of(wrapped))
     if wrapped == "bfcl":
         result = _read_bfcl(job, metrics, output, version)
@@ -46,7 +51,7 @@ def read_output(job: Job, wrapped: str, output: Path, version: str) -> HarnessOu
 
 
 def _read_other(job: Job, wrapped: str, written: list[Metric], output: Path, version: str) -> HarnessOutput:
-    """Samples where its own files are known here. How many requests one takes is not known."""
+    """Returns the samples of a harness with a reader. How many requests a sample takes is unknown."""
     check_responses(output, at_least=1)
     read = reader(wrapped)
     with laid_out_by(wrapped, output):
@@ -78,7 +83,7 @@ def _numbers(rows: list[Metric]) -> dict[tuple[str, str, str | None], float]:
 
 
 def task_version(results: dict[str, Any], task: str) -> str | None:
-    """The version of the task that lm-eval wrote."""
+    """Returns the version of the task that lm-eval wrote."""
     version = (results.get("versions") or {}).get(task)
     return None if version is None else str(version)
 
@@ -92,7 +97,7 @@ def _read_bfcl(job: Job, written: list[Metric], output: Path, version: str) -> H
 
 
 def response_count(output: Path) -> int | None:
-    """How many good answers NeMo's adapter counted; None where it wrote no statistics."""
+    """Returns how many good answers NeMo's adapter counted; None where it wrote no statistics."""
     path = output / "eval_factory_metrics.json"
     if not path.exists():
         return None
@@ -107,8 +112,13 @@ def response_count(output: Path) -> int | None:
 
 
 def check_responses(output: Path, at_least: int) -> None:
-    """Raises EvaluationFailed (bad_result) where fewer answers came through this evaluation's own adapter
-    than the samples took: then they came through somebody else's. (More may come: a request asked again.)"""
+    """Checks that at least as many answers came through this evaluation's own adapter as the samples took.
+
+    More may come: a request that was asked again.
+
+    Raises:
+        EvaluationFailed: Fewer came, so the others came through another evaluation's adapter (bad_result).
+    """
     counted = response_count(output)
     if counted is None:
         raise bad_result("NeMo's adapter left no statistics of responses (eval_factory_metrics.json)")

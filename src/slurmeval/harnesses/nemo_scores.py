@@ -1,6 +1,7 @@
-"""`results.yml` of NeMo Evaluator: the scores of any wrapped harness, as metrics.
+"""Scores in `results.yml` of NeMo Evaluator, of any wrapped harness, as metrics.
 
-`results.{tasks|groups}.<task>.metrics.<metric>.scores.<score>.{value, stats}`; groups nest."""
+`results.{tasks|groups}.<task>.metrics.<metric>.scores.<score>.{value, stats}`; groups nest.
+"""
 
 from __future__ import annotations
 
@@ -40,15 +41,18 @@ class _Body(BaseModel):
 
 
 class Results(BaseModel):
-    """The scores as NeMo lays them out."""
+    """Scores as NeMo lays them out."""
 
     tasks: dict[str, _Body] | None = None
     groups: dict[str, _Body] | None = None
 
 
 def read_results(path: Path, scale: Scale) -> list[Metric]:
-    """The scores of a file. Raises EvaluationFailed (bad_result) where it is none of NeMo's, is cut off, or
-    has no score."""
+    """Returns the scores of a file.
+
+    Raises:
+        EvaluationFailed: It is none of NeMo's, is cut off, or has no score (bad_result).
+    """
     try:
         with readable(path):
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -68,8 +72,10 @@ def read_results(path: Path, scale: Scale) -> list[Metric]:
 
 
 def results_metrics(results: Any, scale: Scale, name: str = "results.yml") -> list[Metric]:
-    """Every score in `results`: tasks first, then the groups (and groups of groups) that are not just a
-    repeated task. A score that is no number has no value."""
+    """Returns every score: tasks first, then groups (and groups of groups) that do not just repeat a task.
+
+    A score that is no number has no value.
+    """
     layout = _validated(results, name)
     tasks = layout.tasks or {}
     rows = [row for task, body in tasks.items() for row in _rows(task, body, scale, is_group=False)]

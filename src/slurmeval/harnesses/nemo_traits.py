@@ -1,4 +1,4 @@
-"""What is known of the harnesses that NeMo wraps, beyond the catalog (docs/harnesses.md says how)."""
+"""Facts about the harnesses that NeMo wraps, beyond the catalog (see docs/harnesses.md)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ it, with what its description means."""
 
 @dataclass(frozen=True)
 class Traits:
-    """One wrapped harness."""
+    """Facts about one wrapped harness."""
 
     warm: bool = False
     """Waits for its first answer for as long as it takes, so that it may start before its server answers."""
@@ -56,11 +56,12 @@ TRAITS = {
 
 
 def traits(wrapped: str) -> Traits:
+    """Returns the facts about a wrapped harness."""
     return TRAITS.get(wrapped, Traits())
 
 
 def problems(wrapped: str, benchmark: Benchmark) -> list[str]:
-    """What of a benchmark its wrapped harness cannot do, each line beginning with the key."""
+    """Returns what a wrapped harness cannot do of a benchmark: lines that begin with the key."""
     known = traits(wrapped)
     found = []
     if benchmark.task_file is not None and wrapped != LM_EVAL:

@@ -1,4 +1,4 @@
-"""Which versions of packages are pinned by a lock, or installed in an environment."""
+"""Versions of packages that a lock pins, or that an environment has."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*==\s*([^\s;\\
 
 
 def canonical(name: str) -> str:
-    """A package's name as PEP 503 compares it."""
+    """Returns a package's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def pinned(lock: Path) -> dict[str, str]:
-    """Version by canonical name, from a lock of `name==version` lines (uv, pip-tools, pip freeze)."""
+    """Returns versions by canonical name, from a lock of `name==version` lines (uv, pip freeze)."""
     found = (_PIN.match(line) for line in lock.read_text(encoding="utf-8").splitlines())
     return {canonical(match[1]): match[2] for match in found if match}
 
 
 def pinned_versions(lock: Path, names: Iterable[str]) -> dict[str, str]:
-    """The versions of `names`, those of them that the lock has."""
+    """Returns the versions of those of `names` that the lock has."""
     versions = pinned(lock)
     return {name: versions[name] for name in names if name in versions}
 
 
 def site_packages(environment: Path) -> Path | None:
-    """The folder of installed packages of a virtual environment."""
+    """Returns the folder of installed packages of a virtual environment."""
     return next(iter(sorted(environment.glob("lib/python3*/site-packages"))), None)
 
 
 def installed_version(environment: Path, name: str) -> str | None:
-    """The installed version of a package, from its metadata folder; None: not installed."""
+    """Returns the installed version of a package, from its metadata folder; None: it is not installed."""
     folder = site_packages(environment)
     for info in sorted(folder.glob("*.dist-info")) if folder else []:
         found, _, version = info.name.removesuffix(".dist-info").rpartition("-")
@@ -42,6 +42,6 @@ def installed_version(environment: Path, name: str) -> str | None:
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version, to compare: "0.1.50rc1" is (0, 1, 50)."""
+    """Returns the leading numbers of a version, to compare: "0.1.50rc1" is (0, 1, 50)."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(int(part) for part in match[0].split(".")) if match else ()

@@ -1,4 +1,4 @@
-"""A harness as a process: started where its runtime says, ended with everything that it started."""
+"""Process of a harness: started where its runtime says, ended with everything that it started."""
 
 from __future__ import annotations
 

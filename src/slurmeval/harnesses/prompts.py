@@ -1,4 +1,4 @@
-"""Whether prompts fit a model, and what a task wants of it."""
+"""Checks whether prompts fit a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BY_LIKELIHOOD = ("loglikelihood", "loglikelihood_rolling", "multiple_choice")
 
 
 def no_room(benchmark: Benchmark, context: int | None) -> list[str]:
-    """Why no prompt fits beside the longest answer, where a model holds `context` tokens; empty: one does."""
+    """Returns why no prompt fits beside the longest answer in `context` tokens; empty: one does."""
     if context is None or benchmark.max_tokens is None or benchmark.max_tokens < context:
         return []
     return [
@@ -21,19 +21,19 @@ def no_room(benchmark: Benchmark, context: int | None) -> list[str]:
 
 
 def no_bos_of_its_own(model: Model, benchmark: Benchmark) -> list[str]:
-    """Why a harness that sends text cannot see to `add_bos_token`; empty: it need not."""
+    """Returns why a harness that sends text cannot follow `add_bos_token`; empty: it need not."""
     if benchmark.endpoint == "chat" or model.add_bos_token is None:
         return []
     return ["add_bos_token: only lm-eval's tasks see to it; this one's text begins as the tokenizer has it"]
 
 
 def scores_likelihoods(task_file: Path) -> bool:
-    """Whether one of lm-eval's task files scores log-probabilities of given texts."""
+    """Returns whether one of lm-eval's task files scores log-probabilities of given texts."""
     return _value(task_file, "output_type") in _BY_LIKELIHOOD
 
 
 def _value(task_file: Path, key: str) -> object:
-    """What a task file says of a key; its `!function` tags, which are code, count as nothing."""
+    """Returns the value of a key in a task file; its `!function` tags, which are code, count as nothing."""
     try:
         root = yaml.compose(task_file.read_text("utf-8"), yaml.SafeLoader)
     except (OSError, ValueError, yaml.YAMLError):

@@ -1,7 +1,8 @@
-"""A model that always says the same, for rehearsals: as much of an OpenAI-compatible API as harnesses use.
+"""Stand-in model that always says the same, for rehearsals.
 
-It runs in threads of this process, on a port of 127.0.0.1 and, for containers without network, on a
-socket."""
+It serves as much of an OpenAI-compatible API as harnesses use, in threads of this process: on a port of
+127.0.0.1 and, for containers without network, on a socket.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ VECTOR = [0.5] * 8
 
 @dataclass
 class RehearsalModel:
-    """A model that is being served."""
+    """Stand-in model that is being served."""
 
     url: str
     """Without `/v1`."""
@@ -146,7 +147,7 @@ def _answer(kind: str, asked: dict[str, Any], choices: list[dict[str, Any]]) -> 
 
 
 def chat(asked: dict[str, Any]) -> dict[str, Any]:
-    """The answer to messages."""
+    """Returns the answer to messages."""
     message = {"role": "assistant", "content": SAYS}
     choice: dict[str, Any] = {"message": message}
     if asked.get("logprobs"):
@@ -156,7 +157,7 @@ def chat(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def completions(asked: dict[str, Any]) -> dict[str, Any]:
-    """The answer to plain text, or to tokens; with `echo` and `logprobs` that of each token of the prompt."""
+    """Returns the answer to text or tokens; with `echo` and `logprobs` that of each token of the prompt."""
     prompt = asked.get("prompt", "")
     tokens = isinstance(prompt, list) and bool(prompt) and isinstance(prompt[0], int)
     prompts = prompt if isinstance(prompt, list) and not tokens else [prompt]
@@ -183,7 +184,7 @@ def _completion(asked: dict[str, Any], prompt: str | list[int]) -> dict[str, Any
 
 
 def embeddings(asked: dict[str, Any]) -> dict[str, Any]:
-    """The same vector for every text."""
+    """Returns the same vector for every text."""
     texts = asked.get("input", "")
     count = len(texts) if isinstance(texts, list) else 1
     data = [{"object": "embedding", "index": index, "embedding": VECTOR} for index in range(count)]

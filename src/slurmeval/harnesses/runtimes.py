@@ -1,4 +1,4 @@
-"""Where a harness's commands run: in a locked environment, or in an image."""
+"""Runtimes of a harness's commands: a locked environment, or an image."""
 
 from __future__ import annotations
 
@@ -37,37 +37,46 @@ class Contained:
 
 
 class Runtime(Protocol):
-    """Where a harness's commands run."""
+    """Place where a harness's commands run."""
 
     def program(self, *names: str) -> str:
-        """The first of these programs that there is. Raises EvaluationFailed."""
+        """Returns the first of these programs that exists.
+
+        Raises:
+            EvaluationFailed: None exists.
+        """
 
     @property
     def python(self) -> str:
-        """The interpreter that has the harness's packages."""
+        """Returns the interpreter that has the harness's packages."""
 
     def version(self, package: str) -> str | None:
-        """Of an installed package; None: not installed."""
+        """Returns the version of an installed package; None: it is not installed."""
 
     def variables(self) -> dict[str, str]:
-        """Variables by which its programs find each other."""
+        """Returns variables by which its programs find each other."""
 
     def package_data(self, folder: str, keep: Path) -> Path | None:
-        """A folder of an installed package, such as `bfcl/data`; a copy may be kept in `keep`."""
+        """Returns a folder of an installed package, such as `bfcl/data`; a copy may be kept in `keep`."""
 
     def command(
         self, argv: list[str], env: dict[str, str], contained: Contained
     ) -> tuple[list[str], dict[str, str]]:
-        """How to start a command that runs there, and with which variables."""
+        """Returns the command line and the variables with which a command starts there."""
 
 
 @dataclass(frozen=True)
 class EnvironmentRuntime:
-    """A locked virtual environment. Its programs run contained wherever the kernel grants namespaces."""
+    """Locked virtual environment. Its programs run in containment wherever the kernel grants namespaces."""
 
     folder: Path
 
     def program(self, *names: str) -> str:
+        """Returns the first of these programs that exists.
+
+        Raises:
+            EvaluationFailed: None exists.
+        """
         for name in names:
             if (self.folder / "bin" / name).exists():
                 return str(self.folder / "bin" / name)
@@ -75,18 +84,22 @@ class EnvironmentRuntime:
 
     @property
     def python(self) -> str:
+        """Returns the interpreter that has the harness's packages."""
         return str(self.folder / "bin" / "python")
 
     def version(self, package: str) -> str | None:
+        """Returns the version of an installed package; None: it is not installed."""
         return installed_version(self.folder, package)
 
     def variables(self) -> dict[str, str]:
+        """Returns variables by which its programs find each other."""
         return {
             "PATH": f"{self.folder / 'bin'}:/usr/local/bin:/usr/bin:/bin",
             "VIRTUAL_ENV": str(self.folder),
         }
 
     def package_data(self, folder: str, keep: Path) -> Path | None:
+        """Returns a folder of an installed package."""
         packages = site_packages(self.folder)
         data = packages / folder if packages else None
         return data if data is not None and data.is_dir() else None
@@ -94,6 +107,7 @@ class EnvironmentRuntime:
     def command(
         self, argv: list[str], env: dict[str, str], contained: Contained
     ) -> tuple[list[str], dict[str, str]]:
+        """Returns the command line and the variables with which a command starts there."""
         if (why := containment.unavailable()) is not None:
             if contained.hostile:
                 raise EvaluationFailed(
@@ -125,12 +139,17 @@ class EnvironmentRuntime:
 
 @dataclass(frozen=True)
 class ImageRuntime:
-    """An image, as the record of its pull describes it."""
+    """Image, as the record of its pull describes it."""
 
     record: dict[str, Any]
     apptainer: Apptainer
 
     def program(self, *names: str) -> str:
+        """Returns the first of these programs that exists.
+
+        Raises:
+            EvaluationFailed: None exists.
+        """
         for name in names:
             if name in self.record["programs"]:
                 return str(self.record["programs"][name])
@@ -140,16 +159,20 @@ class ImageRuntime:
 
     @property
     def python(self) -> str:
+        """Returns the interpreter that has the harness's packages."""
         return self.program("python3")
 
     def version(self, package: str) -> str | None:
+        """Returns the version of an installed package; None: it is not installed."""
         found: str | None = self.record["packages"].get(canonical(package))
         return found
 
     def variables(self) -> dict[str, str]:
+        """Returns variables by which its programs find each other."""
         return {}
 
     def package_data(self, folder: str, keep: Path) -> Path | None:
+        """Returns a folder of an installed package."""
         target = keep / folder
         if not target.is_dir():
             keep.mkdir(parents=True, exist_ok=True)
@@ -172,6 +195,7 @@ class ImageRuntime:
     def command(
         self, argv: list[str], env: dict[str, str], contained: Contained
     ) -> tuple[list[str], dict[str, str]]:
+        """Returns the command line and the variables with which a command starts there."""
         scripts = [Path(str(module.__file__)) for module in (loopback, seccomp)]
         binds = [
             *(Bind(script, _inside(script)) for script in scripts),

@@ -1,4 +1,4 @@
-"""What every harness's samples must be before they are put into tables."""
+"""Checks of every harness's samples before they are put into tables."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from slurmeval.harnesses.scores import bad_result, number
 
 
 def well_formed(samples: list[Sample], harness: str) -> list[Sample]:
-    """The samples; scores that are no finite number are none. Raises EvaluationFailed (bad_result) where one
-    has something else for a text."""
+    """Returns the samples; scores that are no finite number become None.
+
+    Raises:
+        EvaluationFailed: A sample has something else than text for a text (bad_result).
+    """
     for sample in samples:
         texts = {"task": sample.task, "id": sample.native_id, "question": sample.input}
         maybe = {"answer": sample.output, "reference": sample.reference, "category": sample.category}
@@ -29,8 +32,11 @@ def well_formed(samples: list[Sample], harness: str) -> list[Sample]:
 
 
 def each_once(samples: list[Sample], path: Path) -> list[Sample]:
-    """The samples. Raises EvaluationFailed (bad_result) where one stands there twice: then another one may be
-    missing, though their number is right."""
+    """Returns the samples. With one twice another one may be missing, though their number is right.
+
+    Raises:
+        EvaluationFailed: A sample is there twice (bad_result).
+    """
     seen = set()
     for sample in samples:
         key = (sample.task, sample.native_id, sample.repeat_idx)

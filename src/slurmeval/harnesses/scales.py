@@ -1,8 +1,8 @@
-"""What a metric is measured in, by its task and name: never by its value, which one model may have within 0–1
-and another not.
+"""Scales of metrics, by task and name.
 
-The names are those of lm-eval's tasks (0.4.8 and 0.4.13, and NVIDIA's own) and of the harnesses that NeMo
-Evaluator wraps."""
+They are never told by a value, which one model may have within 0 to 1 and another not. The names are those of
+lm-eval's tasks (0.4.8 and 0.4.13, and NVIDIA's own) and of the harnesses that NeMo Evaluator wraps.
+"""
 
 from __future__ import annotations
 
@@ -64,8 +64,10 @@ _CHANCES = (
 
 
 def scale(task: str, metric: str, beside: Collection[str] = ()) -> int | None:
-    """What stands for a perfect score; None: it is no proportion, or not known to be one. `beside`: the names
-    of the task's other metrics."""
+    """Returns the value of a perfect score; None: the metric is no proportion, or not known to be one.
+
+    `beside` has the names of the task's other metrics.
+    """
     of_squad = _SQUAD.fullmatch(metric) and any(map(_SQUAD_ONLY.fullmatch, (metric, *beside)))
     return _of(task, metric, PERCENT if of_squad else None)
 
@@ -81,17 +83,22 @@ def _of(task: str, metric: str, of_squad: int | None) -> int | None:
 
 
 def chance(task: str, metric: str) -> float | None:
-    """What answering at random gives where the task asks for one letter of so many; None: not known here.
-    Where the samples have their choices, these say it."""
+    """Returns the score of random answers where the task asks for one letter of so many; None: unknown here.
+
+    Where the samples have their choices, these say it.
+    """
     if not re.fullmatch(r"acc|acc_norm|accuracy|exact_match|score/micro.*", metric):
         return None
     return next((found for tasks, found in _CHANCES if re.fullmatch(tasks, task)), None)
 
 
 def leading(metrics: Collection[tuple[str, int | None]]) -> int | None:
-    """The place of the metric by which a task is known: the first proportion, but not a text's likeness to
-    the closest reference (`*_max`) where others judge it right or wrong; else the first. `metrics` are names
-    with scales, in the harness's order. None: there are none."""
+    """Returns the place of the metric by which a task is known; None: there are no metrics.
+
+    It is the first proportion, but not a text's likeness to the closest reference (`*_max`) where others
+    judge it right or wrong; without proportions the first metric. `metrics` are names with scales, in the
+    harness's order.
+    """
     proportions = [place for place, (_, found) in enumerate(metrics) if found is not None]
     names = [name for name, _ in metrics]
     judged = [place for place in proportions if not names[place].endswith(("_max", "_avg"))]

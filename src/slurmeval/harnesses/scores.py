@@ -1,4 +1,4 @@
-"""Numbers as harnesses write them, and which of them leads."""
+"""Numbers as harnesses write them, and the choice of the leading score."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOISE = 1e-9
 
 
 def number(value: Any) -> float | None:
-    """A finite number, or None: harnesses also write "N/A", NaN and lists."""
+    """Returns a finite number, or None: harnesses also write "N/A", NaN and lists."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -26,21 +26,23 @@ def number(value: Any) -> float | None:
 
 
 def proportion(value: float | None, scale: int | None) -> float | None:
-    """`value` on 0..1. None for what is no proportion (its `scale` is None), or is off its scale."""
+    """Returns `value` on 0 to 1; None where it has no `scale`, or is off its scale."""
     if value is None or scale is None or not -_NOISE <= value / scale <= 1 + _NOISE:
         return None
     return min(max(value / scale, 0.0), 1.0)
 
 
 def unmeasured(numbers: Mapping[str, Any]) -> str:
-    """What harnesses wrote instead of numbers, for a message: `: acc is NaN`; empty: they wrote nothing."""
+    """Returns what harnesses wrote instead of numbers, for a message: `: acc is NaN`; empty: nothing."""
     said = [f"{name} is {json.dumps(raw, default=str)}" for name, raw in numbers.items()]
     return f": {'; '.join(said[:3])}" if said else ""
 
 
 def mark_primary(metrics: Sequence[Metric], task: str, parts: Sequence[str] = ()) -> None:
-    """Marks the one metric that stands for the evaluation: of the task, or of its only part. Their names say
-    which one, so that it is the same for every model. None leads where there are several parts."""
+    """Marks the one metric that stands for the evaluation: of the task, or of its only part.
+
+    The names say which one, so that it is the same for every model. None leads where there are several parts.
+    """
     names = [task, *parts] if len(parts) == 1 else [task]
     for name in names:
         own = [metric for metric in metrics if metric.task == name]
@@ -51,14 +53,16 @@ def mark_primary(metrics: Sequence[Metric], task: str, parts: Sequence[str] = ()
 
 
 def wholes(metrics: Sequence[Metric]) -> list[str]:
-    """What an evaluation is made of, as far as its scores say it: the groups, or without any the tasks."""
+    """Returns what an evaluation is made of, as far as its scores say it: the groups, or else the tasks."""
     groups = [metric.task for metric in metrics if metric.is_group]
     return list(dict.fromkeys(groups or [metric.task for metric in metrics]))
 
 
 def mean_over(metrics: Sequence[Metric], task: str, parts: Sequence[str]) -> Metric | None:
-    """The mean of the parts' leading scores, each with the same weight, where there is no score of the whole.
-    None where there is one, or where the parts are not led by one and the same proportion."""
+    """Returns the mean of the parts' leading scores, equally weighted, where there is no score of the whole.
+
+    None where there is one, or where the parts are not led by one and the same proportion.
+    """
     if len(parts) < 2 or any(metric.task == task for metric in metrics):
         return None
     leading = []
@@ -93,5 +97,5 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def bad_result(reason: str) -> EvaluationFailed:
-    """What a harness wrote cannot be trusted."""
+    """Returns the failure of an evaluation whose harness wrote what cannot be trusted."""
     return EvaluationFailed(ErrorClass.BAD_RESULT, reason)

@@ -1,4 +1,4 @@
-"""What surrounds a harness's process: its environment variables and the files it reads."""
+"""Environment variables of a harness's process, and the files it reads."""
 
 from __future__ import annotations
 
@@ -30,10 +30,13 @@ KEPT = ("home", "cache")
 
 
 def environment_variables(job: Job, attempt: Path) -> dict[str, str]:
-    """A harness's whole environment: offline, its runtime's programs first, caches and home in the attempt's
-    folder, no proxy but where it has the network (and never for the gateway, which is on this host), and no
+    """Returns a harness's whole environment.
+
+    It is offline, with its runtime's programs first, and caches and home in the attempt's folder. It has no
+    proxy but where the harness has the network (and never for the gateway, which is on this host), and no
     secret but the gateway's key and those that the benchmark names. What its rehearsal fetched is in the
-    caches, as links."""
+    caches, as links.
+    """
     home, cache = (attempt / name for name in KEPT)
     for folder in (home, cache):
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,8 +69,10 @@ def environment_variables(job: Job, attempt: Path) -> dict[str, str]:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Lays out `source` in `target`: folders anew, so that locks can be made in them, files as links. Even to
-    be read, some caches want to be written to."""
+    """Lays out `source` in `target`: new folders, so that locks can be made in them, with links to the files.
+
+    Some caches must be writable even to be read.
+    """
     for base, _, names in os.walk(source):
         folder = target / Path(base).relative_to(source)
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,12 +85,13 @@ def link_tree(source: Path, target: Path) -> None:
 
 
 def place_files(job: Job, attempt: Path) -> None:
-    """Lays out what the harness reads, under names without spaces or shell characters, relative to the
-    attempt's folder: `datasets/<id>` are links, `tokenizer` is the model's folder as prompts need it,
-    `task/<name>.yaml` is the task's file.
+    """Lays out what the harness reads, under names without spaces or shell characters.
 
-    Relative names matter: harnesses put them unquoted into shell scripts, comma-separated lists and glob
-    patterns, where the project's own path might mean something else."""
+    They are relative to the attempt's folder: `datasets/<id>` are links, `tokenizer` is the model's folder as
+    prompts need it, `task/<name>.yaml` is the task's file. Relative names matter: harnesses put them unquoted
+    into shell scripts, comma-separated lists and glob patterns, where the project's own path might mean
+    something else.
+    """
     place_tokenizer(job, attempt / "tokenizer")
     (attempt / "datasets").mkdir()
     for name, folder in job.datasets.items():
@@ -98,7 +104,7 @@ def place_files(job: Job, attempt: Path) -> None:
 
 
 def task_name(job: Job) -> str:
-    """The task without the harness that nemo writes before it: `lm-evaluation-harness.mmlu` is `mmlu`."""
+    """Returns the task without the harness before it: `lm-evaluation-harness.mmlu` is `mmlu`."""
     task = job.benchmark.task
     return task.partition(".")[2] if job.benchmark.harness == "nemo" else task
 

@@ -1,8 +1,8 @@
-"""The tokenizer that a harness loads: the model's own, with the token for the beginning of a text as the
-config wants it.
+"""Tokenizer that a harness loads: the model's own, with the BOS token as the config asks for it.
 
 lm-eval's clients of a server add what the tokenizer adds by itself, or nothing at all. To have it otherwise
-its file is altered: transformers 5 heeds `add_bos_token` of tokenizer_config.json no more."""
+its file is altered: transformers 5 no longer follows `add_bos_token` of tokenizer_config.json.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_templa
 
 
 def client_arguments(job: Job) -> dict[str, Any]:
-    """What lm-eval's client of a server is told of the model, where it makes prompts of tokens itself."""
+    """Returns what lm-eval's client of a server is told of the model, where it tokenizes prompts itself."""
     entry = job.model_entry
     arguments: dict[str, Any] = {"add_bos_token": _adds_bos(job)}
     if job.context is not None:
@@ -29,8 +29,11 @@ def client_arguments(job: Job) -> dict[str, Any]:
 
 
 def place_tokenizer(job: Job, folder: Path) -> None:
-    """Lays the model's folder out as `folder`: a link, or links to its files beside those that differ. Raises
-    EvaluationFailed where the config asks for a token that the tokenizer does not have."""
+    """Lays the model's folder out as `folder`: a link, or links to its files beside those that differ.
+
+    Raises:
+        EvaluationFailed: The config asks for a token that the tokenizer does not have.
+    """
     changed: dict[str, str] = {}
     if job.chat_template is not None:
         changed[TEMPLATE] = job.chat_template.read_text("utf-8")
@@ -48,14 +51,14 @@ def place_tokenizer(job: Job, folder: Path) -> None:
 
 
 def _adds_bos(job: Job) -> bool:
-    """Not where the client lays prompts out by a chat template that has the token already."""
+    """Returns whether BOS is added: not where a chat template that has it lays prompts out."""
     if "apply_chat_template" in str(job.benchmark.extra) and _template_has_bos(job):
         return False
     return _wants_bos(job) is not False
 
 
 def _wants_bos(job: Job) -> bool | None:
-    """Whether prompts begin with that token; None: as the tokenizer has it."""
+    """Returns whether prompts begin with BOS; None: as the tokenizer has it."""
     if job.model_entry is not None and job.model_entry.add_bos_token is not None:
         return job.model_entry.add_bos_token
     return True if "gemma" in str(text_config(job.tokenizer).get("model_type")) else None
@@ -70,7 +73,7 @@ def _template_has_bos(job: Job) -> bool:
 
 
 def _with_bos(job: Job) -> str | None:
-    """The model's tokenizer.json with a last step that puts the token first; None: it does so as it is."""
+    """Returns the model's tokenizer.json with a last step that puts BOS first; None: it does so as it is."""
     tokenizer, token = _read(job.tokenizer / FILE), _text(_read(job.tokenizer / CONFIG).get("bos_token"))
     number = {each["content"]: each["id"] for each in tokenizer.get("added_tokens") or ()}.get(token)
     if token is None or number is None:
@@ -102,7 +105,7 @@ def _part(kind: str, name: str, type_id: int = 0) -> dict[str, Any]:
 
 
 def _text(token: Any) -> str | None:
-    """A token of tokenizer_config.json: its text, or a mapping that holds it."""
+    """Returns the text of a token of tokenizer_config.json, which may be a mapping that holds it."""
     if isinstance(token, dict):
         token = token.get("content")
     return token if isinstance(token, str) else None

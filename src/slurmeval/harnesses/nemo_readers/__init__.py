@@ -1,11 +1,14 @@
-"""The own files of harnesses that NeMo wraps, as samples: one module for each harness, named as it is.
+"""Readers of the files of harnesses that NeMo wraps: one module for each harness, named as it is.
 
 A module has any of
+
     read(job, output) -> list[Sample]      the samples, in the harness's order
     metrics(rows, samples) -> list[Metric] the scores of results.yml after the harness's own rules: which one
                                            leads, their scales, what a higher value means
+
 Both raise EvaluationFailed (bad_result) where a file is missing or not laid out as the harness does. For a
-harness without a module only the scores of results.yml are known."""
+harness without a module only the scores of results.yml are known.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +26,20 @@ Read = Callable[[Job, Path], list[Sample]]
 
 
 def reader(wrapped: str) -> Read | None:
-    """What reads the samples of a wrapped harness; None: they are not known here."""
+    """Returns the function that reads the samples of a wrapped harness; None: there is none."""
     return getattr(_module(wrapped), "read", None)
 
 
 def knows(wrapped: str) -> bool:
-    """Whether there is a module of the wrapped harness."""
+    """Returns whether there is a module of the wrapped harness."""
     return _module(wrapped) is not None
 
 
 def tidy(wrapped: str, rows: list[Metric], samples: list[Sample]) -> list[Metric]:
-    """The scores of results.yml after the harness's own rules, with the number of questions where neither
-    NeMo nor these rules say it."""
+    """Returns the scores of results.yml after the harness's own rules.
+
+    The number of questions is added where neither NeMo nor these rules say it.
+    """
     rules = getattr(_module(wrapped), "metrics", None)
     if rules is not None:
         rows = rules(rows, samples)
@@ -47,20 +52,23 @@ def tidy(wrapped: str, rows: list[Metric], samples: list[Sample]) -> list[Metric
 
 
 def questions(samples: Iterable[Sample]) -> int:
-    """How many questions there are, repeats counted once."""
+    """Returns how many questions there are, repeats counted once."""
     return len({(sample.task, sample.native_id) for sample in samples})
 
 
 def within(job: Job, asked: int, harness: str) -> None:
-    """Raises EvaluationFailed (bad_result) where more was asked than the limit allows: then the files are of
-    another run. (Fewer may be all that there is.)"""
+    """Checks that no more was asked than the limit allows. Fewer may be all that there is.
+
+    Raises:
+        EvaluationFailed: More was asked, so the files are of another run (bad_result).
+    """
     limit = job.benchmark.limit
     if limit is not None and asked > limit:
         raise bad_result(f"{harness}: {asked} questions were asked, where the limit is {limit}")
 
 
 def repeats(samples: Iterable[Sample]) -> int:
-    """How often each question was asked."""
+    """Returns how often each question was asked."""
     return 1 + max((sample.repeat_idx for sample in samples), default=0)
 
 
@@ -80,7 +88,7 @@ def _module(wrapped: str) -> ModuleType | None:
 
 
 def _of(row: Metric, samples: Iterable[Sample]) -> list[Sample]:
-    """The samples that a score is the mean over: those that carry it."""
+    """Returns the samples that a score is the mean over: those that carry it."""
     return [
         sample
         for sample in samples

@@ -1,8 +1,10 @@
-"""AA-LCR (nvidia-aa-lcr 26.3): `<model>_results.csv` has one question a row, with its documents, the right
-answer, and for each repeat the model's answer (`responses_<n>`) and the judge's verdict (`judgements_<n>`).
+"""AA-LCR (nvidia-aa-lcr 26.3): questions over long documents, judged.
 
-A verdict is empty where the judge did not answer CORRECT or INCORRECT; AA-LCR leaves it out of its means. The
-documents (about 100,000 tokens a question) are not kept: a sample's input is the question."""
+`<model>_results.csv` has one question a row, with its documents, the right answer, and for each repeat the
+model's answer (`responses_<n>`) and the judge's verdict (`judgements_<n>`). A verdict is empty where the
+judge did not answer CORRECT or INCORRECT; AA-LCR leaves it out of its means. The documents (about 100,000
+tokens a question) are not kept: a sample's input is the question.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,11 @@ from slurmeval.harnesses.scores import bad_result
 
 
 def read(job: Job, output: Path) -> list[Sample]:
+    """Returns one sample for each question and repeat.
+
+    Raises:
+        EvaluationFailed: The file is not laid out as expected (bad_result).
+    """
     path = one_file(output, "*_results.csv", "AA-LCR")
     rows = csv_rows(path)
     with laid_out_by("AA-LCR", path):
@@ -27,6 +34,7 @@ def read(job: Job, output: Path) -> list[Sample]:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
+    """Returns the scores by the harness's own rules."""
     for row in rows:
         row.higher_is_better = True
         row.n_repeats = repeats(samples)

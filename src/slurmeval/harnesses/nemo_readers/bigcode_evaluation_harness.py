@@ -1,9 +1,10 @@
-"""BigCode's harness (nvidia-bigcode-eval 26.3): `predictions.json` has the programs, a list for each problem
-in the dataset's order; `metrics.json` the scores.
+"""BigCode's harness (nvidia-bigcode-eval 26.3): programs for problems of several datasets.
 
-Neither the problems nor which program passed is in any file: a sample has a program and no score, and its
-input is the problem's place in the dataset. The standard error is over programs, not problems: of repeats it
-is left out."""
+`predictions.json` has the programs, a list for each problem in the dataset's order, and `metrics.json` the
+scores. Neither the problems nor which program passed is in any file: a sample has a program and no score, and
+its input is the problem's place in the dataset. The standard error is over programs, not problems: with
+repeats it is left out.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +18,11 @@ from slurmeval.harnesses.scores import bad_result
 
 
 def read(job: Job, output: Path) -> list[Sample]:
+    """Returns one sample for each program.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     written, scored = output / "predictions.json", output / "metrics.json"
     predictions, scores = json_value(written), json_value(scored)
     with laid_out_by("BigCode's harness", scored):
@@ -43,6 +49,7 @@ def read(job: Job, output: Path) -> list[Sample]:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
+    """Returns the scores by the harness's own rules."""
     for row in rows:
         row.higher_is_better = True
         row.n_items = questions(samples) or None

@@ -2,7 +2,8 @@
 
 `garak/garak_runs/results.report.jsonl` has a line for each attempt (a prompt with its answers and, in
 `detector_results`, a score for each answer: 0 passed, 1 hit) and an `eval` line for each probe and detector.
-NeMo's `pass_rate` of a probe is that of its last detector only, and its count is not what garak counted."""
+NeMo's `pass_rate` of a probe is that of its last detector only, and its count is not what garak counted.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,11 @@ _EVALUATED = 2
 
 
 def read(job: Job, output: Path) -> list[Sample]:
-    """One sample for each answer of each attempt. Raises EvaluationFailed (bad_result)."""
+    """Returns one sample for each answer of each attempt.
+
+    Raises:
+        EvaluationFailed: The report is not laid out as expected (bad_result).
+    """
     path = one_file(output, "garak/garak_runs/results.report.jsonl", "garak")
     lines = json_lines(path)
     with laid_out_by("garak", path):
@@ -63,7 +68,7 @@ def _text(answer: Any) -> str | None:
 
 
 def _scores(results: dict[str, list[Any]], position: int, threshold: float) -> list[Score]:
-    """1 where a detector found nothing; None where it could not tell."""
+    """Returns 1 for a detector that found nothing; None where it could not tell."""
     scores = []
     for detector, hits in results.items():
         hit = number(hits[position]) if position < len(hits) else None
@@ -81,8 +86,10 @@ def _scores(results: dict[str, list[Any]], position: int, threshold: float) -> l
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
-    """`pass_rate` as NeMo has it, one for each probe, with the detector that it is of and the number of
-    attempts. garak has no average over probes: the mean of theirs leads, marked as slurmeval's."""
+    """Returns `pass_rate` as NeMo has it, one for each probe, with its detector and the number of attempts.
+
+    garak has no average over probes: the mean of the probes leads, marked as slurmeval's.
+    """
     mean = mean_over(rows, "garak", wholes(rows))
     last = {sample.task: sample.scores[-1].filter for sample in samples if sample.scores}
     for row in rows:

@@ -2,7 +2,8 @@
 
 There are no questions and so no samples: results.yml has all that is kept of
 `<model>_<endpoint>_<concurrency>_<input>_<output>_genai_perf.json` (its profile of single requests stays in
-the folder `tmp` and is not read)."""
+the folder `tmp` and is not read).
+"""
 
 from __future__ import annotations
 
@@ -17,14 +18,20 @@ _LENGTHS = ("output_sequence_length", "input_sequence_length")
 
 
 def read(job: Job, output: Path) -> list[Sample]:
-    """No samples. Raises EvaluationFailed (bad_result) where there is not one measurement."""
+    """Returns no samples.
+
+    Raises:
+        EvaluationFailed: There is not exactly one measurement (bad_result).
+    """
     one_file(output, "*_genai_perf.json", "GenAI-Perf")
     return []
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
-    """Speeds are per second, times in milliseconds, lengths in tokens: none is a proportion. Tokens per
-    second over all requests lead."""
+    """Returns the measurements: tokens per second over all requests lead.
+
+    Speeds are per second, times in milliseconds, lengths in tokens: none is a proportion.
+    """
     for row in rows:
         name, _, statistic = row.metric.partition("/")
         no_proportion(row)

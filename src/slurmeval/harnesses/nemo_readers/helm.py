@@ -1,10 +1,11 @@
-"""HELM for medicine (nvidia-crfm-helm 25.10). `runs/<suite>/<run>/scenario_state.json` has every request with
-its instance and answer, `per_instance_stats.json` the scores of each, `stats.json` their means.
+"""HELM for medicine (nvidia-crfm-helm 25.10).
 
-HELM asks the splits `valid` and `test`; what it reports is `test`, and so is what is read here. NeMo writes
-the mean of whichever split comes last, and 0.0 for scores that nothing was counted for: a score's value is
-the mean over the samples, what NeMo wrote is kept beside it. A jury of judges gives marks of 1 to 5; their
-value here is (mark - 1) / 4."""
+`runs/<suite>/<run>/scenario_state.json` has every request with its instance and answer,
+`per_instance_stats.json` the scores of each, `stats.json` their means. HELM asks the splits `valid` and
+`test`; what it reports is `test`, and so is what is read here. NeMo writes the mean of whichever split comes
+last, and 0.0 for scores that nothing was counted for: a score's value is the mean over the samples, and what
+NeMo wrote is kept beside it. A jury of judges gives marks of 1 to 5; their value here is (mark - 1) / 4.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +41,11 @@ _Key = tuple[str, int]
 
 
 def read(job: Job, output: Path) -> list[Sample]:
+    """Returns one sample for each instance of the split `test`.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     folder = one_file(output, "runs/*/*/stats.json", "HELM").parent
     # `med_dialog` of `med_dialog:subset=icliniq,model=…`
     task = folder.name.partition(":")[0]
@@ -60,6 +66,7 @@ def read(job: Job, output: Path) -> list[Sample]:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
+    """Returns the scores, with the mean over the samples as their value."""
     for row in rows:
         values = [
             score.value
@@ -79,7 +86,7 @@ def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
 
 
 def _marks(samples: list[Sample]) -> set[str]:
-    """The scores that a jury gave."""
+    """Returns the scores that a jury gave."""
     return {_leading(sample.task) for sample in samples if sample.task in _JURIES}
 
 
@@ -117,7 +124,7 @@ def _sample(task: str, request: dict[str, Any], stats: dict[_Key, list[dict[str,
 
 
 def _scores(task: str, stats: list[dict[str, Any]]) -> list[Score]:
-    """The leading score, and other common ones; not lengths, times and the like."""
+    """Returns the leading score and other common ones; not lengths, times and the like."""
     scores = []
     for stat in stats:
         name = f"score/{stat['name']['name']}"

@@ -1,8 +1,10 @@
-"""Humanity's Last Exam (nvidia-hle 26.3): `hle_<model>.json` has the answers by the question's id,
-`judged_hle_<model>.json` the same with the judge's verdict, `results_hle_<model>.json` the scores.
+"""Humanity's Last Exam (nvidia-hle 26.3): questions with short answers, judged.
 
-No file has the questions: a sample's input is the question's id. HLE counts an answer that the judge could
-not be asked about as wrong; here it has no score, and neither has the accuracy over it."""
+`hle_<model>.json` has the answers by the question's id, `judged_hle_<model>.json` the same with the judge's
+verdict, `results_hle_<model>.json` the scores. No file has the questions: a sample's input is the question's
+id. HLE counts an answer that the judge could not be asked about as wrong. Here it has no score, and neither
+has the accuracy over it.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,11 @@ _NO_PROPORTION = "accuracy/calibration_error"
 
 
 def read(job: Job, output: Path) -> list[Sample]:
+    """Returns one sample for each answer.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     path = one_file(output, "judged_hle_*.json", "HLE")
     answers = json_value(path.with_name(path.name.removeprefix("judged_")))
     verdicts = json_value(path)
@@ -37,6 +44,7 @@ def read(job: Job, output: Path) -> list[Sample]:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
+    """Returns the scores by the harness's own rules."""
     for row in rows:
         row.higher_is_better = row.metric == "accuracy"
         if row.metric == _PERCENT:

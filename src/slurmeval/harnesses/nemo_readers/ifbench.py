@@ -1,8 +1,10 @@
-"""IFBench (nvidia-ifbench 26.3): `eval_results_strict.jsonl` and `eval_results_loose.jsonl` have one answer a
-line, with each of its instructions followed or not; `metrics.json` the scores.
+"""IFBench (nvidia-ifbench 26.3): answers that follow instructions or do not.
 
-The prompt-level scores are means over answers; those of instructions are means over instructions, and are
-left as IFBench wrote them. The loose one leads, as in IFBench's paper."""
+`eval_results_strict.jsonl` and `eval_results_loose.jsonl` have one answer a line, with each of its
+instructions followed or not; `metrics.json` has the scores. The prompt-level scores are means over answers.
+Those of instructions are means over instructions, and are left as IFBench wrote them. The loose one leads, as
+in IFBench's paper.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,11 @@ _MODES = ("strict", "loose")
 
 
 def read(job: Job, output: Path) -> list[Sample]:
+    """Returns one sample for each answer.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     path = output / "eval_results_loose.jsonl"
     strict, loose = json_lines(output / "eval_results_strict.jsonl"), json_lines(path)
     answers = json_lines(output / "output.jsonl")
@@ -34,6 +41,7 @@ def read(job: Job, output: Path) -> list[Sample]:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
+    """Returns the scores by the harness's own rules."""
     for row in rows:
         row.higher_is_better = True
     lead(rows, "loose:prompt-level")

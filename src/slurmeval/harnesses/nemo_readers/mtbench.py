@@ -1,7 +1,8 @@
 """MT-Bench (nvidia-mtbench-evaluator 26.3): ratings of a judge, 1 to 10, of both turns of each question.
 
 `mtbench/<model>/[first_<n>/]responses/<model>.jsonl` has one question a line with both answers,
-`judgements/<judge>_single.jsonl` one rating a line; -1 where the judge gave none after five tries."""
+`judgements/<judge>_single.jsonl` one rating a line; -1 where the judge gave none after five tries.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,11 @@ _METRIC = "average_score"
 
 
 def read(job: Job, output: Path) -> list[Sample]:
-    """One sample for each turn. Raises EvaluationFailed (bad_result)."""
+    """Returns one sample for each turn.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     answers = one_file(output, "mtbench/**/responses/*.jsonl", "MT-Bench")
     judged = one_file(output, "mtbench/**/judgements/*_single.jsonl", "MT-Bench")
     asked = json_lines(answers)
@@ -71,8 +76,11 @@ def _sample(question: dict[str, Any], turn: int, rating: dict[str, Any]) -> Samp
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
-    """The average over all ratings leads; NeMo has it as a group that is named after the judge, and the
-    categories as tasks. `num_missing` counts turns without a rating, which the averages leave out."""
+    """Returns the scores: the average over all ratings leads.
+
+    NeMo has it as a group that is named after the judge, and the categories as tasks. `num_missing` counts
+    turns without a rating, which the averages leave out.
+    """
     rated = [sample for sample in samples if sample.scores[0].value is not None]
     for row in rows:
         row.subset = None if row.is_group else row.task

@@ -2,7 +2,8 @@
 
 `eval-results/<benchmark>/output.jsonl`, or `output-rs<i>.jsonl` for each repeat i, has one question a line:
 the data's own fields, `generation` and what the evaluation adds. Written by the documented layout; no run of
-the image was seen."""
+the image was seen.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,11 @@ _WORSE = ("no_answer",)
 
 
 def read(job: Job, output: Path) -> list[Sample]:
-    """One sample for each question and repeat. Raises EvaluationFailed (bad_result)."""
+    """Returns one sample for each question and repeat.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     paths = sorted(output.glob("eval-results/**/output*.jsonl"))
     if not paths:
         raise bad_result("NeMo Skills wrote no answers (eval-results/<benchmark>/output*.jsonl)")
@@ -77,8 +82,10 @@ def _sample(benchmark: str, mode: str, index: int, repeat: int, line: dict[str, 
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
-    """All in percent, under `groups` only: the benchmark itself first, then its subsets. The average over
-    repeats leads where there are repeats (`pass@1[avg-of-k]`), else `pass@1`."""
+    """Returns the scores: the average over repeats leads (`pass@1[avg-of-k]`), without repeats `pass@1`.
+
+    All are percentages, and under `groups` only: the benchmark itself first, then its subsets.
+    """
     repeats = 1 + max((sample.repeat_idx for sample in samples), default=0)
     for row in rows:
         score = row.metric.rpartition("/")[2]

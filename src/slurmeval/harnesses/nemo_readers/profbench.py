@@ -3,7 +3,8 @@
 `report_generation` writes `<model>_….jsonl` with one report a line, and `judgements/<same name>` with one
 criterion of one report a line; the judge is the model itself. `llm_judge` writes `<model>_….jsonl` with one
 criterion a line and what people said. Both write `*_eval.json`. Lines are in the order of their end, and the
-questions are drawn in a new order by each run. Requests that failed leave no line."""
+questions are drawn in a new order by each run. Requests that failed leave no line.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,11 @@ _BIASES = ("o3", "r1-0528", "grok4", "BIAS-INDEX", "MF1-BI")
 
 
 def read(job: Job, output: Path) -> list[Sample]:
-    """One sample for each report, or for each criterion judged. Raises EvaluationFailed (bad_result)."""
+    """Returns one sample for each report, or for each criterion judged.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     path = one_file(output, "*_reasoning_*.jsonl", "ProfBench")
     lines = json_lines(path)
     limit = job.benchmark.limit
@@ -60,7 +65,7 @@ def read(job: Job, output: Path) -> list[Sample]:
 
 
 def _report(line: dict[str, Any], repeat: int, judged: list[dict[str, Any]]) -> Sample:
-    """A report with the weighted share of its judged criteria that it fulfils, as ProfBench counts it."""
+    """Returns a report, scored with the weighted share of its judged criteria that it fulfils."""
     reached = sum(
         _WEIGHTS[one["criterion_weight"]] for one in judged if one["judge_rating"].startswith("Yes")
     )
@@ -88,7 +93,7 @@ _CRITERION = ("criterion_description", "criterion_weight", "judge_rating")
 
 
 def _verdict(line: dict[str, Any]) -> Sample:
-    """A criterion on which the model's verdict is compared with a person's."""
+    """Returns a criterion on which the model's verdict is compared with a person's."""
     rating = line["judge_rating"].strip()
     right = rating.startswith("Yes") == bool(line["human_annotation"])
     return Sample(
@@ -104,8 +109,11 @@ def _verdict(line: dict[str, Any]) -> Sample:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
-    """Percentages; `Overall` leads (the mean over domains, or the macro F1). Token counts and biases are no
-    proportions. A score of domains or criteria that no sample is of is left out: it stands there as 0."""
+    """Returns the scores: `Overall` leads (the mean over domains, or the macro F1).
+
+    All are percentages, but token counts and biases, which are no proportions. A score of domains or criteria
+    that no sample is of is left out: it stands there as 0.
+    """
     kept = []
     domains = {sample.category for sample in samples}
     for row in rows:

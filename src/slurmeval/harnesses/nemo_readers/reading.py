@@ -22,7 +22,11 @@ _CELL_LIMIT = 64 * 2**20
 
 
 def one_file(output: Path, pattern: str, harness: str) -> Path:
-    """The only file under `output` that matches. Raises EvaluationFailed (bad_result)."""
+    """Returns the only file under `output` that matches.
+
+    Raises:
+        EvaluationFailed: There is none, or there are several (bad_result).
+    """
     found = sorted(path for path in output.glob(pattern) if path.is_file())
     if len(found) != 1:
         raise bad_result(f"{harness}: {len(found)} files {pattern}, where there should be one")
@@ -30,7 +34,11 @@ def one_file(output: Path, pattern: str, harness: str) -> Path:
 
 
 def json_value(path: Path) -> Any:
-    """A JSON file. Raises EvaluationFailed (bad_result)."""
+    """Returns the value of a JSON file.
+
+    Raises:
+        EvaluationFailed: It cannot be read (bad_result).
+    """
     try:
         with readable(path):
             return json.loads(path.read_bytes())
@@ -41,7 +49,11 @@ def json_value(path: Path) -> Any:
 
 
 def csv_rows(path: Path) -> list[dict[str, str]]:
-    """A CSV file with a header, as pandas writes it. Raises EvaluationFailed (bad_result)."""
+    """Returns the rows of a CSV file with a header, as pandas writes it.
+
+    Raises:
+        EvaluationFailed: It cannot be read (bad_result).
+    """
     previous = csv.field_size_limit(_CELL_LIMIT)
     try:
         with readable(path), path.open(encoding="utf-8", newline="") as stream:
@@ -57,8 +69,11 @@ def csv_rows(path: Path) -> list[dict[str, str]]:
 
 
 def xlsx_rows(path: Path) -> list[dict[str, str]]:
-    """The first sheet of a workbook, whose first row is the header; empty cells are left out. Raises
-    EvaluationFailed (bad_result)."""
+    """Returns the rows of a workbook's first sheet by its header; empty cells are left out.
+
+    Raises:
+        EvaluationFailed: It cannot be read (bad_result).
+    """
     try:
         with zipfile.ZipFile(path) as book:
             shared = []
@@ -76,7 +91,7 @@ def xlsx_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _cells(row: ET.Element, shared: list[str]) -> dict[str, str]:
-    """The cells' texts by the letters of their column."""
+    """Returns the cells' texts by the letters of their column."""
     cells = {}
     for cell in row.iter(f"{_SHEET}c"):
         kind, value = cell.get("t"), cell.find(f"{_SHEET}v")
@@ -96,7 +111,7 @@ def _text_of(element: ET.Element) -> str:
 
 @contextmanager
 def laid_out_by(harness: str, path: Path) -> Iterator[None]:
-    """What is missing or of another kind inside a file is a bad result that names the file."""
+    """Turns what is missing or of another kind inside a file into a bad result that names the file."""
     try:
         yield
     except MALFORMED as error:
@@ -104,14 +119,14 @@ def laid_out_by(harness: str, path: Path) -> Iterator[None]:
 
 
 def text_of(value: Any) -> str | None:
-    """Text as it is, anything else as JSON; None stays None."""
+    """Returns text as it is, anything else as JSON; None stays None."""
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
 
 
 def number_in(text: str | None) -> float | None:
-    """A number as CSV has it; None for an empty field or anything else."""
+    """Returns a number as CSV has it; None for an empty field or anything else."""
     try:
         return number(float(text or ""))
     except ValueError:
@@ -119,7 +134,7 @@ def number_in(text: str | None) -> float | None:
 
 
 def conversation(messages: Sequence[tuple[str, str | None]]) -> str:
-    """Messages (role, text) as a person reads them; a single one without its role."""
+    """Returns messages (role, text) as a person reads them; a single one without its role."""
     if len(messages) == 1:
         return messages[0][1] or ""
     return "\n\n".join(f"{role}: {text or ''}" for role, text in messages)
@@ -133,5 +148,8 @@ def rescale(row: Metric, scale: int) -> None:
 
 
 def no_proportion(row: Metric) -> None:
-    """A count, a length or a speed: `harness_value` keeps it, `value` has none even where it lies in 0..1."""
+    """Marks a count, a length or a speed as no proportion.
+
+    `harness_value` keeps it, and there is no `value` even where it lies in 0 to 1.
+    """
     row.value = row.se = row.harness_scale = None

@@ -1,7 +1,8 @@
 """RULER (nvidia-long-context-eval 26.3): synthetic long prompts, scored by the strings that the answer holds.
 
 `<model>/synthetic/<length>/pred/<subtask>.jsonl` has one answer a line, `per_sample_scores.json` their scores
-(0 to 100) in the same order, `summary.csv` the averages. A request without an answer leaves no line."""
+(0 to 100) in the same order, `summary.csv` the averages. A request without an answer leaves no line.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ _SAMPLES_WITHOUT_LIMIT = 500
 
 
 def read(job: Job, output: Path) -> list[Sample]:
-    """All answers of all subtasks. Raises EvaluationFailed (bad_result)."""
+    """Returns all answers of all subtasks.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     path = one_file(output, "*/synthetic/*/pred/per_sample_scores.json", "RULER")
     scores = json_value(path)
     wanted = job.benchmark.limit or _SAMPLES_WITHOUT_LIMIT
@@ -59,7 +64,10 @@ def _sample(subtask: str, answer: dict[str, Any], percent: Any) -> Sample:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
-    """The average over the subtasks leads, and counts all their answers (NeMo gives the count of one)."""
+    """Returns the scores: the average over the subtasks leads, and counts all their answers.
+
+    NeMo gives the count of one subtask.
+    """
     groups = [row for row in rows if row.is_group]
     for row in rows:
         if row.metric != _METRIC:

@@ -2,7 +2,8 @@
 
 All tasks write `output.csv` (the prompts with `model_output`) and `metrics.json` (counts by verdict). The
 verdicts on single answers: Aegis adds `Response Safety` to output.csv; WildGuard writes them to report.json,
-over which NeMo may write its own report; compliance writes `compliance_result.jsonl`, in no order."""
+over which NeMo may write its own report; compliance writes `compliance_result.jsonl`, in no order.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,11 @@ _COMPLIANCE = {"COMPLIANT": 1.0, "BORDERLINE": 0.5, "NOT_COMPLIANT": 0.0}
 
 
 def read(job: Job, output: Path) -> list[Sample]:
-    """One sample for each prompt. Raises EvaluationFailed (bad_result)."""
+    """Returns one sample for each prompt.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     path = output / "output.csv"
     rows = csv_rows(path)
     limit = job.benchmark.limit
@@ -42,7 +47,7 @@ def read(job: Job, output: Path) -> list[Sample]:
 
 
 def _wildguard(path: Path) -> dict[tuple[str, str], str]:
-    """The verdicts by prompt and answer; nothing where NeMo's own report has replaced them."""
+    """Returns the verdicts by prompt and answer; nothing where NeMo's own report has replaced them."""
     try:
         lines = json_lines(path)
         return {(line["prompt"], line["model_output"]): line[_WILDGUARD] for line in lines}
@@ -74,8 +79,13 @@ def _sample(task: str, index: int, row: dict[str, str], verdict: str | None) -> 
 
 
 def _check_counts(task: str, samples: list[Sample], path: Path) -> None:
-    """Raises EvaluationFailed (bad_result) where the counts by verdict do not sum to the answers. With
-    reasoning taken out, the harness drops unfinished answers: then they may be fewer."""
+    """Checks that the counts by verdict sum to the answers.
+
+    With reasoning taken out, the harness drops unfinished answers: then they may be fewer.
+
+    Raises:
+        EvaluationFailed: They do not (bad_result).
+    """
     counts = json_value(path)
     with laid_out_by("the Safety Harness", path):
         total = sum(count for verdict, count in counts.items() if not verdict.startswith("percentage"))
@@ -84,7 +94,7 @@ def _check_counts(task: str, samples: list[Sample], path: Path) -> None:
 
 
 def _compliance(rows: list[dict[str, str]], path: Path) -> list[Sample]:
-    """Joined by the pair of prompt and answer that stands at the end of what the judge was asked."""
+    """Returns the verdicts by the pair of prompt and answer at the end of what the judge was asked."""
     judged = {}
     with laid_out_by("the Safety Harness", path):
         for line in json_lines(path):
@@ -116,7 +126,7 @@ def _compliance(rows: list[dict[str, str]], path: Path) -> list[Sample]:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
-    """safety_rate is on 0..1, compliance_rate in percent."""
+    """Returns the scores: safety_rate is 0 to 1, compliance_rate a percentage."""
     for row in rows:
         # NeMo writes the task as it was asked for, with or without the harness.
         row.task = row.task.rpartition(".")[2]

@@ -1,5 +1,7 @@
-"""SciCode (nvidia-scicode 26.3). A problem is a row of steps, each asked with the model's own programs for
-the steps before it. In the output folder, under `<model>/with_background` or `without_background`:
+"""SciCode (nvidia-scicode 26.3): problems of several steps.
+
+Each step is asked with the model's own programs for the steps before it. In the output folder, under
+`<model>/with_background` or `without_background`:
 
     scicode_results/prompt/…/<problem>.<step>.txt               the prompt of the last repeat
     scicode_results/generated_code/…/<problem>.<step>_<n>.py    what the model wrote, after the steps before
@@ -8,7 +10,8 @@ the steps before it. In the output folder, under `<model>/with_background` or `w
 
 A step that could not be asked (an answer before it could not be read) has no file, and counts as wrong in the
 scores. In the problems 13, 62 and 76 SciCode skips one step but counts by number: their last step is not in
-its scores. Where one of the two happened, the mean over samples differs from SciCode's."""
+its scores. Where one of the two happened, the mean over samples differs from SciCode's.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,11 @@ _NEXT = "NEXT STEP - "
 
 
 def read(job: Job, output: Path) -> list[Sample]:
+    """Returns one sample for each step and repeat.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     results = output / "scicode_results"
     path = one_file(results, "*.json", "SciCode")
     scores = json_value(path)
@@ -40,6 +48,7 @@ def read(job: Job, output: Path) -> list[Sample]:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
+    """Returns the scores by the harness's own rules."""
     for row in rows:
         row.higher_is_better = True
         row.n_repeats = repeats(samples)
@@ -55,7 +64,7 @@ def _order(path: Path) -> tuple[int, ...]:
 
 
 def _numbers(path: Path) -> tuple[str, str, str]:
-    """Problem, step and repeat of `12.3_0.py`."""
+    """Returns problem, step and repeat of a name such as `12.3_0.py`."""
     name, _, repeat = path.stem.partition("_")
     problem, _, step = name.partition(".")
     return problem, step, repeat
@@ -95,7 +104,11 @@ def _read(path: Path) -> str:
 
 
 def _check(samples: list[Sample], scores: dict[str, Any]) -> None:
-    """Raises EvaluationFailed (bad_result) where the logs and SciCode's own count differ."""
+    """Checks the logs against SciCode's own count.
+
+    Raises:
+        EvaluationFailed: They differ (bad_result).
+    """
     passed = sum(bool(sample.scores[0].correct) for sample in samples)
     counted = sum(count for steps in scores["num_correct"].values() for count in steps.values())
     if passed != counted:

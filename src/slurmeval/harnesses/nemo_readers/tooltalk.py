@@ -1,7 +1,8 @@
 """ToolTalk (nvidia-tooltalk 26.3): conversations in which the model calls tools that are simulated.
 
 `<conversation>.json` has the conversation with the calls that were expected (`apis`), those that the model
-made (`predictions`), and `metrics`; `metrics.json` the sums over all."""
+made (`predictions`), and `metrics`; `metrics.json` the sums over all.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,11 @@ _LOWER_IS_BETTER = ("bad_action_rate",)
 
 
 def read(job: Job, output: Path) -> list[Sample]:
-    """One sample for each conversation. Raises EvaluationFailed (bad_result)."""
+    """Returns one sample for each conversation.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     samples = []
     for path in sorted(output.glob("*.json")):
         content = json_value(path)
@@ -67,7 +72,7 @@ def _sample(content: dict[str, Any]) -> Sample:
 
 
 def _call(call: dict[str, Any]) -> str:
-    """A call as `Name({"parameter": value})`."""
+    """Returns a call as `Name({"parameter": value})`."""
     request = call["request"]
     return f"{request['api_name']}({json.dumps(request['parameters'], ensure_ascii=False)})"
 
@@ -79,8 +84,11 @@ def _prediction(prediction: dict[str, Any]) -> str:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
-    """The rate of successful conversations leads. Precision and recall are over calls: NeMo gives the number
-    of conversations as their count, which it is not."""
+    """Returns the scores: the rate of successful conversations leads.
+
+    Precision and recall are over calls. NeMo gives the number of conversations as their count, which it is
+    not.
+    """
     for row in rows:
         row.is_primary = row.metric == _PRIMARY
         row.higher_is_better = row.metric not in _LOWER_IS_BETTER

@@ -2,7 +2,8 @@
 
 `<model>/T<day>_G<commit>/<model>_<dataset>.xlsx` has one question a line with the model's `prediction`;
 `<model>_<dataset>_<judge>[_result].xlsx` the same with what the judge made of it (`hit` for multiple choice,
-`res` for MathVista). Beside the folder of the day lie links to the same files."""
+`res` for MathVista). Beside the folder of the day lie links to the same files.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +23,11 @@ _SPLITS = {"none": "", "validation": "/val"}
 
 
 def read(job: Job, output: Path) -> list[Sample]:
-    """One sample for each question; of the image only that there was one. Raises EvaluationFailed
-    (bad_result)."""
+    """Returns one sample for each question; of the image only that there was one.
+
+    Raises:
+        EvaluationFailed: A file is not laid out as expected (bad_result).
+    """
     books = sorted(output.glob("*/T*_G*/*.xlsx"), key=lambda path: len(path.name))
     if not books:
         raise bad_result("VLMEvalKit wrote no predictions (<model>/T*/<model>_<dataset>.xlsx)")
@@ -43,7 +47,7 @@ def read(job: Job, output: Path) -> list[Sample]:
 
 
 def _group(task: str) -> str:
-    """How NeMo names the whole of a task's dataset: `mmmu` of `vlmevalkit.mmmu_judge`."""
+    """Returns NeMo's name of the whole of a task's dataset: `mmmu` of `vlmevalkit.mmmu_judge`."""
     name = task.partition(".")[2].lower()
     return next((group for group in _GROUPS if group in name.replace("-", "_")), name)
 
@@ -82,7 +86,10 @@ def _split(row: dict[str, str]) -> str:
 
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
-    """The score over all leads. NeMo writes MathVista's tasks in percent and its group on 0..1."""
+    """Returns the scores: the score over all leads.
+
+    NeMo writes MathVista's tasks in percent and its group on 0 to 1.
+    """
     percent = any(row.is_group and row.task in _PERCENT_TASKS for row in rows)
     for row in rows:
         if percent and not row.is_group:
