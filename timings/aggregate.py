@@ -31,7 +31,7 @@ METRICS = 20
 IN_FLIGHT = 16
 GATHER = """
 import json, sys
-from slurmeval.evaluation.rescoring import gather
+from slurmeval.evaluation.aggregating import gather
 gather(json.loads(sys.stdin.read()), print)
 """
 

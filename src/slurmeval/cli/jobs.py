@@ -176,7 +176,7 @@ def evaluate(run_file: Path, model: str, benchmark: str) -> None:
 def aggregate(run_file: Path) -> None:
     """Gathers the results of all evaluations."""
     from slurmeval.cli.run_state import live_servers
-    from slurmeval.evaluation.rescoring import gather
+    from slurmeval.evaluation.aggregating import gather
 
     run = json.loads(run_file.read_bytes())
     deadline = time.monotonic() + SERVERS_END_S
@@ -190,7 +190,7 @@ def aggregate(run_file: Path) -> None:
 def report(run_file: Path) -> None:
     """Writes the report, and says the scores."""
     from slurmeval.cli import scores
-    from slurmeval.evaluation.rescoring import gather
+    from slurmeval.evaluation.aggregating import gather
     from slurmeval.report import build, tables
     from slurmeval.results.aggregate import are_of
 

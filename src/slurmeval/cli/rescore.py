@@ -22,7 +22,8 @@ def rescore(model: str | None, benchmark: str | None, results: Path) -> int:
     """
     from slurmeval.cli.run_state import newest_document, owner_of
     from slurmeval.errors import UserError
-    from slurmeval.evaluation.rescoring import gather, rescore_all
+    from slurmeval.evaluation.aggregating import gather
+    from slurmeval.evaluation.rescoring import rescore_all
     from slurmeval.paths import Paths
     from slurmeval.planning.untracked import disown
     from slurmeval.report import build

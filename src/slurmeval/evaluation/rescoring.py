@@ -25,11 +25,8 @@ from slurmeval.harnesses import cuts, harness, process
 from slurmeval.harnesses.attempts import has_attempt
 from slurmeval.harnesses.base import HarnessOutput
 from slurmeval.ownership import Claim
-from slurmeval.paths import Paths
-from slurmeval.results import SCHEMA_VERSION, partitions
 from slurmeval.results import evaluation as results
-from slurmeval.results.aggregate import aggregate
-from slurmeval.results.gathering import unchanged
+from slurmeval.results import partitions
 
 NO_SERVER = "no-server.json"
 """The lease of a gateway that answers from its log alone."""
@@ -38,27 +35,6 @@ FORGOTTEN = frozenset({"slurmeval_version"})
 """What an older partition says of its writer, not of the evaluation."""
 
 Pair = tuple[str, str]
-
-
-def outdated(paths: Paths, pairs: Iterable[Pair]) -> list[Pair]:
-    """Returns the evaluations whose partitions are of another version of the tables."""
-    found: list[Pair] = []
-    asked = list(pairs)
-    current = unchanged(paths, asked)
-    for pair in asked:
-        if pair in current:
-            continue
-        version = partitions.version_of(paths.evaluation(*pair))
-        if version is not None and version != str(SCHEMA_VERSION):
-            found.append(pair)
-    return found
-
-
-def gather(run: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Writes the tables over all evaluations; partitions of another version are rescored before."""
-    paths, pairs = Paths.of(run["paths"]), [(model, benchmark) for model, benchmark in run["evaluations"]]
-    failed = rescore_all(run, outdated(paths, pairs), say)
-    aggregate(paths, pairs, unusable={pair: str(error) for pair, error in failed.items()})
 
 
 def rescore_all(

@@ -6,6 +6,7 @@ segment is its header; every other line is an exchange (a request with its answe
 from __future__ import annotations
 
 import base64
+import functools
 import logging
 import os
 from collections import Counter
@@ -41,7 +42,7 @@ class Place(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Record:
     """One exchange. Times are in milliseconds; `started_at` is in seconds since 1970, UTC."""
 
@@ -105,14 +106,14 @@ class Record:
         )
         return not asks
 
-    @property
+    @functools.cached_property
     def request(self) -> Any:
-        """The request's JSON value; its text where it is no JSON."""
+        """The request's JSON value, parsed once; its text where it is no JSON."""
         return _value(self.request_body)
 
-    @property
+    @functools.cached_property
     def response(self) -> Any:
-        """The answer's JSON value; of a stream the list of its events; text where it is neither."""
+        """The answer's JSON value, parsed once; of a stream the list of its events; else its text."""
         if self.response_body is None:
             return None
         if is_stream(self.content_type):
@@ -188,9 +189,8 @@ def decode_exchange(line: bytes) -> Record:
         request_at = response_at - len(b',"response":') - request_size
         if line[request_at - len(b',"request":') : request_at] != b',"request":':
             raise ValueError("the sizes do not fit the line")
-        request = _decode_body(
-            request_form, line[request_at : request_at + request_size], value.pop("request")
-        )
+        asked = value.pop("request")
+        request = _decode_body(request_form, line[request_at : request_at + request_size], asked)
         answer = value.pop("response")
         response = _decode_body(response_form, line[response_at:-1], answer)
         if value["http_status"] == 200 and value["error"] is None and response is not None:
@@ -199,7 +199,12 @@ def decode_exchange(line: bytes) -> Record:
             value["error"] = lacking(path, answer) if whole else broken(path, kind, response)
         if len(bytes.fromhex(value["key"])) != 32:
             raise ValueError("the key is no sha256")
-        return Record(**value, request_body=request or b"", response_body=response)
+        record = Record(**value, request_body=request or b"", response_body=response)
+        if request_form == "json":
+            vars(record)["request"] = asked
+        if response_form == "json" and not is_stream(record.content_type):
+            vars(record)["response"] = answer
+        return record
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no exchange: {error}") from error
 

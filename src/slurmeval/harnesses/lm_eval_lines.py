@@ -9,7 +9,6 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slurmeval.errors import EvaluationFailed
+from slurmeval.files import READ_BUFFER_BYTES
 from slurmeval.harnesses.json_lines import MALFORMED, objects, parsed, readable
 from slurmeval.harnesses.scores import bad_result
 
@@ -56,7 +56,7 @@ class QuestionLines:
         for number, offset, line in objects(path):
             try:
                 check(line)
-                places = self._filters[filter_of(line)]
+                places = self._filters[_filter_of(line)]
                 places.doc_ids.append(_doc_id(line))
                 places.n_asked += sum(map(len, line["resps"]))
             except MALFORMED as error:
@@ -88,23 +88,25 @@ class QuestionLines:
         Raises:
             EvaluationFailed: The lines of a question are malformed (bad_result).
         """
-        name = self.path.name
-        with ExitStack() as opened, readable(self.path):
-            streams = [
-                (opened.enter_context(self.path.open("rb")), places.offsets, places.numbers)
-                for places in self._filters.values()
-            ]
-            for position in range(start, stop):
-                lines = []
-                for stream, offsets, numbers in streams:
-                    if stream.tell() != offsets[position]:
-                        stream.seek(offsets[position])
-                    lines.append(parsed(stream.readline(), name, numbers[position]))
-                try:
-                    made = make(lines)
-                except MALFORMED as error:
-                    raise malformed(self.path, streams[0][2][position], error) from error
-                yield made
+        numbers = next(iter(self._filters.values())).numbers[start:stop] if self._filters else ()
+        of_filters = [self._read(places, start, stop) for places in self._filters.values()]
+        for number, *lines in zip(numbers, *of_filters, strict=True):
+            try:
+                made = make(lines)
+            except MALFORMED as error:
+                raise malformed(self.path, number, error) from error
+            yield made
+
+    def _read(self, places: _Places, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """Yields the lines of one filter."""
+        name, position = self.path.name, 0
+        with readable(self.path), self.path.open("rb", READ_BUFFER_BYTES) as stream:
+            for number, offset in zip(places.numbers[start:stop], places.offsets[start:stop], strict=True):
+                if offset != position:
+                    stream.seek(offset)
+                line = stream.readline()
+                position = offset + len(line)
+                yield parsed(line, name, number)
 
     def _order(self, name: str, places: _Places) -> npt.NDArray[np.int64]:
         """Returns the order of a filter's lines by question.
@@ -136,8 +138,7 @@ class QuestionLines:
         )
 
 
-def filter_of(line: dict[str, Any]) -> str:
-    """Returns the name of the filter on a line."""
+def _filter_of(line: dict[str, Any]) -> str:
     name = line.get("filter", NO_FILTER)
     if type(name) is not str:
         raise TypeError(f"filter is {name!r}")

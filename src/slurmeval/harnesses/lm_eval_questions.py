@@ -13,7 +13,7 @@ from typing import Any
 from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import Sample, Score
 from slurmeval.harnesses.json_lines import MALFORMED
-from slurmeval.harnesses.lm_eval_lines import NO_FILTER, filter_of
+from slurmeval.harnesses.lm_eval_lines import NO_FILTER
 from slurmeval.harnesses.scores import number
 
 NOT_MEASURED = "bypass"
@@ -37,20 +37,27 @@ def check(kind: str | None, line: dict[str, Any]) -> None:
         Exception: One of MALFORMED.
     """
     requests, answered = line["arguments"], line["resps"]
-    _ = line["doc"], requests["gen_args_0"]["arg_0"], filter_of(line)
+    _ = line["doc"], requests["gen_args_0"]["arg_0"]
     if type(answered) is not list or len(answered) != len(requests):
         raise ValueError(f"{len(requests)} requests, and answers to {len(answered)}")
     for answers in answered:
-        if type(answers) is not list or (kind == _CHOICE and type(answers[0]) is not list):
+        if type(answers) is not list:
             raise TypeError("resps is no list of lists")
-        if kind in _LIKELIHOODS:
-            _likelihood(answers)
-    if kind == _CHOICE:
-        for request in requests.values():
-            if type(request["arg_0"]) is not str or type(request["arg_1"]) is not str:
-                raise TypeError("a choice is no text")
     if type(line.get("metrics", [])) is not list:
         raise TypeError("metrics is no list")
+    if kind == _CHOICE:
+        _check_choices(requests, answered)
+    elif kind in _LIKELIHOODS:
+        for answers in answered:
+            _likelihood(answers)
+
+
+def _check_choices(requests: dict[str, Any], answered: list[list[Any]]) -> None:
+    for request, answers in zip(requests.values(), answered, strict=True):
+        if type(request["arg_0"]) is not str or type(request["arg_1"]) is not str:
+            raise TypeError("a choice is no text")
+        if type(answers[0]) is not list:
+            raise TypeError("resps is no list of lists of lists")
 
 
 def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
@@ -59,7 +66,8 @@ def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
     `kind` is the task's output_type.
     """
     first = lines[0]
-    requests = [first["arguments"][name] for name in _names(len(first["arguments"]))]
+    arguments = first["arguments"]
+    requests = [arguments[name] for name in _names(len(arguments))]
     made = Sample(
         native_id=str(first["doc_id"]),
         task=task,
@@ -162,12 +170,12 @@ def _fill_answer(made: Sample, line: dict[str, Any]) -> None:
         made.metadata["responses"] = responses
     if made.output is None:
         made.status = "error"
-    elif made.scores and {score.answer for score in made.scores} == {_INVALID}:
+    elif made.scores and all(score.answer == _INVALID for score in made.scores):
         made.status = "unparsed"
 
 
 def _scores(task: str, line: dict[str, Any]) -> list[Score]:
-    name = filter_of(line)
+    name = line.get("filter", NO_FILTER)
     of_filter = None if name == NO_FILTER else name
     filtered = line.get("filtered_resps") or [None]
     answer = filtered[0] if isinstance(filtered[0], str) else None
@@ -195,6 +203,8 @@ def _value(metric: str, raw: Any, scale: int | None) -> float | None:
 
     Of perplexities lm-eval writes the log-likelihood, and the number of words or bytes.
     """
+    if type(raw) is float and scale == scales.PROPORTION and 0 <= raw <= 1:
+        return raw
     if metric in _PER_UNIT and isinstance(raw, list):
         likelihood, units = raw
         per_unit = -likelihood / units if units else math.nan

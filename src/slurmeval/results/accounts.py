@@ -14,7 +14,6 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.gateway.thoughts import cut, split, stops_of
 from slurmeval.results.joining import prompts_of, prompts_of_sample
 from slurmeval.results.reasoning import choices_of
-from slurmeval.results.sample_costs import Cost
 
 if TYPE_CHECKING:
     from slurmeval.gateway.log import Record
@@ -68,20 +67,20 @@ class Accounts:
             self._n_answers += max(1, len(texts))
             self._answers.update(_fingerprint(text) for text in texts)
 
-    def sample(self, sample: Sample, cost: Cost, status: str) -> bool:
-        """Takes in a sample, and says whether nobody answered it. `cost` has its answered requests, `status`
-        is what else is known."""
+    def sample(self, sample: Sample, n_requests: int, status: str) -> bool:
+        """Takes in a sample, and says whether nobody answered it. `n_requests`: those of it that were
+        answered; `status`: what else is known."""
         self._n_samples += 1
         lost = status == "error"
         if self._lost:
             places = {self._lost.get(_fingerprint(prompt)) for prompt in prompts_of_sample(sample)} - {None}
-            if places and (lost or sample.choices or cost.n_requests == 0):
+            if places and (lost or sample.choices or n_requests == 0):
                 self._fits.update(place for place in places if place is not None)
                 lost = True
         if lost:
             self._lose(sample)
         else:
-            self._look_up(sample, cost)
+            self._look_up(sample, n_requests)
         return lost
 
     def _lose(self, sample: Sample) -> None:
@@ -94,11 +93,11 @@ class Accounts:
                     self._scored[key] += 1
                     self._sums[key] = self._sums.get(key, 0.0) + float(score.value)
 
-    def _look_up(self, sample: Sample, cost: Cost) -> None:
+    def _look_up(self, sample: Sample, n_requests: int) -> None:
         text = None if sample.choices or "loglikelihoods" in sample.metadata else sample.output
         if text is None:
             self._without_text += 1
-            self._found_by_prompt += cost.n_requests > 0
+            self._found_by_prompt += n_requests > 0
         elif _fingerprint(text) in self._answers:
             self._n_found += 1
         else:

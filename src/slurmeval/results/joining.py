@@ -66,7 +66,7 @@ class Join:
     def __init__(
         self,
         samples: Sequence[Sample],
-        name: Callable[[Sample], str] = lambda sample: "",
+        name: Callable[[Sample], bytes] = lambda sample: b"",
         thoughts: BinaryIO | None = None,
     ) -> None:
         self._samples, self._name = samples, name
@@ -93,10 +93,14 @@ class Join:
         """The name of the sample that a request was assigned to, and which answer to the question it is."""
         return self._names[position].hex(), self._repeats[position]
 
+    def name(self, position: int, sample: Sample) -> bytes:
+        """Returns the name of the sample there, which is made but once."""
+        return self._names[position] if self._names else self._name(sample)
+
     def _gather(self) -> _Prompts:
         self._waiting = waiting = _Prompts()
         for position, sample in enumerate(self._samples):
-            self._names.append(bytes.fromhex(self._name(sample)))
+            self._names.append(self._name(sample))
             self._repeats.append(sample.repeat_idx)
             ids = sample.metadata.get("request_ids")
             if ids:

@@ -5,8 +5,8 @@ where it is, the other three are whole and belong to it."""
 
 from __future__ import annotations
 
+import gc
 import hashlib
-import json
 import math
 import os
 import tempfile
@@ -18,16 +18,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from slurmeval.results import schema, statistics
+from slurmeval.results import columns, schema, statistics
 from slurmeval.results.accounts import Accounts, Bounds
 from slurmeval.results.evaluation import Evaluation
 from slurmeval.results.joining import Join
 from slurmeval.results.reasoning import tags_of, thoughts_of
-from slurmeval.results.sample_costs import Cost
 from slurmeval.results.sample_names import SampleNames
 
 if TYPE_CHECKING:
@@ -35,15 +33,13 @@ if TYPE_CHECKING:
     from slurmeval.harnesses.base import HarnessOutput, Metric, Sample
     from slurmeval.paths import Paths
 
-ROWS_PER_GROUP = 2000
-BYTES_PER_GROUP = 32 << 20
-"""Of the long texts in a row group: answers may have a megabyte each."""
-_LONG = ("input", "output", "reasoning", "metadata_json")
 _REPEATED = [
     *("model", "benchmark", "task", "category", "status", "finish_reason", "endpoint", "server_id", "error"),
     *("scores.list.element.metric", "scores.list.element.filter"),
 ]
 """Columns whose values come again and again. The others are not worth a dictionary of their values."""
+_OF_SAMPLE = ("repeat_idx", "native_id", "task", "category", "input", "choices", "reference", "cut")
+"""Columns of `samples` that are a sample's own fields."""
 JSON_FIELDS = {
     "versions": "versions_json",
     "datasets": "datasets_json",
@@ -76,17 +72,21 @@ def write(
     totals, statuses, scores = Counter[str](), Counter[str](), statistics.Scores()
     tags = tags_of(evaluation.served)
     accounts = Accounts(unanswered, tags)
-    with _set_aside(targets) as aside, tempfile.TemporaryFile(dir=aside["samples"].parent) as thoughts:
+    with (
+        _no_collecting(),
+        _set_aside(targets) as aside,
+        tempfile.TemporaryFile(dir=aside["samples"].parent) as thoughts,
+    ):
         join = Join(output.samples, SampleNames(revisions).of, thoughts)
         rows = _request_rows(requests or (), join, totals, accounts, tags)
-        write_rows(aside["requests"], schema.REQUESTS, (key | row for row in rows))
-        rows = _sample_rows(output.samples, SampleNames(revisions), join, accounts, statuses, scores)
-        write_rows(aside["samples"], schema.SAMPLES, (key | row for row in rows))
+        write_rows(aside["requests"], schema.REQUESTS, rows, key)
+        groups = _sample_groups(output.samples, join, accounts, statuses, scores)
+        _write(aside["samples"], schema.SAMPLES, groups, key)
         if requests is not None:
             accounts.check(max_unanswered, output.keeps_answers)
         counted = None if requests is None else accounts
         rows = (_metric_row(metric, scores, counted) for metric in output.metrics)
-        write_rows(aside["metrics"], schema.METRICS, (key | row for row in rows))
+        write_rows(aside["metrics"], schema.METRICS, rows, key)
         row = key | _evaluation_row(evaluation, output, None if requests is None else totals, statuses)
         if requests is not None:
             row |= {"n_unanswered": accounts.n_unanswered, "n_unlogged": accounts.n_unlogged}
@@ -94,15 +94,20 @@ def write(
         write_rows(aside["evaluations"], schema.EVALUATIONS, [row])
 
 
-def write_rows(path: Path, table: schema.Table, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes rows as Parquet, a row group in memory at a time, and flushes to disk. Raises SchemaDrift on a
-    row with a column that the table does not have; a column left out is null."""
+def write_rows(
+    path: Path, table: schema.Table, rows: Iterable[Mapping[str, Any]], key: Mapping[str, str] | None = None
+) -> None:
+    """Writes rows as Parquet, a row group in memory at a time, and flushes to disk. `key`: what stands in all
+    rows. Raises SchemaDrift on a row with a column that the table does not have; one left out is null."""
+    _write(path, table, map(columns.of_rows, columns.groups(rows)), key or {})
+
+
+def _write(
+    path: Path, table: schema.Table, groups: Iterable[columns.Columns], key: Mapping[str, str]
+) -> None:
     with pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=_REPEATED) as writer:
-        for batch in _batches(rows):
-            unknown = set().union(*batch) - table.names
-            if unknown:
-                raise schema.SchemaDrift(f"{table.name} has no column {sorted(unknown)[0]}")
-            writer.write_table(_as_table(batch, table.schema))
+        for group in groups:
+            writer.write_table(columns.table(group, key, table))
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
 
@@ -150,6 +155,19 @@ def relative(paths: Paths, file: str | None) -> str | None:
 
 
 @contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Halts the garbage collector: it would go through the rows of a group again and again, and they have no
+    cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
 def _set_aside(targets: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
     """Names beside the targets; at the end renamed, in the mapping's order, or on an error removed."""
     aside: dict[str, Path] = {}
@@ -167,45 +185,6 @@ def _set_aside(targets: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
     finally:
         for temporary_path in aside.values():
             temporary_path.unlink(missing_ok=True)
-
-
-def _batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    """Rows by row group: not too many, and not too long."""
-    batch: list[Mapping[str, Any]] = []
-    size = 0
-    for row in rows:
-        batch.append(row)
-        size += sum(map(len, filter(None, map(row.get, _LONG))))
-        if len(batch) == ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _as_table(rows: list[Mapping[str, Any]], columns: pa.Schema) -> pa.Table:
-    """Rows as Arrow. Models answer with lone surrogates, and harnesses with structures in place of text: then
-    all texts are looked through."""
-    try:
-        return pa.Table.from_pylist(rows, columns)
-    except (UnicodeEncodeError, pa.ArrowTypeError):
-        kinds = {field.name: field.type for field in columns}
-        cleaned = [{name: _cleaned(value, kinds[name]) for name, value in row.items()} for row in rows]
-        return pa.Table.from_pylist(cleaned, columns)
-
-
-def _cleaned(value: Any, kind: pa.DataType) -> Any:
-    """A value with texts that Arrow can hold: structures as JSON, lone surrogates replaced."""
-    if value is None:
-        return None
-    if pa.types.is_list(kind):
-        return [_cleaned(one, kind.value_type) for one in value]
-    if pa.types.is_struct(kind):
-        return {field.name: _cleaned(value[field.name], field.type) for field in kind}
-    if pa.types.is_string(kind):
-        text = value if isinstance(value, str) else _json(value)
-        return text.encode("utf-8", "replace").decode()
-    return value
 
 
 def _request_rows(
@@ -251,59 +230,52 @@ def _request_rows(
         }
 
 
-def _sample_rows(
+def _sample_groups(
     samples: Iterable[Sample],
-    names: SampleNames,
     join: Join,
     accounts: Accounts,
     statuses: Counter[str],
     scores: statistics.Scores,
-) -> Iterator[dict[str, Any]]:
-    """The rows; what stands in other tables too is counted on the way."""
-    for position, sample in enumerate(samples):
-        cost = join.costs[position]
-        status = _status(sample, cost)
-        if accounts.sample(sample, cost, status):
-            status = "error"
-        statuses[status] += 1
-        statuses[f"cut {sample.cut}"] += 1
-        scores.add(sample)
+) -> Iterator[columns.Columns]:
+    """Yields the rows by group; what stands in other tables too is counted on the way."""
+    start = 0
+    with_metadata = ((sample, columns.json_text(sample.metadata)) for sample in samples)
+    for group in columns.groups(with_metadata, _length):
+        made, metadata = zip(*group, strict=True)
+        positions = range(start, start := start + len(made))
+        reasoning = [join.costs.reasoning(position) for position in positions]
+        found = []
+        for position, sample, thoughts in zip(positions, made, reasoning, strict=True):
+            status = _status(sample, thoughts)
+            if accounts.sample(sample, join.costs.n_requests[position], status):
+                status = "error"
+            found.append(status)
+            scores.add(sample)
+        statuses.update(found)
+        statuses.update(f"cut {sample.cut}" for sample in made)
         yield {
-            "sample_uid": names.of(sample),
-            "repeat_idx": sample.repeat_idx,
-            "native_id": sample.native_id,
-            "task": sample.task,
-            "category": sample.category,
-            "input": sample.input,
-            "choices": sample.choices,
-            "reference": sample.reference,
-            "output": None if status == "error" and not sample.output else sample.output,
-            "scores": [
-                {
-                    "metric": score.metric,
-                    "filter": score.filter,
-                    "value": score.value,
-                    "correct": score.correct,
-                    "answer": score.answer,
-                    "explanation": score.explanation,
-                }
-                for score in sample.scores
+            "sample_uid": [join.name(*each).hex() for each in zip(positions, made, strict=True)],
+            **{name: [getattr(sample, name) for sample in made] for name in _OF_SAMPLE},
+            "output": [
+                None if status == "error" and not sample.output else sample.output
+                for status, sample in zip(found, made, strict=True)
             ],
-            "status": status,
-            "metadata_json": _json(sample.metadata),
-            "cut": sample.cut,
-            "n_requests": cost.n_requests,
-            "finish_reason": cost.finish_reason,
-            "prompt_tokens": cost.prompt_tokens,
-            "completion_tokens": cost.completion_tokens,
-            "latency_ms": cost.latency_ms,
-            "reasoning": cost.reasoning,
+            "scores": columns.scores(made),
+            "status": found,
+            "metadata_json": metadata,
+            "reasoning": reasoning,
+            **join.costs.columns(positions.start, positions.stop),
         }
 
 
-def _status(sample: Sample, cost: Cost) -> str:
+def _length(sample_and_metadata: tuple[Sample, str]) -> int:
+    sample, metadata = sample_and_metadata
+    return len(sample.input) + len(sample.output or "") + len(metadata)
+
+
+def _status(sample: Sample, thoughts: str | None) -> str:
     """A model that thought and gave no answer was not wrong: there was nothing to read."""
-    return "unparsed" if cost.reasoning is not None and not (sample.output or "").strip() else sample.status
+    return "unparsed" if thoughts is not None and not (sample.output or "").strip() else sample.status
 
 
 def _metric_row(metric: Metric, scores: statistics.Scores, accounts: Accounts | None) -> dict[str, Any]:
@@ -320,7 +292,7 @@ def _evaluation_row(
 ) -> dict[str, Any]:
     own = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
     for name, column in JSON_FIELDS.items():
-        own[column] = _json(own.pop(name))
+        own[column] = columns.json_text(own.pop(name))
     counted = (
         "n_requests",
         "n_replayed",
@@ -344,15 +316,6 @@ def _evaluation_row(
 
 def _dataset_revisions(datasets: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {str(d["id"]): d.get("revision") or d.get("sha256") for d in datasets}
-
-
-def _json(value: Any) -> str:
-    """JSON with sorted keys; what orjson refuses (lone surrogates, huge numbers) as Python writes it."""
-    try:
-        return orjson.dumps(value, str, orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:
-        text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
-        return text.encode("utf-8", "replace").decode()
 
 
 def _sha256(body: bytes | None) -> str | None:

@@ -7,8 +7,14 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
+import pyarrow as pa
+
 if TYPE_CHECKING:
     from slurmeval.gateway.log import Record
+
+_MAX_REASONS = 256
+"""Finish reasons that are told apart: their number takes a byte."""
 
 
 @dataclass(slots=True)
@@ -23,58 +29,65 @@ class Cost:
     reasoning: str | None = None
     """The model's thoughts, which are no part of its answer."""
 
-    def add(self, record: Record) -> None:
-        self.n_requests += 1
-        if record.finish_reason != "length" or record.cut_off:
-            self.finish_reason = record.finish_reason or self.finish_reason
-        self.prompt_tokens = _sum(self.prompt_tokens, record.prompt_tokens)
-        self.completion_tokens = _sum(self.completion_tokens, record.completion_tokens)
-        self.latency_ms = _sum(self.latency_ms, record.server_ms)
-
 
 class Costs:
-    """The costs of all samples by their position, 29 bytes for each; what the model thought lies in
-    `thoughts`."""
+    """The costs of all samples by their position, 29 bytes for each, -1 for what is not known; what the model
+    thought lies in `thoughts`."""
 
     def __init__(self, n: int, thoughts: BinaryIO) -> None:
-        self._n_requests = array("i", [0]) * n
-        self._tokens = array("q", [-1]) * (2 * n)
+        self.n_requests = array("i", [0]) * n
+        self._prompt_tokens = array("q", [-1]) * n
+        self._completion_tokens = array("q", [-1]) * n
         self._latency_ms = array("d", [-1.0]) * n
         self._reasons = array("B", [0]) * n
-        self._reason_names: list[str | None] = [None]
+        self._reason_numbers: dict[str | None, int] = {None: 0}
         self._thoughts = _Texts(n, thoughts)
-
-    def __getitem__(self, position: int) -> Cost:
-        if not self._n_requests[position]:
-            return Cost()
-        prompt, completion = self._tokens[2 * position : 2 * position + 2]
-        latency = self._latency_ms[position]
-        return Cost(
-            self._n_requests[position],
-            self._reason_names[self._reasons[position]],
-            None if prompt < 0 else prompt,
-            None if completion < 0 else completion,
-            None if latency < 0 else latency,
-            self._thoughts[position],
-        )
 
     def add(self, position: int, record: Record) -> None:
         """Counts a request."""
-        cost = self[position]
-        cost.add(record)
-        self._n_requests[position] = cost.n_requests
-        if cost.finish_reason not in self._reason_names and len(self._reason_names) < 256:
-            self._reason_names.append(cost.finish_reason)
-        if cost.finish_reason in self._reason_names:
-            self._reasons[position] = self._reason_names.index(cost.finish_reason)
-        tokens = (cost.prompt_tokens, cost.completion_tokens)
-        self._tokens[2 * position : 2 * position + 2] = array("q", [-1 if n is None else n for n in tokens])
-        self._latency_ms[position] = -1.0 if cost.latency_ms is None else cost.latency_ms
+        self.n_requests[position] += 1
+        reason = record.finish_reason
+        if reason and (reason != "length" or record.cut_off):
+            if reason not in self._reason_numbers and len(self._reason_numbers) < _MAX_REASONS:
+                self._reason_numbers[reason] = len(self._reason_numbers)
+            self._reasons[position] = self._reason_numbers.get(reason, self._reasons[position])
+        _add(self._prompt_tokens, position, record.prompt_tokens)
+        _add(self._completion_tokens, position, record.completion_tokens)
+        _add(self._latency_ms, position, record.server_ms)
 
     def think(self, position: int, thoughts: str) -> None:
         """Keeps what the model thought before an answer, after what it thought before others."""
         before = self._thoughts[position]
         self._thoughts[position] = thoughts if before is None else f"{before}\n\n{thoughts}"
+
+    def reasoning(self, position: int) -> str | None:
+        """Returns what the model thought before its answers to a sample."""
+        return self._thoughts[position]
+
+    def columns(self, start: int, stop: int) -> dict[str, pa.Array]:
+        """Returns the columns of `samples` from `start` to `stop`, but for `reasoning`."""
+        reasons = np.frombuffer(self._reasons, np.uint8)[start:stop]
+        return {
+            "n_requests": pa.array(self.n_requests[start:stop], pa.int64()),
+            "finish_reason": pa.array(list(self._reason_numbers), pa.string()).take(pa.array(reasons)),
+            "prompt_tokens": _known(self._prompt_tokens[start:stop]),
+            "completion_tokens": _known(self._completion_tokens[start:stop]),
+            "latency_ms": _known(self._latency_ms[start:stop]),
+        }
+
+    def __getitem__(self, position: int) -> Cost:
+        known = {name: column[0].as_py() for name, column in self.columns(position, position + 1).items()}
+        return Cost(**known, reasoning=self.reasoning(position))
+
+
+def _add(totals: array[Any], position: int, more: float | None) -> None:
+    if more is not None:
+        totals[position] = more if totals[position] < 0 else totals[position] + more
+
+
+def _known(values: array[Any]) -> pa.Array:
+    numbers = np.frombuffer(values, values.typecode)
+    return pa.array(numbers, mask=numbers < 0)
 
 
 class _Texts:
@@ -96,7 +109,3 @@ class _Texts:
         start = self._file.seek(0, os.SEEK_END)
         stop = start + self._file.write(text.encode(errors="replace"))
         self._places[2 * position : 2 * position + 2] = array("q", [start, stop])
-
-
-def _sum(total: Any, more: Any) -> Any:
-    return more if total is None else total if more is None else total + more

@@ -16,8 +16,8 @@ _encoder = json.JSONEncoder(sort_keys=True, default=str)
 
 
 class SampleNames:
-    """The `sample_uid` of each sample, gone through in the harness's order. With `repeat_idx` it is a key: of
-    equal questions the second is named by a hash of the first one's name and the number 1, and so on.
+    """The `sample_uid` of each sample as bytes, gone through in the harness's order. With `repeat_idx` it is
+    a key: of equal questions the second is named by a hash of the first one's name and the number 1, etc.
 
     `revisions`: of the datasets, by id."""
 
@@ -26,12 +26,13 @@ class SampleNames:
         self._taken: set[int] = set()
         self._again: Counter[int] = Counter()
 
-    def of(self, sample: Sample) -> str:
+    def of(self, sample: Sample) -> bytes:
+        """Returns the name of the next sample."""
         uid = _hashed(sample, self._revisions)
-        key = int(uid[:16], 16) + sample.repeat_idx
+        key = int.from_bytes(uid[:8]) + sample.repeat_idx
         if key in self._taken:
             self._again[key] += 1
-            return hashlib.sha256(f"{uid}:{self._again[key]}".encode()).hexdigest()
+            return hashlib.sha256(f"{uid.hex()}:{self._again[key]}".encode()).digest()
         self._taken.add(key)
         return uid
 
@@ -39,12 +40,12 @@ class SampleNames:
 def sample_uid(sample: Sample, revisions: Mapping[str, Any]) -> str:
     """The name of a question: hash of the JSON list of task, dataset revisions, input and reference. Neither
     position nor the harness's numbering is in it."""
-    return _hashed(sample, _canonical(revisions))
+    return _hashed(sample, _canonical(revisions)).hex()
 
 
-def _hashed(sample: Sample, revisions: str) -> str:
+def _hashed(sample: Sample, revisions: str) -> bytes:
     rest = f"{_canonical(sample.input)}, {_canonical(sample.reference)}"
-    return hashlib.sha256(f"[{_canonical(sample.task)}, {revisions}, {rest}]".encode()).hexdigest()
+    return hashlib.sha256(f"[{_canonical(sample.task)}, {revisions}, {rest}]".encode()).digest()
 
 
 def _canonical(value: Any) -> str:

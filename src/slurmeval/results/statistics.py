@@ -64,8 +64,8 @@ class _Gathered:
         self.names, self.values = array("q"), array("d")
         self.chances, self.with_choices = 0.0, 0
 
-    def add(self, sample: Sample, value: float) -> None:
-        self.names.append(hash(sample.native_id))
+    def add(self, sample: Sample, name: int, value: float) -> None:
+        self.names.append(name)
         self.values.append(value)
         if sample.choices:
             self.chances += 1 / len(sample.choices)
@@ -104,10 +104,12 @@ class Scores:
 
     def add(self, sample: Sample) -> None:
         """Counts one more sample."""
+        name, task = hash(sample.native_id), sample.task
+        subsets = (None,) if sample.category is None else (None, sample.category)
         for score in sample.scores:
             if score.value is not None:
-                for subset in {None, sample.category}:
-                    self._gathered[sample.task, subset, score.metric, score.filter].add(sample, score.value)
+                for subset in subsets:
+                    self._gathered[task, subset, score.metric, score.filter].add(sample, name, score.value)
 
     def of(self, metric: Metric) -> Questions:
         """The questions that make up `metric`; none when the samples do not carry it."""

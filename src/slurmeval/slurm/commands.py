@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slurmeval.errors import SlurmevalError
-from slurmeval.slurm import parsing, request
+from slurmeval.slurm import parsing
 from slurmeval.slurm.parsing import JobLife, Partition, QueuedJob
 
 __all__ = [
@@ -170,7 +170,7 @@ def submit(flags: Sequence[str], script: str, cwd: Path) -> str:
     where it was surely not submitted, and SubmissionUnsure where it may have been. Never tries twice."""
     try:
         # What a job inherits is sbatch's environment: times and language are the user's
-        environment = request.environment(flags, os.environ)
+        environment = _environment(flags)
         done = _run(["sbatch", "--parsable", *flags], script, cwd, environment)
     except subprocess.TimeoutExpired:
         raise SubmissionUnsure(f"sbatch gave no answer for {TIMEOUT_S:g} s") from None
@@ -272,11 +272,14 @@ def _run(
         raise SlurmAway(f"{argv[0]}: there is no such program here", for_good=True) from error
 
 
+def _environment(flags: Sequence[str]) -> dict[str, str]:
+    """Returns this process's environment for sbatch with `flags`."""
+    from slurmeval.slurm import request  # brings pydantic, which whoever only reads results can do without
+
+    return request.environment(flags, os.environ)
+
+
 def _for_queries() -> dict[str, str]:
     """This process's environment for a program that tells something: no formats of others, times in UTC."""
-    mine = {
-        name: value
-        for name, value in request.environment([], os.environ).items()
-        if not name.startswith(_OTHERS_FORMATS)
-    }
+    mine = {name: value for name, value in _environment([]).items() if not name.startswith(_OTHERS_FORMATS)}
     return mine | {"LC_ALL": "C", "TZ": "UTC", "SLURM_TIME_FORMAT": "standard"}

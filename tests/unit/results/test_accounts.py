@@ -48,8 +48,8 @@ def accounts(samples: Sequence[Sample], answered: Sequence[Record], lost: Sequen
     for each in answered:
         join.assign(each)
         made.answered(each)
-    for each_sample, cost in zip(samples, join.costs, strict=True):
-        made.sample(each_sample, cost, each_sample.status)
+    for each_sample, n_requests in zip(samples, join.costs.n_requests, strict=True):
+        made.sample(each_sample, n_requests, each_sample.status)
     return made
 
 

@@ -16,7 +16,7 @@ import pytest
 from slurmeval.gateway.log import Record
 from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
 from slurmeval.paths import Paths
-from slurmeval.results import partitions, schema
+from slurmeval.results import columns, partitions, schema
 from slurmeval.results.partitions import read_rows, write
 from slurmeval.results.sample_names import sample_uid
 from tests.report import example
@@ -109,12 +109,12 @@ def test_evaluations_appears_last(paths: Paths, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_many_samples_are_written_in_row_groups(paths: Paths) -> None:
-    example.write_evaluation(paths, *PAIR, [True] * (2 * partitions.ROWS_PER_GROUP + 1))
+    example.write_evaluation(paths, *PAIR, [True] * (2 * columns.ROWS_PER_GROUP + 1))
     assert pq.ParquetFile(paths.samples(*PAIR)).num_row_groups == 3
 
 
 def test_long_answers_make_short_row_groups(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partitions, "BYTES_PER_GROUP", 10_000)
+    monkeypatch.setattr(columns, "BYTES_PER_GROUP", 10_000)
     made = [Sample(str(i), "t", f"q{i}", "a" * 4000, metadata={"x": "y" * 2000}) for i in range(10)]
     write(paths, *PAIR, example.evaluation(), _output([], made), [])
     assert pq.ParquetFile(paths.samples(*PAIR)).num_row_groups == 5

@@ -1,0 +1,39 @@
+"""Writes the tables over all evaluations of a run, of whatever version their partitions are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from slurmeval.errors import SlurmevalError
+from slurmeval.paths import Paths
+from slurmeval.results import SCHEMA_VERSION, partitions
+from slurmeval.results.aggregate import aggregate
+from slurmeval.results.gathering import unchanged
+
+Pair = tuple[str, str]
+
+
+def outdated(paths: Paths, pairs: Iterable[Pair]) -> list[Pair]:
+    """Returns the evaluations whose partitions are of another version of the tables."""
+    found: list[Pair] = []
+    asked = list(pairs)
+    current = unchanged(paths, asked)
+    for pair in asked:
+        if pair in current:
+            continue
+        version = partitions.version_of(paths.evaluation(*pair))
+        if version is not None and version != str(SCHEMA_VERSION):
+            found.append(pair)
+    return found
+
+
+def gather(run: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Writes the tables over all evaluations; partitions of another version are rescored before."""
+    paths, pairs = Paths.of(run["paths"]), [(model, benchmark) for model, benchmark in run["evaluations"]]
+    failed: dict[Pair, SlurmevalError] = {}
+    if stale := outdated(paths, pairs):
+        from slurmeval.evaluation.rescoring import rescore_all  # takes longer to import than tables to write
+
+        failed = rescore_all(run, stale, say)
+    aggregate(paths, pairs, unusable={pair: str(error) for pair, error in failed.items()})

@@ -1,0 +1,102 @@
+"""Columns of tables, a row group at a time: texts that Arrow refuses are cleaned, scores are records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+import pyarrow as pa
+
+from slurmeval.results import schema
+
+if TYPE_CHECKING:
+    from slurmeval.harnesses.base import Sample
+
+ROWS_PER_GROUP = 2000
+BYTES_PER_GROUP = 32 << 20
+"""Characters of the long texts in a row group: answers may have a megabyte each."""
+T = TypeVar("T")
+Columns = Mapping[str, Sequence[Any] | pa.Array]
+"""Values by the name of their column, all equally many."""
+
+
+def groups(items: Iterable[T], size_of: Callable[[T], int] = lambda item: 0) -> Iterator[list[T]]:
+    """Yields the items of each row group: at most ROWS_PER_GROUP, and about BYTES_PER_GROUP by `size_of`."""
+    group: list[T] = []
+    size = 0
+    for item in items:
+        group.append(item)
+        size += size_of(item)
+        if len(group) == ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def of_rows(rows: Sequence[Mapping[str, Any]]) -> Columns:
+    """Returns rows by column; what a row leaves out is null."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def table(columns: Columns, key: Mapping[str, str], of: schema.Table) -> pa.Table:
+    """Returns columns as a table, with `key` in all its rows; a column left out is null. Raises SchemaDrift
+    on a column that `of` does not have."""
+    if unknown := columns.keys() - of.names:
+        raise schema.SchemaDrift(f"{of.name} has no column {min(unknown)}")
+    n_rows = len(next(iter(columns.values())))
+    arrays = [
+        array(columns[field.name], field.type)
+        if field.name in columns
+        else pa.repeat(pa.scalar(key.get(field.name), field.type), n_rows)
+        for field in of.schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=of.schema)
+
+
+def array(values: Sequence[Any] | pa.Array, kind: pa.DataType) -> pa.Array:
+    """Returns values as Arrow. Models answer with lone surrogates, and harnesses with structures in place of
+    text: then each text of the column is cleaned."""
+    if isinstance(values, pa.Array):
+        return values
+    try:
+        return pa.array(values, kind)
+    except (UnicodeEncodeError, pa.ArrowTypeError):
+        return pa.array([_cleaned(value, kind) for value in values], kind)
+
+
+def scores(samples: Sequence[Sample]) -> pa.Array:
+    """Returns the column `scores`: for each sample a list of records."""
+    kind = schema.SAMPLES.schema.field("scores").type
+    every = [score for sample in samples for score in sample.scores]
+    parts = [array([getattr(score, part.name) for score in every], part.type) for part in kind.value_type]
+    ends = accumulate((len(sample.scores) for sample in samples), initial=0)
+    records = pa.StructArray.from_arrays(parts, fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), records, type=kind)
+
+
+def json_text(value: Any) -> str:
+    """Returns JSON with sorted keys; what orjson refuses (lone surrogates, huge numbers) as Python does."""
+    try:
+        return orjson.dumps(value, str, orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+        return text.encode("utf-8", "replace").decode()
+
+
+def _cleaned(value: Any, kind: pa.DataType) -> Any:
+    """Returns a value with texts that Arrow can hold: structures as JSON, lone surrogates replaced."""
+    if value is None:
+        return None
+    if pa.types.is_list(kind):
+        return [_cleaned(one, kind.value_type) for one in value]
+    if pa.types.is_struct(kind):
+        return {field.name: _cleaned(value[field.name], field.type) for field in kind}
+    if pa.types.is_string(kind):
+        text = value if isinstance(value, str) else json_text(value)
+        return text.encode("utf-8", "replace").decode()
+    return value
