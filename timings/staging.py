@@ -24,7 +24,7 @@ from tests.stand_ins.stand_in_hub import StandInHub
 
 from slurmeval.config.models import Weights
 from slurmeval.staging import manifest
-from slurmeval.staging.manifest import Ledger, hash_files
+from slurmeval.staging.manifest import HashCache, hash_files
 from slurmeval.staging.models import stage_model
 
 CHUNK = os.urandom(1 << 24)
@@ -71,10 +71,11 @@ def hashes(folder: Path, names: list[str]) -> None:
     measured("sha256sum, one core", size, lambda: sha256sum(1))
     measured(f"sha256sum, {cores} cores", size, lambda: sha256sum(cores))
     all_threads, manifest.HASH_THREADS = manifest.HASH_THREADS, 1
-    measured("staging, one core", size, lambda: hash_files(folder, names, Ledger(folder / "one.json")))
+    measured("staging, one core", size, lambda: hash_files(folder, names, HashCache(folder / "one.json")))
     manifest.HASH_THREADS = all_threads
-    measured(f"staging, {cores} cores", size, lambda: hash_files(folder, names, Ledger(folder / "all.json")))
-    measured("staging, unchanged files", size, lambda: hash_files(folder, names, Ledger(folder / "all.json")))
+    all_cores = folder / "all.json"
+    measured(f"staging, {cores} cores", size, lambda: hash_files(folder, names, HashCache(all_cores)))
+    measured("staging, unchanged files", size, lambda: hash_files(folder, names, HashCache(all_cores)))
 
 
 def shared_download(folder: Path, names: list[str], models: int = 4) -> None:

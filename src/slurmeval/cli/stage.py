@@ -67,8 +67,8 @@ def export_(files: tuple[Path, ...]) -> None:
     files.txt for `rsync --files-from`, SHA256SUMS for `sha256sum -c`, both relative to HF_HOME.
     """
     from slurmeval.planning.plan import Plan
+    from slurmeval.progress import size_text
     from slurmeval.staging.export import FILES, FOLDER, IMAGES, export
-    from slurmeval.staging.transfer import megabytes
 
     config = _config(files)
     plan = Plan(config, Path.cwd(), _hf_home(config))
@@ -82,7 +82,7 @@ def export_(files: tuple[Path, ...]) -> None:
         click.echo(
             f"Not in it: the environment {name}. It is made there, from a mirror of the package index."
         )
-    click.echo(f"{len(found.files) + len(found.images)} files, {megabytes(found.size)}. Bring them over with")
+    click.echo(f"{len(found.files) + len(found.images)} files, {size_text(found.size)}. Bring them over with")
     click.echo(f"  {_rsync(hf_home / FOLDER / FILES, hf_home)} HOST:HF_HOME/")
     if found.images:
         rsync = _rsync(hf_home / FOLDER / IMAGES, plan.absolute.images)
@@ -102,14 +102,14 @@ def import_(files: tuple[Path, ...]) -> None:
 
     It may be started again at any time, and reads only what was touched since.
     """
+    from slurmeval.progress import size_text
     from slurmeval.staging.importing import import_lists
     from slurmeval.staging.repository import HUB_LOCK
-    from slurmeval.staging.transfer import megabytes
 
     config, project = _config(files), Path.cwd()
     hf_home = _hf_home(config)
     done = import_lists(hf_home, project / config.staging.images, project, to_stderr)
-    read = f"{done.read} of them read, {megabytes(done.size)}"
+    read = f"{done.read} of them read, {size_text(done.size)}"
     click.echo(f"All {done.files} files are whole in {hf_home}; {read}.")
     for line in done.differing:
         click.echo(f"{HUB_LOCK} says otherwise: {line}: take the lock along with the files.", err=True)

@@ -35,7 +35,7 @@ from slurmeval.progress import Progress
 from slurmeval.scheduling.failures import record
 from slurmeval.secrets import make_private, scrub
 from slurmeval.staging import fetched
-from slurmeval.staging.manifest import Ledger, StagedFile, hash_files, is_whole, write_manifest
+from slurmeval.staging.manifest import HashCache, StagedFile, hash_files, is_whole, write_manifest
 
 MODEL = "rehearsal"
 SAMPLES = 2
@@ -62,7 +62,7 @@ class Rehearsal:
         self.models = config.models
         self.benchmark: Benchmark = config.benchmarks[self.benchmark_id]
         self.store = self.paths.hf_home / "slurmeval" / "benchmarks" / entry["rehearsal_key"]
-        self.ledger = self.store.with_name(f"{self.store.name}.ledger.json")
+        self.hash_cache = self.store.with_name(f"{self.store.name}.ledger.json")
         self.what = f"rehearsal of {self.benchmark_id}"
         self.log_hint = f" (log: {self.log})"
 
@@ -140,7 +140,7 @@ class Rehearsal:
         self.store.parent.mkdir(parents=True, exist_ok=True)
         with owned(self.store, self.what, self.progress):
             try:
-                there = is_whole(self.store, Ledger(self.ledger))
+                there = is_whole(self.store, HashCache(self.hash_cache))
                 self.progress(f"{self.what}: two samples, without network")
                 offline = self.try_once(work, self.store if there else None, online=False)
                 if offline is not None:
@@ -150,8 +150,8 @@ class Rehearsal:
                     raise self._failed(f"it fetched what it lacked, but without network {offline.reason}")
             finally:
                 shutil.rmtree(work, ignore_errors=True)
-            ledger = Ledger(self.ledger)
-            return hash_files(self.store, ledger.names, ledger) if self.store.is_dir() else []
+            hash_cache = HashCache(self.hash_cache)
+            return hash_files(self.store, hash_cache.names, hash_cache) if self.store.is_dir() else []
 
     def _fetch(self, work: Path, offline: EvaluationFailed) -> None:
         """Lets it fetch what it lacks, and keeps that. What no network can mend is not tried again."""
@@ -174,9 +174,9 @@ class Rehearsal:
         for lock in making.rglob("*.lock"):
             lock.unlink()
         names = [str(path.relative_to(making)) for path in making.rglob("*") if path.is_file()]
-        self.ledger.unlink(missing_ok=True)
+        self.hash_cache.unlink(missing_ok=True)
         making.rename(self.store)
-        hash_files(self.store, names, Ledger(self.ledger))
+        hash_files(self.store, names, HashCache(self.hash_cache))
 
     def _failed(self, reason: str) -> SlurmevalError:
         return SlurmevalError(f"{self.what}: {reason}{self.log_hint}")

@@ -14,7 +14,7 @@ from slurmeval.files import read_json
 from slurmeval.harnesses.context import too_long
 from slurmeval.planning.plan import Plan
 from slurmeval.progress import Progress
-from slurmeval.staging import access, hub_lock, room
+from slurmeval.staging import access, disk_space, hub_lock
 from slurmeval.staging.local import foreign_code
 from slurmeval.staging.repository import Repository
 
@@ -73,18 +73,18 @@ def need_servable(name: str, entry: Model, manifest: Path, engine: Engine) -> No
         raise UserError(f"models.{name}.{said}")
 
 
-def _wanted(plan: Plan) -> list[room.Wanted]:
+def _hub_items(plan: Plan) -> list[disk_space.HubItem]:
     models = {name: plan.config.models[name].weights for name in plan.models}
     datasets = {name: plan.config.datasets[name] for name in plan.datasets}
-    return room.wanted(models, datasets, hub_lock.read(plan.project))
+    return disk_space.hub_items(models, datasets, hub_lock.read(plan.project))
 
 
 def hub_says(plan: Plan) -> access.Access:
     """Whether the hub gives what is not staged yet. Asks nobody where all is."""
-    return access.check([item.repository for item in _wanted(plan)], plan.absolute.hf_home)
+    return access.check([item.repository for item in _hub_items(plan)], plan.absolute.hf_home)
 
 
-def need_access_and_room(plan: Plan, progress: Progress) -> None:
+def require_access_and_space(plan: Plan, progress: Progress) -> None:
     """Raises UserError where the hub refuses something, or all that is to be staged does not fit. Where jobs
     stage, the hub may be out of reach here: then nothing is known."""
     found = hub_says(plan)
@@ -94,4 +94,4 @@ def need_access_and_room(plan: Plan, progress: Progress) -> None:
         more = f" (and {len(found.refused) - 1} more: slurmeval plan)" if len(found.refused) > 1 else ""
         raise UserError(f"{found.refused[0]}{more}")
     if not found.warnings and (plan.site is None or plan.site.staging.where == "controller"):
-        room.need_room_for_all(_wanted(plan), plan.absolute.hf_home, progress)
+        disk_space.require_space_for_all(_hub_items(plan), plan.absolute.hf_home, progress)

@@ -11,8 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slurmeval.progress import Progress
-from slurmeval.staging.transfer import REPORT_EVERY_S, megabytes
+from slurmeval.progress import REPORT_INTERVAL_S, Progress, size_text
 
 THREADS = 8
 """Files that are copied at once."""
@@ -71,10 +70,10 @@ class _Work:
                 future.result()
             self.pause(0)
             now = time.monotonic()
-            if left and now - told > REPORT_EVERY_S:
+            if left and now - told > REPORT_INTERVAL_S:
                 told, rate = now, self.done / (now - started)
                 self.progress(
-                    f"{self.what}: {megabytes(self.done)} of {megabytes(self.size)}, {megabytes(rate)}/s"
+                    f"{self.what}: {size_text(self.done)} of {size_text(self.size)}, {size_text(rate)}/s"
                 )
 
     def _one(self, source: Path, target: Path, size: int) -> None:

@@ -28,9 +28,8 @@ from typing import Any
 from slurmeval.disk import is_full
 from slurmeval.files import read_json
 from slurmeval.ownership import Claim, live_owner
-from slurmeval.progress import Progress
+from slurmeval.progress import Progress, size_text
 from slurmeval.servers.copying import Changed, Pause, copy_files
-from slurmeval.staging.transfer import megabytes
 
 OTHERS_COPY_S = 7200.0
 """Longest wait for another job that makes the same copy."""
@@ -301,21 +300,21 @@ def _make(
     shutil.rmtree(place / "copy", ignore_errors=True)
     size, free = sum(file.size for file in files), shutil.disk_usage(place.parent).free
     if free - size < keep_free:
-        kept = f", of which {megabytes(keep_free)} are kept (scratch.keep_free_gb)" if keep_free else ""
-        raise _Unusable(f"{megabytes(size)} are needed, {megabytes(free)} are free{kept}")
+        kept = f", of which {size_text(keep_free)} are kept (scratch.keep_free_gb)" if keep_free else ""
+        raise _Unusable(f"{size_text(size)} are needed, {size_text(free)} are free{kept}")
     making = place / "making"
     target = making / source.name
     for folder in sorted({_at(target, file).parent for file in files} | {making}):
         folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    progress(f"{source.name}: {megabytes(size)} are copied to {place}")
+    progress(f"{source.name}: {size_text(size)} are copied to {place}")
     pairs = [(_at(source, file), _at(target, file), file.size) for file in files]
     copy_files(f"{source.name} to {place.parent}", pairs, progress, pause)
     # Not flushed to disk, for the same reason
     (making / "record.json").write_text(json.dumps(_record(source.name, files)))
     making.rename(place / "copy")
     seconds = time.monotonic() - started
-    progress(f"{source.name}: copied in {seconds:.1f} s, {megabytes(size / max(seconds, 0.001))}/s")
+    progress(f"{source.name}: copied in {seconds:.1f} s, {size_text(size / max(seconds, 0.001))}/s")
 
 
 def _at(folder: Path, file: _File) -> Path:

@@ -15,14 +15,14 @@ from slurmeval.staging.hub_client import prepare_client
 from slurmeval.staging.hub_errors import brief, refusal, token
 from slurmeval.staging.repository import Repository, endpoint
 
-ASKED_AT_ONCE = 16
-NAMED = 3
+CONCURRENT_REQUESTS = 16
+NAMED_LIMIT = 3
 """Repositories that a warning names before it counts."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """What came of asking, one line each."""
+    """The hub's answers for a run's repositories, one line each."""
 
     refused: list[str]
     """The hub answered, and staging would fail: gated, private or absent, no such revision, bad token."""
@@ -31,8 +31,10 @@ class Access:
 
 
 def check(repositories: Iterable[Repository], hf_home: Path, timeout_s: float = 5.0) -> Access:
-    """Asks the hub for each repository that is not staged yet, all at once and for at most `timeout_s`
-    seconds. Downloads and writes nothing, and never raises."""
+    """Asks the hub for each repository that is not staged yet, all at once, for at most `timeout_s` seconds.
+
+    Downloads and writes nothing, and never raises.
+    """
     asked = [r for r in dict.fromkeys(repositories) if not is_staged(r, hf_home)]
     if not asked:
         return Access([], [])
@@ -52,14 +54,14 @@ def check(repositories: Iterable[Repository], hf_home: Path, timeout_s: float = 
 
 
 def is_staged(repository: Repository, hf_home: Path) -> bool:
-    """Whether a commit was staged and its files are still there, by name and size. Asks nobody."""
+    """Returns whether a commit was staged and its files are still there, by name and size. Asks nobody."""
     if not repository.is_commit:
         return False
     folder = repository.snapshot(hf_home, repository.revision)
     try:
-        ledger = read_json(repository.records(hf_home) / f"{repository.revision}.ledger.json")
-        return bool(ledger) and all(
-            (folder / name).stat().st_size == entry["size"] for name, entry in ledger.items()
+        hash_cache = read_json(repository.records(hf_home) / f"{repository.revision}.ledger.json")
+        return bool(hash_cache) and all(
+            (folder / name).stat().st_size == entry["size"] for name, entry in hash_cache.items()
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return False
@@ -68,8 +70,10 @@ def is_staged(repository: Repository, hf_home: Path) -> bool:
 def _ask_all(
     repositories: list[Repository], secret: str | None, timeout_s: float
 ) -> dict[Repository, Exception | None]:
-    """By repository: what the hub said, None where it will do. Those that it did not answer in time are
-    missing."""
+    """Returns the hub's error by repository; None for one that it gives.
+
+    Repositories that the hub did not answer for in time are missing.
+    """
     prepare_client()
     deadline = time.monotonic() + timeout_s
     questions: queue.SimpleQueue[Repository] = queue.SimpleQueue()
@@ -90,7 +94,7 @@ def _ask_all(
                 answers[repository] = error
 
     # as daemons: a hub that never answers must not keep the process from ending
-    threads = [threading.Thread(target=ask, daemon=True) for _ in repositories[:ASKED_AT_ONCE]]
+    threads = [threading.Thread(target=ask, daemon=True) for _ in repositories[:CONCURRENT_REQUESTS]]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -117,7 +121,6 @@ def _warning(open_questions: list[tuple[Repository, str]]) -> list[str]:
     if not open_questions:
         return []
     names = [repository.name for repository, _ in open_questions]
-    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return [
-        f"the hub ({endpoint()}) cannot be asked for {', '.join(names[:NAMED])}{rest}: {open_questions[0][1]}"
-    ]
+    rest = f" and {len(names) - NAMED_LIMIT} more" if len(names) > NAMED_LIMIT else ""
+    named, reason = ", ".join(names[:NAMED_LIMIT]) + rest, open_questions[0][1]
+    return [f"the hub ({endpoint()}) cannot be asked for {named}: {reason}"]

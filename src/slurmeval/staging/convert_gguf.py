@@ -2,12 +2,14 @@
 
 Run by the Python of an environment with torch, transformers and gguf, as a script: it imports nothing of
 slurmeval. Weights are unpacked to float32 and written as bfloat16; tokenizer and chat template come from the
-GGUF file."""
+GGUF file.
+"""
 
 import sys
 
 
 def convert(folder: str, file: str, output: str) -> None:
+    """Writes the folder `output` from `file` in `folder`."""
     import torch  # type: ignore[import-not-found, unused-ignore]
     from transformers import (  # type: ignore[import-not-found, unused-ignore]
         AutoModelForCausalLM,

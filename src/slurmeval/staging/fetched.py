@@ -1,6 +1,7 @@
 """What harnesses have fetched into the hub's cache by themselves, noted so that it can be carried elsewhere.
 
-A note is a ledger, `<HF_HOME>/slurmeval/fetched/<repository>/<commit>.json`, empty at first."""
+A note is a hash cache, `<HF_HOME>/slurmeval/fetched/<repository>/<commit>.json`, empty at first.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from slurmeval.files import create_exclusively
 
 
 def snapshots(hf_home: Path) -> set[Path]:
-    """The folder of each commit in the hub's cache."""
+    """Returns the folder of each commit in the hub's cache."""
     return set((hf_home / "hub").glob("*--*/snapshots/*"))
 
 
@@ -22,12 +23,13 @@ def note(hf_home: Path, before: set[Path]) -> None:
 
 
 def note_of(hf_home: Path, snapshot: Path) -> Path:
+    """Returns the file of a snapshot's note."""
     repository, commit = snapshot.parents[1].name, snapshot.name
     return hf_home / "slurmeval" / "fetched" / repository / f"{commit}.json"
 
 
 def noted(hf_home: Path) -> Iterator[Path]:
-    """The noted snapshots that are still there."""
+    """Yields the noted snapshots that are still there."""
     for file in sorted((hf_home / "slurmeval" / "fetched").glob("*/*.json")):
         folder = hf_home / "hub" / file.parent.name / "snapshots" / file.stem
         if folder.is_dir():

@@ -1,6 +1,7 @@
 """The hub's client, as staging uses it: which commit a revision names, what files it has, one file of it.
 
-The client does not wait when the hub is busy: all calls go through `Patience`."""
+Not all of the client's calls wait while the hub is busy: they go through `HubRetries`.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.files import read_json, write_json
-from slurmeval.staging.hub_errors import Patience, explain, token
+from slurmeval.staging.hub_errors import HubRetries, explain, token
 from slurmeval.staging.repository import Repository
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A file as the hub lists it; `digest` is its sha256 (large files) or git's sha1 of the blob."""
+    """A file as the hub lists it. `digest` is its sha256 (large files) or git's sha1 of the blob."""
 
     path: str
     size: int
@@ -27,7 +28,7 @@ class Listed:
 
 
 def prepare_client() -> None:
-    """Settings of the hub's client, which it reads when it is first imported."""
+    """Sets variables of the hub's client, which it reads when it is first imported."""
     os.environ.setdefault(
         "HF_HUB_DISABLE_SHARED_BLOBS", "1"
     )  # a snapshot must not point out of its repository
@@ -54,20 +55,23 @@ def explained(what: str, repository: Repository) -> Iterator[None]:
 class HubClient:
     """The hub, as one staging asks it."""
 
-    def __init__(self, what: str, repository: Repository, hf_home: Path, patience: Patience) -> None:
+    def __init__(self, what: str, repository: Repository, hf_home: Path, retries: HubRetries) -> None:
+        """Asks nobody yet. `what` begins the messages."""
         prepare_client()
-        self.what, self.repository, self.patience = what, repository, patience
+        self.what, self.repository, self.retries = what, repository, retries
         self.cache, self.records = hf_home / "hub", repository.records(hf_home)
         self.endpoint = os.environ.get("HF_ENDPOINT") or None
         self.token = token(hf_home) or False
 
     def commit(self) -> str:
-        """The commit that the revision names now."""
+        """Returns the commit that the revision names now."""
         return str(self._info(files=False).sha)
 
     def listing(self) -> tuple[str, dict[str, Listed]]:
-        """The commit that the revision names, and its files. A commit that was listed before is not asked for
-        again: it cannot have changed."""
+        """Returns the commit that the revision names, and its files.
+
+        A commit that was listed before is not asked for again: it cannot have changed.
+        """
         if (known := known_listing(self.repository, self.cache.parent)) is not None:
             return self.repository.revision, known
         info = self._info(files=True)
@@ -80,7 +84,7 @@ class HubClient:
         from huggingface_hub import HfApi
 
         api, asked = HfApi(endpoint=self.endpoint, token=self.token), self.repository
-        return self.patience.call(
+        return self.retries.call(
             self.what,
             lambda: api.repo_info(
                 asked.name, revision=asked.revision, repo_type=asked.kind, files_metadata=files
@@ -88,10 +92,10 @@ class HubClient:
         )
 
     def download(self, commit: str, file: Listed, again: bool) -> Path:
-        """The file in the hub's cache. What is there is taken as it is, unless `again`."""
+        """Returns the file in the hub's cache. What is there is taken as it is, unless `again`."""
         from huggingface_hub import hf_hub_download
 
-        return self.patience.call(
+        return self.retries.call(
             self.what,
             lambda: Path(
                 hf_hub_download(
@@ -109,7 +113,7 @@ class HubClient:
 
 
 def known_listing(repository: Repository, hf_home: Path) -> dict[str, Listed] | None:
-    """The files of a commit that was listed before; None for another, and for a branch."""
+    """Returns the files of a commit that was listed before; None for another, and for a branch."""
     if not repository.is_commit:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What the hub refuses, in one line that says what to do; waiting while it is busy; the user's token."""
+"""Errors of the hub in one line that says what to do; retries while it is busy; the user's token."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from slurmeval.disk import is_full
+from slurmeval.disk import forbidden_file, is_full
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.progress import Progress
-from slurmeval.retrying import backoff_s, requested_wait_s
-from slurmeval.staging.repository import HUB_LOCK, Repository, endpoint
-from slurmeval.staging.transfer import forbidden
+from slurmeval.retrying import (
+    BUSY_STATUSES,
+    WAIT_LIMIT_S,
+    Retry,
+    backoff_s,
+    call_with_retries,
+    requested_wait_s,
+)
+from slurmeval.staging.repository import HUB_LOCK, REMEDY, Repository, endpoint
 
 T = TypeVar("T")
-BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 
 def token(hf_home: Path) -> str | None:
-    """The user's token: from HF_TOKEN, else from the file that `hf auth login` writes."""
+    """Returns the user's token: from HF_TOKEN, else from the file that `hf auth login` writes."""
     for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         if value := os.environ.get(variable, "").strip():
             return value
@@ -37,53 +42,50 @@ def token(hf_home: Path) -> str | None:
     return None
 
 
-class Patience:
-    """Asks again while the hub is busy or the connection breaks: after as long as the hub says, else after
-    1, 2, 4, … at most 60 seconds, give or take."""
+class HubRetries:
+    """Asks the hub again while it is busy or the connection breaks (`call_with_retries`).
+
+    The hub's own client does so for some calls only: not for a repository's commit and files, nor for a
+    file's metadata. It reads no `Retry-After` that is a date.
+    """
 
     def __init__(
         self,
         progress: Progress,
-        tries: int = 8,
-        longest_s: float = 300,
+        attempts: int = 8,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.progress, self.tries, self.longest_s, self.sleep = progress, tries, longest_s, sleep
+        """Tells `progress` of each wait."""
+        self.progress, self.attempts, self.sleep = progress, attempts, sleep
 
     def call(self, what: str, action: Callable[[], T]) -> T:
-        """The result of `action`; its last error where patience ends or waiting is useless."""
-        for number in range(1, self.tries):
-            try:
-                return action()
-            except Exception as error:
-                wait_s = self._wait_s(error, number)
-                if wait_s is None:
-                    raise
-                self.progress(f"{what}: {brief(error)}; again in {wait_s:.0f} s")
-                self.sleep(wait_s)
-        return action()
+        """Returns the result of `action`; raises its last error."""
+        return call_with_retries(what, action, _retry, self.progress, self.attempts, self.sleep)
 
-    def _wait_s(self, error: Exception, number: int) -> float | None:
-        response = _response(error)
-        if response is None:
-            return backoff_s(number) if _is_connection(error) else None
-        if response.status_code not in BUSY:
-            return None
-        asked_s = requested_wait_s(response.headers)
-        if asked_s is None:
-            # The hub counts requests over five minutes: who has asked too often waits beyond
-            return backoff_s(number + 4 if response.status_code == 429 else number)
-        return asked_s if asked_s <= self.longest_s else None
+
+def _retry(result: object, attempt: int) -> Retry | None:
+    if not isinstance(result, Exception):
+        return None
+    response = _response(result)
+    if response is None:
+        return Retry(brief(result), backoff_s(attempt)) if _is_connection(result) else None
+    if response.status_code not in BUSY_STATUSES:
+        return None
+    wait_s = requested_wait_s(response.headers)
+    if wait_s is None:
+        # The hub counts requests over five minutes: who has asked too often waits beyond
+        wait_s = backoff_s(attempt + 4 if response.status_code == 429 else attempt)
+    return Retry(brief(result), wait_s) if wait_s <= WAIT_LIMIT_S else None
 
 
 def explain(what: str, repository: Repository, error: BaseException) -> SlurmevalError:
-    """The error that a user sees. Its text holds no token."""
+    """Returns the error that a user sees. Its text holds no token."""
     from huggingface_hub import errors
 
     if is_full(error):
-        return UserError(f"{what}: the disk is full or over quota: make room, or set staging.hf_home")
-    if (place := forbidden(error)) is not None:
-        return UserError(f"{what}: no permission to write {place}: set staging.hf_home to another place")
+        return UserError(f"{what}: the disk is full or over quota: make room, or {REMEDY}")
+    if (place := forbidden_file(error)) is not None:
+        return UserError(f"{what}: no permission to write {place}: {REMEDY}")
     if (refused := refusal(repository, error)) is not None:
         return UserError(f"{what}: {refused}")
     causes = list(_chain(error))
@@ -97,8 +99,7 @@ def explain(what: str, repository: Repository, error: BaseException) -> Slurmeva
 
 
 def refusal(repository: Repository, error: BaseException) -> str | None:
-    """Why the hub does not give a repository, and what to do; None where it did not refuse (it was away or
-    busy)."""
+    """Returns why the hub refuses a repository, and what to do; None if it was only away or busy."""
     from huggingface_hub import errors
 
     name, kind, page = repository.name, repository.kind, repository.page
@@ -120,14 +121,14 @@ def refusal(repository: Repository, error: BaseException) -> str | None:
 
 
 def _chain(error: BaseException | None) -> Any:
-    """The error and what caused it, the innermost last."""
+    """Yields the error and what caused it, the innermost last."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def _response(error: BaseException) -> Any:
-    """The hub's answer, if the error or a cause of it holds one."""
+    """Returns the hub's answer, if the error or a cause of it holds one."""
     for cause in _chain(error):
         response = getattr(cause, "response", None)
         if response is not None:
@@ -139,7 +140,7 @@ def _is_connection(error: BaseException) -> bool:
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     if any(
-        isinstance(cause, OfflineModeIsEnabled) or is_full(cause) or forbidden(cause)
+        isinstance(cause, OfflineModeIsEnabled) or is_full(cause) or forbidden_file(cause)
         for cause in _chain(error)
     ):
         return False
@@ -151,7 +152,7 @@ def _is_connection(error: BaseException) -> bool:
 
 
 def brief(error: BaseException) -> str:
-    """An error in a few words, without a token."""
+    """Returns an error in a few words, without a token."""
     response = _response(error)
     if response is not None:
         return f"the hub answers {response.status_code}"

@@ -1,6 +1,7 @@
-"""`config/hub.lock.yaml`: the commit that each branch or tag in the config stood for when it was first asked.
+"""`config/hub.lock.yaml`: the commit of each branch or tag in the config when it was first asked for.
 
-People commit the file, so that everyone stages the same. It is written by slurmeval alone."""
+People commit the file, so that everyone stages the same. It is written by slurmeval alone.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +21,10 @@ from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import write_atomically
 from slurmeval.progress import Progress
 from slurmeval.staging.hub_client import HubClient, explained
-from slurmeval.staging.hub_errors import Patience
+from slurmeval.staging.hub_errors import HubRetries
 from slurmeval.staging.repository import HUB_LOCK, Kind, Repository
 
-ASKED_AT_ONCE = 8
+CONCURRENT_REQUESTS = 8
 HEADER = """\
 # The commits that branches and tags in the config stand for. Written by slurmeval; commit this file.
 # `slurmeval stage lock --update` asks the hub again.
@@ -33,25 +34,25 @@ _Locked = dict[str, dict[str, _Commit]]
 
 
 class HubLock(Section):
-    """What the file says: repository -> branch or tag -> commit."""
+    """Contents of the file: repository -> branch or tag -> commit."""
 
     version: Literal[1] = 1
     models: _Locked = Field(default_factory=dict)
     datasets: _Locked = Field(default_factory=dict)
 
     def commit(self, kind: Kind, repo: str, revision: str) -> str | None:
-        """The commit that `revision` was locked to."""
+        """Returns the commit that `revision` was locked to, if any."""
         return self._entries(kind).get(repo, {}).get(revision)
 
     def pinned(self, repository: Repository) -> Repository | None:
-        """The repository at its commit; None where its branch has no entry."""
+        """Returns the repository at its commit; None if its branch has no entry."""
         if repository.is_commit:
             return repository
         commit = self.commit(repository.kind, repository.name, repository.revision)
         return None if commit is None else repository.at(commit)
 
     def with_commits(self, commits: Mapping[Repository, str]) -> HubLock:
-        """The same with these entries."""
+        """Returns the lock with these entries added or replaced."""
         models = {name: dict(entry) for name, entry in self.models.items()}
         datasets = {name: dict(entry) for name, entry in self.datasets.items()}
         for repository, commit in commits.items():
@@ -64,7 +65,7 @@ class HubLock(Section):
 
 
 @dataclass(frozen=True)
-class Change:
+class CommitChange:
     """An entry that is new, or names another commit than before."""
 
     repository: Repository
@@ -72,13 +73,14 @@ class Change:
     now: str
 
     def __str__(self) -> str:
+        """Returns it as a line for the user."""
         asked = self.repository
         was = f", was {self.before[:12]}" if self.before else ""
         return f"{asked.kind} {asked.name}, {asked.revision}: {self.now[:12]}{was}"
 
 
 def read(project: Path) -> HubLock:
-    """The lock of a project folder; empty where there is no file. Asks nobody. Raises UserError."""
+    """Returns the lock of a project folder; an empty one without a file. Asks nobody. Raises UserError."""
     path = project / HUB_LOCK
     if not path.exists():
         return HubLock()
@@ -93,7 +95,7 @@ def read(project: Path) -> HubLock:
 
 
 def pinned(project: Path, repository: Repository, hf_home: Path, progress: Progress) -> Repository:
-    """The repository at its locked commit. The hub is asked, and the lock written, where there is none."""
+    """Returns the repository at its locked commit. Without one the hub is asked, and the lock written."""
     locked = read(project).pinned(repository)
     if locked is None:
         resolve(project, [repository], hf_home, progress)
@@ -109,11 +111,15 @@ def resolve(
     progress: Progress,
     *,
     update: bool = False,
-    patience: Patience | None = None,
-) -> list[Change]:
-    """Asks the hub what the branches and tags among `repositories` stand for (those without an entry; with
-    `update` all) and writes it down. What another process locked meanwhile stays. Raises UserError or
-    SlurmevalError for the first that cannot be had, once the others are written."""
+    retries: HubRetries | None = None,
+) -> list[CommitChange]:
+    """Asks the hub for the commits of the branches and tags among `repositories`, and writes the lock.
+
+    Asks for those without an entry; with `update` for all. What another process locked meanwhile stays.
+
+    Raises:
+        SlurmevalError: A commit cannot be had (UserError if the hub refuses it). The others are written.
+    """
     lock = read(project)
     asked = [
         repository
@@ -128,11 +134,11 @@ def resolve(
         what = f"{repository.kind} {repository.name}"
         try:
             with explained(what, repository):
-                return HubClient(what, repository, hf_home, patience or Patience(progress)).commit()
+                return HubClient(what, repository, hf_home, retries or HubRetries(progress)).commit()
         except SlurmevalError as error:
             return error
 
-    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+    with ThreadPoolExecutor(CONCURRENT_REQUESTS) as pool:
         answers = dict(zip(asked, pool.map(ask, asked), strict=True))
     commits = {asked: answer for asked, answer in answers.items() if isinstance(answer, str)}
     changes = _write(project, commits, update, progress)
@@ -142,8 +148,8 @@ def resolve(
     return changes
 
 
-def add(project: Path, lock: HubLock, progress: Progress) -> list[Change]:
-    """Takes over the entries of another lock that this one lacks."""
+def add(project: Path, lock: HubLock, progress: Progress) -> list[CommitChange]:
+    """Adds the entries of another lock that this one lacks, and returns them."""
     commits: dict[Repository, str] = {}
     kinds: tuple[tuple[Kind, _Locked], ...] = (("model", lock.models), ("dataset", lock.datasets))
     for kind, entries in kinds:
@@ -154,7 +160,7 @@ def add(project: Path, lock: HubLock, progress: Progress) -> list[Change]:
 
 def _write(
     project: Path, commits: Mapping[Repository, str], update: bool, progress: Progress
-) -> list[Change]:
+) -> list[CommitChange]:
     """Writes the commits into the lock, as it is by now. Without `update` what is there stays."""
     path = project / HUB_LOCK
     if not commits:
@@ -173,11 +179,11 @@ def _write(
                 write_atomically(path, _text(lock.with_commits(new)))
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return [Change(asked, before[asked], commit) for asked, commit in new.items()]
+    return [CommitChange(asked, before[asked], commit) for asked, commit in new.items()]
 
 
 def _text(lock: HubLock) -> str:
-    """YAML with all texts in quotes: a commit of digits around one `e` would be read as a number."""
+    """Returns YAML with all texts in quotes: a commit of digits around one `e` would be read as a number."""
     lines = [HEADER + f"version: {lock.version}"]
     for key, entries in (("models", lock.models), ("datasets", lock.datasets)):
         lines.append(f"{key}:" if entries else f"{key}: {{}}")

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from slurmeval.disk import disk_errors
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import create_exclusively, read_json, write_json
-from slurmeval.progress import Progress
+from slurmeval.progress import Progress, Transfer, size_text
 from slurmeval.staging import hub_lock
 from slurmeval.staging.export import DOCUMENT, EXPORT_FORMAT, FOLDER, SUMS
 from slurmeval.staging.hub_lock import HubLock
-from slurmeval.staging.manifest import HASH_THREADS, Ledger
-from slurmeval.staging.transfer import Meter, disk_errors, megabytes, sha256_metered
+from slurmeval.staging.manifest import HASH_THREADS, HashCache, sha256_counted
+from slurmeval.staging.repository import REMEDY
 
 NAMED_LIMIT = 3
 """Damaged files that a message names before it counts."""
@@ -81,16 +82,21 @@ class Imported:
 
 
 def import_lists(hf_home: Path, images: Path, project: Path, progress: Progress) -> Imported:
-    """Verifies every file that was carried, and remembers the hashes, so that staging finds all without
-    network. Of what hash caches tell of, only that is read which was touched since. Raises UserError for what
-    is no export, SlurmevalError for damaged or missing files; nothing is remembered then."""
+    """Verifies every file that was carried, and remembers the hashes: staging then needs no network.
+
+    Files in hash caches are read only if they were touched since.
+
+    Raises:
+        UserError: HF_HOME holds no lists of an export, or damaged ones.
+        SlurmevalError: Files are damaged or missing. Nothing is remembered then.
+    """
     lists = Lists.read(hf_home / FOLDER)
     known = list(_known_files(lists, hf_home))
     verified = {file.path for file in known if file.is_verified()}
     unread = {hf_home / path: sha256 for path, sha256 in lists.sums.items() if hf_home / path not in verified}
     unread |= {images / image["sif"]: image["sha256"] for image in lists.images}
     size = _verify(unread, progress)
-    with disk_errors("import", hf_home):
+    with disk_errors("import", hf_home, REMEDY):
         for file in known:
             file.cache.learn(file.folder, file.name, file.sha256)
         for cache in {id(file.cache): file.cache for file in known}.values():
@@ -108,13 +114,14 @@ def import_lists(hf_home: Path, images: Path, project: Path, progress: Progress)
 class CachedFile:
     """A file that a hash cache tells of, or is to tell of."""
 
-    cache: Ledger
+    cache: HashCache
     folder: Path
     name: str
     sha256: str
 
     @property
     def path(self) -> Path:
+        """The file."""
         return self.folder / self.name
 
     def is_verified(self) -> bool:
@@ -124,9 +131,9 @@ class CachedFile:
 
 def _known_files(lists: Lists, hf_home: Path) -> Iterator[CachedFile]:
     """Yields what hash caches tell of: all but listings of repositories and wheels. A file may be in two."""
-    caches: dict[str, list[Ledger]] = {}
+    caches: dict[str, list[HashCache]] = {}
     for cache, folder in lists.caches.items():
-        caches.setdefault(folder, []).append(Ledger(hf_home / cache))
+        caches.setdefault(folder, []).append(HashCache(hf_home / cache))
     for path, sha256 in lists.sums.items():
         for parent in map(str, PurePosixPath(path).parents):
             for known in caches.get(parent, ()):
@@ -139,11 +146,11 @@ def _verify(files: Mapping[Path, str], progress: Progress) -> int:
     def problem(path: Path) -> str | None:
         if not path.is_file():
             return f"{path} is missing"
-        return None if sha256_metered(path, meter) == files[path] else f"{path} is damaged"
+        return None if sha256_counted(path, transfer) == files[path] else f"{path} is damaged"
 
     size = sum(path.stat().st_size for path in files if path.is_file())
-    progress(f"import: verifying {len(files)} files, {megabytes(size)}")
-    with Meter("import: verifying", size, progress) as meter, ThreadPoolExecutor(HASH_THREADS) as pool:
+    progress(f"import: verifying {len(files)} files, {size_text(size)}")
+    with Transfer("import: verifying", progress, size) as transfer, ThreadPoolExecutor(HASH_THREADS) as pool:
         problems = [line for line in pool.map(problem, files) if line]
     if problems:
         rest = f" and {len(problems) - NAMED_LIMIT} more" if len(problems) > NAMED_LIMIT else ""

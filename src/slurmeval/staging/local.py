@@ -1,4 +1,4 @@
-"""Folders that are already there: they are described, never copied or changed."""
+"""Folders that are already there. They are described, never copied or changed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from pathlib import Path
 
 from slurmeval.errors import UserError
 from slurmeval.files import sha256_of_json
-from slurmeval.staging.manifest import Ledger, StagedFile, hash_files
+from slurmeval.staging.manifest import HashCache, StagedFile, hash_files
 
 PACKED_SUFFIXES = (".safetensors", ".bin")
 """Weights in a form that vLLM loads."""
 
 
 def files_below(folder: Path, patterns: list[str], what: str) -> list[str]:
-    """Relative paths of the files below `folder` that match, hidden ones left out. Raises UserError."""
+    """Returns the relative paths of the files below `folder` that match, without hidden ones.
+
+    Raises UserError where none does.
+    """
     if not folder.is_dir():
         raise UserError(f"{what}: there is no folder {folder}")
     names = sorted(
@@ -43,8 +46,10 @@ def need_model_files(names: list[str], folder: Path, what: str) -> None:
 
 
 def foreign_code(folder: Path) -> str | None:
-    """The other repository whose code a model's files name (`auto_map: org/name--module.Class`), which is not
-    staged; None: there is none."""
+    """Returns the other repository whose code a model's files name, or None.
+
+    `auto_map: org/name--module.Class` in config.json names it. It is not staged.
+    """
     for file in sorted(folder.glob("*config.json")):
         try:
             named = json.loads(file.read_text(encoding="utf-8")).get("auto_map")
@@ -58,7 +63,7 @@ def foreign_code(folder: Path) -> str | None:
 
 
 def describe_folder(folder: Path, names: list[str], store: Path) -> tuple[str, list[StagedFile]]:
-    """A revision made of all names and contents, and the files."""
+    """Returns a revision made of all names and contents, and the files."""
     key = hashlib.sha256(str(folder).encode()).hexdigest()[:40]
-    files = hash_files(folder, names, Ledger(store / "ledgers" / f"{key}.json"))
+    files = hash_files(folder, names, HashCache(store / "ledgers" / f"{key}.json"))
     return sha256_of_json([[file.path, file.sha256] for file in files])[:40], files

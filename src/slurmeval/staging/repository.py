@@ -12,6 +12,8 @@ from slurmeval.config.models import Commit, Source, Weights
 Kind = Literal["model", "dataset"]
 HUB_LOCK = "config/hub.lock.yaml"
 """In the project folder: the commits that branches and tags stand for (hub_lock.py)."""
+REMEDY = "set staging.hf_home to another place"
+"""What a user can do who lacks disk space or permission."""
 
 
 @dataclass(frozen=True)
@@ -26,18 +28,19 @@ class Repository:
 
     @classmethod
     def of(cls, source: Source) -> Repository | None:
-        """What a model's weights or a dataset come from; None where that is no repository."""
+        """Returns the repository of a model's weights or of a dataset; None where it is another source."""
         if source.repo is None:
             return None
         kind: Kind = "model" if isinstance(source, Weights) else "dataset"
         return cls(kind, source.repo, source.revision or "main")
 
     def at(self, commit: str) -> Repository:
-        """The same at the commit that its branch stands for."""
+        """Returns the repository at the commit that its branch stands for."""
         return replace(self, revision=commit, branch=self.revision)
 
     @property
     def is_commit(self) -> bool:
+        """Whether the revision is a commit, and no branch or tag."""
         return Commit.match(self.revision) is not None
 
     @property
@@ -51,19 +54,20 @@ class Repository:
         return f"{endpoint()}/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
 
     def cache(self, hf_home: Path) -> Path:
-        """Its folder in the hub's cache below `hf_home`."""
+        """Returns its folder in the hub's cache below `hf_home`."""
         return hf_home / "hub" / self.folder
 
     def records(self, hf_home: Path) -> Path:
-        """What slurmeval knows of it: the files of each commit, and their hashes."""
+        """Returns the folder with what slurmeval knows of it: the files of each commit, and their hashes."""
         return hf_home / "slurmeval" / "hub" / self.folder
 
     def snapshot(self, hf_home: Path, commit: str) -> Path:
+        """Returns the folder with the files of a commit."""
         return self.cache(hf_home) / "snapshots" / commit
 
 
 def endpoint() -> str:
-    """Where the hub is, without a slash at its end."""
+    """Returns the URL of the hub, without a slash at its end."""
     from huggingface_hub import constants
 
     return (os.environ.get("HF_ENDPOINT") or str(constants.ENDPOINT)).rstrip("/")

@@ -27,9 +27,9 @@ from slurmeval.paths import hf_home
 from slurmeval.planning.dry_run import tell_at_exit
 from slurmeval.planning.plan import Plan
 from slurmeval.planning.preflight import (
-    need_access_and_room,
     need_plain_paths,
     need_servable,
+    require_access_and_space,
     resolve_branches,
 )
 from slurmeval.planning.summary import counted
@@ -160,7 +160,7 @@ class Workflow:
         # What cannot end well is refused before anything begins
         given = secrets.values(config, project, secrets.needed(config, benchmarks))
         os.environ.update({name: value for name, value in given.items() if name in secrets.HUB})
-        need_access_and_room(self.plan, to_stderr)
+        require_access_and_space(self.plan, to_stderr)
         self.controller.begin()
         secrets.hand_out(config, project, benchmarks, self.plan.absolute.secrets)
         forget_requests(self.plan.absolute)

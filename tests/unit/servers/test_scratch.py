@@ -477,7 +477,7 @@ def test_long_copying_says_how_far_it_is(
             yield chunk
             wait_for(lambda: len(said) > 1, "a line on how far it is")
 
-    monkeypatch.setattr(copying, "REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr(copying, "REPORT_INTERVAL_S", 0.0)
     monkeypatch.setattr(copying, "chunks", until_told)
     copy = local_copy(snapshot, str(scratch), "m~1", 0, said.append)
     assert copy is not None

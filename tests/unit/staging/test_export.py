@@ -16,7 +16,7 @@ from slurmeval.staging import fetched, hub_lock
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.export import Export, export
 from slurmeval.staging.importing import Imported, import_lists
-from slurmeval.staging.manifest import Ledger, hash_files, verify, write_manifest
+from slurmeval.staging.manifest import HashCache, hash_files, verify, write_manifest
 from slurmeval.staging.models import stage_model
 from slurmeval.staging.repository import Repository
 from tests.stand_ins.stand_in_hub import StandInHub
@@ -151,7 +151,7 @@ def test_lists_name_one_snapshot_and_what_the_config_needs_of_it(here: Site) -> 
     assert sorted(path.rsplit("/", 1)[1] for path in snapshots) == [*WANTED[:2], "test.parquet", WANTED[2]]
     assert len({path.split("/snapshots/")[1].split("/")[0] for path in snapshots}) == 2
     assert found.size < sum(map(len, MODEL.values())) + sum(map(len, QUIZ.values())) + 2000
-    assert not any("ledger" in path or "/blobs/" in path for path in here.files)
+    assert not any("hash_cache" in path or "/blobs/" in path for path in here.files)
 
 
 def test_carried_files_are_whole_where_blobs_lie_in_a_store_elsewhere(
@@ -246,7 +246,7 @@ def test_links_in_a_benchmarks_caches_become_files(
     (tmp_path / "elsewhere").write_text("more")
     (folder / "outside").symlink_to(tmp_path / "elsewhere")
     names = ["cache/blobs/b", "cache/inside", "outside"]
-    files = hash_files(folder, names, Ledger(folder.with_name("key.ledger.json")))
+    files = hash_files(folder, names, HashCache(folder.with_name("key.ledger.json")))
     write_manifest(tmp_path / "b.json", "benchmark", "b", {}, "key", folder, files)
     here.export([tmp_path / "b.json"])
     carry(here, there)
@@ -254,8 +254,8 @@ def test_links_in_a_benchmarks_caches_become_files(
     placed = there.hf_home / "slurmeval" / "benchmarks" / "key"
     assert [(placed / name).read_text() for name in names] == ["data", "data", "more"]
     assert not any((placed / name).is_symlink() for name in names)
-    ledger = Ledger(placed.with_name("key.ledger.json"))
-    assert [ledger.recall(placed, name) for name in names] == [file.sha256 for file in files]
+    hash_cache = HashCache(placed.with_name("key.ledger.json"))
+    assert [hash_cache.recall(placed, name) for name in names] == [file.sha256 for file in files]
 
 
 def test_what_harnesses_fetched_by_themselves_goes_along(
@@ -329,7 +329,7 @@ def test_file_whose_name_no_list_can_hold_is_refused(here: Site, tmp_path: Path)
     folder = here.hf_home / "slurmeval" / "benchmarks" / "key"
     folder.mkdir(parents=True)
     (folder / "two\nlines").write_text("x")
-    files = hash_files(folder, ["two\nlines"], Ledger(folder.with_name("key.ledger.json")))
+    files = hash_files(folder, ["two\nlines"], HashCache(folder.with_name("key.ledger.json")))
     write_manifest(tmp_path / "b.json", "benchmark", "b", {}, "key", folder, files)
     with pytest.raises(UserError, match="a line break or"):
         here.export([tmp_path / "b.json"])

@@ -18,7 +18,7 @@ from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.retrying import requested_wait_s, retry_after_s
 from slurmeval.staging.hub import stage_repository
 from slurmeval.staging.hub_client import prepare_client
-from slurmeval.staging.hub_errors import Patience
+from slurmeval.staging.hub_errors import HubRetries
 from slurmeval.staging.manifest import verify
 from slurmeval.staging.models import choose_model_files
 from slurmeval.staging.repository import Repository
@@ -114,9 +114,9 @@ def test_busy_hub_is_asked_again_when_it_says(hub: StandInHub, hf_home: Path, st
     hub.faults.busy, hub.faults.busy_status, hub.faults.retry_after = 2, status, "7"
     said: list[str] = []
     slept: list[float] = []
-    patience = Patience(said.append, sleep=slept.append)
+    retries = HubRetries(said.append, sleep=slept.append)
     repository = Repository("model", "acme/tiny", commit)
-    stage_repository("model x", repository, choose_model_files, hf_home, said.append, patience)
+    stage_repository("model x", repository, choose_model_files, hf_home, said.append, retries)
     assert slept == [7, 7]
     assert f"model x: the hub answers {status}; again in 7 s" in said
 
@@ -124,12 +124,12 @@ def test_busy_hub_is_asked_again_when_it_says(hub: StandInHub, hf_home: Path, st
 def test_hub_that_stays_busy_is_given_up_on(hub: StandInHub, hf_home: Path) -> None:
     commit = hub.add("model", "acme/tiny", MODEL)
     hub.faults.busy = 99
-    patience = Patience(lambda _: None, tries=3, sleep=lambda _: None)
+    retries = HubRetries(lambda _: None, attempts=3, sleep=lambda _: None)
     with pytest.raises(
         SlurmevalError, match=f"acme/tiny cannot be downloaded from {hub.url}: the hub answers 429"
     ):
         stage_repository(
-            "model x", Repository("model", "acme/tiny", commit), choose_model_files, hf_home, print, patience
+            "model x", Repository("model", "acme/tiny", commit), choose_model_files, hf_home, print, retries
         )
     assert hub.faults.busy == 96
 
@@ -138,10 +138,10 @@ def test_hub_that_is_away_is_one_line(
     hub: StandInHub, hf_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    patience = Patience(lambda _: None, tries=2, sleep=lambda _: None)
+    retries = HubRetries(lambda _: None, attempts=2, sleep=lambda _: None)
     with pytest.raises(SlurmevalError, match=r"cannot be downloaded from http://127\.0\.0\.1:9: ") as caught:
         stage_repository(
-            "model x", Repository("model", "acme/tiny", "main"), choose_model_files, hf_home, print, patience
+            "model x", Repository("model", "acme/tiny", "main"), choose_model_files, hf_home, print, retries
         )
     assert "\n" not in str(caught.value)
 
@@ -268,7 +268,14 @@ def test_one_form_of_the_weights_is_chosen() -> None:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("3", 3), ("0.5", 0.5), ("-1", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("soon", None), (None, None)],
+    [
+        ("3", 3),
+        ("0.5", 0.5),
+        ("-1", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("soon", None),
+        (None, None),
+    ],
 )
 def test_retry_after_is_read(header: str | None, seconds: float | None) -> None:
     assert retry_after_s(header) == seconds
@@ -297,10 +304,10 @@ def test_patience_with_a_hub_that_was_asked_too_often_outlasts_the_time_over_whi
     commit = hub.add("model", "acme/tiny", MODEL)
     hub.faults.busy, hub.faults.retry_after = 99, None
     slept: list[float] = []
-    patience = Patience(print, sleep=slept.append)
+    retries = HubRetries(print, sleep=slept.append)
     with pytest.raises(SlurmevalError, match="the hub answers 429"):
         stage_repository(
-            "model x", Repository("model", "acme/tiny", commit), choose_model_files, hf_home, print, patience
+            "model x", Repository("model", "acme/tiny", commit), choose_model_files, hf_home, print, retries
         )
     assert sum(slept) > 300 * 0.9
 

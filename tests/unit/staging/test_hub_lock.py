@@ -12,7 +12,7 @@ from slurmeval.config.models import Dataset, Weights
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.staging import hub_lock
 from slurmeval.staging.hub import stage_repository
-from slurmeval.staging.hub_errors import Patience
+from slurmeval.staging.hub_errors import HubRetries
 from slurmeval.staging.repository import Repository
 from tests.stand_ins.stand_in_hub import StandInHub
 
@@ -150,8 +150,8 @@ def test_hub_that_is_away_leaves_the_lock_as_it_was(
     resolve(tmp_path, MAIN)
     before = lock(tmp_path).read_bytes()
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    patience = Patience(lambda _: None, tries=1)
+    retries = HubRetries(lambda _: None, attempts=1)
     with pytest.raises(SlurmevalError, match="cannot be downloaded"):
-        hub_lock.resolve(tmp_path, [MAIN], tmp_path / "hf", print, update=True, patience=patience)
+        hub_lock.resolve(tmp_path, [MAIN], tmp_path / "hf", print, update=True, retries=retries)
     assert resolve(tmp_path, MAIN) == []
     assert lock(tmp_path).read_bytes() == before
