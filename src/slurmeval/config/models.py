@@ -1,8 +1,8 @@
 """The typed config: one class per thing a person writes in `config/*.yaml`.
 
 The JSON schema (`workflow/schemas/config.schema.json`) and the reference (`docs/config.md`) are generated
-from these classes. Unknown keys are refused. What alters answers, and so makes evaluations run again, is said
-in each class's docstring and gathered in `slurmeval.config.rerun`."""
+from these classes. Unknown keys are refused. Each class's docstring says what in it alters answers, and so makes
+evaluations run again."""
 
 from __future__ import annotations
 

@@ -14,12 +14,6 @@ from slurmeval.errors import ConfigError
 
 MAX_BYTES = 16 * 2**20
 """A larger file is no config."""
-MAX_DEPTH = 50
-"""Mappings and lists within one another."""
-DEPTH_IN_DOUBT = 10_000
-"""Levels that libyaml's composer has room for, with ease."""
-MAX_VALUES = 500_000
-"""Values in one file with all aliases written out: keeps nested aliases from filling the memory."""
 
 
 class _StrictLoader(yaml.CSafeLoader):
@@ -55,17 +49,17 @@ _StrictLoader.add_implicit_resolver(
 
 
 def shown(value: object, longest: int = 60) -> str:
-    """A value as it may stand in a message of one line: no control characters, not too long."""
+    """Returns a value for a message of one line: no control characters, not too long."""
     text = repr(value)
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def read_yaml(path: Path, name: str) -> dict[str, Any]:
-    """The mapping in the YAML file `path`, called `name` in messages. Raises ConfigError."""
+    """Returns the mapping in the YAML file `path`, called `name` in messages. Raises ConfigError."""
     text = _read_text(path, name)
     try:
-        _require_shallow(text, name)
         value = yaml.load(text, _StrictLoader)  # a safe loader
+        require_plain(value, name)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -73,7 +67,7 @@ def read_yaml(path: Path, name: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: is no YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
-        raise ConfigError(f"{name}: is nested too deeply") from error
+        raise ConfigError(f"{name}: is nested too deeply, or an alias contains itself") from error
     except (ValueError, OverflowError, TypeError, AttributeError, LookupError) as error:
         # PyYAML's constructors let these through, for `!!int x` or a number of 5,000 digits
         raise ConfigError(f"{name}: a value cannot be read: {shown(str(error))}") from error
@@ -81,7 +75,6 @@ def read_yaml(path: Path, name: str) -> dict[str, Any]:
         raise ConfigError(f"{name}: is empty; expected a mapping (key: value)")
     if not isinstance(value, dict):
         raise ConfigError(f"{name}: is {kind(value)}; expected a mapping (key: value)")
-    require_plain(value, name)
     return value
 
 
@@ -92,19 +85,6 @@ def _in_words(error: yaml.MarkedYAMLError, text: str) -> str:
     if "\t" in before:
         return "a tab; YAML is indented with spaces"
     return " ".join((error.problem or error.context or "cannot be read").split())
-
-
-def _require_shallow(text: str, name: str) -> None:
-    """libyaml's composer overflows the stack on some 100,000 levels. Only text with many brackets and dashes
-    is looked at, by its events, which nest nothing."""
-    if sum(text.count(character) for character in "[{-?") < DEPTH_IN_DOUBT:
-        return
-    depth = 0
-    for event in yaml.parse(text, yaml.CSafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            line = f":{event.start_mark.line + 1}" if event.start_mark else ""
-            raise ConfigError(f"{name}{line}: is nested more than {MAX_DEPTH} deep")
 
 
 def _read_text(path: Path, name: str) -> str:
@@ -126,7 +106,7 @@ def _read_text(path: Path, name: str) -> str:
 
 
 def kind(value: object) -> str:
-    """What a YAML value is, in words."""
+    """Returns what a YAML value is, in words."""
     match value:
         case None:
             return "empty"
@@ -143,46 +123,26 @@ def kind(value: object) -> str:
     return f"a YAML {type(value).__name__}"
 
 
-def require_plain(value: object, name: str) -> None:
-    """Raises ConfigError unless `value` is what JSON can hold: keys are text, numbers finite, no cycle."""
-    sizes: dict[int, int] = {}
-
-    def size_of(value: object, place: str, depth: int) -> int:
-        if depth > MAX_DEPTH:
-            raise ConfigError(f"{name}: {place[:100]}…: is nested more than {MAX_DEPTH} deep")
-        if isinstance(value, Mapping | list):
-            return container_size(value, place, depth)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{name}: {place}: {value} is not a finite number")
-        if isinstance(value, str):
-            _require_clean_text(value, f"{name}: {place}")
-        elif value is not None and not isinstance(value, bool | int | float):
-            raise ConfigError(f"{name}: {place}: {kind(value)} is not allowed here")
-        return 1
-
-    def container_size(value: Mapping[Any, Any] | list[Any], place: str, depth: int) -> int:
-        known = sizes.get(id(value))
-        if known == 0:
-            raise ConfigError(f"{name}: {place}: an alias that contains itself")
-        if known is not None:
-            return known
-        sizes[id(value)] = 0
-        total = 1
+def require_plain(value: object, name: str, place: str = "") -> None:
+    """Raises ConfigError unless `value` is what JSON can hold: keys are text, numbers finite."""
+    if isinstance(value, Mapping | list):
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             if isinstance(value, Mapping):
                 _require_text_key(key, name, place)
-            total += size_of(item, f"{place}.{key}" if place else str(key), depth + 1)
-        if total > MAX_VALUES:
-            raise ConfigError(f"{name}: {place}: holds more than {MAX_VALUES} values")
-        sizes[id(value)] = total
-        return total
-
-    size_of(value, "", 0)
+            require_plain(item, name, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name}: {place}: {value} is not a finite number")
+    elif isinstance(value, str):
+        _require_clean_text(value, f"{name}: {place}")
+    elif value is not None and not isinstance(value, bool | int | float):
+        raise ConfigError(f"{name}: {place}: {kind(value)} is not allowed here")
 
 
 def reread(value: Any) -> Any:
-    """A plain value whose texts are read as YAML's: `"10"` becomes 10, `"true"` true. Snakemake takes all
-    that stands inside a mapping of its --config for text."""
+    """Returns a plain value whose texts are read as YAML's: `"10"` becomes 10, `"true"` true.
+
+    Snakemake takes all that stands inside a mapping of its --config for text.
+    """
     if isinstance(value, Mapping):
         return {key: reread(item) for key, item in value.items()}
     if isinstance(value, list):
