@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from slurmeval.config.messages import Problem, nearest
-from slurmeval.config.models import Benchmark, Commit, Config, Model, Server, Source
+from slurmeval.config.models import Benchmark, Commit, Config, Model, Serving, Source
 from slurmeval.config.yaml_files import shown
 from slurmeval.engines.base import Engine
 from slurmeval.engines.flags import FlagRules, flag_problems, misspelt, value_problems, variable_problems
@@ -128,7 +128,7 @@ def engine_of(config: Config, model: Model, project: Path) -> Engine | None:
         return None
 
 
-def _device(place: tuple[str, ...], server: Server, lock: Path, engine: Engine | None) -> Iterator[Problem]:
+def _device(place: tuple[str, ...], server: Serving, lock: Path, engine: Engine | None) -> Iterator[Problem]:
     """An environment for CPUs would hold GPUs and compute on cores; one for GPUs finds none."""
     text = lock.read_text(encoding="utf-8", errors="replace")
     build = engine is not None and re.search(rf"^{re.escape(engine.package)}-cpu==", text, re.MULTILINE)
@@ -144,7 +144,7 @@ def _device(place: tuple[str, ...], server: Server, lock: Path, engine: Engine |
 
 
 def _for_engine(
-    rules: FlagRules, place: tuple[str, ...], section: Model | Server, *, of_model: bool
+    rules: FlagRules, place: tuple[str, ...], section: Model | Serving, *, of_model: bool
 ) -> Iterator[Problem]:
     for name, text in flag_problems(rules, section.flags, of_model=of_model):
         yield Problem((*place, "flags", name), text)

@@ -1,8 +1,9 @@
 """The typed config: one class per thing a person writes in `config/*.yaml`.
 
 The JSON schema (`workflow/schemas/config.schema.json`) and the reference (`docs/config.md`) are generated
-from these classes. Unknown keys are refused. Each class's docstring says what in it alters answers, and so makes
-evaluations run again."""
+from these classes. Unknown keys are refused. Each class's docstring says what in it alters answers, and so
+makes evaluations run again.
+"""
 
 from __future__ import annotations
 
@@ -220,7 +221,7 @@ class Benchmark(Section):
     """Longest time of one try of an evaluation; null: from how long it took before, else from its size."""
 
 
-class Server(Section):
+class Serving(Section):
     """How models are served. Nothing here alters answers: time limits, ports, memory, retries."""
 
     engine: Annotated[str, Field(min_length=1)] = "vllm"
@@ -267,7 +268,7 @@ class Server(Section):
         return f"{PurePath(self.engine).stem}-{'cuda' if gpus else 'cpu'}"
 
 
-class Servers(Section):
+class ServerLimits(Section):
     """What holds for all servers."""
 
     max_at_once: Annotated[int, Field(ge=1)] | None = None
@@ -340,7 +341,7 @@ class Config(Section):
     """Where results go; relative to the project folder."""
     models: Annotated[dict[Identifier, Model], Field(min_length=1)]
     """The models, by id."""
-    servers: Annotated[dict[Identifier, Server], Field(min_length=1)]
+    servers: Annotated[dict[Identifier, Serving], Field(min_length=1)]
     """Ways of serving models, by id."""
     datasets: dict[Identifier, Dataset] = {}
     """Data that benchmarks read, by id."""
@@ -350,7 +351,7 @@ class Config(Section):
     """Named lists of benchmarks."""
     evaluate: Evaluate
     """What a run evaluates."""
-    server_jobs: Servers = Servers()
+    server_jobs: ServerLimits = ServerLimits()
     """What holds for all servers."""
     gateway: Gateway = Gateway()
     """The proxy beside each evaluation."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from slurmeval.config.models import Config, Server
+    from slurmeval.config.models import Config, Serving
     from slurmeval.config.site import Jobs, Site
     from slurmeval.slurm.parsing import Partition
 
@@ -57,7 +57,7 @@ def requests(
     return [Request(**{**vars(request), "names": tuple(names)}) for request, names in found.items()]
 
 
-def _server(site: Site, server: Server) -> Request:
+def _server(site: Site, server: Serving) -> Request:
     from slurmeval.slurm.request import CPUS_WITHOUT_GPU, server_flags, time_min
 
     jobs = site.servers

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slurmeval.config.models import Server
+from slurmeval.config.models import Serving
 from slurmeval.config.site import Site
 from slurmeval.slurm.request import CPUS_WITHOUT_GPU, server_flags, submitit_parameters, time_min
 
 
-def packs(servers: Mapping[str, Server], gpus_per_job: int) -> list[list[str]]:
+def packs(servers: Mapping[str, Serving], gpus_per_job: int) -> list[list[str]]:
     """The models that share jobs of so many GPUs: each goes to the first job that has room, in their order. A
     model whose server fills a job, or is more than one server, is in none; nor is one that is left alone."""
     bins: list[tuple[list[str], int]] = []
@@ -26,7 +26,7 @@ def packs(servers: Mapping[str, Server], gpus_per_job: int) -> list[list[str]]:
     return [members for members, _ in bins if len(members) > 1]
 
 
-def job_of(site: Site, servers: Sequence[Server]) -> dict[str, Any]:
+def job_of(site: Site, servers: Sequence[Serving]) -> dict[str, Any]:
     """What is asked for servers that share a job, as parameters of submitit's executor: the GPUs of a node,
     the memory and cores of all, the time of the longest."""
     gpus = site.servers.gpus_per_job

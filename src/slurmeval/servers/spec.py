@@ -13,7 +13,7 @@ from slurmeval.engines.base import EngineSpec
 from slurmeval.engines.flags import canonical
 
 if TYPE_CHECKING:
-    from slurmeval.config.models import Model, Server
+    from slurmeval.config.models import Model, Serving
     from slurmeval.config.site import Site
     from slurmeval.paths import Paths
 
@@ -80,7 +80,7 @@ class ServerSpec(EngineSpec):
 def server_spec(
     model_id: str,
     model: Model,
-    server: Server,
+    server: Serving,
     *,
     paths: Paths,
     weights_folder: Path,
@@ -129,7 +129,7 @@ def server_spec(
     )
 
 
-def _on_cluster(site: Site, server: Server) -> dict[str, Any]:
+def _on_cluster(site: Site, server: Serving) -> dict[str, Any]:
     """What a server's spec says of its job on a cluster."""
     from slurmeval.slurm.request import server_flags, submitit_parameters, time_min
 

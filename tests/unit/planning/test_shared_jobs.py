@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from slurmeval.config.models import Server
+from slurmeval.config.models import Serving
 from slurmeval.config.site import Site
 from slurmeval.planning.shared_jobs import job_of, packs
 
 
-def server(**keys: Any) -> Server:
-    return Server.model_validate(keys)
+def server(**keys: Any) -> Serving:
+    return Serving.model_validate(keys)
 
 
 @pytest.mark.parametrize(

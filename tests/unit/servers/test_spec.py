@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from slurmeval.config.models import Generation, Model, Reasoning, Server, Weights
+from slurmeval.config.models import Generation, Model, Reasoning, Serving, Weights
 from slurmeval.config.site import Site
 from slurmeval.paths import Paths
 from slurmeval.servers.spec import ServerSpec, server_spec
 
 
-def make_spec(server: Server, **changed: Any) -> ServerSpec:
+def make_spec(server: Serving, **changed: Any) -> ServerSpec:
     model = Model(
         weights=Weights(folder="weights"),
         server="cpu",
@@ -35,7 +35,7 @@ def make_spec(server: Server, **changed: Any) -> ServerSpec:
 
 
 def test_spec_survives_json() -> None:
-    spec = make_spec(Server(flags={"enforce-eager": None, "max-num-seqs": 8}))
+    spec = make_spec(Serving(flags={"enforce-eager": None, "max-num-seqs": 8}))
     assert ServerSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
     assert spec.servers == "/p/results/state/servers/smol"
     assert spec.leases == "/p/results/leases/smol"
@@ -45,20 +45,20 @@ def test_spec_survives_json() -> None:
 
 
 def test_what_the_model_says_of_vllm_comes_after_what_its_server_says() -> None:
-    spec = make_spec(Server(flags={"attention_backend": "x", "max_num_seqs": 8}, env={"A": "1"}))
+    spec = make_spec(Serving(flags={"attention_backend": "x", "max_num_seqs": 8}, env={"A": "1"}))
     assert spec.flags == {"attention-backend": "FLASH_ATTN", "max-num-seqs": 8}
     assert spec.env == {"A": "1", "VLLM_FLOAT32_MATMUL_PRECISION": "high"}
 
 
 def test_vllm_is_not_told_the_longest_answer_which_it_would_take_for_a_ceiling() -> None:
-    assert make_spec(Server()).generation == {"temperature": 0}
+    assert make_spec(Serving()).generation == {"temperature": 0}
 
 
 def test_one_machine_runs_one_server_at_once_and_has_the_gpus_it_has() -> None:
-    spec = make_spec(Server(gpus=4, nodes=2))
+    spec = make_spec(Serving(gpus=4, nodes=2))
     assert (spec.max_at_once, spec.gpus, spec.nodes, spec.cluster) == (1, 0, 1, "local")
     assert spec.host == "127.0.0.1" and spec.job == {}
-    assert make_spec(Server(), max_at_once=3).max_at_once == 3
+    assert make_spec(Serving(), max_at_once=3).max_at_once == 3
 
 
 def test_cluster_is_asked_for_what_the_server_needs() -> None:
@@ -75,7 +75,7 @@ def test_cluster_is_asked_for_what_the_server_needs() -> None:
             },
         }
     )
-    spec = make_spec(Server(gpus=4, nodes=2, cpus=16), site=site, max_at_once=3)
+    spec = make_spec(Serving(gpus=4, nodes=2, cpus=16), site=site, max_at_once=3)
     assert (spec.cluster, spec.gpus, spec.nodes, spec.host) == ("slurm", 4, 2, "{host}i")
     assert spec.max_at_once is None, "Slurm sees to it"
     assert spec.time_limit_min == spec.job["timeout_min"] == 600
