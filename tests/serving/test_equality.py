@@ -23,8 +23,7 @@ from slurmeval.engines.readiness import request
 from slurmeval.files import read_json, write_json
 from slurmeval.gateway.process import start as start_gateway
 from slurmeval.gateway.settings import GatewayConfig
-from slurmeval.harnesses import HarnessOutput, Job, harness
-from slurmeval.harnesses import process as harness_process
+from slurmeval.harnesses import HarnessOutput, Job, harness, harness_process
 from slurmeval.harnesses.runtimes import EnvironmentRuntime
 from slurmeval.processes import identity
 from slurmeval.servers.folder import ServerFolder

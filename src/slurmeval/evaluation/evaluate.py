@@ -26,7 +26,7 @@ from slurmeval.files import read_json, write_json
 from slurmeval.gateway.process import GatewayProcess
 from slurmeval.gateway.process import start as start_gateway
 from slurmeval.gateway.settings import GatewayConfig
-from slurmeval.harnesses import cuts, harness, process
+from slurmeval.harnesses import cuts, harness, harness_process
 from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job
 from slurmeval.harnesses.context import context_length
 from slurmeval.harnesses.prompts import no_room
@@ -306,7 +306,7 @@ def _supervise(
     """Runs the harness until it ends, or until something says that it cannot end well."""
     deadline = None
     next_look = time.monotonic() + STATE_POLL_S
-    running = process.start(job, command, place, gateway.port, evaluation.harness_log)
+    running = harness_process.start(job, command, place, gateway.port, evaluation.harness_log)
     try:
         while running.poll() is None:
             if deadline is None and (evaluation.answered_before or _server_answers(evaluation)):
@@ -322,7 +322,7 @@ def _supervise(
                 running.wait(POLL_S)
         return running.returncode
     finally:
-        process.end(running)
+        harness_process.end(running)
         secrets.scrub(evaluation.work, job.secrets)
 
 

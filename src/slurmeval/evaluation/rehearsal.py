@@ -23,13 +23,13 @@ from slurmeval.containment.scratch_dir import ScratchDir, scratch_dir
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
 from slurmeval.evaluation.runtimes import runtime_of
 from slurmeval.files import read_json
-from slurmeval.harnesses import harness, process
+from slurmeval.harnesses import harness, harness_process
 from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import Job
 from slurmeval.harnesses.context import context_length
+from slurmeval.harnesses.job_environment import KEPT
 from slurmeval.harnesses.logs import may_lack_network
 from slurmeval.harnesses.rehearsal_model import serving
-from slurmeval.harnesses.surroundings import KEPT
 from slurmeval.paths import Paths
 from slurmeval.progress import Progress
 from slurmeval.scheduling.failures import record
@@ -87,7 +87,7 @@ class Rehearsal:
 
     def _wait(self, job: Job, command: Any, place: ScratchDir, port: int, online: bool) -> int:
         started = time.monotonic()
-        running = process.start(job, command, place, port, self.log)
+        running = harness_process.start(job, command, place, port, self.log)
         try:
             while True:
                 try:
@@ -100,7 +100,7 @@ class Rehearsal:
                         reason = f"not done within {LONGEST_S / 3600:.0f} h"
                         raise EvaluationFailed(ErrorClass.TIME_LIMIT, reason) from None
         finally:
-            process.end(running)
+            harness_process.end(running)
             for folder in (job.folder, self.log.parent):
                 scrub(folder, job.secrets)
 

@@ -21,7 +21,7 @@ from slurmeval.evaluation.writing import pins, write_partition
 from slurmeval.files import write_json
 from slurmeval.gateway.process import GatewayProcess
 from slurmeval.gateway.process import start as start_gateway
-from slurmeval.harnesses import cuts, harness, process
+from slurmeval.harnesses import cuts, harness, harness_process
 from slurmeval.harnesses.attempts import has_attempt
 from slurmeval.harnesses.base import HarnessOutput
 from slurmeval.ownership import Claim
@@ -90,14 +90,14 @@ def _replayed(evaluation: Evaluation) -> HarnessOutput:
             job = job_of(evaluation, gateway.url, gateway.api_key)
             command = program.prepare(job)
             deadline = time.monotonic() + evaluation.time_limit_min * 60
-            running = process.start(job, command, place, gateway.port, evaluation.harness_log)
+            running = harness_process.start(job, command, place, gateway.port, evaluation.harness_log)
             try:
                 while running.poll() is None:
                     _check(gateway, deadline)
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         running.wait(POLL_S)
             finally:
-                process.end(running)
+                harness_process.end(running)
                 secrets.scrub(evaluation.work, job.secrets)
             cuts.count(program, job, command, place, gateway.port, evaluation.work / cuts.LOG)
     return read_output(program, job, running.returncode, evaluation.harness_log)

@@ -12,12 +12,12 @@ from slurmeval.containment.scratch_dir import scratch_dir
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
 from slurmeval.evaluation.runtimes import runtime_of
 from slurmeval.files import read_json, write_json
-from slurmeval.harnesses import process
+from slurmeval.harnesses import harness_process
 from slurmeval.harnesses.attempts import begin_attempt
 from slurmeval.harnesses.base import Command, Job
+from slurmeval.harnesses.job_environment import environment_variables
 from slurmeval.harnesses.logs import telling_line
-from slurmeval.harnesses.surroundings import environment_variables
-from slurmeval.harnesses.tokenizers import place_tokenizer
+from slurmeval.harnesses.tokenizer_files import place_tokenizer
 from slurmeval.paths import Paths
 from slurmeval.scheduling.failures import record
 
@@ -77,11 +77,11 @@ def _try(job: Job, log: Path) -> EvaluationFailed | None:
     env = environment_variables(job, attempt)
     command = Command([job.runtime.python, "-c", _LOAD, trusted], env, attempt)
     with scratch_dir() as place:
-        running = process.start(job, command, place, 1024, log)
+        running = harness_process.start(job, command, place, 1024, log)
         try:
             status = running.wait(LONGEST_S)
         finally:
-            process.end(running)
+            harness_process.end(running)
     if status == 0:
         return None
     line = telling_line(log)

@@ -17,12 +17,12 @@ from slurmeval.harnesses.runtimes import Runtime
 GATEWAY_KEY = "SLURMEVAL_GATEWAY_KEY"
 """The environment variable with the gateway's key. It never stands on a command line or in a file."""
 
-NEVER_S = 7 * 24 * 3600
+HARNESS_TIMEOUT_S = 7 * 24 * 3600
 """The time-out of a harness that must have one. The gateway bounds each request and slurmeval the evaluation;
 a harness that starts while its server still loads waits for as long as that takes."""
 
 
-FEW_AT_ONCE = 8
+DEFAULT_PARALLELISM = 8
 """Requests under way at once where nobody says."""
 
 
@@ -64,7 +64,7 @@ class Job:
     @property
     def parallelism(self) -> int:
         """Returns how many requests may be under way at once: as planned, or the few of a rehearsal."""
-        return self.benchmark.parallelism or FEW_AT_ONCE
+        return self.benchmark.parallelism or DEFAULT_PARALLELISM
 
 
 @dataclass(frozen=True)

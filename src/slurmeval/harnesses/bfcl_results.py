@@ -17,7 +17,7 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.json_lines import json_lines
 from slurmeval.harnesses.nemo_readers.reading import laid_out_by
-from slurmeval.harnesses.samples import each_once, well_formed
+from slurmeval.harnesses.sample_checks import each_once, well_formed
 from slurmeval.harnesses.scores import bad_result
 
 _PYTHON_AST = ["simple", "multiple", "parallel", "parallel_multiple"]

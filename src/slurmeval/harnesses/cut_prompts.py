@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-SPECIAL = 16
+MAX_SPECIAL_TOKENS = 16
 """Tokens that a text may have beyond its bytes."""
 
 
@@ -47,7 +47,7 @@ def is_cut(text: str, keeps: int, count: Callable[[str], int]) -> bool:
     """
     if keeps <= 0:  # lm-eval keeps all behind the first -keeps tokens
         return keeps < 0
-    return len(text.encode(errors="replace")) + SPECIAL > keeps and count(text) > keeps
+    return len(text.encode(errors="replace")) + MAX_SPECIAL_TOKENS > keeps and count(text) > keeps
 
 
 def cut_questions(

@@ -12,13 +12,13 @@ from typing import Any
 
 from slurmeval.containment.scratch_dir import ScratchDir
 from slurmeval.files import read_json, write_json
-from slurmeval.harnesses import cut_prompts, process
+from slurmeval.harnesses import cut_prompts, harness_process
 from slurmeval.harnesses.base import Command, Harness, Job
 
 FILE, LOG = "cuts.json", "cuts.log"
-LM_EVALS_LENGTH, LM_EVALS_ANSWER = 2048, 256
+DEFAULT_MAX_LENGTH, DEFAULT_MAX_GEN_TOKS = 2048, 256
 """`max_length` and `max_gen_toks` of lm-eval's clients of servers where they are told nothing."""
-LONGEST_S = 3600.0
+COUNTING_TIMEOUT_S = 3600.0
 
 
 def none_is_cut(attempt: Path) -> None:
@@ -38,8 +38,8 @@ def counting(command: Command, runtime_python: str, output: str, client: Mapping
         "tokenizer": client["tokenizer"],
         "trust_remote_code": bool(client.get("trust_remote_code")),
         "add_bos_token": bool(client.get("add_bos_token")),
-        "max_length": int(client.get("max_length", LM_EVALS_LENGTH)),
-        "max_gen_toks": int(client.get("max_gen_toks", LM_EVALS_ANSWER)),
+        "max_length": int(client.get("max_length", DEFAULT_MAX_LENGTH)),
+        "max_gen_toks": int(client.get("max_gen_toks", DEFAULT_MAX_GEN_TOKS)),
     }
     argv = [runtime_python, Path(cut_prompts.__file__).name, json.dumps(settings)]
     return dataclasses.replace(command, argv=argv, hostile=False)
@@ -53,13 +53,13 @@ def count(program: Harness, job: Job, command: Command, place: ScratchDir, port:
     counting = program.counting_cuts(job, command)
     if counting is None:
         return
-    running = process.start(job, counting, place, port, log)
+    running = harness_process.start(job, counting, place, port, log)
     try:
-        running.wait(LONGEST_S)
+        running.wait(COUNTING_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         pass
     finally:
-        process.end(running)
+        harness_process.end(running)
 
 
 def read(attempt: Path) -> dict[str, frozenset[str]] | None:

@@ -28,10 +28,10 @@ METRICS = (
     *("ter", "word_perplexity"),
 )
 """lm-eval's own. Others are looked up in the package `evaluate`, so only what is near one is refused."""
-TEMPLATES = ("doc_to_text", "doc_to_target", "doc_to_choice")
-OWN_DOCUMENTS = ("process_docs", "custom_dataset", "dataset_name")
+TEMPLATE_KEYS = ("doc_to_text", "doc_to_target", "doc_to_choice")
+DOCUMENT_KEYS = ("process_docs", "custom_dataset", "dataset_name")
 """Keys of a task file by which documents may have other fields than their file."""
-LINES = 100
+SAMPLED_LINES = 100
 """Of a data file, looked at for its fields."""
 
 _PLACEHOLDER = re.compile(r"\$\{dataset:([^}]*)\}(?:/([^\s\"',\]}]+))?")
@@ -132,9 +132,9 @@ def _metrics(content: dict[str, Any]) -> Iterator[str]:
 def _templates(content: dict[str, Any], text: str, config: Config, project: Path) -> Iterator[str]:
     """Yields fields that templates name and no record of the data has; nothing where that cannot be told."""
     fields = _fields(text, config, project)
-    if not fields or any(key in content for key in OWN_DOCUMENTS) or "include" in content:
+    if not fields or any(key in content for key in DOCUMENT_KEYS) or "include" in content:
         return
-    for key in TEMPLATES:
+    for key in TEMPLATE_KEYS:
         template = content.get(key)
         if not isinstance(template, str) or "{" not in template:
             continue
@@ -165,7 +165,7 @@ def _fields(text: str, config: Config, project: Path) -> set[str]:
             return set()
         try:
             with file.open(encoding="utf-8") as stream:
-                for line in islice(stream, LINES):
+                for line in islice(stream, SAMPLED_LINES):
                     record = json.loads(line) if line.strip() else {}
                     if not isinstance(record, dict):
                         return set()

@@ -21,14 +21,14 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.files import write_json
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric, Sample, Score
+from slurmeval.harnesses.job_environment import environment_variables
 from slurmeval.harnesses.json_lines import MALFORMED, json_lines
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_readers.reading import json_value
-from slurmeval.harnesses.packages import pinned_versions
+from slurmeval.harnesses.package_versions import pinned_versions
 from slurmeval.harnesses.prompts import no_bos_of_its_own
-from slurmeval.harnesses.samples import well_formed
+from slurmeval.harnesses.sample_checks import well_formed
 from slurmeval.harnesses.scores import bad_result
-from slurmeval.harnesses.surroundings import environment_variables
 
 TASK = "human-eval"
 VERSION = "2"
@@ -207,7 +207,7 @@ def _content(path: Path) -> dict[str, Any] | None:
         return None
     content = json_value(path)
     if not isinstance(content, dict):
-        raise bad_result(f"{path.name}: no object")
+        raise bad_result(f"{path.name}: expected a JSON object")
     return content
 
 

@@ -49,7 +49,7 @@ def program_of(problem: dict[str, Any], answer: str) -> str:
     return f"{body}\n\n{problem['test']}\n\ncheck({problem['entry_point']})\n"
 
 
-class Run:
+class HumanEvalRun:
     """Run over all problems."""
 
     def __init__(self, order: dict[str, Any], session: aiohttp.ClientSession) -> None:
@@ -180,7 +180,7 @@ async def _run(order: dict[str, Any], folder: Path) -> None:
         timeout=aiohttp.ClientTimeout(total=None),
         connector=aiohttp.TCPConnector(limit=0),  # `parallelism` is the limit; aiohttp's own is 100
     ) as session:
-        lines = await Run(order, session).all(problems)
+        lines = await HumanEvalRun(order, session).all(problems)
     write_atomically(folder / "samples.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     means = {f"pass@{k}": statistics.fmean(values) for k, values in scores(lines, order["repeats"]).items()}
     write_json(folder / "results.json", {"n_problems": len(problems), "scores": means})

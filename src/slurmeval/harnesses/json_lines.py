@@ -67,7 +67,7 @@ def parsed(line: bytes, name: str, number: int) -> dict[str, Any]:
     except ValueError:
         value = _parsed_leniently(line, f"{name}:{number}")
     if not isinstance(value, dict):
-        raise bad_result(f"{name}:{number}: no object")
+        raise bad_result(f"{name}:{number}: expected a JSON object")
     return value
 
 

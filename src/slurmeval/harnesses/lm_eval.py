@@ -13,19 +13,19 @@ from slurmeval.config.models import Benchmark, Model
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import cuts, lm_eval_tasks
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
-from slurmeval.harnesses.base import NEVER_S, Command, HarnessOutput, Job
+from slurmeval.harnesses.base import HARNESS_TIMEOUT_S, Command, HarnessOutput, Job
+from slurmeval.harnesses.job_environment import CODE_ALLOWED, environment_variables, place_files
 from slurmeval.harnesses.lm_eval_metrics import read_metrics
 from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_samples
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_results import task_version
-from slurmeval.harnesses.packages import pinned_versions
-from slurmeval.harnesses.surroundings import CODE_ALLOWED, environment_variables, place_files
-from slurmeval.harnesses.tokenizers import client_arguments
+from slurmeval.harnesses.package_versions import pinned_versions
+from slurmeval.harnesses.tokenizer_files import client_arguments
 
 OUTPUT = "output"
 SEEDS = "0,1234,1234,1234"
 """lm-eval's own defaults for python, numpy, torch and few-shot examples, pinned."""
-LEAST_CONCURRENT = 2
+MIN_PARALLELISM = 2
 """With one at a time lm-eval sends other requests (with a further `stop`), which no stored answer fits. The
 gateway sees to `parallelism`."""
 _OURS = {"model", "tasks", "include_path", "output_path", "log_samples", "limit", "num_fewshot", "use_cache"}
@@ -191,8 +191,8 @@ def _model_args(job: Job) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "model": job.served_name,
         "base_url": f"{job.base_url}/v1/{route}",
-        "num_concurrent": max(LEAST_CONCURRENT, job.parallelism),
-        "timeout": NEVER_S,
+        "num_concurrent": max(MIN_PARALLELISM, job.parallelism),
+        "timeout": HARNESS_TIMEOUT_S,
     }
     if benchmark.endpoint == "completions":
         # Log-likelihoods need the prompt's tokens, and so the model's own tokenizer.

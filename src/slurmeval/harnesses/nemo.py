@@ -19,15 +19,15 @@ from slurmeval.config.models import Benchmark, Model
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import cuts, nemo_traits, prompts
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
-from slurmeval.harnesses.base import GATEWAY_KEY, NEVER_S, Command, HarnessOutput, Job
-from slurmeval.harnesses.lm_eval import LEAST_CONCURRENT
+from slurmeval.harnesses.base import GATEWAY_KEY, HARNESS_TIMEOUT_S, Command, HarnessOutput, Job
+from slurmeval.harnesses.job_environment import CODE_ALLOWED, environment_variables, place_files, task_name
+from slurmeval.harnesses.lm_eval import MIN_PARALLELISM
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_results import read_output
 from slurmeval.harnesses.nemo_traits import LM_EVAL, UNQUALIFIED, traits
-from slurmeval.harnesses.packages import pinned_versions, version_tuple
+from slurmeval.harnesses.package_versions import pinned_versions, version_tuple
 from slurmeval.harnesses.runtimes import Runtime
-from slurmeval.harnesses.surroundings import CODE_ALLOWED, environment_variables, place_files, task_name
-from slurmeval.harnesses.tokenizers import client_arguments
+from slurmeval.harnesses.tokenizer_files import client_arguments
 
 OUTPUT = "output"
 _RENAMED_KEY = (0, 1, 51)
@@ -267,10 +267,10 @@ def _params(job: Job) -> dict[str, Any]:
     params |= {key: value for key, value in given.items() if value is not None}
     wrapped = wrapped_harness(benchmark)
     if traits(wrapped).patient:
-        params["request_timeout"] = NEVER_S
+        params["request_timeout"] = HARNESS_TIMEOUT_S
     params |= {key: extra.pop(key) for key in ("request_timeout", "max_retries") if key in extra}
     if wrapped == LM_EVAL:
-        params["parallelism"] = max(LEAST_CONCURRENT, parallelism(job))
+        params["parallelism"] = max(MIN_PARALLELISM, parallelism(job))
         extra = _lm_eval_extra(job) | extra
         if job.task_file is not None:
             params.setdefault("task", task_name(job))

@@ -44,7 +44,7 @@ class Mapped:
         """Takes a mapping from the place `where`."""
         self.where, self.key = where, key
         if not isinstance(values, dict):
-            raise bad_result(f"{where}: {key.rstrip('.')}{': ' if key else ''}no mapping")
+            raise bad_result(f"{where}: {key.rstrip('.')}{': ' if key else ''}expected a mapping")
         self.values: dict[str, Any] = values
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -106,7 +106,7 @@ class Mapped:
         return None if self.get(key) is None else self.count(key) if whole else self.real(key)
 
 
-class Results(Sequence[Sample]):
+class BundleSamples(Sequence[Sample]):
     """Samples of `results.jsonl`, in the order in which they ended.
 
     Each pass reads the file anew, since it may be larger than memory. Kept are a number for each answer, and

@@ -20,12 +20,12 @@ from slurmeval.files import sha256_of_file
 from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import HarnessOutput, Metric
 from slurmeval.harnesses.human_eval import pass_at_k
-from slurmeval.harnesses.nemo_bundle_lines import Mapped, Results, clean, parsed
+from slurmeval.harnesses.nemo_bundle_lines import BundleSamples, Mapped, clean, parsed
 from slurmeval.harnesses.nemo_containers import container_metrics
 from slurmeval.harnesses.scores import bad_result, mark_primary, number, proportion
 
 HARNESS = "nel"
-PATTERN = "eval-*.json"
+BUNDLE_PATTERN = "eval-*.json"
 _NO_SCORES = ("summary", "breakdowns", "runtime", "failures")
 """Entries of `scores` that are statistics."""
 _HEADLINES = ("mean_reward", "pass@1")
@@ -66,14 +66,14 @@ def find(place: Path) -> list[Path]:
         raise UserError(f"{place}: no such file or folder")
     found: list[Path] = []
     for folder in (place, *sorted(path for path in place.iterdir() if path.is_dir())):
-        inside = sorted(folder.glob(PATTERN))
+        inside = sorted(folder.glob(BUNDLE_PATTERN))
         if len(inside) > 1:
             names = ", ".join(path.name for path in inside)
             reason = f"{len(inside)} bundles ({names}) with one results.jsonl, which is of the last"
             raise UserError(f"{folder}: {reason}; name that file instead of the folder")
         found += inside
     if not found:
-        raise UserError(f"{place}: no {PATTERN} in it or in the folders in it")
+        raise UserError(f"{place}: no {BUNDLE_PATTERN} in it or in the folders in it")
     return found
 
 
@@ -85,14 +85,18 @@ def read(path: Path) -> Bundle:
             expected (bad_result).
     """
     results = path.with_name("results.jsonl")
-    later = [other.name for other in path.parent.glob(PATTERN) if path.match(PATTERN) and other > path]
+    later = [
+        other.name
+        for other in path.parent.glob(BUNDLE_PATTERN)
+        if path.match(BUNDLE_PATTERN) and other > path
+    ]
     if later:
         raise bad_result(f"{path}: results.jsonl beside it is of {max(later)}, which was written later")
     content = Mapped(str(path), parsed(str(path), path.read_bytes()))
     config, benchmark = content.part("config"), content.part("benchmark")
     name, scores = clean(benchmark.text("name")), benchmark.part("scores")
     contained = config.get("framework") == "container"
-    lines = Results(results, name, _carried(scores, benchmark, contained), contained)
+    lines = BundleSamples(results, name, _carried(scores, benchmark, contained), contained)
     if results.exists() or not contained:
         lines.tally()
     if contained:
@@ -129,7 +133,7 @@ def _same(file: Mapped, key: str, found: int, default: int | None = None) -> Non
         raise file.wrong(key, f"{found}, by results.jsonl")
 
 
-def _check_counts(content: Mapped, lines: Results) -> None:
+def _check_counts(content: Mapped, lines: BundleSamples) -> None:
     """Checks that every problem has each of its repeats.
 
     Raises:
@@ -151,7 +155,7 @@ def _check_counts(content: Mapped, lines: Results) -> None:
             raise bad_result(f"{content.where}: benchmark.samples: {reason} `nel eval merge` makes of all")
 
 
-def _metrics(benchmark: Mapped, lines: Results) -> list[Metric]:
+def _metrics(benchmark: Mapped, lines: BundleSamples) -> list[Metric]:
     """Returns the scores in their order, then those of categories.
 
     Rewards are 0 to 1 as a rule. Where one is not, their means are no proportions.
@@ -197,7 +201,7 @@ def _metrics(benchmark: Mapped, lines: Results) -> list[Metric]:
     return metrics
 
 
-def _check_pass(entry: Mapped, k: int, lines: Results) -> None:
+def _check_pass(entry: Mapped, k: int, lines: BundleSamples) -> None:
     """Checks pass@k: the tables compare means only, and pass@k is none."""
     counts = [(len(a), sum(reward > 0 for reward in a.values())) for a in lines.rewards.values()]
     values = [pass_at_k(n, right, k) for n, right in counts if n >= k]

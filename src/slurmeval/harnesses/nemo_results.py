@@ -12,15 +12,15 @@ from typing import Any
 from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample
 from slurmeval.harnesses.bfcl_results import read_bfcl
+from slurmeval.harnesses.job_environment import task_name
 from slurmeval.harnesses.lm_eval_metrics import read_metrics
 from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_samples
 from slurmeval.harnesses.nemo_readers import knows, reader, tidy
 from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by
 from slurmeval.harnesses.nemo_scores import Scale, read_results
 from slurmeval.harnesses.nemo_traits import LM_EVAL
-from slurmeval.harnesses.samples import well_formed
+from slurmeval.harnesses.sample_checks import well_formed
 from slurmeval.harnesses.scores import bad_result, mark_primary, wholes
-from slurmeval.harnesses.surroundings import task_name
 
 
 def scale_of(wrapped: str) -> Scale:

@@ -13,7 +13,7 @@ from slurmeval.containment import loopback, seccomp
 from slurmeval.containment.interpreter import inspect, links_on_the_way
 from slurmeval.containment.scratch_dir import ScratchDir
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.harnesses.packages import canonical, installed_version, site_packages
+from slurmeval.harnesses.package_versions import canonical, installed_version, site_packages
 from slurmeval.variables import CERTIFICATES
 
 _NOT_INSIDE = ("HOME", "PATH", "VIRTUAL_ENV", "TMPDIR", "LD_LIBRARY_PATH", *CERTIFICATES)

@@ -11,7 +11,7 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import Metric
 
-_NOISE = 1e-9
+_TOLERANCE = 1e-9
 """Sums of floating-point numbers end a little beside 0 and 1."""
 
 
@@ -27,7 +27,7 @@ def number(value: Any) -> float | None:
 
 def proportion(value: float | None, scale: int | None) -> float | None:
     """Returns `value` on 0 to 1; None where it has no `scale`, or is off its scale."""
-    if value is None or scale is None or not -_NOISE <= value / scale <= 1 + _NOISE:
+    if value is None or scale is None or not -_TOLERANCE <= value / scale <= 1 + _TOLERANCE:
         return None
     return min(max(value / scale, 0.0), 1.0)
 

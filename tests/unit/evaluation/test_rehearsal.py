@@ -15,8 +15,8 @@ from slurmeval.evaluation import rehearsal
 from slurmeval.files import write_json
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric
+from slurmeval.harnesses.job_environment import environment_variables
 from slurmeval.harnesses.logs import failure
-from slurmeval.harnesses.surroundings import environment_variables
 from slurmeval.paths import Paths
 
 PROGRAM = """

@@ -35,7 +35,7 @@ def test_values_are_those_that_were_written(tmp_path: Path, value: object) -> No
         (b'{"a": 1}\n{"b": "\xff"}\n', "x.jsonl:2: not UTF-8: invalid start byte at byte 7"),
         (b'{"a": 1}\n{"b": \n', "x.jsonl:2: not JSON: "),
         (b'{"a": 1}\n\x00\x00', "x.jsonl:2: not JSON: "),
-        (b"[1]\n", "x.jsonl:1: no object"),
+        (b"[1]\n", "x.jsonl:1: expected a JSON object"),
         (b"[" * 100_000, "x.jsonl:1: not JSON: nested too deeply"),
     ],
 )

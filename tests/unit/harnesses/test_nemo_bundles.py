@@ -230,7 +230,7 @@ def test_broken_answers(arith: Path, values: dict[str, Any], said: str | None) -
         (lambda lines: lines.append(lines.pop()[:40]), "results.jsonl:15: not JSON"),
         (lambda lines: lines.pop(), "n_results: 15; expected 14, by results.jsonl"),
         (lambda lines: lines.append(lines[0]), "results.jsonl:16: problem_idx 3, repeat 1 is there twice"),
-        (lambda lines: lines.append("[1]"), "results.jsonl:16: no mapping"),
+        (lambda lines: lines.append("[1]"), "results.jsonl:16: expected a mapping"),
         (lambda lines: lines.append("[" * 100_000), "results.jsonl:16: not JSON"),
     ],
 )
@@ -260,14 +260,14 @@ PASS_1 = ("benchmark", "scores", "pass@1")
             set_at(*PASS_1, "value", to=float("nan")),
             "benchmark.scores.pass@1.value: None; expected a finite number",
         ),
-        (set_at(*PASS_1, to=0.5), "benchmark.scores.pass@1: no mapping"),
+        (set_at(*PASS_1, to=0.5), "benchmark.scores.pass@1: expected a mapping"),
         (
             set_at("benchmark", "scores", "pass@3", "value", to=0.9),
             "benchmark.scores.pass@3.value: 0.9; expected 1.0, by results.jsonl",
         ),
         (set_at("benchmark", "scores", "pass@4", to={"value": 1.0}), "pass@4.value: 1.0; expected None, by"),
         (set_at("benchmark", "scores", to={}), "benchmark.scores: has no score"),
-        (set_at("benchmark", "scores", to=...), "benchmark.scores: no mapping"),
+        (set_at("benchmark", "scores", to=...), "benchmark.scores: expected a mapping"),
         (set_at("benchmark", "name", to=" "), "benchmark.name: ' '; expected text"),
         (set_at("benchmark", "samples", to=6), "benchmark.samples: 6; expected 5, by results.jsonl"),
         (set_at("benchmark", "samples", to="5"), "benchmark.samples: '5'; expected a whole number from 0"),
@@ -277,7 +277,7 @@ PASS_1 = ("benchmark", "scores", "pass@1")
             set_at("benchmark", "categories", "odd", "n", to=8),
             "categories.odd.n: 8; expected 9, by results.jsonl",
         ),
-        (set_at("benchmark", to=[]), "benchmark: no mapping"),
+        (set_at("benchmark", to=[]), "benchmark: expected a mapping"),
         (set_at("n_results", to=...), "n_results: is missing; expected a whole number from 0"),
         (set_at("timestamp", to="yesterday"), "timestamp: 'yesterday'; expected a time with its zone"),
         (set_at("timestamp", to="2026-11-23T02:53:03"), "timestamp: "),
@@ -299,7 +299,7 @@ def test_bundle_that_is_no_json(arith: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     assert "not JSON" in refused(path)
     path.write_text("[]")
-    assert "no mapping" in refused(path)
+    assert "expected a mapping" in refused(path)
 
 
 def test_missing_results(arith: Path) -> None:

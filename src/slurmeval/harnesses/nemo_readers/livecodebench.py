@@ -17,7 +17,7 @@ from typing import Any
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.nemo_readers import lead, questions, repeats, within
 from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by, one_file
-from slurmeval.harnesses.samples import each_once
+from slurmeval.harnesses.sample_checks import each_once
 from slurmeval.harnesses.scores import bad_result
 
 

@@ -16,7 +16,7 @@ from slurmeval.harnesses.nemo_readers import questions, within
 from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by, one_file
 from slurmeval.harnesses.scores import bad_result
 
-_NOTHING = "None"
+_NO_ANSWER = "None"
 """What MMATH writes where it found no answer."""
 
 
@@ -51,7 +51,7 @@ def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
 
 def _sample(number: int, problem: dict[str, Any]) -> Sample:
     output, answer = problem[f"prediction_{number}"], problem[f"pred_answer_{number}"]
-    answer = None if answer == _NOTHING else answer
+    answer = None if answer == _NO_ANSWER else answer
     correct = bool(problem[f"correct_{number}"])
     return Sample(
         native_id=str(number),

@@ -17,11 +17,11 @@ from slurmeval.harnesses.nemo_readers.reading import (
     no_proportion,
     one_file,
 )
-from slurmeval.harnesses.samples import each_once
+from slurmeval.harnesses.sample_checks import each_once
 from slurmeval.harnesses.scores import bad_result, number
 
 _METRIC = "accuracy"
-_SAMPLES_WITHOUT_LIMIT = 500
+_DEFAULT_LIMIT = 500
 
 
 def read(job: Job, output: Path) -> list[Sample]:
@@ -32,7 +32,7 @@ def read(job: Job, output: Path) -> list[Sample]:
     """
     path = one_file(output, "*/synthetic/*/pred/per_sample_scores.json", "RULER")
     scores = json_value(path)
-    wanted = job.benchmark.limit or _SAMPLES_WITHOUT_LIMIT
+    wanted = job.benchmark.limit or _DEFAULT_LIMIT
     samples = []
     with laid_out_by("RULER", path):
         for subtask, values in scores.items():

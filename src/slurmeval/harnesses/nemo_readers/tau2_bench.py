@@ -19,11 +19,11 @@ from slurmeval.harnesses.nemo_readers.reading import (
     one_file,
     text_of,
 )
-from slurmeval.harnesses.samples import each_once
+from slurmeval.harnesses.sample_checks import each_once
 from slurmeval.harnesses.scores import bad_result, number
 
 _PRIMARY = "pass@1"
-_SAME = 1e-6
+_TOLERANCE = 1e-6
 
 
 def read(job: Job, output: Path) -> list[Sample]:
@@ -54,7 +54,7 @@ def read(job: Job, output: Path) -> list[Sample]:
 
 def _sample(domain: str, task: dict[str, Any], run: dict[str, Any]) -> Sample:
     reward = None if run["reward_info"] is None else number(run["reward_info"]["reward"])
-    passed = None if reward is None else abs(reward - 1) <= _SAME
+    passed = None if reward is None else abs(reward - 1) <= _TOLERANCE
     turns = [(message["role"], _said(message)) for message in run["messages"]]
     return Sample(
         native_id=str(task["id"]),

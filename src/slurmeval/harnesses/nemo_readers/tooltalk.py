@@ -12,7 +12,7 @@ from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.nemo_readers.reading import conversation, json_value, laid_out_by
-from slurmeval.harnesses.samples import each_once
+from slurmeval.harnesses.sample_checks import each_once
 from slurmeval.harnesses.scores import bad_result, number
 
 _PRIMARY = "success_rate"

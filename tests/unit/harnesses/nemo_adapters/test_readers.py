@@ -9,7 +9,7 @@ import pytest
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import Metric, Sample, Score
 from slurmeval.harnesses.nemo_readers import lead, questions, reader, repeats, tidy
-from slurmeval.harnesses.samples import each_once, well_formed
+from slurmeval.harnesses.sample_checks import each_once, well_formed
 
 from ..conftest import MakeJob
 from .outputs import checked, read_all

@@ -13,7 +13,7 @@ from slurmeval.harnesses.base import Command, Job
 from slurmeval.harnesses.runtimes import Contained
 from slurmeval.parent_death import signal_at_parent_death
 
-STOP_S = 10.0
+STOP_TIMEOUT_S = 10.0
 """How long a harness may take to end after SIGTERM."""
 
 
@@ -55,7 +55,7 @@ def start(job: Job, command: Command, scratch: ScratchDir, port: int, log: Path)
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Ends whatever is left of it: its children too, which may outlive it."""
-    for sign, patience_s in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, STOP_S)):
+    for sign, patience_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, STOP_TIMEOUT_S)):
         try:
             os.killpg(process.pid, sign)
         except ProcessLookupError:

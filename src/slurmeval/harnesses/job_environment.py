@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.base import GATEWAY_KEY, Job
-from slurmeval.harnesses.tokenizers import place_tokenizer
+from slurmeval.harnesses.tokenizer_files import place_tokenizer
 from slurmeval.variables import OWN_PYTHON, certificates, proxies
 
 _INHERITED = ("TZ", "USER", "LOGNAME", "LD_LIBRARY_PATH")

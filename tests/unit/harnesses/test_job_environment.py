@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slurmeval.harnesses.surroundings import environment_variables
+from slurmeval.harnesses.job_environment import environment_variables
 from tests.unit.harnesses.conftest import MakeJob
 
 LM_EVAL = {"harness": "lm-eval", "task": "gsm8k"}
