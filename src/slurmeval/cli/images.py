@@ -51,6 +51,21 @@ def images() -> None:
 
 
 @images.command()
+@click.argument("dockerfile", type=click.Path(path_type=Path))
+def recipe(dockerfile: Path) -> None:
+    """Prints a definition file for `apptainer build`, made from DOCKERFILE.
+
+    For a machine that cannot reach the registry of an image, but its base and a package index. What a
+    definition file cannot say is named on standard error.
+    """
+    from slurmeval.containers.recipe import definition_of, losses
+
+    click.echo(definition_of(dockerfile), nl=False)
+    for line in losses(dockerfile):
+        to_stderr(f"{dockerfile}: {line}")
+
+
+@images.command()
 @IDS
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 where something has moved.")
 def lock(ids: tuple[str, ...], check: bool) -> int:
