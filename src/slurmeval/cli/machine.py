@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from slurmeval.disk import existing
 from slurmeval.errors import SlurmevalError
 from slurmeval.paths import Paths
 from slurmeval.processes import SKEW_S, file_system_ahead_s
@@ -150,11 +151,6 @@ def caches(environment: Mapping[str, str] = os.environ) -> Check:
         advice = "set XDG_CACHE_HOME to a folder that can be, such as .cache of the project"
         return Check("caches", "bad", f"{folder} cannot be written: {error.strerror}", advice)
     return Check("caches", "ok", str(folder))
-
-
-def existing(folder: Path) -> Path:
-    """Returns the folder, or the nearest one above it that exists."""
-    return next(place for place in (folder, *folder.parents) if place.exists())
 
 
 def memory() -> Check:

@@ -28,7 +28,7 @@ PYTHON_VERSION = "3.11"
 """The oldest Python that the locks must suit."""
 
 _DIRECTIVE = re.compile(r"^# slurmeval: (?P<name>[a-z-]+)(?: (?P<value>.+))?$")
-_PINNED = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?==(?P<version>[^\s;]+)")
+PIN = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?\s*==\s*(?P<version>[^\s;\\]+)")
 _CPU_BUILD = re.compile(r"(?m)^[A-Za-z0-9][A-Za-z0-9._-]*==[^\s+]+\+cpu\b")
 _FOR_LOCK = ("no-deps", "torch-backend", "disk-mb", "check")
 _FOR_MAKING = ("exclude", "group")
@@ -56,7 +56,7 @@ class Lock:
 
 
 def normalised(name: str) -> str:
-    """A package's name as indexes compare it."""
+    """Returns a package's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -72,7 +72,7 @@ def read_lock(path: Path) -> Lock:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        pinned = _PINNED.match(line)
+        pinned = PIN.match(line)
         if pinned is None:
             raise UserError(
                 f"{path}, line {number}: `{line.strip()}` is no `name==version`: run scripts/update-locks"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 PROMPTS = frozenset({400, 413, 422})
 """Statuses that refuse this one prompt: asking again helps nothing. Any other is no prompt's fault."""
@@ -21,22 +19,6 @@ RETRY_AFTER_MAX_S = 300.0
 
 LATER_MAX_S = 3600.0
 """How long a request is put off by a server that answers others."""
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for: a number, or a date; None: it asks for nothing."""
-    if value is None:
-        return None
-    text = value.strip()
-    if text.replace(".", "", 1).isdecimal():
-        return float(text)
-    try:
-        then = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if then.tzinfo is None:
-        then = then.replace(tzinfo=UTC)
-    return max(0.0, (then - datetime.now(UTC)).total_seconds())
 
 
 def is_later(status: int, asked_s: float | None) -> bool:

@@ -15,11 +15,12 @@ from slurmeval.gateway.answers import Facts, facts_of_body, facts_of_stream
 from slurmeval.gateway.bodies import said
 from slurmeval.gateway.connection import Connection, Connections, encode_request
 from slurmeval.gateway.finder import Endpoint, Refusal, Server
-from slurmeval.gateway.patience import PROMPTS, Patience, is_later, retry_after
+from slurmeval.gateway.patience import PROMPTS, Patience, is_later
 from slurmeval.gateway.probe import probe
 from slurmeval.gateway.replicas import Replicas
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.gateway.trouble import Trouble
+from slurmeval.retrying import retry_after_s
 
 JSON = "application/json"
 Sink = Callable[[str, bytes], Awaitable[None]]
@@ -270,5 +271,5 @@ def _refused(call: Call, connection: Connection, body: bytes) -> Answer:
         answer = failure(503, "refused", f"{error}: {said(body)}")
         answer.error, answer.refused = error, status
     answer.again = True
-    answer.retry_after_s = retry_after(connection.retry_after)
+    answer.retry_after_s = retry_after_s(connection.retry_after)
     return answer

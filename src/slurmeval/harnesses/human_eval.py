@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.config.models import Benchmark, Model
+from slurmeval.environments.package_versions import pinned_versions
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.files import write_json
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
@@ -25,7 +26,6 @@ from slurmeval.harnesses.job_environment import environment_variables
 from slurmeval.harnesses.json_lines import MALFORMED, json_lines
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_readers.reading import json_value
-from slurmeval.harnesses.package_versions import pinned_versions
 from slurmeval.harnesses.prompts import no_bos_of_its_own
 from slurmeval.harnesses.sample_checks import well_formed
 from slurmeval.harnesses.scores import bad_result

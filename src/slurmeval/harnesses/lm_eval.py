@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.config.models import Benchmark, Model
+from slurmeval.environments.package_versions import pinned_versions
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import cuts, lm_eval_tasks
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
@@ -19,7 +20,6 @@ from slurmeval.harnesses.lm_eval_metrics import read_metrics
 from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_samples
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_results import task_version
-from slurmeval.harnesses.package_versions import pinned_versions
 from slurmeval.harnesses.tokenizer_files import client_arguments
 
 OUTPUT = "output"

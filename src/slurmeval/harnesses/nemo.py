@@ -16,6 +16,7 @@ import yaml
 
 from slurmeval import catalog
 from slurmeval.config.models import Benchmark, Model
+from slurmeval.environments.package_versions import pinned_versions, version_tuple
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import cuts, nemo_traits, prompts
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
@@ -25,7 +26,6 @@ from slurmeval.harnesses.lm_eval import MIN_PARALLELISM
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_results import read_output
 from slurmeval.harnesses.nemo_traits import LM_EVAL, UNQUALIFIED, traits
-from slurmeval.harnesses.package_versions import pinned_versions, version_tuple
 from slurmeval.harnesses.runtimes import Runtime
 from slurmeval.harnesses.tokenizer_files import client_arguments
 

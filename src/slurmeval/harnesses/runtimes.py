@@ -12,8 +12,9 @@ from slurmeval.containment import command as containment
 from slurmeval.containment import loopback, seccomp
 from slurmeval.containment.interpreter import inspect, links_on_the_way
 from slurmeval.containment.scratch_dir import ScratchDir
+from slurmeval.environments.locks import normalised
+from slurmeval.environments.package_versions import installed_version, site_packages
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.harnesses.package_versions import canonical, installed_version, site_packages
 from slurmeval.variables import CERTIFICATES
 
 _NOT_INSIDE = ("HOME", "PATH", "VIRTUAL_ENV", "TMPDIR", "LD_LIBRARY_PATH", *CERTIFICATES)
@@ -164,7 +165,7 @@ class ImageRuntime:
 
     def version(self, package: str) -> str | None:
         """Returns the version of an installed package; None: it is not installed."""
-        found: str | None = self.record["packages"].get(canonical(package))
+        found: str | None = self.record["packages"].get(normalised(package))
         return found
 
     def variables(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from slurmeval.errors import ErrorClass
 from slurmeval.gateway import trouble
 from slurmeval.gateway.blank import blank_answer
 from slurmeval.gateway.log import read
-from slurmeval.gateway.patience import Patience, retry_after
+from slurmeval.gateway.patience import Patience
 from slurmeval.gateway.process import GatewayProcess
 from tests.stand_ins.stand_in_server import StandIn
 
@@ -139,19 +139,6 @@ async def test_a_server_that_puts_some_off_while_it_works_is_not_in_trouble(
             await asyncio.sleep(0.1)
     server.release.set()
     assert [(await first)[0], (await second)[0]] == [200, 200]
-
-
-def test_retry_after_is_read() -> None:
-    assert [retry_after(text) for text in (None, "3", " 0.5 ", "soon", "", "-1")] == [
-        None,
-        3.0,
-        0.5,
-        None,
-        None,
-        None,
-    ]
-    past = "Wed, 21 Oct 2015 07:28:00 GMT"
-    assert retry_after(past) == 0.0
 
 
 def test_pauses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from slurmeval.environments.package_versions import installed_version, pinned, version_tuple
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
 from slurmeval.harnesses import harness
 from slurmeval.harnesses.attempts import last_attempt
-from slurmeval.harnesses.package_versions import installed_version, pinned, version_tuple
 
 
 def test_pins_of_uv_and_pip_are_read(tmp_path: Path) -> None:

@@ -272,6 +272,8 @@ def test_one_form_of_the_weights_is_chosen() -> None:
         ("3", 3),
         ("0.5", 0.5),
         ("-1", None),
+        (" 2 ", 2),
+        ("", None),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
         ("soon", None),
         (None, None),

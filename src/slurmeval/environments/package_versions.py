@@ -6,18 +6,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*==\s*([^\s;\\]+)")
-
-
-def canonical(name: str) -> str:
-    """Returns a package's name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+from slurmeval.environments.locks import PIN, normalised
 
 
 def pinned(lock: Path) -> dict[str, str]:
     """Returns versions by canonical name, from a lock of `name==version` lines (uv, pip freeze)."""
-    found = (_PIN.match(line) for line in lock.read_text(encoding="utf-8").splitlines())
-    return {canonical(match[1]): match[2] for match in found if match}
+    found = (PIN.match(line) for line in lock.read_text(encoding="utf-8").splitlines())
+    return {normalised(match["name"]): match["version"] for match in found if match}
 
 
 def pinned_versions(lock: Path, names: Iterable[str]) -> dict[str, str]:
@@ -36,7 +31,7 @@ def installed_version(environment: Path, name: str) -> str | None:
     folder = site_packages(environment)
     for info in sorted(folder.glob("*.dist-info")) if folder else []:
         found, _, version = info.name.removesuffix(".dist-info").rpartition("-")
-        if canonical(found) == canonical(name):
+        if normalised(found) == normalised(name):
             return version
     return None
 
