@@ -19,11 +19,10 @@ def owned(path: Path, what: str, progress: Progress, wait_s: float = 7200) -> It
     claim = Claim(path.with_name(f"{path.name}.owner"))
     owner = claim.take()
     if owner is not None:
-        by = f"process {owner['pid']} on {owner['host']}"
         if wait_s > 0:
-            progress(f"{what}: {by} is at it; waiting")
+            progress(f"{what}: {owner} is at it; waiting")
         if claim.wait(wait_s) is not None:
-            raise SlurmevalError(f"{what}: {by} has been at it for more than {wait_s:.0f} s")
+            raise SlurmevalError(f"{what}: {owner} has been at it for more than {wait_s:.0f} s")
     try:
         yield
     finally:

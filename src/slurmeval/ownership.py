@@ -13,11 +13,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from slurmeval.files import create_exclusively, read_json
+from slurmeval.files import create_exclusively
 from slurmeval.processes import BEAT_S, STALE_S, identity, is_alive, silence_s
+from slurmeval.state.owner import Owner
+from slurmeval.state.records import Unreadable, encode, load
 
 
 class Claim:
@@ -27,10 +29,12 @@ class Claim:
         self.path = path
         self._released = threading.Event()
 
-    def take(self, **details: Any) -> dict[str, Any] | None:
-        """Takes it, and returns None; or returns the live owner that has it. `details` are written beside
-        this process's identity."""
-        content = json.dumps({**identity(), **details})
+    def take(
+        self, *, token: str | None = None, since: str | None = None, job_id: str | None = None
+    ) -> Owner | None:
+        """Takes it, and returns None; or returns the live owner that has it. The details are written
+        beside this process's identity."""
+        content = json.dumps(encode(replace(identity(), token=token, since=since, job_id=job_id)))
         while not create_exclusively(self.path, content):
             owner = live_owner(self.path)
             if owner is not None:
@@ -45,8 +49,8 @@ class Claim:
         patience_s: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
-        **details: Any,
-    ) -> dict[str, Any] | None:
+        **details: str | None,
+    ) -> Owner | None:
         """`take`, tried again for `patience_s` seconds while a live owner has it."""
         deadline = clock() + patience_s
         while (owner := self.take(**details)) is not None and clock() < deadline:
@@ -64,13 +68,15 @@ class Claim:
                 os.utime(self.path)
 
 
-def live_owner(path: Path) -> dict[str, Any] | None:
-    """The identity and details of the live process that holds `path`; None where nobody does."""
+def live_owner(path: Path) -> Owner | None:
+    """Returns the live process that holds `path`; None where nobody does."""
     try:
-        owner: dict[str, Any] | None = read_json(path)
-    except ValueError:  # made and not yet written, unless its maker died just then
-        return {"host": "unknown", "pid": 0} if silence_s(path) < STALE_S else None
-    return owner if owner and is_alive(owner, path) else None
+        owner = load(path, Owner)
+    except FileNotFoundError:
+        return None
+    except Unreadable:  # made and not yet written, unless its maker died just then
+        return Owner("unknown", 0) if silence_s(path) < STALE_S else None
+    return owner if is_alive(owner, path) else None
 
 
 def _remove_dead(path: Path) -> None:

@@ -13,7 +13,9 @@ import socket
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from slurmeval.state.owner import Owner
 
 BEAT_S = 5.0
 """Seconds between two beats of anything that beats (a controller, a server, an evaluation)."""
@@ -28,10 +30,10 @@ WATCH_S = 3 * BEAT_S
 """How long a beat is watched that looks old at first sight, and may be young by its owner's clock."""
 
 
-def identity(pid: int | None = None) -> dict[str, Any]:
-    """`{"host", "pid", "started"}` of a process of this host (this one by default); `started` is the
-    kernel's start time in clock ticks since boot (field 22 of /proc/<pid>/stat), so that a reused
-    process number is told apart. Raises ProcessLookupError where there is no such process."""
+def identity(pid: int | None = None) -> Owner:
+    """Returns host, number and start time of a process of this host, by default of this one. The start time
+    (field 22 of /proc/<pid>/stat) tells a reused process number apart. Raises ProcessLookupError where there
+    is no such process."""
     pid = os.getpid() if pid is None else pid
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
@@ -39,15 +41,15 @@ def identity(pid: int | None = None) -> dict[str, Any]:
         raise ProcessLookupError(f"no process {pid}") from error
     if fields[0] in "ZX":
         raise ProcessLookupError(f"process {pid} has ended")
-    return {"host": socket.gethostname(), "pid": pid, "started": int(fields[19])}
+    return Owner(socket.gethostname(), pid, int(fields[19]))
 
 
-def is_alive(owner: dict[str, Any], beat_path: Path | None = None) -> bool:
-    """Whether the process that `identity` described still runs. On its own host the kernel is asked; from
-    another host the silence of `beat_path` decides (no beat file: it counts as gone)."""
-    if owner.get("host") == socket.gethostname():
+def is_alive(owner: Owner, beat_path: Path | None = None) -> bool:
+    """Returns whether the process that `identity` described still runs. On its own host the kernel is asked;
+    from another host the silence of `beat_path` decides (no beat file: it counts as gone)."""
+    if owner.host == socket.gethostname():
         try:
-            return identity(int(owner["pid"])) == {k: owner[k] for k in ("host", "pid", "started")}
+            return identity(owner.pid).is_same_process(owner)
         except ProcessLookupError:
             return False
     return beat_path is not None and silence_s(beat_path) < STALE_S

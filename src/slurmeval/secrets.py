@@ -118,8 +118,7 @@ def withdraw_unused(paths: Paths) -> None:
     """Removes what was handed out, unless another run is under way here, or evaluations of this one or an
     earlier one go on."""
     owner = live_owner(paths.controller)
-    here = identity()
-    if owner is not None and any(owner.get(key) != value for key, value in here.items()):
+    if owner is not None and not owner.is_same_process(identity()):
         return
     if not any(paths.leases.glob("*/*.json")):
         shutil.rmtree(paths.secrets, ignore_errors=True)

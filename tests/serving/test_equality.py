@@ -10,7 +10,7 @@ import os
 import statistics
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import yaml
 from slurmeval.config.models import Benchmark, Dataset, Model, Weights
 from slurmeval.containment.scratch_dir import scratch_dir
 from slurmeval.engines.readiness import request
-from slurmeval.files import read_json, write_json
+from slurmeval.files import read_json
 from slurmeval.gateway.process import start as start_gateway
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.harnesses import HarnessOutput, Job, harness, harness_process
@@ -28,9 +28,10 @@ from slurmeval.harnesses.runtimes import EnvironmentRuntime
 from slurmeval.processes import identity
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
-from slurmeval.servers.spec import ServerSpec
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.models import stage_model
+from slurmeval.state.records import write
+from slurmeval.state.server_spec import ServerSpec
 from tests.lacking import lacking
 from tests.serving.environments import environment
 from tests.waiting import wait_for
@@ -127,8 +128,8 @@ def smollm2(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     root = tmp_path_factory.mktemp("equal")
     manifest = root / "smollm2.json"
     weights = Path(stage_model("smollm2", WEIGHTS, manifest, HF_HOME, PROJECT, vllm_python)["folder"])
-    controller = {**identity(), "token": "run-1"}
-    write_json(root / "controller.json", controller)
+    controller = replace(identity(), token="run-1")
+    write(root / "controller.json", controller)
     spec = ServerSpec(
         model="smollm2", served_name="smollm2", weights=str(weights), manifest=str(manifest),
         python=str(vllm_python), servers=str(root / "servers"), leases=str(root / "leases"),
@@ -137,7 +138,7 @@ def smollm2(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         flags={"enforce-eager": None, "max-num-seqs": 8},
         env={"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}, ready_timeout_s=READY_S, drain_s=10,
     )  # fmt: skip
-    folder = ServerFolder(acquire(spec.to_json(), "equal", controller).server)
+    folder = ServerFolder(acquire(spec, "equal", controller).server)
     lease = root / "leases" / "equal.json"
 
     def ready() -> dict[str, Any] | None:

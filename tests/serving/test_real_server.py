@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from slurmeval.servers.accounting import read_lives
 from slurmeval.servers.engine_process import session_members
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
-from slurmeval.servers.spec import ServerSpec
+from slurmeval.state.records import write
+from slurmeval.state.server_spec import ServerSpec
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.serving, pytest.mark.timeout(1200)]
@@ -31,8 +33,8 @@ class Place:
     """Where one model's servers and leases lie."""
 
     def __init__(self, root: Path, python: Path, weights: Path, **flags: str | int | None) -> None:
-        self.controller = {**identity(), "token": "run-1"}
-        write_json(root / "controller.json", self.controller)
+        self.controller = replace(identity(), token="run-1")
+        write(root / "controller.json", self.controller)
         self.spec = ServerSpec(
             model="tiny",
             served_name="tiny",
@@ -52,7 +54,7 @@ class Place:
             cache=str(root / "vllm-cache"),
         )
         self.lease_path = root / "leases" / "arc.json"
-        self.folder = ServerFolder(acquire(self.spec.to_json(), "arc", self.controller).server)
+        self.folder = ServerFolder(acquire(self.spec, "arc", self.controller).server)
 
     def wait_for_life(self, life: int) -> dict[str, Any]:
         """The endpoint of a life of vLLM."""

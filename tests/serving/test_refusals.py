@@ -23,8 +23,11 @@ from slurmeval.gateway.process import start
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.harnesses import Job, cuts, harness
 from slurmeval.paths import Paths
+from slurmeval.processes import identity
 from slurmeval.results import evaluation as results
 from slurmeval.results import partitions
+from slurmeval.state.lease import Lease
+from slurmeval.state.records import write
 from tests.serving.environments import environment
 from tests.waiting import wait_for
 
@@ -74,7 +77,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     folder.mkdir(parents=True)
     write_json(folder / "state.json", {"status": "ready", "life": 1})
     write_json(folder / "endpoint.json", {"url": url, "api_key": KEY, "model": MODEL, "life": 1})
-    write_json(lease, {"server": str(folder), "model": MODEL, "released": False})
+    write(lease, Lease(folder, MODEL, "bench", "1", identity()))
     yield Server(url, lease)
     process.kill()
     process.wait()

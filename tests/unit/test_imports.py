@@ -12,7 +12,9 @@ SOURCE = Path(__file__).parents[2] / "src" / "slurmeval"
 
 LAYERS = (
     ("errors", "parent_death", "progress"),
-    ("disk", "files", "processes", "paths", "retrying"),
+    ("disk", "files", "paths", "retrying"),
+    ("state",),
+    ("processes",),
     ("ownership", "startup", "subprocesses", "variables"),
     ("build_once",),
     ("engines",),

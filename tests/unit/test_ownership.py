@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ import pytest
 from slurmeval import processes
 from slurmeval.ownership import Claim, live_owner
 from slurmeval.processes import BEAT_S, SKEW_S, STALE_S, WATCH_S, identity, is_alive
+from slurmeval.state.owner import Owner
+from slurmeval.state.records import write
 
 
 @pytest.fixture
-def ended_process() -> dict[str, object]:
+def ended_process() -> Owner:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     owner = identity(process.pid)
     process.communicate()
@@ -27,16 +30,16 @@ def test_second_claim_is_told_the_owner(tmp_path: Path) -> None:
     assert first.take(token="one") is None
     owner = Claim(tmp_path / "claim").take()
     assert owner is not None
-    assert (owner["pid"], owner["token"]) == (os.getpid(), "one")
+    assert (owner.pid, owner.token) == (os.getpid(), "one")
     first.release()
     second = Claim(tmp_path / "claim")
     assert second.take() is None
     second.release()
 
 
-def test_claim_of_a_dead_process_is_taken_over(tmp_path: Path, ended_process: dict[str, object]) -> None:
+def test_claim_of_a_dead_process_is_taken_over(tmp_path: Path, ended_process: Owner) -> None:
     path = tmp_path / "claim"
-    path.write_text(json.dumps(ended_process))
+    write(path, ended_process)
     claim = Claim(path)
     assert claim.take() is None
     assert json.loads(path.read_text())["pid"] == os.getpid()
@@ -46,7 +49,7 @@ def test_claim_of_a_dead_process_is_taken_over(tmp_path: Path, ended_process: di
 
 def test_reused_process_number_is_another_process() -> None:
     assert is_alive(identity())
-    assert not is_alive({**identity(), "started": 1})
+    assert not is_alive(replace(identity(), started=1))
 
 
 class Clocks:
@@ -151,11 +154,9 @@ def test_half_written_claim_counts_while_it_is_young(tmp_path: Path) -> None:
     claim.release()
 
 
-def test_of_many_that_see_a_dead_owner_one_takes_over(
-    tmp_path: Path, ended_process: dict[str, object]
-) -> None:
+def test_of_many_that_see_a_dead_owner_one_takes_over(tmp_path: Path, ended_process: Owner) -> None:
     path = tmp_path / "claim"
-    path.write_text(json.dumps(ended_process))
+    write(path, ended_process)
     code = (
         "import sys; from pathlib import Path; from slurmeval.ownership import Claim\n"
         "input(); print('won' if Claim(Path(sys.argv[1])).take() is None else 'lost', flush=True); input()"

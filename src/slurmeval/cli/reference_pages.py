@@ -13,6 +13,7 @@ from slurmeval.cli.tasks import needed
 from slurmeval.config import schema
 from slurmeval.files import write_atomically
 from slurmeval.results import reference
+from slurmeval.state import status_page
 
 COMMANDS = Path("docs/commands.md")
 TASKS = Path("docs/task-list.md")
@@ -38,6 +39,7 @@ as `harness.task`. [tasks.md](tasks.md) explains what a task may need; `slurmeva
 def generated_files() -> dict[Path, str]:
     """Returns the text of each generated file by its path in the project, which is the working folder."""
     files = {COMMANDS: commands_page(), TASKS: tasks_page(), reference.REFERENCE: reference.page()}
+    files[status_page.PAGE] = status_page.page(schema.COMMAND)
     for each in schema.ALL:
         files |= {each.schema: each.schema_text(), each.reference: each.reference_text()}
     return files

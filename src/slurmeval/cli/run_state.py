@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from slurmeval.cli.queued import queued, why_it_waits
 from slurmeval.errors import ErrorClass
@@ -16,9 +16,14 @@ from slurmeval.ownership import live_owner
 from slurmeval.paths import Paths
 from slurmeval.processes import is_alive
 from slurmeval.servers.folder import ServerFolder
+from slurmeval.state.owner import Owner
+from slurmeval.state.records import read
+from slurmeval.state.server import ServerJob, ServerState, ServerStatus, read_gone
 
 if TYPE_CHECKING:
     from slurmeval.slurm.commands import QueuedJob
+
+T = TypeVar("T")
 
 State = Literal["ok", "running", "waiting", "failed", "stopped", "not run"]
 
@@ -29,8 +34,7 @@ class Server:
 
     model: str
     server_id: str
-    status: str
-    """As in state.json; `gone`: its process ended without a word; `silent`: its job runs on."""
+    status: ServerStatus
     reason: str | None = None
     life: int | None = None
     tokens_per_s: float | None = None
@@ -87,8 +91,8 @@ class Evaluation:
 class Run:
     """A project folder at one moment."""
 
-    controller: dict[str, Any] | None
-    """Identity of the process that runs Snakemake here, with `since`; None: no run is under way."""
+    controller: Owner | None
+    """The process that runs Snakemake here; None: no run is under way."""
     servers: list[Server] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
 
@@ -121,57 +125,58 @@ def read_run(results: Path) -> Run:
 def read_server(folder: Path, jobs: Mapping[str, QueuedJob] = MappingProxyType({})) -> Server | None:
     """The server in `folder`; None where nothing was written yet. `jobs`: what is in Slurm's queue."""
     files = ServerFolder(folder)
-    state, job = mapping(files.state), mapping(files.job)
-    if not state and not job and not files.spec.exists():
+    state, job = _found(files.state, ServerState), _found(files.job, ServerJob)
+    if state is None and job is None and not files.spec.exists():
         return None
-    owner = state.get("owner")
-    status = _text(state.get("status")) or "pending"
-    reason = _text(state.get("reason"))
-    gone = mapping(files.gone)
-    if gone:
-        status, reason = "gone", _text(gone.get("reason"))
-    elif status not in ("stopped", "failed"):
-        status, reason = _surviving(files, status, reason, owner, submitted=bool(state or job))
-        status, reason = _in_queue(jobs.get(_text(job.get("job_id")) or ""), status, reason)
+    said = state or ServerState(ServerStatus.PENDING)
+    status, reason = said.status, said.reason
+    if (gone := read_gone(files.gone)) is not None:
+        status, reason = ServerStatus.GONE, gone.reason
+    elif not status.is_final:
+        status, reason = _surviving(files, said, submitted=state is not None or job is not None)
+        status, reason = _in_queue(None if job is None else jobs.get(job.job_id), status, reason)
     return Server(
         model=folder.parent.name,
         server_id=files.server_id,
         status=status,
         reason=reason,
-        life=_number(state.get("life")),
-        tokens_per_s=_number(state.get("tokens_per_s")),
-        requests_running=_number(state.get("requests_running")),
-        since=_text(state.get("changed_at")) or _text(job.get("submitted_at")),
-        node=_text(owner.get("host")) if isinstance(owner, dict) else None,
-        job_id=_text(job.get("job_id")),
+        life=None if state is None else state.life,
+        tokens_per_s=None if state is None else state.tokens_per_s,
+        requests_running=None if state is None else state.requests_running,
+        since=said.changed_at or (None if job is None else job.submitted_at),
+        node=None if said.owner is None else said.owner.host,
+        job_id=None if job is None else job.job_id,
     )
 
 
-def _surviving(
-    files: ServerFolder, status: str, reason: str | None, owner: object, submitted: bool
-) -> tuple[str, str | None]:
-    """Status and reason of a server that has not said that it ended."""
-    if isinstance(owner, dict):
-        if _alive(owner, files.state):
-            return status, reason
-        closed = files.closed.exists()
-        return ("stopped", reason) if closed else ("gone", "its process ended without a word")
+Said = tuple[ServerStatus, str | None]
+"""A status with its reason."""
+
+
+def _surviving(files: ServerFolder, state: ServerState, submitted: bool) -> Said:
+    """Returns status and reason of a server that has not said that it ended."""
+    if state.owner is not None and _alive(state.owner, files.state):
+        return state.status, state.reason
     if files.closed.exists():
-        return "stopped", reason
-    if not submitted and not _alive(mapping(files.submitter), files.submitter):
-        return "gone", "it was never submitted"
-    return status, reason
+        return ServerStatus.STOPPED, state.reason
+    if state.owner is not None:
+        return ServerStatus.GONE, "its process ended without a word"
+    submitter = None if submitted else _found(files.submitter, Owner)
+    if not submitted and (submitter is None or not _alive(submitter, files.submitter)):
+        return ServerStatus.GONE, "it was never submitted"
+    return state.status, state.reason
 
 
-def _in_queue(job: QueuedJob | None, status: str, reason: str | None) -> tuple[str, str | None]:
-    """The same where the queue knows better."""
+def _in_queue(job: QueuedJob | None, status: ServerStatus, reason: str | None) -> Said:
+    """Returns the same where the queue knows better."""
     from slurmeval.slurm.reasons import is_worth_saying
 
-    if job is None or status == "stopped":
+    if job is None or status is ServerStatus.STOPPED:
         return status, reason
-    if status == "gone":
-        return "silent", f"its supervisor is silent, and its job {job.job_id} is {job.state}"
-    if status == "pending" and job.waits and is_worth_saying(job.reason):
+    if status is ServerStatus.GONE:
+        why = f"its supervisor is silent, and its job {job.job_id} is {job.state}"
+        return ServerStatus.SILENT, why
+    if status is ServerStatus.PENDING and job.waits and is_worth_saying(job.reason):
         return status, f"{job.reason} (job {job.job_id})"
     return status, reason
 
@@ -181,9 +186,7 @@ def live_servers(paths: Paths) -> list[Path]:
     jobs = queued(paths)
     folders = (folder for folder in sorted(paths.servers.glob("*/*")) if folder.name.isdecimal())
     return [
-        folder
-        for folder in folders
-        if (server := read_server(folder, jobs)) and server.status not in ("stopped", "failed", "gone")
+        folder for folder in folders if (server := read_server(folder, jobs)) and not server.status.is_final
     ]
 
 
@@ -335,19 +338,27 @@ def _unanswered_of(path: Path, modified_ns: int) -> int | None:
     return found[0].get("n_unanswered") if found else None
 
 
-def owner_of(path: Path) -> dict[str, Any] | None:
+def owner_of(path: Path) -> Owner | None:
+    """Returns the live owner of a lock file; None where there is none, or files are away."""
     try:
-        owner = live_owner(path)
-    except (OSError, KeyError, TypeError, AttributeError, ValueError):
+        return live_owner(path)
+    except OSError:
         return None
-    return owner if isinstance(owner, dict) else None
 
 
-def _alive(owner: dict[str, Any], beat: Path) -> bool:
+def _alive(owner: Owner, beat: Path) -> bool:
     try:
         return is_alive(owner, beat)
-    except (OSError, KeyError, TypeError, ValueError):
+    except OSError:
         return False
+
+
+def _found(path: Path, record: type[T]) -> T | None:
+    """Returns a record; None where there is none, or files are away."""
+    try:
+        return read(path, record)
+    except OSError:
+        return None
 
 
 def _modified(path: Path) -> float:

@@ -112,9 +112,8 @@ def _headline(run: Run) -> str:
     if run.controller is None:
         head = "No run is under way."
     else:
-        owner = run.controller
-        where = f"process {owner.get('pid')} on {owner.get('host')}"
-        head = printable(f"A run is under way: {where}, since {owner.get('since', 'just now')}.")
+        since = run.controller.since or "just now"
+        head = printable(f"A run is under way: {run.controller}, since {since}.")
     states = Counter(each.state for each in run.evaluations)
     counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
     if not counts:

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +19,7 @@ from slurmeval.cli.naming import about_results
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
     from slurmeval.slurm.commands import QueuedJob
+    from slurmeval.state.owner import Owner
 
 POLL_INTERVAL_S = 0.2
 
@@ -61,9 +62,8 @@ def stop(models: tuple[str, ...], now: bool, no_wait: bool, timeout_s: float, re
         return _name_strays(paths, [])
     controller = read_run(results).controller
     if controller is not None:
-        where = f"process {controller.get('pid')} on {controller.get('host')}"
         click.echo(
-            f"A run is under way ({where}): evaluations that need a stopped server end as cancelled.",
+            f"A run is under way ({controller}): evaluations that need a stopped server end as cancelled.",
             err=True,
         )
     for folder in folders:
@@ -80,11 +80,13 @@ def _name_strays(paths: Paths, known: list[Path]) -> int:
     Returns 1 where there are some, else 0.
     """
     from slurmeval.cli.queued import queued
-    from slurmeval.cli.run_state import mapping
     from slurmeval.servers.folder import ServerFolder
     from slurmeval.slurm.names import job_name
+    from slurmeval.state.records import read
+    from slurmeval.state.server import ServerJob
 
-    of_known = {str(mapping(ServerFolder(folder).job).get("job_id")) for folder in known}
+    found = (read(ServerFolder(folder).job, ServerJob) for folder in known)
+    of_known = {job.job_id for job in found if job is not None}
     prefixes = tuple(job_name(paths.results, role) for role in ("serve-", "slot-"))
     strays = [
         job
@@ -122,7 +124,7 @@ def wait_until_stopped(
     while waiting:
         for folder in list(waiting):
             server = read_server(folder, jobs())
-            if server is None or server.status in ("stopped", "failed", "gone"):
+            if server is None or server.status.is_final:
                 click.echo(f"{_name(folder)}: {server.status if server else 'gone'}")
                 waiting.remove(folder)
         if not waiting:
@@ -147,33 +149,34 @@ def _ask(folder: Path) -> None:
 
 def _end(folder: Path) -> None:
     """Ends the job that the server runs in. A process of another host is left alone."""
-    from slurmeval.cli.run_state import mapping
     from slurmeval.servers.folder import ServerFolder
+    from slurmeval.state.records import read
+    from slurmeval.state.server import ServerJob, ServerState
 
     files = ServerFolder(folder)
-    job, owner = mapping(files.job), mapping(files.state).get("owner")
-    if job.get("cluster") == "slurm" and shutil.which("scancel"):
-        job_id = str(job.get("job_id"))
-        cancelled = subprocess.run(["scancel", "--", job_id], check=False).returncode == 0
-        click.echo(f"{_name(folder)}: job {job_id} {'cancelled' if cancelled else 'could not be cancelled'}")
-    elif isinstance(owner, dict) and owner.get("host") == socket.gethostname():
-        ended = terminate(owner)
-        click.echo(f"{_name(folder)}: process {owner.get('pid')} {'told to end' if ended else 'has ended'}")
-    elif isinstance(owner, dict):
+    job, state = read(files.job, ServerJob), read(files.state, ServerState)
+    owner = None if state is None else state.owner
+    if job is not None and job.cluster == "slurm" and shutil.which("scancel"):
+        cancelled = subprocess.run(["scancel", "--", job.job_id], check=False).returncode == 0
         click.echo(
-            f"{_name(folder)}: runs on {owner.get('host')}; run this there, or cancel its job", err=True
+            f"{_name(folder)}: job {job.job_id} {'cancelled' if cancelled else 'could not be cancelled'}"
         )
+    elif owner is not None and owner.host == socket.gethostname():
+        ended = terminate(owner)
+        click.echo(f"{_name(folder)}: process {owner.pid} {'told to end' if ended else 'has ended'}")
+    elif owner is not None:
+        click.echo(f"{_name(folder)}: runs on {owner.host}; run this there, or cancel its job", err=True)
     else:
         click.echo(f"{_name(folder)}: has no process yet; it will stop when it starts")
 
 
-def terminate(owner: dict[str, Any]) -> bool:
+def terminate(owner: Owner) -> bool:
     """Sends SIGTERM to exactly the process that `owner` names; returns False where it has ended."""
     from slurmeval.processes import is_alive
 
     try:
-        handle = os.pidfd_open(int(owner["pid"]))
-    except (ProcessLookupError, KeyError, TypeError, ValueError):
+        handle = os.pidfd_open(owner.pid)
+    except (ProcessLookupError, ValueError, OverflowError):
         return False
     try:
         # The handle is of one process: if the identity fits now, it fits the handle

@@ -12,8 +12,9 @@ from slurmeval.config.models import Benchmark, Commit, Config, Model, Serving, S
 from slurmeval.config.yaml_files import shown
 from slurmeval.engines.base import Engine
 from slurmeval.engines.flags import FlagRules, flag_problems, misspelt, value_problems, variable_problems
-from slurmeval.engines.registry import DEFAULT, find_engine
+from slurmeval.engines.registry import find_engine
 from slurmeval.errors import UserError
+from slurmeval.state.server_spec import DEFAULT_ENGINE
 
 BenchmarkCheck = Callable[[Benchmark], list[str]]
 """What a benchmark's harness cannot do, each as `key: text` (harnesses.base.Harness.problems)."""
@@ -123,7 +124,7 @@ def engine_of(config: Config, model: Model, project: Path) -> Engine | None:
     """Returns the engine that serves a model; None where the config names one that is not there."""
     server = config.servers.get(model.server)
     try:
-        return find_engine(DEFAULT if server is None else server.engine, project)
+        return find_engine(DEFAULT_ENGINE if server is None else server.engine, project)
     except UserError:
         return None
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from slurmeval.engines import readiness
 from slurmeval.engines.failures import KnownFailure
 from slurmeval.engines.flags import FlagRules
-
-Scalar = str | int | float | bool
+from slurmeval.state.server_spec import EngineSpec as EngineSpec
+from slurmeval.state.server_spec import Scalar as Scalar
 
 TORCH_CACHES = {
     "HOME": "home",
@@ -29,32 +29,6 @@ TORCH_CACHES = {
     "MIOPEN_CUSTOM_CACHE_DIR": "miopen",
 }
 """Variables that say where torch and its compilers keep what they make, and the folder for each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineSpec:
-    """What an engine is told of the model and of its share of the machine."""
-
-    served_name: str
-    """The name in requests."""
-    weights: str
-    """The model's folder."""
-    python: str
-    """Interpreter of the environment (or of the image) that has the engine."""
-    dtype: str = "auto"
-    quantization: str | None = None
-    max_model_len: int | None = None
-    chat_template: str | None = None
-    """A Jinja file, absolute."""
-    trust_remote_code: bool = False
-    generation: dict[str, Scalar] = field(default_factory=dict)
-    reasoning_parser: str | None = None
-    flags: dict[str, Scalar | None] = field(default_factory=dict)
-    """Further flags, without dashes in front; None or True: no value; False: the `--no-` form."""
-    gpus: int = 0
-    """GPUs on each node; 0: the engine finds what there is."""
-    nodes: int = 1
-    """Nodes of this server."""
 
 
 @dataclass(frozen=True)

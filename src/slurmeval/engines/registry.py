@@ -14,8 +14,6 @@ from slurmeval import engines
 from slurmeval.engines.base import Engine
 from slurmeval.errors import UserError
 
-DEFAULT = "vllm"
-
 
 def names() -> list[str]:
     """Returns the engines of this package, sorted."""

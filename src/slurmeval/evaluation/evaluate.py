@@ -37,6 +37,9 @@ from slurmeval.results.partitions import evaluation_row
 from slurmeval.scheduling import finished, leasing, replicas
 from slurmeval.scheduling.failures import failed_attempts, no_server, record
 from slurmeval.servers.folder import ServerFolder
+from slurmeval.state.owner import Owner
+from slurmeval.state.records import read
+from slurmeval.state.server import ServerState, ServerStatus
 
 POLL_S = 0.25
 """Between two looks at the harness."""
@@ -155,12 +158,11 @@ def _run_alone(evaluation: Evaluation) -> int:
     dead."""
     claim = Claim(evaluation.paths.claim(evaluation.model, evaluation.benchmark_id, evaluation.answers_key))
     job_id = os.environ.get("SLURM_JOB_ID") if evaluation.on_cluster else None
-    if job_id is not None and (read_json(claim.path) or {}).get("job_id") == job_id:
+    if job_id is not None and (was := read(claim.path, Owner)) and was.job_id == job_id:
         claim.path.unlink()  # this very job, before it was requeued
     owner = claim.wait(OWNER_STOPS_S, job_id=job_id)
     if owner is not None:
-        who = f"process {owner['pid']} on {owner['host']}"
-        raise EvaluationFailed(ErrorClass.CANCELLED, f"{who} still runs this evaluation")
+        raise EvaluationFailed(ErrorClass.CANCELLED, f"{owner} still runs this evaluation")
     try:
         return _run(evaluation)
     finally:
@@ -244,10 +246,11 @@ def _server_answers(evaluation: Evaluation, or_starts: bool = False) -> bool:
     """Whether a server answers, or, `or_starts`, loads the model. Not while files are away."""
     with contextlib.suppress(OSError):
         for lease in replicas.held(evaluation.run, evaluation.model, evaluation.benchmark_id):
-            server = ServerFolder(lease["server"])
+            server = ServerFolder(lease.server or "")
             if server.endpoint.exists():
                 return True
-            if or_starts and (read_json(server.state) or {}).get("status") == "starting":
+            state = read(server.state, ServerState)
+            if or_starts and state is not None and state.status is ServerStatus.STARTING:
                 return True
     return False
 

@@ -53,7 +53,7 @@ def import_bundles(
     wanted = _named(bundles, model, benchmark)
     claim = Claim(paths.controller)
     if (owner := claim.take()) is not None:
-        raise UserError(f"{paths.results}: in use by process {owner['pid']} on {owner['host']}")
+        raise UserError(f"{paths.results}: in use by {owner}")
     try:
         there = _there(paths)
         if model is None:

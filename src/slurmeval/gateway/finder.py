@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from slurmeval.gateway.connection import Connection
+from slurmeval.state import server as records
+from slurmeval.state.lease import Lease
+from slurmeval.state.records import Unreadable, load
+from slurmeval.state.server import ServerState, ServerStatus, read_gone
 
 AWAY_POLL_S = 0.25
 """Seconds between two looks for a server that is away."""
@@ -22,6 +24,9 @@ SILENT_PROBES = 2
 KNOWN_POLL_S = 2.0
 """Seconds between two looks at a server that answers (it may announce that it drains, or the lease may move),
 and between two questions to a server that answers, but is not ours."""
+
+SERVES_NO_MORE = frozenset({ServerStatus.DRAINING, ServerStatus.RESTARTING, ServerStatus.STOPPED})
+"""Statuses whose endpoint is no longer used: the evaluation leases another server, or ends."""
 
 _logger = logging.getLogger(__name__)
 
@@ -78,57 +83,36 @@ def look(lease: Path, before: Endpoint | None = None) -> Sight:
 
 def _look_by_lease(path: Path) -> Sight:
     try:
-        lease = _read(path)
-        if lease.get("released"):
-            return Sight(None, f"the lease {path} is released", given_up=True)
-        if lease.get("server") is None:
-            return Sight(None, f"the lease {path} names no server", given_up=True)
-        folder = Path(lease["server"])
+        lease = load(path, Lease)
     except FileNotFoundError:
         return Sight(None, f"there is no {path} yet")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, Unreadable) as error:
         return Sight(None, f"the lease {path} cannot be read now: {error}")
-    return look_at(folder)
+    if lease.released:
+        return Sight(None, f"the lease {path} is released", given_up=True)
+    if lease.server is None:
+        return Sight(None, f"the lease {path} names no server", given_up=True)
+    return look_at(lease.server)
 
 
 def look_at(folder: Path) -> Sight:
     """Reads the files of one server."""
     server_id = f"{folder.parent.name}/{folder.name}"
     try:
-        if (gone := _gone(folder)) is not None:
+        if (gone := read_gone(folder / "gone")) is not None:
             return Sight(None, f"server {server_id} is gone: {gone}")
-        state = _read(folder / "state.json")
-        status = state.get("status")
-        if status == "failed":
-            return Sight(None, f"server {server_id}: {state.get('reason') or 'it has failed'}", lost=True)
-        if status in ("draining", "restarting", "stopped"):  # the evaluation leases another, or ends
-            return Sight(None, f"server {server_id} is {status}")
-        value = _read(folder / "endpoint.json")
-        url = str(value["url"]).rstrip("/")
-        endpoint = Endpoint(url, str(value["api_key"]), server_id, int(value["life"]), folder)
+        state = load(folder / "state.json", ServerState)
+        if state.status is ServerStatus.FAILED:
+            return Sight(None, f"server {server_id}: {state.reason or 'it has failed'}", lost=True)
+        if state.status in SERVES_NO_MORE:
+            return Sight(None, f"server {server_id} is {state.status}")
+        found = load(folder / "endpoint.json", records.Endpoint)
+        endpoint = Endpoint(found.url.rstrip("/"), found.api_key, server_id, found.life, folder)
         return Sight(endpoint, f"server {server_id} answers")
     except FileNotFoundError as error:
         return Sight(None, f"there is no {error.filename} yet")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, Unreadable) as error:
         return Sight(None, f"the server's files cannot be read now: {error}")
-
-
-def _gone(folder: Path) -> str | None:
-    """What the batch system says of a server that ended without a word."""
-    try:
-        value = _read(folder / "gone")
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        return "its job has ended"
-    return str(value.get("reason") or value.get("state") or "its job has ended")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    value = json.loads(path.read_bytes())
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: no JSON object")
-    return value
 
 
 class Server:

@@ -19,6 +19,7 @@ import orjson
 
 from slurmeval.errors import SlurmevalError
 from slurmeval.gateway.bodies import NoJSON, broken, is_stream, lacking, stream_events, value_of
+from slurmeval.state.owner import Owner
 
 FORMAT = "slurmeval-gateway-log"
 VERSION = 1
@@ -128,9 +129,10 @@ def _value(body: bytes) -> Any:
         return body.decode(errors="replace")
 
 
-def encode_header(segment: int, started_at: float, process: dict[str, Any]) -> bytes:
+def encode_header(segment: int, started_at: float, process: Owner) -> bytes:
     header = {"format": FORMAT, "version": VERSION, "segment": segment, "started_at": started_at}
-    return orjson.dumps(header | {"process": process}) + b"\n"
+    named = {"host": process.host, "pid": process.pid, "started": process.started}
+    return orjson.dumps(header | {"process": named}) + b"\n"
 
 
 def encode_body(body: bytes, is_json: bool) -> tuple[str, bytes]:

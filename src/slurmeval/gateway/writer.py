@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.errors import SlurmevalError
-from slurmeval.files import read_json, write_json
+from slurmeval.files import write_json
 from slurmeval.gateway.log import encode_header, segments
 from slurmeval.processes import identity, is_alive
+from slurmeval.state.owner import Owner
+from slurmeval.state.records import read, write
 
 FSYNC_S = 0.05
 """Seconds between two flushes: what a crash of the whole machine can lose."""
@@ -34,13 +36,10 @@ def claim(folder: Path) -> None:
     give the same stored answer twice. A writer on another host counts as gone, its job having ended."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / OWNER_FILE
-    try:
-        owner = read_json(path)
-    except ValueError:
-        owner = None
+    owner = read(path, Owner)
     if owner is not None and is_alive(owner):
-        raise LogFailed(f"{folder}: process {owner['pid']} on {owner['host']} is writing this log")
-    write_json(path, identity())
+        raise LogFailed(f"{folder}: {owner} is writing this log")
+    write(path, identity())
 
 
 class LogWriter:

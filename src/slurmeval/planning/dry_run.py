@@ -69,8 +69,7 @@ def text(plan: Plan, planned: Iterable[tuple[str, str]], *, with_queue: bool) ->
     found = lines(summary)
     owner = live_owner(plan.absolute.controller)
     if owner is not None:
-        who = f"process {owner['pid']} on {owner['host']}"
-        found += wrapped(f"A run is under way in this folder ({who}): what it does is not counted here.")
+        found += wrapped(f"A run is under way in this folder ({owner}): what it does is not counted here.")
     if plan.site is not None and summary.evaluations:
         found += [part for line in _cluster(plan, plan.site, summary, with_queue) for part in wrapped(line)]
     if summary.evaluations:

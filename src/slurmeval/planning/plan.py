@@ -28,6 +28,8 @@ from slurmeval.servers.spec import server_spec
 from slurmeval.slurm.names import job_name
 from slurmeval.staging import hub_lock
 from slurmeval.staging.repository import Repository
+from slurmeval.state.records import encode
+from slurmeval.state.server_spec import DEFAULT_ENGINE
 
 NOT_IN_MODEL = {"server", "endpoints", "logprobs"}
 NOT_IN_REHEARSAL = {"limit", "repeats", "temperature", "top_p", "max_tokens", "answers_version"}
@@ -233,7 +235,7 @@ class Plan:
         engine = self.engine(model)
         versions = self.places.of_server(model).versions_of(engine)
         # Keys of answers from before there were other engines stay as they are
-        return versions if engine.package == registry.DEFAULT else {"name": engine.name} | versions
+        return versions if engine.package == DEFAULT_ENGINE else {"name": engine.name} | versions
 
     def engine(self, model: Model) -> Engine:
         """Returns the engine that serves a model."""
@@ -369,7 +371,7 @@ class Plan:
             project=self.project,
             site=self.site,
         )
-        return spec.to_json()
+        return encode(spec)
 
     @property
     def retries(self) -> int:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurmeval.processes import age_s
-from slurmeval.results.records import read_lines, read_record, time_of
+from slurmeval.results.records import read_lines, time_of
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import JobLife, SlurmAway
+from slurmeval.state.records import read
+from slurmeval.state.server import ServerJob, ServerState
 
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
@@ -59,11 +61,11 @@ def server_folders(paths: Paths, model: str) -> list[ServerFolder]:
 
 def job_of_server(folder: ServerFolder) -> Job | None:
     """None where it has no job of Slurm's."""
-    job, state = read_record(folder.job) or {}, read_record(folder.state) or {}
-    if job.get("cluster") != "slurm" or not job.get("job_id"):
+    job, state = read(folder.job, ServerJob), read(folder.state, ServerState)
+    if job is None or job.cluster != "slurm":
         return None
-    ended = state.get("status") in ("stopped", "failed") or folder.gone.exists()
-    return Job(str(job["job_id"]), time_of(job.get("submitted_at")), ended and _recent(folder.state))
+    ended = (state is not None and state.status.is_final) or folder.gone.exists()
+    return Job(job.job_id, time_of(job.submitted_at), ended and _recent(folder.state))
 
 
 def jobs_of_evaluation(paths: Paths, model: str, benchmark: str) -> list[Job]:

@@ -12,11 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.results.job_lives import ended_at, explained, job_of_server, queued_s
-from slurmeval.results.records import read_lines, read_record, time_of
+from slurmeval.results.records import read_lines, time_of
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm.commands import JobLife
+from slurmeval.state.records import read
+from slurmeval.state.server import ServerJob, ServerState, ServerStatus, read_gone
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Served:
+    """What the table has of `spec.json`."""
+
+    dtype: str | None = None
+    quantization: str | None = None
+    max_model_len: int | None = None
+    gpus: int = 0
+    nodes: int = 1
 
 
 @dataclass(frozen=True)
@@ -61,8 +74,8 @@ def gpus_of(folders: Iterable[ServerFolder]) -> dict[Path, Gpus]:
     asked: dict[Path, int] = {}
     sharing: dict[str, list[Path]] = {}
     for folder in folders:
-        spec, job = read_record(folder.spec) or {}, job_of_server(folder)
-        asked[folder.path] = int(spec.get("gpus") or 0) * int(spec.get("nodes") or 1)
+        spec, job = read(folder.spec, _Served), job_of_server(folder)
+        asked[folder.path] = 0 if spec is None else spec.gpus * spec.nodes
         sharing.setdefault(str(folder.path) if job is None else job.job_id, []).append(folder.path)
     found = {}
     for first, *rest in sharing.values():
@@ -80,7 +93,7 @@ def server_rows(
     """The rows of a model's servers. `accounts`: the lives of their jobs, by id, as far as they are known;
     `gpus`: from `gpus_of` all servers."""
     for folder in folders:
-        spec, job = read_record(folder.spec) or {}, job_of_server(folder)
+        spec, job = read(folder.spec, _Served), job_of_server(folder)
         common = _common(model, folder, spec)
         lives = _lives(folder)
         of_job = [] if job is None else accounts.get(job.job_id, ())
@@ -91,31 +104,35 @@ def server_rows(
         yield from (common | row for row in rows)
 
 
-def _common(model: str, folder: ServerFolder, spec: Row) -> Row:
+def _common(model: str, folder: ServerFolder, spec: _Served | None) -> Row:
     """What all rows of a server have."""
-    state, job = read_record(folder.state) or {}, read_record(folder.job) or {}
+    state = read(folder.state, ServerState) or ServerState(ServerStatus.PENDING)
+    job = read(folder.job, ServerJob)
     row = {
         "model": model,
         "server_id": folder.server_id,
-        "status": state.get("status", "pending"),
-        "error_class": state.get("error_class"),
-        "reason": state.get("reason"),
-        "job_id": None if job.get("job_id") is None else str(job["job_id"]),
-        "cluster": job.get("cluster"),
-        "submitted_at": time_of(job.get("submitted_at")),
-        **{name: spec.get(name) for name in ("dtype", "quantization", "max_model_len")},
+        "status": state.status.value,
+        "error_class": state.error_class and state.error_class.value,
+        "reason": state.reason,
+        "job_id": job and job.job_id,
+        "cluster": job and job.cluster,
+        "submitted_at": job and time_of(job.submitted_at),
+        "dtype": spec and spec.dtype,
+        "quantization": spec and spec.quantization,
+        "max_model_len": spec and spec.max_model_len,
     }
-    gone = read_record(folder.gone)
-    if gone is not None and row["status"] not in ("stopped", "failed"):
-        row |= {"status": "gone", "reason": gone.get("reason") or gone.get("state")}
+    gone = read_gone(folder.gone)
+    if gone is not None and not state.status.is_final:
+        row |= {"status": ServerStatus.GONE.value, "reason": gone.reason or gone.state}
     return row
 
 
 def _lives(folder: ServerFolder) -> list[_Life]:
     """Those that ended, and the one under way or cut off in which it last told of itself."""
     lines = [line for line in read_lines(folder.lives) if isinstance(line.get("life"), int)]
-    last = (read_record(folder.state) or {}).get("under_way")
-    if isinstance(last, dict) and all(line["life"] != last.get("life") for line in lines):
+    state = read(folder.state, ServerState)
+    last = None if state is None else state.under_way
+    if last is not None and all(line["life"] != last.get("life") for line in lines):
         lines.append(last)
     lives = [_life(line) for line in lines]
     return sorted(lives, key=lambda life: life.number)

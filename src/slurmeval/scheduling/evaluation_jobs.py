@@ -22,10 +22,9 @@ from slurmeval.scheduling.failures import failed_attempts, last_words, no_server
 from slurmeval.scheduling.job_ends import CLASSES, Ends, certainly_died
 from slurmeval.scheduling.leasing import lease, release, server_jobs
 from slurmeval.scheduling.leftover_jobs import LeftOver
-from slurmeval.scheduling.replicas import claim_of, held, lease_files
+from slurmeval.scheduling.replicas import claim_of, held, is_running, is_up, lease_files
 from slurmeval.servers import inside
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.protocol import ENDED
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob
 from slurmeval.slurm.names import job_name
@@ -384,15 +383,3 @@ class SlurmJobs:
                 commands.cancel(ids, "PENDING")
             except SlurmevalError as error:
                 print(f"slurmeval: {error}")
-
-
-def is_up(server: ServerFolder) -> bool:
-    """Whether a server's job has been submitted, and not ended as far as is known."""
-    status = (read_json(server.state) or {}).get("status")
-    ended = status in ENDED or any(file.exists() for file in (server.closed, server.gone, server.stop))
-    return server.job.exists() and not ended
-
-
-def is_running(lease: Mapping[str, Any]) -> bool:
-    """Whether the job of a lease's server has begun."""
-    return (Path(lease["server"]) / ServerFolder.STATE).exists()

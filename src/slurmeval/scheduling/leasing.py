@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.errors import NotYet, ServerFailed
-from slurmeval.files import read_json, write_json
 from slurmeval.paths import Paths
 from slurmeval.scheduling import finished
 from slurmeval.scheduling.failures import no_server, record
 from slurmeval.scheduling.replicas import claim_of, controller_of, held, lease_files, tracks
 from slurmeval.scheduling.server_submission import acquire, submit_earlier
 from slurmeval.servers import leases
+from slurmeval.state.lease import Lease
+from slurmeval.state.records import Unreadable, read, write
 
 
 def lease(run: dict[str, Any], model: str, benchmark: str) -> None:
@@ -46,9 +47,9 @@ def check(run: dict[str, Any], model: str, benchmark: str) -> bool:
     there = failed = 0
     specs = tracks(run, model)
     for spec, file in zip(specs, lease_files(run, model, benchmark), strict=True):
-        held_lease = read_json(file)
+        held_lease = read(file, Lease)
         try:
-            there += held_lease is not None and leases.holds(spec, benchmark, held_lease["controller"])
+            there += held_lease is not None and leases.holds(spec, benchmark, held_lease.controller)
         except ServerFailed as error:
             failure, failed = error, failed + 1
     if failure is not None and failed == len(specs):
@@ -64,7 +65,7 @@ def release(run: dict[str, Any], model: str, benchmark: str) -> None:
 
 def server_jobs(run: dict[str, Any], model: str, benchmark: str) -> list[str]:
     """The batch system's jobs of the servers that the evaluation holds leases of."""
-    return [lease["job_id"] for lease in held(run, model, benchmark) if lease["job_id"] is not None]
+    return [lease.job_id for lease in held(run, model, benchmark) if lease.job_id is not None]
 
 
 def lease_for_rule(run: dict[str, Any], model: str, benchmark: str) -> None:
@@ -73,8 +74,8 @@ def lease_for_rule(run: dict[str, Any], model: str, benchmark: str) -> None:
     needs no server, nor does one whose answers are all stored: its lease says so."""
     started_at = datetime.now(UTC)
     if finished.is_there(run, model, benchmark) or finished.all_answered(run, model, benchmark):
-        no_lease = {"server": None, "model": model, "benchmark": benchmark, "job_id": None, "released": True}
-        write_json(lease_files(run, model, benchmark)[0], {**no_lease, "controller": controller_of(run)})
+        no_lease = Lease(None, model, benchmark, None, controller_of(run), released=True)
+        write(lease_files(run, model, benchmark)[0], no_lease)
         return
     try:
         submit_earlier(run, model)
@@ -93,7 +94,7 @@ def forget_leases(paths: Paths, controller: Path | None) -> None:
             counts = leases.counts(file, controller)
         except FileNotFoundError:
             continue
-        except (ValueError, KeyError):
+        except Unreadable:
             counts = False
         if not counts:
             file.unlink(missing_ok=True)

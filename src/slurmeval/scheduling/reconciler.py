@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slurmeval.errors import ErrorClass, NotYet, ServerFailed, ServerStopped
-from slurmeval.files import read_json, write_json
+from slurmeval.errors import NotYet, ServerFailed, ServerStopped
+from slurmeval.files import read_json
 from slurmeval.ownership import live_owner
 from slurmeval.scheduling.failures import last_words
 from slurmeval.scheduling.job_ends import Ends
@@ -28,6 +28,10 @@ from slurmeval.servers.timing import MARGIN_S
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob
 from slurmeval.slurm.reasons import launch_failed
+from slurmeval.state.lease import Lease
+from slurmeval.state.records import read, write
+from slurmeval.state.server import Gone, ServerJob, ServerState, ServerStatus, failed
+from slurmeval.state.server_spec import ServerSpec
 
 GONE_S = 15.0
 """How long a job may be out of sight before it counts as gone: sbatch's answer is older than squeue's."""
@@ -116,18 +120,18 @@ class Keeper:
         return any(self.clock() < refused + 2 * RETRY_S for refused in self._too_many.values())
 
     def _look_at(
-        self, spec: dict[str, Any], model: str, benchmarks: list[str], queue: Mapping[str, QueuedJob]
+        self, spec: ServerSpec, model: str, benchmarks: list[str], queue: Mapping[str, QueuedJob]
     ) -> dict[str, ServerFailed]:
         """One replica of a model. Returns the evaluations that it fails, with the reason."""
         leased: dict[Path | None, list[str]] = {}
         for benchmark in benchmarks:
-            lease = read_json(Path(spec["leases"]) / f"{benchmark}.json")
+            lease = read(Path(spec.leases) / f"{benchmark}.json", Lease)
             if lease is None and self._needs_server(model, benchmark):  # someone removed the file
                 leased.setdefault(None, []).append(benchmark)
-            elif lease is not None and not lease["released"] and lease["server"] is not None:
-                leased.setdefault(Path(lease["server"]), []).append(benchmark)
+            elif lease is not None and lease.holds_server:
+                leased.setdefault(lease.server, []).append(benchmark)
         failed: dict[str, ServerFailed] = {}
-        track = Path(spec["servers"]).name
+        track = Path(spec.servers).name
         for server, lessees in leased.items():
             if server is not None:
                 self._bury(ServerFolder(server), queue)
@@ -151,11 +155,11 @@ class Keeper:
         phase = (read_json(claim.with_name("progress.json")) or {}).get("phase")
         return phase not in ("scoring", "done", "failed") or live_owner(claim) is None
 
-    def _move(self, spec: dict[str, Any], model: str, benchmarks: list[str]) -> None:
+    def _move(self, spec: ServerSpec, model: str, benchmarks: list[str]) -> None:
         """Takes the leases anew, on the current server or a new one. Raises ServerFailed, NotYet."""
         for benchmark in benchmarks:
             acquire(self.run, model, spec, benchmark, claim_of(self.run, model, benchmark))
-        self._submitted(Path(spec["servers"]).name)
+        self._submitted(Path(spec.servers).name)
 
     def _submitted(self, track: str) -> None:
         self._not_before.pop(track, None)
@@ -178,15 +182,15 @@ class Keeper:
     def _count_unused(self, server: ServerFolder, model: str) -> None:
         """Raises ServerFailed where server after server closes itself, because on its node no lease is seen
         to live, though evaluations hold them: the next would load the model for nothing too."""
-        state = read_json(server.state) or {}
-        if state.get("reason") != leases.UNUSED:
+        state = read(server.state, ServerState)
+        if state is None or state.reason != leases.UNUSED:
             return
         track = server.path.parent.name
         self._unused[track] = self._unused.get(track, 0) + 1
         if self._unused[track] > MAX_UNUSED:
             raise ServerFailed(
                 f"{self._unused[track]} servers of {model} in a row closed themselves ({leases.UNUSED}), "
-                f"though evaluations lease them: {state.get('node')} does not see the controller's beats "
+                f"though evaluations lease them: {state.node} does not see the controller's beats "
                 "in the project's folder (docs/servers.md)"
             )
 
@@ -194,8 +198,8 @@ class Keeper:
 
     def _bury(self, server: ServerFolder, queue: Mapping[str, QueuedJob]) -> None:
         """Marks a server as gone whose job has left the queue without the supervisor having said why."""
-        job, state = read_json(server.job), read_json(server.state) or {}
-        if job is None or job["job_id"] in queue or state.get("status") in ("stopped", "failed"):
+        job, state = read(server.job, ServerJob), read(server.state, ServerState)
+        if job is None or job.job_id in queue or (state is not None and state.status.is_final):
             self._missing.pop(server.path, None)
             return
         if server.gone.exists() or server.closed.exists():
@@ -203,15 +207,16 @@ class Keeper:
         missing_s = self.clock() - self._missing.setdefault(server.path, self.clock())
         if missing_s < GONE_S:
             return
-        life = self._ends.of([job["job_id"]]).get(job["job_id"])
+        life = self._ends.of([job.job_id]).get(job.job_id)
         known = life is not None and life.ended is not None
         if not known and missing_s < SILENT_S and not self._ends.no_accounting:
             return
-        self._mark(server, job["job_id"], life.state if life else "UNKNOWN", started=bool(state))
+        self._mark(server, job.job_id, life.state if life else "UNKNOWN", started=state is not None)
 
     def _give_up(self, server: ServerFolder, queue: Mapping[str, QueuedJob]) -> None:
         """Fails a server whose job will not start; one that a node could not start is replaced."""
-        job_id = str((read_json(server.job) or {}).get("job_id"))
+        job = read(server.job, ServerJob)
+        job_id = "none" if job is None else job.job_id
         pending = self._pending.setdefault(server.path, Pending(f"the server {server.server_id}", _say))
         pending.clock = self.clock
         reason = pending.look([job_id], queue).get(job_id)
@@ -239,11 +244,11 @@ class Keeper:
                     f"{reason}: is {self.run['project']} there, under this name, for jobs (docs/sites.md)?"
                 )
             _fail(server, reason)
-        write_json(server.gone, {"state": slurm_state, "reason": reason})
+        write(server.gone, Gone(slurm_state, reason))
 
     # Successors
 
-    def _renew(self, spec: dict[str, Any], model: str, server: Path, lessees: list[str]) -> None:
+    def _renew(self, spec: ServerSpec, model: str, server: Path, lessees: list[str]) -> None:
         """Has the lessees move to a successor where there is one. That there is none to be had harms nobody:
         the present server serves on, and its job is requeued when its time ends."""
         track = server.parent.name
@@ -258,28 +263,29 @@ class Keeper:
             return
         if successor is not None:
             self._move(spec, model, lessees)
-            leases.release(Path(spec["leases"]) / f"{RENEWAL}.json")
+            leases.release(Path(spec.leases) / f"{RENEWAL}.json")
             _say(f"{successor} takes over from {server.name} of {model}")
 
-    def _successor(self, spec: dict[str, Any], model: str, server: Path) -> str | None:
+    def _successor(self, spec: ServerSpec, model: str, server: Path) -> str | None:
         """Has a successor started where the server's time ends soon; its name once it answers. Raises
         ServerFailed, NotYet."""
         limits = self.run["config"]["server_jobs"]
         before_min = limits["renew_before_min"]
-        if before_min is None or limits["max_at_once"] is not None or spec["inside"] is not None:
+        if before_min is None or limits["max_at_once"] is not None or spec.inside is not None:
             # Beside its predecessor a successor would be one too many, or would run what that one runs
             return None
-        state = read_json(server / ServerFolder.STATE) or {}
-        ends_at = state.get("ends_at")
-        if state.get("status") != "ready" or ends_at is None:
+        state = read(server / ServerFolder.STATE, ServerState)
+        if state is None or state.status is not ServerStatus.READY or state.ends_at is None:
             return None
-        left_s = (datetime.fromisoformat(ends_at) - datetime.now(UTC)).total_seconds()
+        left_s = (datetime.fromisoformat(state.ends_at) - datetime.now(UTC)).total_seconds()
         if left_s > _renewal_s(spec, before_min * 60):
             return None
         lease = acquire(self.run, model, spec, RENEWAL, above=int(server.name))
         self._submitted(server.parent.name)
-        successor = read_json(lease.server / ServerFolder.STATE) or {}
-        return lease.server.name if successor.get("status") == "ready" else None
+        assert lease.server is not None
+        successor = read(lease.server / ServerFolder.STATE, ServerState)
+        is_ready = successor is not None and successor.status is ServerStatus.READY
+        return lease.server.name if is_ready else None
 
 
 def _say(words: str) -> None:
@@ -288,15 +294,14 @@ def _say(words: str) -> None:
 
 def _fail(server: ServerFolder, reason: str) -> None:
     """Puts the failure of a server on record whose supervisor does not run."""
-    state = {"status": "failed", "reason": reason, "error_class": ErrorClass.SERVER_LOST, "owner": None}
-    write_json(server.state, {**(read_json(server.state) or {}), **state})
+    write(server.state, failed(reason, read(server.state, ServerState)))
 
 
-def _renewal_s(spec: dict[str, Any], wanted_s: float) -> float:
+def _renewal_s(spec: ServerSpec, wanted_s: float) -> float:
     """So long before the end of a server's job its successor is submitted: half its time at most, but early
     enough to answer before Slurm's signal makes the server drain. 0 where the job is too short for both."""
-    limit_s = spec["time_limit_min"] * 60
-    least_s = spec["drain_s"] + MARGIN_S + SIGNAL_EARLY_S + STARTING_S
+    limit_s = spec.time_limit_min * 60
+    least_s = spec.drain_s + MARGIN_S + SIGNAL_EARLY_S + STARTING_S
     return max(min(wanted_s, limit_s / 2), least_s) if least_s < limit_s * 3 / 4 else 0.0
 
 

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import read_json
 from slurmeval.paths import Paths
+from slurmeval.servers.folder import ServerFolder
+from slurmeval.state.lease import Lease
+from slurmeval.state.owner import Owner
+from slurmeval.state.records import decode, read
+from slurmeval.state.server import ServerState
+from slurmeval.state.server_spec import ServerSpec
 
 
 @functools.lru_cache(maxsize=256)
@@ -26,22 +33,19 @@ def _read(file: str) -> Any:
     return _staged(path, path.stat().st_mtime_ns)
 
 
-def tracks(run: dict[str, Any], model: str) -> list[dict[str, Any]]:
-    """The specs of a model's replicas: ServerSpec as JSON."""
+def tracks(run: dict[str, Any], model: str) -> list[ServerSpec]:
+    """Returns the specs of a model's replicas."""
     entry = run["models"][model]
-    first = {**entry["serving"], "weights": _read(entry["manifest"])["folder"]}
+    first = replace(decode(entry["serving"], ServerSpec), weights=_read(entry["manifest"])["folder"])
     made = _read(entry["environment"])
     if entry["runtime"] == "image":
-        first |= {"python": made["programs"]["python3"], "image": made["sif"]}
+        first = replace(first, python=made["programs"]["python3"], image=made["sif"])
     else:
-        first["python"] = made["python"]
-    specs = []
-    for replica in range(1, entry["replicas"] + 1):
-        spec = {**first, "replica": replica}
-        if replica > 1:
-            spec |= {place: f"{first[place]}@{replica}" for place in ("servers", "leases")}
-            spec["inside"] = None
-        specs.append(spec)
+        first = replace(first, python=made["python"])
+    specs = [first]
+    for replica in range(2, entry["replicas"] + 1):
+        servers, leases = f"{first.servers}@{replica}", f"{first.leases}@{replica}"
+        specs.append(replace(first, replica=replica, servers=servers, leases=leases, inside=None))
     return specs
 
 
@@ -53,11 +57,11 @@ def lease_files(run: dict[str, Any], model: str, benchmark: str) -> list[Path]:
     return [Path(folder) / f"{benchmark}.json" for folder in folders]
 
 
-def held(run: dict[str, Any], model: str, benchmark: str) -> Iterator[dict[str, Any]]:
-    """The leases that are not released."""
+def held(run: dict[str, Any], model: str, benchmark: str) -> Iterator[Lease]:
+    """Yields the leases that are not released and name a server."""
     for file in lease_files(run, model, benchmark):
-        lease = read_json(file)
-        if lease is not None and not lease["released"] and lease["server"] is not None:
+        lease = read(file, Lease)
+        if lease is not None and lease.holds_server:
             yield lease
 
 
@@ -66,9 +70,23 @@ def claim_of(run: dict[str, Any], model: str, benchmark: str) -> Path:
     return Paths.of(run["paths"]).claim(model, benchmark, run["models"][model]["answers_key"])
 
 
-def controller_of(run: dict[str, Any]) -> dict[str, Any]:
-    """Who runs this run. Raises SlurmevalError where nobody does."""
-    controller: dict[str, Any] | None = read_json(Paths.of(run["paths"]).controller)
+def controller_of(run: dict[str, Any]) -> Owner:
+    """Returns who runs this run. Raises SlurmevalError where nobody does."""
+    controller = read(Paths.of(run["paths"]).controller, Owner)
     if controller is None:
         raise SlurmevalError("no run is under way here: leases are taken for Snakemake's jobs")
     return controller
+
+
+def is_up(server: ServerFolder) -> bool:
+    """Returns whether a server's job has been submitted, and not ended as far as is known."""
+    state = read(server.state, ServerState)
+    if state is not None and not state.accepts_lessees:
+        return False
+    ended = any(file.exists() for file in (server.closed, server.gone, server.stop))
+    return server.job.exists() and not ended
+
+
+def is_running(lease: Lease) -> bool:
+    """Returns whether the job of a lease's server has begun."""
+    return lease.server is not None and (lease.server / ServerFolder.STATE).exists()

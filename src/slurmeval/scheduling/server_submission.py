@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.errors import NotYet, ServerFailed
-from slurmeval.files import write_json
 from slurmeval.paths import Paths
 from slurmeval.scheduling.replicas import controller_of, tracks
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.protocol import Lease
+from slurmeval.state.lease import Lease
+from slurmeval.state.records import write
+from slurmeval.state.server import SharedJob
+from slurmeval.state.server_spec import ServerSpec
 
 FIRST = "~first"
 """The lease by which a server is submitted before its evaluations lease it. No benchmark has this name."""
@@ -22,13 +24,13 @@ FIRST = "~first"
 def acquire(
     run: dict[str, Any],
     model: str,
-    spec: dict[str, Any],
+    spec: ServerSpec,
     lease: str,
     evaluation: Path | None = None,
     above: int = 0,
 ) -> Lease:
     """`leases.acquire` for a replica of a model of this run. Raises ServerFailed, NotYet."""
-    submit = _submission(run, model, spec["replica"])
+    submit = _submission(run, model, spec.replica)
     return leases.acquire(spec, lease, controller_of(run), submit, evaluation=evaluation, above=above)
 
 
@@ -46,8 +48,7 @@ def _submit(run: dict[str, Any], model: str, options: list[str], folder: Path) -
     if pack is not None:
         others = [made for other in pack["models"] if other != model for made in _prepared(run, other)]
         if others:
-            content = {"others": [str(other) for other in others], "job": pack["job"]}
-            write_json(ServerFolder(folder).pack, content)
+            write(ServerFolder(folder).pack, SharedJob([str(other) for other in others], pack["job"]))
     else:
         others = []
     try:
@@ -85,7 +86,7 @@ def submit_earlier(run: dict[str, Any], model: str) -> None:
                 acquire(run, earlier, spec, FIRST)
             except ServerFailed:
                 continue  # its own evaluations will say so
-            leases.release(Path(spec["leases"]) / f"{FIRST}.json")
+            leases.release(Path(spec.leases) / f"{FIRST}.json")
 
 
 def _is_wanted(run: dict[str, Any], model: str) -> bool:

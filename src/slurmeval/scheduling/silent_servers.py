@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slurmeval.files import read_json, write_json
 from slurmeval.paths import Paths
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob
+from slurmeval.state.records import read, write
+from slurmeval.state.server import Gone, ServerJob
 
 SILENT_S = 180.0
 """So long a server that nobody leases may say nothing."""
@@ -44,7 +45,7 @@ class SilentServers:
             reason = f"it was silent for {self.silent_s:g} s, and nobody leased it"
             print(f"slurmeval: job {job_id} of {names} is cancelled: {reason}", flush=True)
             for server in of_job:
-                write_json(server.gone, {"state": "CANCELLED", "reason": reason})
+                write(server.gone, Gone("CANCELLED", reason))
 
     def _is_useless(self, server: ServerFolder) -> bool:
         try:
@@ -68,9 +69,9 @@ def servers_by_job(paths: Paths) -> dict[str, list[ServerFolder]]:
     """The servers of a project that Slurm was asked for, by their jobs; several may share one."""
     found: dict[str, list[ServerFolder]] = {}
     for server in servers(paths):
-        job = read_json(server.job)
-        if job is not None and job["cluster"] == "slurm":
-            found.setdefault(str(job["job_id"]), []).append(server)
+        job = read(server.job, ServerJob)
+        if job is not None and job.cluster == "slurm":
+            found.setdefault(job.job_id, []).append(server)
     return found
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.files import read_json
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm.commands import QueuedJob
 from slurmeval.slurm.reasons import is_limit, is_of_group, may_be_behind_a_limit
+from slurmeval.state.records import read
+from slurmeval.state.server import ServerJob, ServerState, ServerStatus
 
 IDLE_S = 600.0
 """So long a server may stand idle while all its evaluations wait for a limit."""
@@ -79,7 +80,8 @@ class GivingWay:
         return next((reason for reason in reasons if is_limit(reason)), None)
 
     def _give_way(self, model: str, reason: str, queue: Mapping[str, QueuedJob]) -> EvaluationFailed | None:
-        own = {(read_json(server.job) or {}).get("job_id") for server in self._servers(model)}
+        jobs = (read(server.job, ServerJob) for server in self._servers(model))
+        own = {job.job_id for job in jobs if job is not None}
         others = frozenset(
             job.job_id
             for job in queue.values()
@@ -103,4 +105,5 @@ class GivingWay:
 
 
 def _answers(server: ServerFolder) -> bool:
-    return (read_json(server.state) or {}).get("status") == "ready" and not server.closed.exists()
+    state = read(server.state, ServerState)
+    return state is not None and state.status is ServerStatus.READY and not server.closed.exists()

@@ -18,9 +18,10 @@ from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.launch import launch
 from slurmeval.servers.ports import NoAddress, Place, free_port, place, strangers_listen
 from slurmeval.servers.ranks import Crew
-from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.state import Published
 from slurmeval.servers.timing import Timing
+from slurmeval.state.server import ServerStatus
+from slurmeval.state.server_spec import ServerSpec
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class EngineRuns:
         life = Life(self._published.lives + 1, time.time())
         self.life = life
         self._published.begin(life)
-        self._published.change("starting")
+        self._published.change(ServerStatus.STARTING)
         self._api_key = secrets.token_urlsafe(32)
         self._strangers = 0
         try:
@@ -127,7 +128,7 @@ class EngineRuns:
         self._published.announce(
             self._place.url(self._port), self._api_key, self._spec.served_name, self.life.number
         )
-        self._published.change("ready")
+        self._published.change(ServerStatus.READY)
         log.info("life %d: ready after %.1f s", self.life.number, self.life.ready - self.life.started)
 
     def _check_port(self) -> None:
@@ -207,7 +208,8 @@ class EngineRuns:
         if process is not None:
             running = process.returncode() is None
             if running and drain_s > 0 and life is not None and life.ready is not None:
-                self._published.change("restarting" if comes_back else "draining", reason)
+                status = ServerStatus.RESTARTING if comes_back else ServerStatus.DRAINING
+                self._published.change(status, reason)
                 self._drain(drain_s)
             self._crew.dismiss()
             if running:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from slurmeval.servers.spec import ServerSpec
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import SlurmAway
+from slurmeval.state.server_spec import ServerSpec
 
 ANSWER_S = 3.0
 """Longest wait for the queue's answer after SIGTERM: SIGKILL follows within 5 to 30 s."""

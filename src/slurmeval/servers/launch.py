@@ -13,7 +13,7 @@ from slurmeval.containers.apptainer import Apptainer, Bind, with_targets
 from slurmeval.engines.base import Engine, Rank
 from slurmeval.servers.engine_process import EngineProcess
 from slurmeval.servers.ports import EVERYWHERE, Place
-from slurmeval.servers.spec import ServerSpec
+from slurmeval.state.server_spec import ServerSpec
 from slurmeval.variables import OWN_PYTHON, PROXIES, forget_missing_certificates, proxies
 
 QUIET = {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **OWN_PYTHON}

@@ -5,21 +5,20 @@ milliseconds, since every evaluation starts a process to take a lease."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from slurmeval.errors import NotYet, ServerFailed
-from slurmeval.files import create_exclusively, read_json, write_json
+from slurmeval.files import create_exclusively
 from slurmeval.processes import identity, is_alive
 from slurmeval.servers.folder import ServerFolder, numbered, numbers
 from slurmeval.servers.protocol import (
-    Lease,
     acquiring,
     closing,
     counting,
@@ -28,6 +27,13 @@ from slurmeval.servers.protocol import (
     run_steps,
     usable,
 )
+from slurmeval.state.lease import Lease
+from slurmeval.state.owner import Owner
+from slurmeval.state.records import load, read, write
+from slurmeval.state.server import failed
+from slurmeval.state.server_spec import ServerSpec
+
+T = TypeVar("T")
 
 SUBMISSION_TIMEOUT_S = 120.0
 """Longest wait for a job that another lessee is submitting."""
@@ -55,14 +61,11 @@ class LocalDisk:
         except FileNotFoundError:
             return frozenset()
 
-    def read(self, path: Path) -> Any:
-        try:
-            return read_json(path)
-        except ValueError:  # a claim that is made just now
-            return None
+    def read(self, path: Path, record: type[T]) -> T | None:
+        return read(path, record)
 
-    def write(self, path: Path, value: Any) -> None:
-        write_json(path, value)
+    def write(self, path: Path, record: Any) -> None:
+        write(path, record)
 
     def create(self, path: Path) -> bool:
         return create_exclusively(path)
@@ -72,8 +75,8 @@ class LocalDisk:
         fails, so this is exclusive, and nobody sees the folder without its files."""
         aside = folder.parent / f".{folder.name}.{os.uname().nodename}.{os.getpid()}.{time.monotonic_ns()}"
         try:
-            for name, value in files.items():
-                write_json(aside / name, value)
+            for name, record in files.items():
+                write(aside / name, record)
             aside.rename(folder)
         except OSError:
             shutil.rmtree(aside, ignore_errors=True)
@@ -85,21 +88,18 @@ class LocalDisk:
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
 
-    def me(self) -> dict[str, Any]:
+    def me(self) -> Owner:
         return identity()
 
-    def alive(self, owner: Mapping[str, Any], beat: Path | None) -> bool:
-        return is_alive(dict(owner), beat)
+    def alive(self, owner: Owner, beat: Path | None) -> bool:
+        return is_alive(owner, beat)
 
     def submit(self, folder: Path) -> None:
         try:
             self._submit(folder)
         except ServerFailed as error:
             # For the other lessees of this run, which would each submit again.
-            write_json(
-                folder / ServerFolder.STATE,
-                {"status": "failed", "reason": str(error), "error_class": "server_lost", "owner": None},
-            )
+            write(folder / ServerFolder.STATE, failed(str(error)))
             raise
         except NotYet:
             discard(folder)
@@ -146,56 +146,51 @@ def submit_detached(folder: Path, *options: str) -> None:
 
 
 def acquire(
-    spec: Mapping[str, Any],
+    spec: ServerSpec,
     benchmark: str,
-    controller: Mapping[str, Any],
+    controller: Owner,
     submit: Submit = submit_detached,
     timeout_s: float = SUBMISSION_TIMEOUT_S,
     evaluation: Path | None = None,
     above: int = 0,
 ) -> Lease:
-    """Takes a lease of `benchmark` on the server of `spec` (ServerSpec.to_json) and returns at once, with the
-    server pending, starting or ready; submits one where none is current. `controller` is the content of
-    `state/controller.json`: identity and token. `evaluation` is the file by which the running evaluation
-    claims to. `above`: only a server with a higher number will do. Raises ServerFailed where this run's
-    server failed for good or could not be submitted; then no lease is held. Raises NotYet where its job may
-    be submitted later; the lease is as it was before then."""
-    file = Path(spec["leases"]) / f"{benchmark}.json"
-    before = read_json(file)
-    as_written = json.loads(json.dumps(dict(spec)))  # it is compared with what other processes have read
-    claim = None if evaluation is None else str(evaluation)
-    steps = acquiring(as_written, benchmark, controller, claim, above)
+    """Takes a lease of `benchmark` on the server of `spec` and returns at once, with the server pending,
+    starting or ready; submits one where none is current. `controller`: the run's owner, with its token.
+    `evaluation`: the lock file of the running evaluation. `above`: only a server with a higher number will
+    do. Raises ServerFailed where this run's server failed for good or could not be submitted; then no lease
+    is held. Raises NotYet where its job may be submitted later; the lease is as it was before then."""
+    file = Path(spec.leases) / f"{benchmark}.json"
+    before = read(file, Lease)
+    steps = acquiring(spec, benchmark, controller, evaluation, above)
     try:
         return run_steps(LocalDisk(submit, timeout_s), steps)
     except NotYet:
         if before is None:
             file.unlink(missing_ok=True)
         else:
-            write_json(file, before)
+            write(file, before)
         raise
 
 
-def holds(spec: Mapping[str, Any], benchmark: str, controller: Mapping[str, Any]) -> bool:
-    """Whether this run holds a lease of `benchmark` on a server of `spec` that is there, or on its way.
-    Raises ServerFailed where that server failed for good."""
-    as_written = json.loads(json.dumps(dict(spec)))
-    lease = read_json(Path(spec["leases"]) / f"{benchmark}.json")
-    if lease is None or lease["released"] or lease["controller"].get("token") != controller.get("token"):
+def holds(spec: ServerSpec, benchmark: str, controller: Owner) -> bool:
+    """Returns whether this run holds a lease of `benchmark` on a server of `spec` that is there, or on its
+    way. Raises ServerFailed where that server failed for good."""
+    lease = read(Path(spec.leases) / f"{benchmark}.json", Lease)
+    if lease is None or lease.released or lease.server is None or lease.controller.token != controller.token:
         return False
-    return run_steps(LocalDisk(submit_detached), usable(Path(lease["server"]), as_written, controller))
+    return run_steps(LocalDisk(submit_detached), usable(lease.server, spec, controller))
 
 
-def prepare(spec: Mapping[str, Any], controller: Mapping[str, Any]) -> Path | None:
+def prepare(spec: ServerSpec, controller: Owner) -> Path | None:
     """Makes the folder of a server of `spec` that the caller is to submit, marked as such; None where one is
     there already. Raises ServerFailed where this run's server failed for good."""
-    as_written = json.loads(json.dumps(dict(spec)))
-    disk, servers = LocalDisk(submit_detached), Path(spec["servers"])
+    disk, servers = LocalDisk(submit_detached), Path(spec.servers)
     number = max(numbers(disk.list(servers)), default=0)
-    if number and run_steps(disk, usable(numbered(servers, number), as_written, controller)):
+    if number and run_steps(disk, usable(numbered(servers, number), spec, controller)):
         return None
     folder = numbered(servers, number + 1)
-    submitter = {**identity(), "token": controller.get("token")}
-    files = {ServerFolder.SPEC: as_written, ServerFolder.SUBMITTER: submitter}
+    submitter = replace(identity(), token=controller.token)
+    files = {ServerFolder.SPEC: spec, ServerFolder.SUBMITTER: submitter}
     if not disk.make(folder, files):
         return None
     create_exclusively(ServerFolder(folder).submitted)
@@ -204,9 +199,9 @@ def prepare(spec: Mapping[str, Any], controller: Mapping[str, Any]) -> Path | No
 
 def release(lease: Path) -> None:
     """Gives a lease back, keeping the file. No lease, no harm."""
-    content = read_json(lease)
-    if content is not None and not content["released"]:
-        write_json(lease, {**content, "released": True})
+    content = read(lease, Lease)
+    if content is not None and not content.released:
+        write(lease, replace(content, released=True))
 
 
 def live_leases(leases: Path, server: Path, controller: Path) -> list[Path]:
@@ -225,8 +220,8 @@ def close_if_unused(server: Path, leases: Path, controller: Path) -> bool:
 
 
 def counts(lease: Path, controller: Path | None) -> bool:
-    """Whether a lease is live: its run is under way (not asked where `controller` is None), or its
-    evaluation. Raises ValueError, KeyError where the file is no lease."""
-    content = json.loads(lease.read_bytes())
+    """Returns whether a lease is live: its run is under way (not asked where `controller` is None), or its
+    evaluation. Raises FileNotFoundError, or Unreadable where the file is no lease."""
+    content = load(lease, Lease)
     steps = evaluating(content) if controller is None else counting(content, controller)
-    return not content["released"] and run_steps(LocalDisk(submit_detached), steps)
+    return not content.released and run_steps(LocalDisk(submit_detached), steps)

@@ -29,7 +29,7 @@ from slurmeval.disk import is_full, reports_full
 from slurmeval.files import read_json
 from slurmeval.parent_death import signal_at_parent_death
 from slurmeval.progress import size_text
-from slurmeval.servers.spec import ServerSpec
+from slurmeval.state.server_spec import ServerSpec
 
 COPYING_TIMEOUT_S = 7200.0
 """Longest wait for another job that makes the same copy."""

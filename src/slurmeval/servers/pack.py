@@ -14,13 +14,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from slurmeval.errors import ErrorClass, SlurmevalError
-from slurmeval.files import read_json, write_json
+from slurmeval.errors import SlurmevalError
 from slurmeval.parent_death import signal_at_parent_death
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import Fate, Job
-from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.supervisor import Supervisor
+from slurmeval.state.records import load, read, write
+from slurmeval.state.server import ServerState, ServerStatus, failed
+from slurmeval.state.server_spec import ServerSpec
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Pack:
     def __call__(self) -> str:
         """Runs the servers to their ends."""
         signal.signal(signal.SIGTERM, self._on_signal)
-        specs = [ServerSpec.from_json(read_json(ServerFolder(folder).spec)) for folder in self.folders]
+        specs = [load(ServerFolder(folder).spec, ServerSpec) for folder in self.folders]
         shares = dict(zip(self.folders, shares_of([spec.gpus for spec in specs], os.environ), strict=True))
         starts = dict.fromkeys(self.folders, 0)
         while True:
@@ -55,7 +56,7 @@ class Pack:
                 starts[folder] += 1
                 self._members[folder] = _start(folder, shares[folder])
             if not self._running():
-                return "stopped"
+                return ServerStatus.STOPPED
             if self._terminated:
                 return self._terminate(Job.of(specs[0]))
             time.sleep(POLL_S)
@@ -81,7 +82,7 @@ class Pack:
         self._wait()
         if fate is Fate.REQUEUED:
             raise SystemExit(0)
-        return "stopped"
+        return ServerStatus.STOPPED
 
     def _without_supervisor(self) -> Iterator[Path]:
         for folder in self.folders:
@@ -130,8 +131,7 @@ def _start(folder: Path, share: Mapping[str, str]) -> subprocess.Popen[bytes]:
 
 def _give_up(folder: ServerFolder) -> None:
     reason = f"its supervisor was killed {STARTS} times"
-    failed = {"status": "failed", "reason": reason, "error_class": ErrorClass.SERVER_LOST, "owner": None}
-    write_json(folder.state, {**(read_json(folder.state) or {}), **failed})
+    write(folder.state, failed(reason, read(folder.state, ServerState)))
     folder.closed.touch()
 
 

@@ -13,11 +13,16 @@ is sent the result. Between two yields other processes run, and any process may 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from slurmeval.errors import ErrorClass, NotYet, ServerFailed, ServerStopped
 from slurmeval.servers.folder import ServerFolder, numbered, numbers
+from slurmeval.state.lease import Lease
+from slurmeval.state.owner import Owner
+from slurmeval.state.server import ServerJob, ServerState, ServerStatus
+from slurmeval.state.server_spec import ServerSpec
 
 T = TypeVar("T")
 Steps = Generator[tuple[Any, ...], Any, T]
@@ -28,9 +33,6 @@ GIVE_WAY = frozenset({ServerFolder.CLOSING, ServerFolder.CLOSED, ServerFolder.ST
 MAX_REFUSED = 20
 """Servers that one lessee finds gone before it gives up."""
 
-ENDED = frozenset({"draining", "stopped", "failed"})
-"""A server with one of these statuses takes no lessees."""
-
 
 class Disk(Protocol):
     """What the protocol needs of a file system, a process table and a batch system."""
@@ -38,25 +40,25 @@ class Disk(Protocol):
     def list(self, folder: Path) -> frozenset[str]:
         """The names in a folder; none where there is no folder."""
 
-    def read(self, path: Path) -> Any:
-        """The JSON value in a file; None where there is none, or not a whole one."""
+    def read(self, path: Path, record: type[T]) -> T | None:
+        """`records.read`."""
 
-    def write(self, path: Path, value: Any) -> None:
-        """Replaces a file's JSON value atomically."""
+    def write(self, path: Path, record: Any) -> None:
+        """`records.write`."""
 
     def create(self, path: Path) -> bool:
         """Makes an empty file; False where it exists."""
 
     def make(self, folder: Path, files: Mapping[str, Any]) -> bool:
-        """Makes a folder with JSON files, all at once; False where it exists."""
+        """Makes a folder with records, all at once; False where it exists."""
 
     def remove(self, path: Path) -> None:
         """Removes a file."""
 
-    def me(self) -> dict[str, Any]:
+    def me(self) -> Owner:
         """This process's identity."""
 
-    def alive(self, owner: Mapping[str, Any], beat: Path | None) -> bool:
+    def alive(self, owner: Owner, beat: Path | None) -> bool:
         """`processes.is_alive`."""
 
     def submit(self, folder: Path) -> None:
@@ -65,30 +67,6 @@ class Disk(Protocol):
 
     def pause(self) -> None:
         """Lets others run. Raises ServerFailed when the wait has lasted too long."""
-
-
-class Lease(NamedTuple):
-    """An evaluation's claim on its model's server."""
-
-    server: Path
-    """The server's folder."""
-    model: str
-    benchmark: str
-    job_id: str | None
-    """The server's job; None while it is being submitted."""
-    controller: dict[str, Any]
-    """Identity and token of the run that took the lease."""
-    evaluation: str | None = None
-    """The file by which the evaluation claims to run (`work/…/owner.json`): it may outlive its controller."""
-    released: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        return {**self._asdict(), "server": str(self.server)}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Lease:
-        known = {name: value[name] for name in cls._fields if name in value}
-        return cls(**{**known, "server": Path(value["server"])})
 
 
 def run_steps(disk: Disk, steps: Steps[T]) -> T:
@@ -108,52 +86,52 @@ def run_steps(disk: Disk, steps: Steps[T]) -> T:
 
 
 def acquiring(
-    spec: Mapping[str, Any],
+    spec: ServerSpec,
     benchmark: str,
-    controller: Mapping[str, Any],
-    evaluation: str | None = None,
+    controller: Owner,
+    evaluation: Path | None = None,
     refused: int = 0,
 ) -> Steps[Lease]:
     """Takes the lease `<leases>/<benchmark>.json` on the model's current server, or on a new one that it has
     submitted; on one with a number above `refused` in any case. Raises ServerFailed where this run's server
     of that spec has failed for good; no lease is left then."""
-    servers, path = Path(spec["servers"]), Path(spec["leases"]) / f"{benchmark}.json"
-    lease = Lease(servers, spec["model"], benchmark, None, dict(controller), evaluation)
+    servers, path = Path(spec.servers), Path(spec.leases) / f"{benchmark}.json"
+    lease = Lease(servers, spec.model, benchmark, None, controller, evaluation)
     try:
         for _ in range(MAX_REFUSED):
-            lease = lease._replace(job_id=None)
             number = max(numbers((yield ("list", servers))), default=0)
             won = number <= refused
             if won:
                 number = refused + 1
-                submitter = {**(yield ("me",)), "token": controller.get("token")}
-                files = {ServerFolder.SPEC: dict(spec), ServerFolder.SUBMITTER: submitter}
+                submitter = replace((yield ("me",)), token=controller.token)
+                files = {ServerFolder.SPEC: spec, ServerFolder.SUBMITTER: submitter}
                 won = yield ("make", numbered(servers, number), files)
-            lease = lease._replace(server=numbered(servers, number))
-            yield ("write", path, lease.to_json())
-            if not (yield from usable(lease.server, spec, lease.controller)):
+            server = numbered(servers, number)
+            lease = replace(lease, server=server, job_id=None)
+            yield ("write", path, lease)
+            if not (yield from usable(server, spec, controller)):
                 refused = number
                 continue
             if won:
-                yield ("submit", lease.server)
-            job = yield from _submitted(lease.server, spec, lease.controller)
+                yield ("submit", server)
+            job = yield from _submitted(server, spec, controller)
             if job is not None:
-                lease = lease._replace(job_id=str(job["job_id"]))
-                yield ("write", path, lease.to_json())
+                lease = replace(lease, job_id=job.job_id)
+                yield ("write", path, lease)
                 # A listing that ran during this second write may have missed the lease: look once more.
-                if (yield from usable(lease.server, spec, lease.controller)):
+                if (yield from usable(server, spec, controller)):
                     return lease
             refused = number
-        raise ServerFailed(f"{MAX_REFUSED} servers of {spec['model']} in a row went while they were leased")
+        raise ServerFailed(f"{MAX_REFUSED} servers of {spec.model} in a row went while they were leased")
     except ServerFailed:
-        yield ("write", path, lease._replace(released=True).to_json())
+        yield ("write", path, replace(lease, released=True))
         raise
 
 
-def _submitted(server: Path, spec: Mapping[str, Any], controller: Mapping[str, Any]) -> Steps[Any]:
+def _submitted(server: Path, spec: ServerSpec, controller: Owner) -> Steps[ServerJob | None]:
     """Waits for `job.json`, written by another process; None where the server came to nothing meanwhile."""
     while True:
-        job = yield ("read", server / ServerFolder.JOB)
+        job: ServerJob | None = yield ("read", server / ServerFolder.JOB, ServerJob)
         if job is not None:
             return job
         if not (yield from usable(server, spec, controller)):
@@ -161,33 +139,33 @@ def _submitted(server: Path, spec: Mapping[str, Any], controller: Mapping[str, A
         yield ("pause",)
 
 
-def usable(server: Path, spec: Mapping[str, Any], controller: Mapping[str, Any]) -> Steps[bool]:
-    """Whether a lessee that has written its lease may stay with this server. Raises ServerFailed where the
-    server was this run's own and failed (another would fail the same way) or was stopped on purpose."""
+def usable(server: Path, spec: ServerSpec, controller: Owner) -> Steps[bool]:
+    """Returns whether a lessee that has written its lease may stay with this server. Raises ServerFailed
+    where the server was this run's own and failed (another would fail the same way) or was stopped on
+    purpose."""
     names = yield ("list", server)
-    state = (yield ("read", server / ServerFolder.STATE)) or {}
-    submitter = yield ("read", server / ServerFolder.SUBMITTER)
+    state: ServerState | None = yield ("read", server / ServerFolder.STATE, ServerState)
+    submitter: Owner | None = yield ("read", server / ServerFolder.SUBMITTER, Owner)
     if submitter is None:  # what a server wrote into its folder after someone had removed it
         return False
-    if submitter.get("token") == controller.get("token"):
-        if state.get("status") == "failed":
-            error_class = ErrorClass(state.get("error_class") or "server_lost")
-            raise ServerFailed(str(state.get("reason")), error_class)
+    if submitter.token == controller.token:
+        if state is not None and state.status is ServerStatus.FAILED:
+            raise ServerFailed(str(state.reason), state.error_class or ErrorClass.SERVER_LOST)
         if ServerFolder.STOP in names:
             raise ServerStopped("the server was stopped with `slurmeval stop`")
-    if not names.isdisjoint(GIVE_WAY) or state.get("status") in ENDED:
+    if not names.isdisjoint(GIVE_WAY) or (state is not None and not state.accepts_lessees):
         return False
-    if (yield ("read", server / ServerFolder.SPEC)) != spec:
+    if (yield ("read", server / ServerFolder.SPEC, ServerSpec)) != spec:
         return False
-    if state.get("owner") and (yield ("alive", state["owner"], server / ServerFolder.STATE)):
+    owner = None if state is None else state.owner
+    if owner is not None and (yield ("alive", owner, server / ServerFolder.STATE)):
         return True
-    job = yield ("read", server / ServerFolder.JOB)
+    job: ServerJob | None = yield ("read", server / ServerFolder.JOB, ServerJob)
     if job is None:
         alive: bool = yield ("alive", submitter, server / ServerFolder.SUBMITTER)
         return alive
-    process = job.get("process")
     # A batch system's job may be pending for days, and is requeued under its id: it counts.
-    return process is None or (yield ("alive", process, None))
+    return job.process is None or (yield ("alive", job.process, None))
 
 
 def closing(server: Path, leases: Path, controller: Path) -> Steps[bool]:
@@ -217,28 +195,27 @@ def living(server: Path, leases: Path, controller: Path, limit: int | None = Non
 
 
 def _names(path: Path, server: Path, controller: Path) -> Steps[bool]:
-    """Whether a lease names this server and is live."""
-    lease = yield ("read", path)
-    if lease is None or lease["released"] or lease["server"] != str(server):
+    """Returns whether a lease names this server and is live."""
+    lease: Lease | None = yield ("read", path, Lease)
+    if lease is None or lease.released or lease.server != server:
         return False
     return (yield from counting(lease, controller))
 
 
-def counting(lease: Mapping[str, Any], controller: Path) -> Steps[bool]:
-    """Whether the controller or the evaluation of a lease is alive. The controller's beat alone does not
-    tell: it may be that of a later run."""
-    now = yield ("read", controller)
-    current = now is not None and now.get("token") == lease["controller"].get("token")
-    if current and (yield ("alive", lease["controller"], controller)):
+def counting(lease: Lease, controller: Path) -> Steps[bool]:
+    """Returns whether the controller or the evaluation of a lease is alive. The controller's heartbeat alone
+    does not tell: it may be that of a later run."""
+    now: Owner | None = yield ("read", controller, Owner)
+    current = now is not None and now.token == lease.controller.token
+    if current and (yield ("alive", lease.controller, controller)):
         return True
     return (yield from evaluating(lease))
 
 
-def evaluating(lease: Mapping[str, Any]) -> Steps[bool]:
-    """Whether the evaluation of a lease runs."""
-    if lease.get("evaluation") is None:
+def evaluating(lease: Lease) -> Steps[bool]:
+    """Returns whether the evaluation of a lease runs."""
+    if lease.evaluation is None:
         return False
-    claim = Path(lease["evaluation"])
-    owner = yield ("read", claim)
-    alive: bool = owner is not None and (yield ("alive", owner, claim))
+    owner: Owner | None = yield ("read", lease.evaluation, Owner)
+    alive: bool = owner is not None and (yield ("alive", owner, lease.evaluation))
     return alive

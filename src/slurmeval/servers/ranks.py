@@ -22,9 +22,9 @@ from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import Job
 from slurmeval.servers.launch import launch
 from slurmeval.servers.ports import EVERYWHERE, NoAddress, free_port, place
-from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.state import Epoch
 from slurmeval.servers.timing import Timing
+from slurmeval.state.server_spec import ServerSpec
 
 log = logging.getLogger(__name__)
 

@@ -7,27 +7,39 @@ removed, so that no two processes can take the same number."""
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from slurmeval.files import create_exclusively, read_json, write_json
-from slurmeval.processes import is_alive
+from slurmeval.files import create_exclusively
+from slurmeval.processes import STALE_S, is_alive, silence_s
 from slurmeval.servers.folder import numbered, numbers
+from slurmeval.state.owner import Owner
+from slurmeval.state.records import Unreadable, encode, load, read, write
+
+
+@dataclass(frozen=True)
+class SlotOwner:
+    """A slot's file, or a place in the line for one."""
+
+    owner: Owner
+    beat: Path
+    """The file whose mtime is the owner's heartbeat."""
+    released: bool = False
 
 
 class Slot:
     """A slot that this process holds."""
 
-    def __init__(self, path: Path, content: dict[str, Any]) -> None:
+    def __init__(self, path: Path, content: SlotOwner) -> None:
         self._path = path
         self._content = content
 
     def release(self) -> None:
-        if read_json(self._path) == self._content:  # not that of a later run whose folder has this name
-            write_json(self._path, {**self._content, "released": True})
+        if read(self._path, SlotOwner) == self._content:  # not a later run's, whose folder has this name
+            write(self._path, replace(self._content, released=True))
 
 
-def take_slot(slots: Path, max_at_once: int, owner: dict[str, Any], beat: Path) -> Slot | None:
+def take_slot(slots: Path, max_at_once: int, owner: Owner, beat: Path) -> Slot | None:
     """A free slot, or None. `beat` is the file whose mtime tells other hosts that `owner` is alive."""
     for number in range(1, max_at_once + 1):
         folder = slots / str(number)
@@ -36,16 +48,16 @@ def take_slot(slots: Path, max_at_once: int, owner: dict[str, Any], beat: Path) 
         if highest and not _is_free(numbered(folder, highest)):
             continue
         path = numbered(folder, highest + 1)
-        content = {"owner": owner, "beat": str(beat), "released": False}
-        if create_exclusively(path, json.dumps(content)):
+        content = SlotOwner(owner, beat)
+        if create_exclusively(path, json.dumps(encode(content))):
             return Slot(path, content)
     return None
 
 
-def stand_in_line(slots: Path, owner: dict[str, Any], beat: Path) -> Path:
+def stand_in_line(slots: Path, owner: Owner, beat: Path) -> Path:
     """Says that `owner` waits for a slot. The caller removes the returned file when it waits no more."""
-    place = slots / "waiting" / f"{owner['host']}-{owner['pid']}.json"
-    write_json(place, {"owner": owner, "beat": str(beat), "released": False})
+    place = slots / "waiting" / f"{owner.host}-{owner.pid}.json"
+    write(place, SlotOwner(owner, beat))
     return place
 
 
@@ -58,7 +70,9 @@ def _is_free(path: Path) -> bool:
     """Whether the owner has released the slot (or its place in line), or died. An owner that died between
     making its file and writing into it leaves an empty one: it is free once it is old."""
     try:
-        content = read_json(path)
-    except ValueError:
-        return not is_alive({"host": None}, path)
-    return bool(content["released"]) or not is_alive(content["owner"], Path(content["beat"]))
+        content = load(path, SlotOwner)
+    except FileNotFoundError:
+        return True
+    except Unreadable:
+        return silence_s(path) >= STALE_S
+    return content.released or not is_alive(content.owner, content.beat)

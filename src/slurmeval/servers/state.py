@@ -5,18 +5,24 @@ then the older supervisor finds that a younger one writes, and is fenced off."""
 
 from __future__ import annotations
 
+import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 from slurmeval.engines.base import Figures
 from slurmeval.errors import ErrorClass
-from slurmeval.files import read_json, write_json
 from slurmeval.processes import identity
 from slurmeval.servers.accounting import Life, append_life, cut_off, read_lives, timestamp
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import Job
+from slurmeval.state.owner import Owner
+from slurmeval.state.records import read, write
+from slurmeval.state.server import Endpoint, ServerState, ServerStatus
 
-Epoch = list[float]
+log = logging.getLogger(__name__)
+
+Epoch = tuple[float, float]
 """Which supervisor of a server this is: how often Slurm has started the job again, and when the supervisor
 began. The greatest is the one that counts."""
 
@@ -33,10 +39,10 @@ class Published:
     def __init__(self, folder: ServerFolder, job: Job, gpus: int) -> None:
         self._folder, self._job = folder, job
         self._life: Life | None = None
-        self._endpoint: dict[str, Any] | None = None
-        self._made_by = read_json(folder.submitter)
-        before: dict[str, Any] = _read(folder) or {}
-        self.epoch = _next_epoch(before.get("epoch"), job.restart)
+        self._endpoint: Endpoint | None = None
+        self._made_by = read(folder.submitter, Owner)
+        before = read(folder.state, ServerState)
+        self.epoch = _next_epoch(None if before is None else before.epoch, job.restart)
         lives = _all_lives(folder, before)
         self._before = Figures(
             generated_tokens=sum(life["generated_tokens"] for life in lives),
@@ -45,78 +51,80 @@ class Published:
         self.lives = max((life["life"] for life in lives), default=0)
         """Lives so far: a job that was requeued counts on."""
         now = timestamp(time.time())
-        self._state: dict[str, Any] = {
-            "status": "pending",
-            "reason": None,
-            "error_class": None,
-            "life": self.lives,
-            "server_id": folder.server_id,
-            "epoch": self.epoch,
-            "owner": identity(),
+        self._state = ServerState(
+            ServerStatus.PENDING,
+            life=self.lives,
+            server_id=folder.server_id,
+            epoch=self.epoch,
+            owner=identity(),
             **job.where,
-            "gpus": gpus,
-            "ends_at": timestamp(job.ends_at),
-            "started_at": before.get("started_at") or now,
-            "ready_at": None,
-            "changed_at": now,
-            "generated_tokens": self._before.generated_tokens,
-            "prompt_tokens": self._before.prompt_tokens,
-            "tokens_per_s": 0.0,
-            "requests_running": 0,
-            "under_way": None,
-        }
+            gpus=gpus,
+            ends_at=timestamp(job.ends_at),
+            started_at=now if before is None else before.started_at or now,
+            changed_at=now,
+            generated_tokens=self._before.generated_tokens,
+            prompt_tokens=self._before.prompt_tokens,
+        )
         self._beaten = 0.0
 
     @property
-    def status(self) -> str:
-        status: str = self._state["status"]
-        return status
+    def status(self) -> ServerStatus:
+        """The status that was published last."""
+        return self._state.status
 
     def guard(self) -> None:
         """Raises FencedOff where a younger supervisor has taken over, or the server's folder was removed: one
         of this name is another server's then. A file system that is away says nothing."""
         try:
-            found = (_read(self._folder) or {}).get("epoch")
-            made_by = read_json(self._folder.submitter)
+            state = read(self._folder.state, ServerState)
+            made_by = read(self._folder.submitter, Owner)
         except OSError:
             return
         if made_by != self._made_by:
             raise FencedOff("the server's folder has been removed")
+        found = None if state is None else state.epoch
         if found is not None and found > self.epoch:
             raise FencedOff(f"another supervisor has taken over: {found} comes after {self.epoch}")
 
-    def change(self, status: str, reason: str | None = None, error_class: ErrorClass | None = None) -> None:
+    def change(
+        self, status: ServerStatus, reason: str | None = None, error_class: ErrorClass | None = None
+    ) -> None:
         """Publishes a new status at once."""
+        if not self.status.may_become(status):
+            log.error("unexpected status: %s after %s", status, self.status)
         now = timestamp(time.time())
-        self._state |= {"status": status, "reason": reason, "error_class": error_class, "changed_at": now}
-        if status == "ready":
-            self._state["ready_at"] = now
+        self._set(status=status, reason=reason, error_class=error_class, changed_at=now)
+        if status is ServerStatus.READY:
+            self._set(ready_at=now)
         else:
-            self._state |= {"tokens_per_s": 0.0, "requests_running": 0}
+            self._set(tokens_per_s=0.0, requests_running=0)
         self._write()
+
+    def _set(self, **changed: Any) -> None:
+        self._state = replace(self._state, **changed)
 
     def seen(self, what: str) -> None:
         """Shows with the next beat what a server that starts answers, or does not."""
-        self._state["reason"] = f"seen last: {what}"
+        self._set(reason=f"seen last: {what}")
 
     def disown(self) -> None:
         """Before a requeue: nobody runs this server until its job starts again."""
-        self._state["owner"] = None
+        self._set(owner=None)
 
     def begin(self, life: Life) -> None:
         """Tells of this life from now on."""
         self._life = life
         self.lives = life.number
-        self._state["life"] = life.number
+        self._set(life=life.number)
 
     def take_in(self, life: Life) -> None:
         """Shows a life's figures with the next beat."""
-        self._state |= {
-            "generated_tokens": self._before.generated_tokens + life.figures.generated_tokens,
-            "prompt_tokens": self._before.prompt_tokens + life.figures.prompt_tokens,
-            "tokens_per_s": life.tokens_per_s,
-            "requests_running": life.figures.requests_running,
-        }
+        self._set(
+            generated_tokens=self._before.generated_tokens + life.figures.generated_tokens,
+            prompt_tokens=self._before.prompt_tokens + life.figures.prompt_tokens,
+            tokens_per_s=life.tokens_per_s,
+            requests_running=life.figures.requests_running,
+        )
 
     def end(self, life: Life, reason: str) -> None:
         """Books a life, and counts its figures for good."""
@@ -136,23 +144,23 @@ class Published:
         try:
             self._write()
             # An older supervisor may have written in the moment before it was fenced off.
-            if self._endpoint is not None and read_json(self._folder.endpoint) != self._endpoint:
-                write_json(self._folder.endpoint, self._endpoint, mode=0o600)
+            if self._endpoint is not None and read(self._folder.endpoint, Endpoint) != self._endpoint:
+                write(self._folder.endpoint, self._endpoint, mode=0o600)
         except OSError:
             self._beaten = time.monotonic()
 
     def _write(self) -> None:
         self.guard()
         so_far = None if self._life is None else self._life.so_far(time.time()) | self._job.where
-        self._state["under_way"] = so_far
-        write_json(self._folder.state, self._state)
+        self._set(under_way=so_far)
+        write(self._folder.state, self._state)
         self._beaten = time.monotonic()
 
     def announce(self, url: str, api_key: str, model: str, life: int) -> None:
         """Publishes where the server answers, for its owner's eyes only."""
         self.guard()
-        self._endpoint = {"url": url, "api_key": api_key, "model": model, "life": life}
-        write_json(self._folder.endpoint, self._endpoint, mode=0o600)
+        self._endpoint = Endpoint(url, api_key, model, life)
+        write(self._folder.endpoint, self._endpoint, mode=0o600)
 
     def withdraw(self) -> None:
         """Takes the endpoint back: gateways hold their requests."""
@@ -166,26 +174,21 @@ class Published:
         self._folder.closed.touch()
 
 
-def _read(folder: ServerFolder) -> dict[str, Any] | None:
-    state: dict[str, Any] | None = read_json(folder.state)
-    return state
-
-
 def _next_epoch(before: Epoch | None, restart: int) -> Epoch:
     """The epoch of a supervisor that starts now. Raises FencedOff where the job has been started again."""
     if before is None:
-        return [restart, time.time()]
+        return (restart, time.time())
     if before[0] > restart:
         raise FencedOff(f"the job has been started again since: {before[0]} times, this is start {restart}")
     # Two nodes' clocks may differ: who comes later is younger all the same.
     later = before[1] + 0.001 if before[0] == restart else 0.0
-    return [restart, max(time.time(), later)]
+    return (restart, max(time.time(), later))
 
 
-def _all_lives(folder: ServerFolder, state: dict[str, Any]) -> list[dict[str, Any]]:
+def _all_lives(folder: ServerFolder, state: ServerState | None) -> list[dict[str, Any]]:
     """The lives so far. One whose supervisor was killed is booked by the next one, as far as it was told."""
     lives = read_lives(folder.lives)
-    so_far = state.get("under_way")
+    so_far = None if state is None else state.under_way
     if so_far is not None and all(life["life"] != so_far["life"] for life in lives):
         lives.append(cut_off(so_far))
         append_life(folder.lives, lives[-1])

@@ -16,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.errors import SlurmevalError
-from slurmeval.files import create_exclusively, read_json, write_json
+from slurmeval.files import create_exclusively
 from slurmeval.processes import identity
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.launch import is_secret
 from slurmeval.servers.leases import NOT_YET
 from slurmeval.servers.pack import Pack
-from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.supervisor import Supervisor
 from slurmeval.servers.timing import MARGIN_S
 from slurmeval.slurm import commands, request
 from slurmeval.slurm.commands import SlurmAway, SubmissionUnsure
+from slurmeval.state.records import load, read, write
+from slurmeval.state.server import ServerJob, SharedJob
+from slurmeval.state.server_spec import ServerSpec
 
 PATIENCE_S = 60.0
 """How long Slurm may be away."""
@@ -37,35 +39,29 @@ RANKS_GO_TOGETHER = "--kill-on-bad-exit=1"
 """For srun: a rank that was killed takes the others with it."""
 
 
-def submit(path: Path, name: str | None = None, one_at_a_time: bool = False) -> dict[str, Any]:
+def submit(path: Path, name: str | None = None, one_at_a_time: bool = False) -> ServerJob:
     """Submits the job of the server in `path` and returns what `job.json` then holds. `one_at_a_time`: on
     Slurm, of the jobs with that name one runs at once. Raises SubmissionRefused with the batch system's
     words, or SlurmAway. For a process of its own: it takes secrets, and what a job of Slurm set, out of
     `os.environ`, which jobs inherit."""
     folder = ServerFolder(path)
     name = name or f"serve-{path.parent.name}"
-    spec = ServerSpec.from_json(read_json(folder.spec))
+    spec = load(folder.spec, ServerSpec)
     members, function = [path], Supervisor(path)  # type: list[Path], Callable[[], Any]
-    if (pack := read_json(folder.pack)) is not None:
-        members += map(Path, pack["others"])
-        spec, function = replace(spec, job=pack["job"]), Pack(members)
+    if (shared := read(folder.pack, SharedJob)) is not None:
+        members += map(Path, shared.others)
+        spec, function = replace(spec, job=shared.job), Pack(members)
     content = _written_down(spec, _submit(folder, spec, function, name, one_at_a_time), name)
     for member in members:
-        write_json(ServerFolder(member).job, content)
+        write(ServerFolder(member).job, content)
     return content
 
 
-def _written_down(spec: ServerSpec, job_id: str, name: str) -> dict[str, Any]:
-    """What `job.json` holds."""
-    content: dict[str, Any] = {
-        "job_id": job_id,
-        "cluster": spec.cluster,
-        "submitted_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "name": name,
-    }
-    if spec.cluster == "local":
-        content["process"] = identity(int(job_id))
-    return content
+def _written_down(spec: ServerSpec, job_id: str, name: str) -> ServerJob:
+    """Returns what `job.json` holds."""
+    submitted_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    process = identity(int(job_id)) if spec.cluster == "local" else None
+    return ServerJob(job_id, spec.cluster, submitted_at, name, process)
 
 
 def _submit(

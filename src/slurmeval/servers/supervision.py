@@ -20,9 +20,10 @@ from slurmeval.servers.job import Fate, Job
 from slurmeval.servers.leases import UNUSED, close_if_unused, is_leased
 from slurmeval.servers.local_copies import LocalCopies
 from slurmeval.servers.slots import Slot, someone_waits, stand_in_line, take_slot
-from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.state import FencedOff, Published
 from slurmeval.servers.timing import Timing
+from slurmeval.state.server import ServerStatus
+from slurmeval.state.server_spec import ServerSpec
 
 log = logging.getLogger(__name__)
 
@@ -83,13 +84,13 @@ class Supervision:
         self._suspended = True
         if self._folder.closed.exists():
             self._engine.end("its job's time ended")
-            self._published.change("stopped", "its job's time ended")
+            self._published.change(ServerStatus.STOPPED, "its job's time ended")
             raise SystemExit(0)
         self._inside.kill()
         self._engine.end(self._requeue, self._drain_s, comes_back=True)
         self._engine.dismiss_crew()
         self._published.disown()
-        self._published.change("pending", "the job is requeued")
+        self._published.change(ServerStatus.PENDING, "the job is requeued")
 
     def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         self._terminated = True
@@ -98,11 +99,11 @@ class Supervision:
         if self._folder.closed.exists():
             return
         self._published.withdraw()  # the endpoint of a job that was killed, then requeued
-        self._published.change("pending")
+        self._published.change(ServerStatus.PENDING)
         try:
             self._wait_for_slot()
             if self._spec.scratch is not None:
-                self._published.change("pending", "copying to the node's disk")
+                self._published.change(ServerStatus.PENDING, "copying to the node's disk")
                 self._engine.use(self._copies.of(self._spec))
             self._fail(self._serve())
         except _Stop as stop:
@@ -126,13 +127,13 @@ class Supervision:
         self._engine.end(str(stop), stop.drain_s)
         self._inside.finish()
         self._engine.dismiss_crew()
-        self._published.change("stopped", str(stop))
+        self._published.change(ServerStatus.STOPPED, str(stop))
 
     def _fail(self, failure: Failure) -> None:
         log.error("failed: %s", failure.reason)
         self._engine.end(failure.reason)
         # The status first: a lessee that saw only `closed` would start a server that fails the same way.
-        self._published.change("failed", failure.reason, failure.error_class)
+        self._published.change(ServerStatus.FAILED, failure.reason, failure.error_class)
         self._published.close()
         self._inside.finish()
         self._engine.dismiss_crew()
@@ -182,7 +183,7 @@ class Supervision:
                 return Failure(f"{failure.reason} ({times})", failure.error_class, retryable=False)
             restarts += 1
             log.warning("the engine is started again: %s", failure.reason)
-            self._published.change("restarting", failure.reason, failure.error_class)
+            self._published.change(ServerStatus.RESTARTING, failure.reason, failure.error_class)
             self._pause(self._timing.backoff_s * 2 ** (restarts - 1))
 
     def _give_way(self, life: Life) -> None:

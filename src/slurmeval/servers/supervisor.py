@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from slurmeval.files import read_json
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import Job
 from slurmeval.servers.ranks import Follower
-from slurmeval.servers.spec import ServerSpec
 from slurmeval.servers.state import FencedOff
 from slurmeval.servers.supervision import Supervision
 from slurmeval.servers.timing import Timing
+from slurmeval.state.records import load
+from slurmeval.state.server_spec import ServerSpec
 
 
 class Supervisor:
@@ -33,10 +33,10 @@ class Supervisor:
     def __call__(self) -> str:
         """Runs the server to its end, and returns its last status."""
         folder = ServerFolder(self.path)
-        written = read_json(folder.spec)
-        if written is None:
-            raise SystemExit(f"the server's folder has been removed: {self.path}")
-        spec = ServerSpec.from_json(written)
+        try:
+            spec = load(folder.spec, ServerSpec)
+        except FileNotFoundError:
+            raise SystemExit(f"the server's folder has been removed: {self.path}") from None
         job = Job.of(spec)
         with _logging_to(folder, job.rank):
             if job.rank > 0:

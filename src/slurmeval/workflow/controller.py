@@ -27,11 +27,11 @@ class Controller:
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         token = secrets.token_hex(8)
         owner = self.claim.take(token=token, since=since)
-        if owner is not None and owner["host"] != socket.gethostname():
+        if owner is not None and owner.host != socket.gethostname():
             # It may have died with its host
             owner = self.claim.wait(WATCH_S + BEAT_S, token=token, since=since)
         if owner is not None:
-            where = f"process {owner['pid']} on {owner['host']}, since {owner.get('since', 'just now')}"
+            where = f"{owner}, since {owner.since or 'just now'}"
             raise UserError(f"another run is under way in this folder ({where}); wait for it or stop it")
 
     def end_leases(self) -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from slurmeval.errors import UserError
-from slurmeval.files import read_json, write_json
 from slurmeval.ownership import live_owner
 from slurmeval.paths import Paths
 from slurmeval.scheduling.silent_servers import SilentServers, is_leased, servers, servers_by_job
@@ -16,6 +15,8 @@ from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob, SlurmAway
 from slurmeval.slurm.names import job_name
+from slurmeval.state.records import read, write
+from slurmeval.state.server import Gone, ServerJob, ServerState, ServerStatus
 
 LEAVE_S = 30.0
 """How long jobs that have done their work may take to leave the queue."""
@@ -35,12 +36,12 @@ def cancel_unleased_servers(paths: Paths) -> None:
     """Takes servers out of the queue that nobody waits for any more."""
     waiting = []
     for server in servers(paths):
-        job, state = read_json(server.job), read_json(server.state)
-        waits = state is None or state["status"] == "pending"
-        if job is None or job["cluster"] != "slurm" or not waits or server.gone.exists():
+        job, state = read(server.job, ServerJob), read(server.state, ServerState)
+        waits = state is None or state.status is ServerStatus.PENDING
+        if job is None or job.cluster != "slurm" or not waits or server.gone.exists():
             continue
         if not is_leased(paths, server):
-            waiting.append((server, job["job_id"]))
+            waiting.append((server, job.job_id))
     if not waiting:
         return
     with contextlib.suppress(SlurmAway):
@@ -49,7 +50,7 @@ def cancel_unleased_servers(paths: Paths) -> None:
         for server, job_id in waiting:
             if job_id not in left:
                 reason = "no evaluation waited for it any more"
-                write_json(server.gone, {"state": "CANCELLED", "reason": reason})
+                write(server.gone, Gone("CANCELLED", reason))
 
 
 def forget_requests(paths: Paths) -> None:

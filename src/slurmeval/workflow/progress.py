@@ -12,13 +12,15 @@ from typing import Any
 from slurmeval.files import read_json
 from slurmeval.paths import Paths
 from slurmeval.servers.folder import ServerFolder
+from slurmeval.state.records import read
+from slurmeval.state.server import ServerState, ServerStatus
 
 EVERY_S = 30.0
 
 MOST_LINES = 5
 """Evaluations that are told of one by one; more are told of together."""
 
-NOT_READY = ("pending", "starting", "restarting")
+NOT_READY = (ServerStatus.PENDING, ServerStatus.STARTING, ServerStatus.RESTARTING)
 """States of a server that answers nothing yet."""
 
 
@@ -114,7 +116,8 @@ class Telling:
         if not folders:
             return None
         newest = max(folders, key=lambda folder: int(folder.name))
-        return str(_read(ServerFolder(newest).state).get("status", "pending"))
+        state = read(ServerFolder(newest).state, ServerState)
+        return str(ServerStatus.PENDING if state is None else state.status)
 
 
 def _of_server(model: str, status: str | None) -> str:

@@ -122,8 +122,7 @@ class Workflow:
         self.controller = Controller(self.plan.absolute)
         owner = live_owner(self.plan.absolute.controller)
         if deleting and owner is not None and not arguments.dryrun:
-            who = f"process {owner['pid']} on {owner['host']}"
-            raise UserError(f"a run is under way in this folder ({who}): nothing is deleted; stop it first")
+            raise UserError(f"a run is under way in this folder ({owner}): nothing is deleted; stop it first")
         speak_briefly()
         if arguments.dryrun:
             tell_at_exit(workflow, self.plan)

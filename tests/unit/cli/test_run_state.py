@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def put(path: Path, value: Any) -> Path:
 
 def ended_process() -> dict[str, Any]:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    owner = identity(process.pid)
+    owner = asdict(identity(process.pid))
     process.communicate(b"\n")
     return owner
 
@@ -48,7 +49,7 @@ def paths(tmp_path: Path) -> Paths:
 @pytest.fixture
 def run(paths: Paths) -> Paths:
     """One model with an evaluation in each state; run, server and one evaluation live in this process."""
-    put(paths.controller, {**identity(), "since": "2026-01-02T03:04:05Z"})
+    put(paths.controller, {**asdict(identity()), "since": "2026-01-02T03:04:05Z"})
     document = {
         "evaluations": [["tiny", name] for name in BENCHMARKS],
         "models": {"tiny": {"answers_key": KEY}},
@@ -63,7 +64,7 @@ def run(paths: Paths) -> Paths:
             "status": "ready",
             "reason": None,
             "life": 2,
-            "owner": identity(),
+            "owner": asdict(identity()),
             "changed_at": "2026-01-02T03:05:00+00:00",
             "tokens_per_s": 81.25,
             "requests_running": 3,
@@ -73,7 +74,7 @@ def run(paths: Paths) -> Paths:
         table.parent.mkdir(parents=True)
         pq.write_table(pa.table({"a": list(range(40))}), table)
     work = paths.work("tiny", "going", KEY)
-    put(work / "owner.json", identity())
+    put(work / "owner.json", asdict(identity()))
     put(work / "progress.json", {"phase": "running", "samples_expected": 20, "requests_expected": 80})
     put(work / "gateway" / "progress.json", {"answered": 57, "replayed": 7})
     failure = {"error_class": "time_limit", "reason": "not done within\n10 min [red]"}
@@ -109,7 +110,7 @@ def test_newest_server_of_each_model_is_told(run: Paths) -> None:
             tokens_per_s=81.25,
             requests_running=3,
             since="2026-01-02T03:05:00+00:00",
-            node=identity()["host"],
+            node=identity().host,
             job_id="17",
         )
     ]
@@ -139,14 +140,17 @@ def test_dead_owner_is_no_server_and_no_run(run: Paths) -> None:
 
 
 def test_evaluation_that_is_tried_again_is_not_shown_as_failed(run: Paths) -> None:
-    put(run.work("tiny", "broken", KEY) / "owner.json", identity())
+    put(run.work("tiny", "broken", KEY) / "owner.json", asdict(identity()))
     put(run.work("tiny", "broken", KEY) / "progress.json", {"phase": "waiting for the server"})
     broken = read_run(run.results).evaluations[3]
     assert (broken.state, broken.phase) == ("waiting", "waiting for the server")
 
 
 def test_submitted_server_without_a_process_is_pending(paths: Paths) -> None:
-    put(paths.servers_of("tiny") / "0001" / "job.json", {"job_id": 5, "submitted_at": "2026-01-02T03:04:05Z"})
+    put(
+        paths.servers_of("tiny") / "0001" / "job.json",
+        {"job_id": "5", "submitted_at": "2026-01-02T03:04:05Z"},
+    )
     assert read_run(paths.results).servers[0].status == "pending"
     assert live_servers(paths) == [paths.servers_of("tiny") / "0001"]
 

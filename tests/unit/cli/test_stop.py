@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from slurmeval.cli import main
 from slurmeval.cli.stop import terminate, wait_until_stopped
 from slurmeval.processes import identity
+from slurmeval.state.owner import Owner
 
 OBEYS = """
 import json, pathlib, sys, time
@@ -48,7 +50,7 @@ class Started:
         folder = self.results / "state" / "servers" / model / "0001"
         process = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE)
         self.processes.append(process)
-        server_folder(self.results, model, identity(process.pid))
+        server_folder(self.results, model, asdict(identity(process.pid)))
         assert process.stdout is not None
         process.stdout.readline()
         return folder, process
@@ -121,13 +123,21 @@ def test_now_ends_the_process(started: Started, capsys: pytest.CaptureFixture[st
 
 def test_now_spares_a_process_that_has_only_the_number(started: Started) -> None:
     _, process = started.server("tiny", DEAF)
-    assert terminate({**identity(process.pid), "started": 1}) is False
+    assert terminate(replace(identity(process.pid), started=1)) is False
     assert process.poll() is None
 
 
-@pytest.mark.parametrize("owner", [{}, {"pid": "x"}, {"pid": 2**22 + 7, "host": "h", "started": 1}])
-def test_now_survives_an_odd_owner(owner: dict[str, Any]) -> None:
-    assert terminate(owner) is False
+def test_now_finds_no_process_of_an_impossible_number() -> None:
+    assert terminate(Owner("h", 2**22 + 7, 1)) is False
+
+
+@pytest.mark.parametrize("owner", [{}, {"pid": "x"}, {"pid": 7, "host": 3}])
+def test_now_survives_an_odd_owner(
+    tmp_path: Path, owner: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    server_folder(tmp_path, "tiny", owner)
+    assert stop(tmp_path, "--now", "--no-wait") == 0
+    assert "has no process yet" in capsys.readouterr().out
 
 
 def test_now_leaves_another_hosts_process_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +162,7 @@ def test_now_cancels_the_slurm_job(
 
 def test_server_that_dies_without_a_word_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    folder = server_folder(tmp_path, "tiny", identity(gone.pid))
+    folder = server_folder(tmp_path, "tiny", asdict(identity(gone.pid)))
     gone.communicate(b"\n")
     assert wait_until_stopped([folder], 10) == 0
     assert capsys.readouterr().out == "tiny/0001: gone\n"
@@ -160,7 +170,7 @@ def test_server_that_dies_without_a_word_is_told(tmp_path: Path, capsys: pytest.
 
 def test_run_that_is_under_way_is_mentioned(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
     started.server("tiny", OBEYS)
-    (started.results / "state" / "controller.json").write_text(json.dumps(identity()))
+    (started.results / "state" / "controller.json").write_text(json.dumps(asdict(identity())))
     assert stop(started.results) == 0
     assert f"A run is under way (process {os.getpid()} on " in capsys.readouterr().err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def begin_run(results: Path, environment: Path, kind: str = "folder", **files: s
     entry = {"m": {"environment": str(record), "answers_key": "k"}}
     write_json(results / "state" / "runs" / "0123.json", {"models": entry, "benchmarks": {}})
     for name in files.values():
-        write_json(results / name, identity())
+        write_json(results / name, asdict(identity()))
 
 
 @pytest.mark.parametrize("folder", [".environments", "$PWD/.environments"])
@@ -126,10 +127,10 @@ def test_prune_keeps_what_a_server_without_its_run_uses(project: Path) -> None:
     earlier, results = project / ".environments" / EARLIER, project / "results"
     begin_run(results, earlier)
     state = results / "state" / "servers" / "m" / "0001" / "state.json"
-    write_json(state, {"status": "ready", "owner": identity()})
+    write_json(state, {"status": "ready", "owner": asdict(identity())})
     assert main.run(["prune"]) == 0
     assert earlier.exists()
-    write_json(state, {"status": "stopped", "owner": identity()})
+    write_json(state, {"status": "stopped", "owner": asdict(identity())})
     assert main.run(["prune"]) == 0
     assert not earlier.exists()
 

@@ -15,6 +15,9 @@ import pytest
 from slurmeval.files import write_json
 from slurmeval.gateway.process import GatewayProcess, start
 from slurmeval.gateway.settings import GatewayConfig
+from slurmeval.processes import identity
+from slurmeval.state.lease import Lease
+from slurmeval.state.records import write
 from tests.stand_ins.stand_in_server import StandIn
 
 SERVER_KEY = "key-of-the-server"
@@ -33,7 +36,11 @@ class ServerFolder:
         """Moves the lease to another server."""
         self.folder = self.root / "state" / "servers" / self.model / number
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.lease, {"server": str(self.folder), "model": self.model, "released": False})
+        self.take(self.folder)
+
+    def take(self, server: Path | None, released: bool = False) -> None:
+        """Writes the lease."""
+        write(self.lease, Lease(server, self.model, "bench", "1", identity(), released=released))
 
     def state(self, status: str, reason: str | None = None, life: int = 1) -> None:
         write_json(self.folder / "state.json", {"status": status, "reason": reason, "life": life})

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from slurmeval.errors import ErrorClass
-from slurmeval.files import read_json, write_json
+from slurmeval.files import read_json
 from slurmeval.gateway.log import read
 from slurmeval.gateway.process import GatewayProcess
 from tests.stand_ins.stand_in_server import StandIn
@@ -156,9 +156,9 @@ async def test_holding_ends_with_the_last_seen_reason(
             server_folder.lease.unlink()
             server_folder.withdraw()
         case "no server":
-            write_json(server_folder.lease, {"server": None, "released": False})
+            server_folder.take(None)
         case "released":
-            write_json(server_folder.lease, {"server": str(server_folder.folder), "released": True})
+            server_folder.take(server_folder.folder, released=True)
         case "half-written":
             (server_folder.folder / "endpoint.json").write_text('{"url": ')
         case _:

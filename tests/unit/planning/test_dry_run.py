@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_jobs_are_told_their_time_limit(make_plan: MakePlan) -> None:
 
 def test_a_run_under_way_is_told(make_plan: MakePlan) -> None:
     plan = make_plan()
-    write_json(plan.absolute.controller, identity())
+    write_json(plan.absolute.controller, asdict(identity()))
     assert "A run is under way in this folder" in words(text(plan, [], with_queue=False))
 
 

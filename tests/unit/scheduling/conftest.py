@@ -20,6 +20,7 @@ from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import JobLife, QueuedJob, SlurmAway, SubmissionRefused
+from slurmeval.state.records import write
 
 POLICY = (
     "Batch job submission failed: Job violates accounting/QOS policy "
@@ -118,8 +119,8 @@ class Run:
         self.now = 1000.0
         self.slurm_name = "serve-tiny"
         self.paths = Paths(root / "results", root / ".environments", root / "hf", root / ".images")
-        self.controller = {**identity(), "token": "run-1"}
-        write_json(self.paths.controller, self.controller)
+        self.controller = replace(identity(), token="run-1")
+        write(self.paths.controller, self.controller)
         write_json(root / "manifest.json", {"folder": str(root / "weights")})
         write_json(root / "environment.json", {"folder": str(root), "python": "/no/python"})
         self.document: dict[str, Any] = {
@@ -148,6 +149,7 @@ class Run:
                         "drain_s": 60,
                         "inside": None,
                         "job": {},
+                        **dict.fromkeys(("served_name", "weights", "manifest", "python", "slots"), ""),
                     },
                 }
             },

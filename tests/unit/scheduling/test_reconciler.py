@@ -4,6 +4,7 @@ over."""
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -192,7 +193,7 @@ def test_leases_that_someone_removed_are_taken_anew(run: Run, keeper: Keeper, sl
 
 def test_an_evaluation_that_scores_gets_no_lease_anew(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
     claim = claim_of(run.document, *PAIRS[0])
-    write_json(claim, identity())
+    write_json(claim, asdict(identity()))
     write_json(claim.with_name("progress.json"), {"phase": "scoring"})
     lease_file = lease_files(run.document, *PAIRS[0])[0]
     lease_file.unlink()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from slurmeval.processes import identity
 from slurmeval.servers.engine_process import session_members
 from slurmeval.servers.folder import ServerFolder, numbered
 from slurmeval.servers.leases import acquire
-from slurmeval.servers.spec import ServerSpec
+from slurmeval.state.records import write
+from slurmeval.state.server import ServerJob
+from slurmeval.state.server_spec import ServerSpec
 from tests.waiting import wait_for
 
 PROJECT = Path(__file__).parents[3]
@@ -42,8 +45,8 @@ class Bench:
         self.orders_path = root / "orders.json"
         self.timing = dict(FAST)
         self.controller_path = root / "controller.json"
-        self.controller = {**identity(), "token": "run-1"}
-        write_json(self.controller_path, self.controller)
+        self.controller = replace(identity(), token="run-1")
+        write(self.controller_path, self.controller)
         python = root / "environment with 'quotes'" / "bin" / "python"
         python.parent.mkdir(parents=True)
         python.symlink_to(sys.executable)
@@ -89,18 +92,18 @@ class Bench:
         argv = [sys.executable, "-c", code, str(folder), json.dumps(self.timing)]
         process = subprocess.Popen(argv, env={**os.environ, **self.environment})
         self.supervisors.append(process)
-        content = {"job_id": str(process.pid), "cluster": "local", "process": identity(process.pid)}
-        write_json(ServerFolder(folder).job, content)
+        write(ServerFolder(folder).job, ServerJob(str(process.pid), process=identity(process.pid)))
 
     def lease(self, benchmark: str = "arc", **changed: Any) -> Path:
         """Takes a lease and returns the server's folder."""
-        spec = {**self.spec.to_json(), **changed}
-        return acquire(spec, benchmark, self.controller, self.submit).server
+        lease = acquire(replace(self.spec, **changed), benchmark, self.controller, self.submit)
+        assert lease.server is not None
+        return lease.server
 
     def begin_run(self, token: str) -> None:
         """Another run takes over the folder: leases that name the one before no longer count."""
-        self.controller["token"] = token
-        write_json(self.controller_path, self.controller)
+        self.controller = replace(self.controller, token=token)
+        write(self.controller_path, self.controller)
 
     def lease_path(self, benchmark: str = "arc") -> Path:
         return Path(self.spec.leases) / f"{benchmark}.json"
@@ -129,6 +132,7 @@ class Bench:
         return [pid for life in self.lives() for pid in session_members(life["pid"])]
 
     def close(self) -> None:
+        """Ends all processes. Raises AssertionError if a supervisor left the state diagram."""
         for process in self.supervisors:
             if process.poll() is None:
                 process.kill()
@@ -144,3 +148,5 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(root)
     yield bench
     bench.close()
+    for log in root.rglob("supervisor*.log"):
+        assert "unexpected status" not in log.read_text(errors="replace")

@@ -4,17 +4,38 @@ over a file system in memory."""
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from slurmeval.errors import ServerFailed
 from slurmeval.servers.folder import ServerFolder, numbered
-from slurmeval.servers.protocol import GIVE_WAY, Lease, acquiring, closing, living
+from slurmeval.servers.protocol import GIVE_WAY, acquiring, closing, living
+from slurmeval.state.lease import Lease
+from slurmeval.state.owner import Owner
+from slurmeval.state.server import ServerJob, ServerState, ServerStatus
+from slurmeval.state.server_spec import ServerSpec
 
 SERVERS, LEASES, CONTROLLER = Path("/servers"), Path("/leases"), Path("/controller.json")
-SPEC = {"model": "m", "servers": str(SERVERS), "leases": str(LEASES)}
-RUN = {"who": "controller", "token": "run-1"}
+SPEC = ServerSpec(
+    model="m",
+    served_name="m",
+    weights="",
+    manifest="",
+    python="",
+    servers=str(SERVERS),
+    leases=str(LEASES),
+    controller=str(CONTROLLER),
+    slots="",
+)
+
+
+def named(who: str) -> Owner:
+    """The owner that a process is; its host is the process's name."""
+    return Owner(who, 1, 1)
+
+
+RUN = replace(named("controller"), token="run-1")
 
 
 class Violation(AssertionError):
@@ -97,6 +118,8 @@ def freeze(value: Any) -> Any:
     """A value as something hashable."""
     if isinstance(value, Mapping):
         return tuple(sorted((str(key), freeze(item)) for key, item in value.items()))
+    if is_dataclass(value) and not isinstance(value, type):
+        return tuple(freeze(getattr(value, field.name)) for field in fields(value))
     if isinstance(value, list | tuple):
         return tuple(freeze(item) for item in value)
     return str(value) if isinstance(value, Exception) else value
@@ -140,9 +163,9 @@ def perform(world: World, process: Process, operation: tuple[Any, ...]) -> tuple
     match operation:
         case ("list", folder):
             return world, world.names(folder)
-        case ("read", path) if path == CONTROLLER:
+        case ("read", path, _) if path == CONTROLLER:
             return world, RUN
-        case ("read", path):
+        case ("read", path, _):
             content = world.files.get(path)
             return world, None if content is None else content.value
         case ("write", path, value):
@@ -158,9 +181,9 @@ def perform(world: World, process: Process, operation: tuple[Any, ...]) -> tuple
         case ("remove", path):
             return world.remove(path), None
         case ("me",):
-            return world, {"who": process.name}
+            return world, named(process.name)
         case ("alive", owner, _):
-            return world, world.alive(owner["who"])
+            return world, world.alive(owner.host)
         case ("submit", folder):
             return replace(world, processes=(*world.processes, submitter(folder))), None
         case ("started", folder):
@@ -179,7 +202,7 @@ def submitter(folder: Path) -> Process:
         yield (
             "write",
             folder / ServerFolder.JOB,
-            {"job_id": "1", "process": {"who": f"server {folder.name}"}},
+            ServerJob("1", process=named(f"server {folder.name}")),
         )
 
     return Process.started(f"submitter {folder.name}", steps)
@@ -190,10 +213,14 @@ def server(folder: Path, tries: int, close: Callable[..., Any] = closing) -> Pro
     name = f"server {folder.name}"
 
     def steps() -> Generator[tuple[Any, ...], Any, None]:
-        yield ("write", folder / ServerFolder.STATE, {"status": "ready", "owner": {"who": name}})
+        yield ("write", folder / ServerFolder.STATE, ServerState(ServerStatus.READY, owner=named(name)))
         for _ in range(tries):
             if (yield from close(folder, LEASES, CONTROLLER)):
-                yield ("write", folder / ServerFolder.STATE, {"status": "stopped", "owner": {"who": name}})
+                yield (
+                    "write",
+                    folder / ServerFolder.STATE,
+                    ServerState(ServerStatus.STOPPED, owner=named(name)),
+                )
                 return
         while True:
             yield ("pause",)
@@ -220,14 +247,14 @@ def is_fixed(world: World, operation: tuple[Any, ...]) -> bool:
         case ("me",):
             return True
         case ("alive", owner, _):
-            return owner["who"] == "controller" or world.has_ended(owner["who"])
-        case ("read", path) if path.name in (ServerFolder.SPEC, ServerFolder.SUBMITTER):
+            return owner.host == "controller" or world.has_ended(owner.host)
+        case ("read", path, _) if path.name in (ServerFolder.SPEC, ServerFolder.SUBMITTER):
             return True
-        case ("read", path) if path.name == ServerFolder.JOB:
+        case ("read", path, _) if path.name == ServerFolder.JOB:
             return path in world.files or world.has_ended(f"submitter {path.parent.name}")
-        case ("read", path) if path.name == ServerFolder.STATE:
+        case ("read", path, _) if path.name == ServerFolder.STATE:
             return world.has_ended(f"server {path.parent.name}")
-        case ("read", path) if path.parent == LEASES:
+        case ("read", path, _) if path.parent == LEASES:
             return world.has_ended(path.stem)
         case ("list", folder) if folder.parent == SERVERS:
             return world.has_ended(f"server {folder.name}")
@@ -363,9 +390,9 @@ def ready_world(lessees: int, crashes: int = 0, tries: int = 2, later_tries: int
     world = World({}, (server(first, tries, close), *processes), (first,), crashes, later_tries)
     for name, value in {
         ServerFolder.SPEC: SPEC,
-        ServerFolder.SUBMITTER: {"who": "lessee-before", "token": "run-1"},
-        ServerFolder.JOB: {"job_id": "1", "process": {"who": "server 0001"}},
-        ServerFolder.STATE: {"status": "ready", "owner": {"who": "server 0001"}},
+        ServerFolder.SUBMITTER: replace(named("lessee-before"), token="run-1"),
+        ServerFolder.JOB: ServerJob("1", process=named("server 0001")),
+        ServerFolder.STATE: ServerState(ServerStatus.READY, owner=named("server 0001")),
     }.items():
         world = world.write(first / name, value)
     return world

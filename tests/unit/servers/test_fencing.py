@@ -14,6 +14,7 @@ from slurmeval.servers.accounting import append_life, read_lives
 from slurmeval.servers.job import Job
 from slurmeval.servers.leases import release
 from slurmeval.servers.state import FencedOff, Published
+from slurmeval.state.server import ServerStatus
 from tests.unit.servers.conftest import Bench
 from tests.waiting import wait_for
 
@@ -79,9 +80,9 @@ def test_supervisor_that_comes_too_late_does_nothing(bench: Bench) -> None:
 def test_later_start_is_younger_whatever_the_nodes_clocks_say(bench: Bench) -> None:
     folder = bench.folder()
     folder.path.mkdir(parents=True)
-    write_json(folder.state, {"epoch": [0, 4e9]})
+    write_json(folder.state, {"status": "ready", "epoch": [0, 4e9]})
     younger = Published(folder, job(restart=0), 0)
-    assert younger.epoch > [0, 4e9]
+    assert younger.epoch > (0, 4e9)
     assert Published(folder, job(restart=1), 0).epoch[0] == 1
 
 
@@ -89,14 +90,14 @@ def test_nothing_is_written_once_a_younger_one_has(bench: Bench) -> None:
     folder = bench.folder()
     folder.path.mkdir(parents=True)
     older = Published(folder, job(restart=0), 0)
-    older.change("ready")
+    older.change(ServerStatus.READY)
     younger = Published(folder, job(restart=1), 0)
-    younger.change("pending")
+    younger.change(ServerStatus.PENDING)
     younger.announce("http://younger", "k", "smol", 1)
     for write in (
         older.withdraw,
         older.close,
-        lambda: older.change("stopped"),
+        lambda: older.change(ServerStatus.STOPPED),
         lambda: older.beat(0),
         lambda: older.announce("http://older", "k", "smol", 1),
     ):

@@ -9,7 +9,7 @@ import pytest
 from slurmeval.engines.base import Rank
 from slurmeval.engines.vllm import Vllm
 from slurmeval.servers.launch import environment, is_secret
-from slurmeval.servers.spec import ServerSpec
+from slurmeval.state.server_spec import ServerSpec
 
 VLLM = Vllm()
 

@@ -10,7 +10,7 @@ import pytest
 from slurmeval.config.site import Containers
 from slurmeval.engines.vllm import Vllm
 from slurmeval.servers.launch import environment, in_image, inherited
-from slurmeval.servers.spec import ServerSpec
+from slurmeval.state.server_spec import ServerSpec
 
 VLLM = Vllm()
 

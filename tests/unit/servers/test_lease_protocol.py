@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slurmeval.servers.folder import ServerFolder, numbered, numbers
-from slurmeval.servers.protocol import GIVE_WAY, Lease, living
+from slurmeval.servers.protocol import GIVE_WAY, living
+from slurmeval.state.lease import Lease
 from tests.unit.servers.interleavings import (
     ANY,
     LEASES,
@@ -49,7 +50,7 @@ def look_first_then_write(spec: Any, benchmark: str, controller: Any) -> Any:
     server = numbered(SERVERS, max(numbers(names)))
     if (yield ("list", server)).isdisjoint(GIVE_WAY):
         lease = Lease(server, "m", benchmark, "1", controller)
-        yield ("write", LEASES / f"{benchmark}.json", lease.to_json())
+        yield ("write", LEASES / f"{benchmark}.json", lease)
         return lease
     return Lease(SERVERS / "elsewhere", "m", benchmark, "1", controller)
 

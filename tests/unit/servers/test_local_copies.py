@@ -17,7 +17,7 @@ import pytest
 
 from slurmeval.files import write_json
 from slurmeval.servers.local_copies import LocalCopies, file_system
-from slurmeval.servers.spec import ServerSpec
+from slurmeval.state.server_spec import ServerSpec
 from tests.lacking import lacking
 from tests.waiting import wait_for
 
@@ -98,7 +98,7 @@ class Other:
         code = """
 import json, logging, sys
 from slurmeval.servers.local_copies import LocalCopies
-from slurmeval.servers.spec import ServerSpec
+from slurmeval.state.server_spec import ServerSpec
 import time
 logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
 copies = LocalCopies(time.sleep)

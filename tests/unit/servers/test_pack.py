@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -52,12 +52,14 @@ class Packed:
                 servers=str(bench.root / "servers" / model),
                 leases=str(bench.root / "leases" / model),
             )
-            lease = acquire(spec.to_json(), "arc", bench.controller, self._note)
+            lease = acquire(spec, "arc", bench.controller, self._note)
             self.folders.append(ServerFolder(lease.server))
             self.leases.append(Path(spec.leases) / "arc.json")
 
     def _note(self, folder: Path) -> None:
-        write_json(ServerFolder(folder).job, {"job_id": "7", "cluster": "slurm", "process": identity()})
+        write_json(
+            ServerFolder(folder).job, {"job_id": "7", "cluster": "slurm", "process": asdict(identity())}
+        )
 
     def start(self, restart: int = 0) -> subprocess.Popen[bytes]:
         variables = {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "2,3", "SLURM_RESTART_COUNT": str(restart)}

@@ -40,7 +40,7 @@ class Nodes:
             self.bench.submit(folder)
 
     def lease(self) -> None:
-        acquire(self.bench.spec.to_json(), "arc", self.bench.controller, self.start)
+        acquire(self.bench.spec, "arc", self.bench.controller, self.start)
 
     def parts(self) -> list[dict[str, Any]]:
         """What the stand-in recorded of the second rank's parts."""

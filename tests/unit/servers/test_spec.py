@@ -9,7 +9,9 @@ from typing import Any
 from slurmeval.config.models import Generation, Model, Reasoning, Serving, Weights
 from slurmeval.config.site import Site
 from slurmeval.paths import Paths
-from slurmeval.servers.spec import ServerSpec, server_spec
+from slurmeval.servers.spec import server_spec
+from slurmeval.state.records import decode, encode
+from slurmeval.state.server_spec import ServerSpec
 
 
 def make_spec(server: Serving, **changed: Any) -> ServerSpec:
@@ -36,7 +38,7 @@ def make_spec(server: Serving, **changed: Any) -> ServerSpec:
 
 def test_spec_survives_json() -> None:
     spec = make_spec(Serving(flags={"enforce-eager": None, "max-num-seqs": 8}))
-    assert ServerSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    assert decode(json.loads(json.dumps(encode(spec))), ServerSpec) == spec
     assert spec.servers == "/p/results/state/servers/smol"
     assert spec.leases == "/p/results/leases/smol"
     assert spec.chat_template == "/p/templates/plain.jinja"

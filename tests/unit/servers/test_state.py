@@ -13,6 +13,7 @@ from slurmeval.servers.accounting import CUT_OFF, Life, append_life, read_lives
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import Job
 from slurmeval.servers.state import Published
+from slurmeval.state.server import ServerStatus
 
 JOB = Job("7", 0, "gpu1", 0, 1e9)
 
@@ -37,18 +38,18 @@ def served(published: Published, number: int) -> Life:
         running = 1 if 0 < second <= 3 else 0
         life.sample(Figures(generated_tokens=10, prompt_tokens=5, requests_running=running), 161.0 + second)
     published.take_in(life)
-    published.change("ready")
+    published.change(ServerStatus.READY)
     return life
 
 
 def test_the_life_under_way_stands_in_the_state(folder: ServerFolder) -> None:
     published = Published(folder, JOB, 4)
-    published.change("pending")
+    published.change(ServerStatus.PENDING)
     assert told(folder) is None
     life = served(published, 1)
     assert told(folder).items() >= {"life": 1, "busy_s": 3.0, "idle_s": 2.0, "starting_s": 60.0}.items()
     published.end(life, "no lease is left")
-    published.change("stopped")
+    published.change(ServerStatus.STOPPED)
     assert told(folder) is None
     assert [line["busy_s"] for line in read_lives(folder.lives)] == [3.0]
 
@@ -61,7 +62,7 @@ def test_the_next_supervisor_books_a_life_that_was_killed(folder: ServerFolder) 
     assert (line["job_id"], line["restart"], line["node"]) == ("7", 0, "gpu1")
     assert line["seen_at"] is not None
     assert published.lives == 1
-    published.change("pending")
+    published.change(ServerStatus.PENDING)
     assert read_json(folder.state)["generated_tokens"] == 10
     Published(folder, JOB, 4)
     assert len(read_lives(folder.lives)) == 1

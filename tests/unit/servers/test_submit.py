@@ -17,25 +17,28 @@ from slurmeval.files import read_json, write_json
 from slurmeval.processes import is_alive
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release, submit_detached
+from slurmeval.state.records import load
+from slurmeval.state.server import ServerJob
 from tests.unit.servers.conftest import PROJECT, Bench
 from tests.waiting import wait_for
 
 
 def test_job_lives_in_a_session_of_its_own_and_goes_with_its_lease(bench: Bench) -> None:
-    lease = acquire(bench.spec.to_json(), "arc", bench.controller)
-    job = read_json(bench.folder().job)
-    assert (job["job_id"], job["cluster"]) == (lease.job_id, "local")
+    lease = acquire(bench.spec, "arc", bench.controller)
+    job = load(bench.folder().job, ServerJob)
+    assert (job.job_id, job.cluster) == (lease.job_id, "local")
+    assert job.process is not None
     bench.wait_for_status("ready")
-    assert os.getsid(int(job["job_id"])) != os.getsid(0)
-    assert Path(f"/proc/{job['job_id']}/fd/1").readlink() == bench.folder().submit_log
+    assert os.getsid(int(job.job_id)) != os.getsid(0)
+    assert Path(f"/proc/{job.job_id}/fd/1").readlink() == bench.folder().submit_log
     release(bench.lease_path())
     bench.wait_for_status("stopped")
-    wait_for(lambda: not is_alive(job["process"]), "the job's end")
+    wait_for(lambda: not is_alive(job.process), "the job's end")
     assert bench.leftovers() == []
 
 
 def test_folder_is_submitted_once(bench: Bench) -> None:
-    acquire(bench.spec.to_json(), "arc", bench.controller)
+    acquire(bench.spec, "arc", bench.controller)
     again = subprocess.run(
         [sys.executable, "-m", "slurmeval.servers.submit", str(bench.folder().path)],
         capture_output=True,
@@ -49,7 +52,7 @@ def test_folder_is_submitted_once(bench: Bench) -> None:
 
 
 def test_requeued_job_serves_again_under_its_id(bench: Bench) -> None:
-    acquire(bench.spec.to_json(), "arc", bench.controller, submit_detached)
+    acquire(bench.spec, "arc", bench.controller, submit_detached)
     bench.wait_for_status("ready")
     first = bench.state()["owner"]
     os.kill(first["pid"], signal.SIGUSR2)
@@ -105,7 +108,7 @@ def slurm(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slur
 
 def test_slurm_is_asked_for_what_the_spec_says_and_nothing_else(bench: Bench, slurm: Slurm) -> None:
     slurm.sbatch("echo 7")
-    assert acquire(bench.spec.to_json(), "arc", bench.controller).job_id == "7"
+    assert acquire(bench.spec, "arc", bench.controller).job_id == "7"
     script = (slurm.folder / "script").read_text()
     logs = bench.folder().submitit
     assert {line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")} == {
@@ -117,7 +120,8 @@ def test_slurm_is_asked_for_what_the_spec_says_and_nothing_else(bench: Bench, sl
     assert (slurm.folder / "cwd").read_text().strip() == str(bench.folder().path)
     job = read_json(bench.folder().job)
     assert job.pop("submitted_at").endswith("+00:00")
-    assert job == {"job_id": "7", "cluster": "slurm", "name": "serve-smol"}
+    expected = {"job_id": "7", "cluster": "slurm", "name": "serve-smol", "process": None}
+    assert job == {"format": 1, **expected}
 
 
 def test_job_inherits_no_secret_and_nothing_of_the_job_that_submits_it(
@@ -129,7 +133,7 @@ def test_job_inherits_no_secret_and_nothing_of_the_job_that_submits_it(
     for name, value in (gone | kept).items():
         monkeypatch.setenv(name, value)
     slurm.sbatch("echo 7")
-    acquire(bench.spec.to_json(), "arc", bench.controller)
+    acquire(bench.spec, "arc", bench.controller)
     environment = dict(line.split("=", 1) for line in (slurm.folder / "env").read_text().splitlines())
     assert not gone.keys() & environment.keys()
     assert kept.items() <= environment.items()
@@ -139,14 +143,14 @@ def test_refusal_is_sbatchs_own_words_in_one_line(bench: Bench, slurm: Slurm) ->
     words = "sbatch: error: Batch job submission failed: Invalid account or account/partition combination"
     slurm.sbatch(f"echo '{words}' >&2; exit 1")
     with pytest.raises(ServerFailed, match="Invalid account or account/partition combination") as caught:
-        acquire(bench.spec.to_json(), "arc", bench.controller)
+        acquire(bench.spec, "arc", bench.controller)
     assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
     assert slurm.calls == 1
 
 
 def test_slurm_that_is_away_is_asked_again(bench: Bench, slurm: Slurm) -> None:
     slurm.sbatch("echo 'Unable to contact slurm controller (connect failure)' >&2; exit 1")
-    assert acquire(bench.spec.to_json(), "arc", bench.controller).job_id == "7"
+    assert acquire(bench.spec, "arc", bench.controller).job_id == "7"
     assert slurm.calls == 2
 
 
@@ -154,7 +158,7 @@ def test_job_whose_submission_went_unanswered_is_found_in_the_queue(bench: Bench
     slurm.sbatch("echo 'Socket timed out on send/recv operation' >&2; exit 1")
     fields = ["9", "PENDING", "N/A", "N/A", "0", "None", "", "", "serve", str(bench.folder().path), ""]
     slurm.program("squeue", "printf '%s\\037' " + shlex.join(fields[:-1]) + "; printf '\\036'")
-    assert acquire(bench.spec.to_json(), "arc", bench.controller).job_id == "9"
+    assert acquire(bench.spec, "arc", bench.controller).job_id == "9"
     assert slurm.calls == 1
 
 
@@ -167,7 +171,7 @@ def test_slots_are_jobs_of_one_name_and_ranks_go_together(bench: Bench, slurm: S
         argv += ["--name", "slurmeval-1-0", "--one-at-a-time"]
         subprocess.run(argv, check=True, cwd=PROJECT)
 
-    acquire(bench.spec.to_json(), "arc", bench.controller, submit)
+    acquire(bench.spec, "arc", bench.controller, submit)
     script = (slurm.folder / "script").read_text()
     assert "#SBATCH --job-name=slurmeval-1-0\n" in script
     assert "#SBATCH --dependency=singleton\n" in script
@@ -189,7 +193,7 @@ def test_job_that_cannot_be_requeued_closes_its_server(bench: Bench, slurm: Slur
         bench.supervisors.append(subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=PROJECT))
         write_json(ServerFolder(folder).job, {"job_id": "7", "cluster": "slurm"})
 
-    acquire(bench.spec.to_json(), "arc", bench.controller, submit)
+    acquire(bench.spec, "arc", bench.controller, submit)
     bench.wait_for_status("ready")
     bench.supervisors[0].send_signal(signal.SIGUSR2)
     assert bench.wait_for_exit() == 0

@@ -17,6 +17,7 @@ from slurmeval.files import read_json
 from slurmeval.servers.accounting import read_lives
 from slurmeval.servers.engine_process import session_members
 from slurmeval.servers.leases import release
+from slurmeval.state.records import encode
 from tests.unit.servers.conftest import Bench
 from tests.waiting import wait_for
 
@@ -37,6 +38,7 @@ def test_leased_server_becomes_ready_and_publishes_its_endpoint(bench: Bench) ->
     endpoint = endpoint_of_life(bench, 1)
     (life,) = bench.lives()
     assert endpoint == {
+        "format": 1,
         "url": f"http://127.0.0.1:{life['port']}",
         "api_key": life["key"],
         "model": "smol",
@@ -73,7 +75,7 @@ def test_server_stays_while_one_lease_is_left(bench: Bench) -> None:
 
 
 def test_server_of_a_dead_controller_stops(bench: Bench) -> None:
-    bench.controller["started"] = 1
+    bench.controller = replace(bench.controller, started=1)
     bench.lease()
     assert bench.wait_for_exit() == 0
     assert bench.state()["reason"] == "no lease is left"
@@ -346,4 +348,4 @@ def test_no_key_is_left_on_disk(bench: Bench) -> None:
     bench.wait_for_exit()
     for path in bench.folder().path.rglob("*"):
         assert not path.is_file() or key not in path.read_bytes(), path
-    assert json.loads(bench.folder().spec.read_text()) == bench.spec.to_json()
+    assert json.loads(bench.folder().spec.read_text()) == encode(bench.spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_evaluations_that_go_on_are_not_waited_for(
     evaluation = SlurmJobs(run.document, clock=run.clock).submit(*PAIR, "true")
     assert evaluation is not None
     slurm.start(evaluation.job_id)
-    write_json(claim_of(run.document, *PAIR), identity())
+    write_json(claim_of(run.document, *PAIR), asdict(identity()))
     lifecycle.wait_for_jobs(run.paths)
     assert set(slurm.jobs) == {server_job, evaluation.job_id}
     assert not capsys.readouterr().out
