@@ -58,12 +58,14 @@ def text(plan: Plan, planned: Iterable[tuple[str, str]], *, with_queue: bool) ->
     places = {pair: place for place, pair in enumerate(plan.evaluations)}
     pairs = sorted(planned, key=places.__getitem__)
     left = set(_finished(plan, pairs))
+    to_run = [pair for pair in pairs if pair not in left]
     summary = summarize(
         plan.config,
         plan.site,
         plan.forecast,
-        [pair for pair in pairs if pair not in left],
+        to_run,
         finished=len(left),
+        answered=set(_answered(plan, to_run)),
         in_all=len(places),
     )
     found = lines(summary)
@@ -88,6 +90,15 @@ def _beforehand(plan: Plan) -> list[str]:
     said = hub_says(plan)
     refused = [*(f"{dotted(problem.key)}: {problem.text}" for problem in lacking), *said.refused]
     return [*(f"Will not begin: {line}." for line in refused), *said.warnings]
+
+
+def _answered(plan: Plan, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yields those whose answers are all stored."""
+    keys = {model: plan.answers_key(model) for model in plan.models}
+    for model, benchmark in pairs:
+        mark = plan.absolute.work(model, benchmark, keys[model]) / finished.ANSWERED
+        if mark.exists() and finished.all_answered(plan.document, model, benchmark):
+            yield model, benchmark
 
 
 def _finished(plan: Plan, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:

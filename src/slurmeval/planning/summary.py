@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import heapq
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,8 @@ class Summary:
     """Evaluations of the config, run or not."""
     finished: int
     """Evaluations that an earlier run, which did not end in order, has left finished."""
+    answered: int
+    """Evaluations to be run that take all answers from their logs, and lease no server."""
     limits_min: Mapping[str, float]
     """By benchmark to be run: the longest that one try may take."""
     site: Site | None
@@ -74,20 +76,27 @@ def summarize(
     planned: Iterable[tuple[str, str]],
     *,
     finished: int = 0,
+    answered: Collection[tuple[str, str]] = (),
     in_all: int,
 ) -> Summary:
-    """Of the evaluations `planned`; those finished are not among them."""
+    """Returns the summary of the evaluations `planned`.
+
+    Those finished are not among them; those `answered` are, and need no server.
+    """
     benchmarks_of: dict[str, list[str]] = {}
+    names: dict[str, None] = {}
     for model, benchmark in planned:
-        benchmarks_of.setdefault(model, []).append(benchmark)
-    rows = [_servers_of(config, site, forecast, model, names) for model, names in benchmarks_of.items()]
-    names = dict.fromkeys(name for names in benchmarks_of.values() for name in names)
+        names[benchmark] = None
+        if (model, benchmark) not in answered:
+            benchmarks_of.setdefault(model, []).append(benchmark)
+    rows = [_servers_of(config, site, forecast, model, of_it) for model, of_it in benchmarks_of.items()]
     at_once = config.server_jobs.max_at_once or (1 if site is None else None)
     return Summary(
         rows=rows,
-        evaluations=sum(row.evaluations for row in rows),
+        evaluations=sum(row.evaluations for row in rows) + len(answered),
         in_all=in_all,
         finished=finished,
+        answered=len(answered),
         limits_min={name: forecast.time_limit_min(name) for name in names},
         site=site,
         at_once=at_once,
@@ -125,7 +134,7 @@ def _lasts_s(rows: Iterable[ServersOf], at_once: int | None) -> float:
 
 def lines(summary: Summary) -> list[str]:
     """The summary as text, at most WIDTH columns wide where names are not very long."""
-    if not summary.evaluations:
+    if not summary.rows:
         return _headline(summary)
     return [*_headline(summary), "", *_table(summary), "", *_expected(summary)]
 
@@ -136,7 +145,8 @@ def _headline(summary: Summary) -> list[str]:
     where = " on this machine" if summary.site is None else ""
     verb = "start" if summary.site is None else "submit"
     if count:
-        text = f"Will {verb} {counted(summary.servers, 'server')} and {counted(count, 'evaluation')}{where}"
+        servers = counted(summary.servers, "server") if summary.servers else "no server"
+        text = f"Will {verb} {servers} and {counted(count, 'evaluation')}{where}"
         found = [f"{text}{_slurm_jobs(summary)}."]
         if done:
             found.append(f"Of {summary.in_all} evaluations, {_are(done)} done already.")
@@ -144,6 +154,9 @@ def _headline(summary: Summary) -> list[str]:
         found = [f"Will {verb} no server and no evaluation{where}."]
         if done:
             found.append(f"Of {summary.in_all} evaluations, {_are(done)} done.")
+    if summary.answered:
+        noun = counted(summary.answered, "evaluation")
+        found.append(f"Without a server, from stored answers: {noun}.")
     if summary.finished:
         found.append(f"An earlier run has left {counted(summary.finished, 'evaluation')} finished.")
     return found

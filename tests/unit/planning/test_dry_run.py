@@ -93,6 +93,22 @@ def test_what_an_earlier_run_left_finished_needs_no_server(make_plan: MakePlan) 
     assert "1 server and 1 evaluation" in text(plan, [(model, benchmark)], with_queue=False)[0]
 
 
+def test_an_evaluation_with_stored_answers_needs_no_server(make_plan: MakePlan) -> None:
+    plan = make_plan()
+    model, benchmark = plan.evaluations[0]
+    work = plan.absolute.work(model, benchmark, plan.answers_key(model))
+    (work / "gateway").mkdir(parents=True)
+    (work / "gateway" / "0001.jsonl").touch()
+    write_json(
+        work / finished.ANSWERED, {"results_key": plan.document["benchmarks"][benchmark]["results_key"]}
+    )
+    found = text(plan, plan.evaluations[:2], with_queue=False)
+    assert found[0] == "Will start 1 server and 2 evaluations on this machine."
+    assert found[2] == "Without a server, from stored answers: 1 evaluation."
+    write_json(work / finished.ANSWERED, {"results_key": "that of another limit"})
+    assert "from stored answers" not in "".join(text(plan, plan.evaluations[:2], with_queue=False))
+
+
 def test_jobs_are_told_their_time_limit(make_plan: MakePlan) -> None:
     assert make_plan().document["benchmarks"]["first"]["time_limit_min"] == 70
 

@@ -79,6 +79,22 @@ def test_nothing_to_be_done() -> None:
     assert left[1:] == ["Of 4 evaluations, 3 are done.", "An earlier run has left 1 evaluation finished."]
 
 
+def test_evaluations_whose_answers_are_all_stored_need_no_server() -> None:
+    planned = [("small", "first"), ("small", "second"), ("large", "first")]
+    found = lines(summary(planned, answered={("small", "second"), ("large", "first")}))
+    assert found[:3] == [
+        "Will submit 1 server and 3 evaluations: 4 Slurm jobs.",
+        "Of 4 evaluations, 1 is done already.",
+        "Without a server, from stored answers: 2 evaluations.",
+    ]
+    assert not any(line.startswith("large") for line in found)
+    assert lines(summary([("small", "first")], site=None, answered={("small", "first")})) == [
+        "Will start no server and 1 evaluation on this machine.",
+        "Of 4 evaluations, 3 are done already.",
+        "Without a server, from stored answers: 1 evaluation.",
+    ]
+
+
 def test_gpu_hours_by_model_and_in_all() -> None:
     found = lines(summary(config=config(nodes=2, replicas=3)))
     assert found[2:6] == [
