@@ -18,15 +18,17 @@ from slurmeval.containment.scratch_dir import scratch_dir
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
 from slurmeval.evaluation.evaluate import POLL_S, Evaluation, gateway_config, job_of, read_output
 from slurmeval.evaluation.writing import pins, write_partition
-from slurmeval.files import write_json
 from slurmeval.gateway.process import GatewayProcess
 from slurmeval.gateway.process import start as start_gateway
 from slurmeval.harnesses import cuts, harness, harness_process
 from slurmeval.harnesses.attempts import has_attempt
 from slurmeval.harnesses.base import HarnessOutput
 from slurmeval.ownership import Claim
+from slurmeval.processes import identity
 from slurmeval.results import evaluation as results
 from slurmeval.results import partitions
+from slurmeval.state.lease import Lease
+from slurmeval.state.records import write
 
 NO_SERVER = "no-server.json"
 """The lease of a gateway that answers from its log alone."""
@@ -83,7 +85,7 @@ def _replayed(evaluation: Evaluation) -> HarnessOutput:
     """Runs the harness against stored answers alone."""
     program = harness(evaluation.benchmark.harness)
     no_server = evaluation.work / NO_SERVER
-    write_json(no_server, {"server": None, "released": True})
+    write(no_server, Lease(None, evaluation.model, evaluation.benchmark_id, None, identity(), released=True))
     with scratch_dir() as place:
         config = replace(gateway_config(evaluation, place), leases=[no_server])
         with start_gateway(config, evaluation.work) as gateway:

@@ -37,7 +37,7 @@ def test_file_system_that_is_away_for_a_moment_fails_no_evaluation(monkeypatch: 
         raise OSError(errno.ESTALE, "Stale file handle")
 
     for name in ("held", "lease_files"):
-        monkeypatch.setattr(evaluate.tracks, name, stale)
+        monkeypatch.setattr(evaluate.replicas, name, stale)
     monkeypatch.setattr(evaluate.leasing, "check", stale)
     evaluation: Any = SimpleNamespace(
         on_cluster=True, run={}, model="m", benchmark_id="b", out_of_reach_since=None, answered_before=False
