@@ -1,4 +1,4 @@
-"""What no single value shows: whether the parts of a config fit together and the files it names exist."""
+"""Checks that take several values: the parts of a config fit together, and the files it names exist."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from slurmeval.errors import UserError
 from slurmeval.state.server_spec import DEFAULT_ENGINE
 
 BenchmarkCheck = Callable[[Benchmark], list[str]]
-"""What a benchmark's harness cannot do, each as `key: text` (harnesses.base.Harness.problems)."""
+"""Returns what a benchmark's harness cannot do, each as `key: text` (harnesses.base.Harness.problems)."""
 
 
 _FOR_CPUS = re.compile(r"^# slurmeval: torch-backend cpu$", re.MULTILINE)
 _FOR_GPUS = re.compile(r"^(# slurmeval: torch-backend (?!cpu$)|nvidia-cuda-runtime)", re.MULTILINE)
 
 ConfigCheck = Callable[[Config, Path], Iterable[Problem]]
-"""What of a config's task files and data will not do (harnesses.early.config_problems)."""
+"""Returns what is wrong with a config's task files and data (harnesses.early.config_problems)."""
 
 
 PairCheck = Callable[[Model, Benchmark], list[str]]
-"""Why a benchmark cannot be run on a model, each in a few words (harnesses.base.Harness.model_problems)."""
+"""Returns why a benchmark cannot run on a model, in a few words (harnesses.base.Harness.model_problems)."""
 
 
 def check(
@@ -38,7 +38,7 @@ def check(
     check_pair: PairCheck | None = None,
     check_config: ConfigCheck | None = None,
 ) -> list[Problem]:
-    """All that is wrong, in the order of the file."""
+    """Yields all that is wrong, in the order of the file."""
     return [
         *_folders(config),
         *_ids(config),
@@ -64,7 +64,7 @@ def _folders(config: Config) -> Iterator[Problem]:
 
 
 def _ids(config: Config) -> Iterator[Problem]:
-    """Ids become file names, and some file systems do not tell `A` from `a`."""
+    """Yields ids that differ in case only: they become file names, and some file systems ignore case."""
     for section in ("models", "servers", "datasets", "benchmarks", "suites"):
         seen: dict[str, str] = {}
         for identifier in getattr(config, section):
@@ -130,7 +130,7 @@ def engine_of(config: Config, model: Model, project: Path) -> Engine | None:
 
 
 def _device(place: tuple[str, ...], server: Serving, lock: Path, engine: Engine | None) -> Iterator[Problem]:
-    """An environment for CPUs would hold GPUs and compute on cores; one for GPUs finds none."""
+    """Yields servers with GPUs and an environment for CPUs, and the reverse."""
     text = lock.read_text(encoding="utf-8", errors="replace")
     build = engine is not None and re.search(rf"^{re.escape(engine.package)}-cpu==", text, re.MULTILINE)
     if server.gpus and (build or _FOR_CPUS.search(text)):
@@ -187,7 +187,7 @@ def _suites(config: Config) -> Iterator[Problem]:
 
 
 def _pairs(config: Config, check_pair: PairCheck) -> Iterator[Problem]:
-    """Each benchmark of the planned suites on each planned model."""
+    """Yields what keeps a benchmark of the planned suites from a planned model."""
     planned = {name: None for suite in config.evaluate.suites for name in config.suites[suite]}
     for identifier in config.evaluate.models or config.models:
         for name in planned:

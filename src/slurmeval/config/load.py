@@ -1,4 +1,4 @@
-"""From config files to a checked `Config`, and from a site file to a checked `Site`."""
+"""Reads config files into a checked `Config`, and a site file into a checked `Site`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def load(
     `project` is the folder that the config's paths are relative to (this folder by default);
     `check_benchmark` is asked what a benchmark's harness cannot do, `check_pair` why it cannot be run on a
     model, `check_config` what of its task files and data will not do (`slurmeval.harnesses` lies above this
-    package). Raises ConfigError, one line with file and key, for any input that is wrong; nothing else."""
+    package). Raises ConfigError, one line with file and key, for any input that is wrong; nothing else.
+    """
     if not files:
         raise ConfigError("no config file is given (--configfile FILE)")
     try:
@@ -50,8 +51,7 @@ def load(
 
 
 def load_site(file: Path, *, project: Path | None = None) -> Site:
-    """Reads a cluster's site file. Raises ConfigError, one line with file and key, for any input that is
-    wrong; nothing else."""
+    """Reads a cluster's site file. Raises ConfigError, one line with file and key, for any wrong input."""
     try:
         name = display(Path(file), project or Path.cwd())
         merged = Merged(name=name)
@@ -74,7 +74,7 @@ def _validated(merged: Merged, model: type[AnySection], wanted: int) -> AnySecti
 
 
 def _one_line(text: str) -> str:
-    """What a file says may hold line ends and escape sequences; a message is for a terminal."""
+    """Returns a text of a file as one line for a terminal, without escape sequences."""
     escaped = "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in text[:LONGEST]
     )

@@ -1,4 +1,4 @@
-"""Making one mapping of several files and of what the command line sets, and remembering which said what."""
+"""Makes one mapping of several files and of what the command line sets, and remembers which set what."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slurmeval.config.yaml_files import kind, read_yaml, require_plain, reread, 
 from slurmeval.errors import ConfigError
 
 INCLUDABLE = ("models", "servers", "datasets", "benchmarks", "suites")
-"""What an included file may have, besides `version` and further includes."""
+"""Sections that an included file may have, besides `version` and further includes."""
 
 Key = tuple[str | int, ...]
 
@@ -23,10 +23,10 @@ class Merged:
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[Key, str] = field(default_factory=dict)
     name: str = ""
-    """What to call the whole: the files that were asked for."""
+    """The name of the whole: the files that were asked for."""
 
     def source(self, key: Sequence[str | int]) -> str:
-        """The file that set `key`, or the nearest one above it."""
+        """Returns the file that set `key`, or the nearest key above it."""
         for length in range(len(key), 0, -1):
             if found := self.sources.get(tuple(key[:length])):
                 return found
@@ -61,7 +61,7 @@ def merge(files: Sequence[Path], overrides: Mapping[str, Any], project: Path) ->
 
 
 def display(path: Path, project: Path) -> str:
-    """The file's name as a person at `project` would write it."""
+    """Returns the file's name as a person at `project` would write it."""
     resolved, root = _resolved(path), _resolved(project)
     shortest = resolved.relative_to(root) if resolved.is_relative_to(root) else path
     return str(shortest)
@@ -86,7 +86,7 @@ def _put_file(merged: Merged, file: Path, project: Path) -> None:
 def _put_sections(
     merged: Merged, values: Mapping[str, Any], name: str, sections: dict[str, dict[str, str]]
 ) -> None:
-    """Lays the entries of one file into the whole. `sections`: which file of the include tree has an id."""
+    """Lays the entries of one file into the whole. `sections` has the file of each id in the include tree."""
     for section in INCLUDABLE:
         if section not in values:
             continue

@@ -1,4 +1,4 @@
-"""Saying in one line what is wrong with a config: file, key, what was given, what is allowed."""
+"""Errors of a config in one line: file, key, what was given, what is allowed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MAX_NAMED = 12
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with the value at `key`."""
+    """An error in the value at `key`."""
 
     key: Key
     text: str
 
 
 def config_error(problems: Sequence[Problem], merged: Merged) -> ConfigError:
-    """The first problem in full, the others by their keys, in one line."""
+    """Returns the first problem in full and the others by their keys, in one line."""
     first, *others = problems
     line = f"{merged.source(first.key)}: {dotted(first.key)}: {first.text}"
     if others:
@@ -39,12 +39,12 @@ def config_error(problems: Sequence[Problem], merged: Merged) -> ConfigError:
 
 
 def dotted(key: Iterable[str | int]) -> str:
-    """`models.tiny.dtype`."""
+    """Returns a key as text, such as `models.tiny.dtype`."""
     return ".".join(str(part) for part in key)
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str:
-    """`did you mean 'dtype'?`, or what is allowed if nothing is near."""
+    """Returns `did you mean 'dtype'?`, or what is allowed if nothing is near."""
     import difflib  # only when something is wrong
 
     allowed = list(allowed)
@@ -57,7 +57,7 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
 def problems_of(
     error: ValidationError, values: Mapping[str, Any], model: type[Section] = Config
 ) -> list[Problem]:
-    """pydantic's findings about a file that should be a `model`, in plain words, one per key."""
+    """Returns pydantic's findings about a file that should be a `model`, in plain words, one per key."""
     found: dict[Key, Problem] = {}
     for detail in error.errors(include_url=False):
         key = _key_in_data(detail, values)
@@ -66,7 +66,7 @@ def problems_of(
 
 
 def _key_in_data(detail: ErrorDetails, values: Mapping[str, Any]) -> Key:
-    """The place in the file: pydantic adds '[key]' for keys, and the member of a union that was tried."""
+    """Returns the place in the file, without pydantic's '[key]' and the member of a union that it tried."""
     place = detail["loc"]
     if detail["type"] == "missing":
         return place
@@ -170,7 +170,7 @@ def _pattern_in_words(place: Key, pattern: str) -> str:
 
 
 def _fields_at(key: Key, model: type[Section]) -> list[str]:
-    """The keys that the mapping at `key` may have."""
+    """Returns the keys that the mapping at `key` may have."""
     annotation = _annotation_at(key, model)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return list(annotation.model_fields)
@@ -178,7 +178,7 @@ def _fields_at(key: Key, model: type[Section]) -> list[str]:
 
 
 def _annotation_at(key: Key, model: type[Section]) -> Any:
-    """The type of the value at `key`, without Annotated and None."""
+    """Returns the type of the value at `key`, without Annotated and None."""
     annotation: Any = model
     for part in key:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):

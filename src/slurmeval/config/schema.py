@@ -21,7 +21,7 @@ COMMAND = "scripts/update-schema"
 
 @dataclass(frozen=True)
 class Generated:
-    """What is written from the type of a kind of file."""
+    """The files that are generated from the type of a config or site file."""
 
     model: type[Section]
     code: str
@@ -31,7 +31,7 @@ class Generated:
     introduction: str
 
     def schema_value(self) -> dict[str, Any]:
-        """The JSON schema of a whole file."""
+        """Returns the JSON schema of a whole file."""
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "$comment": f"Generated from {self.code} by {COMMAND}; do not edit.",
@@ -40,11 +40,11 @@ class Generated:
         }
 
     def schema_text(self) -> str:
-        """What the file `schema` holds."""
+        """Returns the content of the file `schema`."""
         return json.dumps(self.schema_value(), indent=2, ensure_ascii=False) + "\n"
 
     def reference_text(self) -> str:
-        """What the file `reference` holds: a table for each section."""
+        """Returns the content of the file `reference`: a table for each section."""
         title, text = self.introduction.split("\n", 1)
         generated = f"Generated from `{self.code}` by `{COMMAND}`; do not edit."
         tables = "".join(_section(path, section) for path, section in sections(self.model))
@@ -102,7 +102,7 @@ _LIMITS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}"}
 
 
 def sections(model: type[Section]) -> Iterator[tuple[str, type[Section]]]:
-    """Every section of a file with its place, each once, in the order of the file."""
+    """Yields every section of a file with its place, each once, in the order of the file."""
     return _sections(model, "", set())
 
 
@@ -120,7 +120,7 @@ def _sections(
 
 
 def _inner(annotation: Any, kind: type | None) -> type[Section] | None:
-    """The section that `annotation` is (`kind` None), or that the mapping `annotation` holds."""
+    """Returns the section that `annotation` is (`kind` None), or that the mapping `annotation` holds."""
     if kind is dict:
         if typing.get_origin(annotation) is not dict:
             return None

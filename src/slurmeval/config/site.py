@@ -1,6 +1,7 @@
 """A cluster, as one file beside its profile says it (`profiles/<name>/site.yaml`): how jobs are asked for.
 
-Nothing here alters answers. What is specific to a cluster stands in such a file, and nowhere in the code."""
+Nothing here alters answers. What is specific to a cluster stands in such a file, and nowhere in the code.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +78,7 @@ def _further_flag(flag: str) -> str:
 
 
 def placeholders(template: str) -> tuple[str, ...]:
-    """The names in a template's braces. Raises ValueError where the braces do not fit."""
+    """Returns the names in a template's braces. Raises ValueError if the braces do not match."""
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError:
@@ -157,7 +158,7 @@ class Jobs(Section):
         return self
 
     def _flags(self) -> Iterator[tuple[str, str]]:
-        """Key and flag of all that is written as a flag."""
+        """Returns key and flag of all that is written as a flag."""
         for key in ("gpus", "cpus", "memory"):
             if isinstance(flag := getattr(self, key, None), str):
                 yield key, flag
@@ -165,8 +166,10 @@ class Jobs(Section):
 
 
 class ServerJobs(Jobs):
-    """Jobs that serve models. Braces in `gpus`, `cpus` and `memory` stand for what the model's entry of
-    `servers` in the config says."""
+    """Jobs that serve models.
+
+    Braces in `gpus`, `cpus` and `memory` stand for what the model's entry of `servers` in the config says.
+    """
 
     gpus: GpuFlag | None = "--gpus-per-node={gpus}"
     """How GPUs are asked for: {gpus} is their number on each node, {total_gpus} that on all nodes of the

@@ -29,23 +29,25 @@ MAX_MODEL_CHART = 60
 
 
 def build(paths: Paths, document: Mapping[str, Any]) -> Path:
-    """Writes `results/report/` from the combined tables: `index.html`, a page for each model, the sample
-    pages, `metrics.csv`, `scores.tex`. `document` is the run file (its `config` and `project`). Returns the
-    first page. Raises SchemaDrift on tables of another version."""
+    """Writes `results/report/` from the combined tables, and returns the first page.
+
+    It has `index.html`, a page for each model, the sample pages, `metrics.csv` and `scores.tex`. `document`
+    is the run file (its `config` and `project`). Raises SchemaDrift on tables of another version.
+    """
     config = Config.model_validate(document["config"])
     shown = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     return _write(paths, config.report, collect(document, config), staged(document, config), shown)
 
 
 def build_imported(paths: Paths, project: Path) -> Path:
-    """The same of results that were imported: there is no run, no config, and nothing was staged."""
+    """Writes the report of imported results: there is no run, no config, and nothing was staged."""
     return _write(paths, Report(title="Imported results"), of_project(project), [], None)
 
 
 def _write(
     paths: Paths, settings: Report, info: RunInfo, staged: list[dict[str, Any]], config: str | None
 ) -> Path:
-    """`config` is shown as it is; None: there is none."""
+    """Writes all pages. `config` is shown as it is; None: there is none."""
     run = tables.load(paths)
     title, per_page = settings.title, settings.samples_per_page
     written: set[Path] = set()
@@ -112,7 +114,7 @@ def _model_page(
 
 
 def _sample_links(run: tables.Tables, paths: Paths, written: set[Path]) -> dict[tuple[str, str], str]:
-    """For each evaluation that has sample pages, the link to the first, from the report's folder."""
+    """Returns the link to the first sample page of each evaluation, relative to the report's folder."""
     links = {}
     for model, benchmark in run.scores:
         name = page_name(benchmark, 1)
@@ -122,7 +124,7 @@ def _sample_links(run: tables.Tables, paths: Paths, written: set[Path]) -> dict[
 
 
 def _metric_names(run: tables.Tables) -> dict[str, str]:
-    """The name of each benchmark's primary metric, as its first score says."""
+    """Returns the name of each benchmark's primary metric, as its first score says."""
     names: dict[str, str] = {}
     for score in run.scores.values():
         if score.metric is not None:
@@ -132,7 +134,7 @@ def _metric_names(run: tables.Tables) -> dict[str, str]:
 
 
 def _harness_versions(run: tables.Tables) -> list[tuple[str, str, str, int]]:
-    """Harness, its version, versions of its packages, and how many evaluations it ran."""
+    """Returns harness, its version, versions of its packages, and how many evaluations it ran."""
     counts: dict[tuple[str, str, str], int] = {}
     for row in run.of_status("ok"):
         key = (row["harness"] or "", row["harness_version"] or "", row["versions_json"] or "{}")

@@ -1,4 +1,4 @@
-"""The chart of scores: a static SVG in the page: it needs no script, prints, and follows the colours."""
+"""The chart of scores: a static SVG in the page. It needs no script, prints, and follows the colours."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ class Chart:
 
 
 def chart(scores: Sequence[Score], max_benchmarks: int = MAX_BENCHMARKS) -> Chart | None:
-    """Scores of 0 to 1 with their intervals, a row for each benchmark, a colour for each model; the first
-    `MAX_MODELS` models and `max_benchmarks` benchmarks. None where there is nothing to show, or where it
-    cannot be drawn."""
+    """Returns a chart of scores of 0 to 1 with their intervals; None if there is nothing to show.
+
+    A row for each benchmark and a colour for each model: the first `MAX_MODELS` models and `max_benchmarks`
+    benchmarks. Also None if it cannot be drawn.
+    """
     fit = [score for score in scores if score.value is not None and 0 <= score.value <= 1]
     models = list(dict.fromkeys(score.model for score in fit))[:MAX_MODELS]
     benchmarks = list(dict.fromkeys(score.benchmark for score in fit))[:max_benchmarks]
@@ -47,8 +49,10 @@ def chart(scores: Sequence[Score], max_benchmarks: int = MAX_BENCHMARKS) -> Char
 
 
 def _drawn(spec: dict[str, object]) -> str | None:
-    """The SVG of a Vega-Lite specification. Drawn in another process: V8, which does it, reserves address
-    space by the hundred gigabytes, and under `ulimit -v` it takes its process with it."""
+    """Returns the SVG of a Vega-Lite specification, drawn in another process.
+
+    V8, which draws it, reserves hundreds of gigabytes of address space, and fails under `ulimit -v`.
+    """
     drawer = _drawer()
     assert drawer.stdin is not None and drawer.stdout is not None
     try:
@@ -76,7 +80,7 @@ def _drawer() -> subprocess.Popen[str]:
 
 @functools.cache
 def _undrawn(drawer: subprocess.Popen[str]) -> None:
-    """Says once that there are no charts."""
+    """Reports once that there are no charts."""
     status = drawer.wait()
     hint = "; drawing needs address space: `ulimit -v unlimited`, or a job" if status < 0 else ""
     print(
@@ -155,13 +159,13 @@ def _row(score: Score) -> dict[str, object]:
 
 
 def _said(score: Score) -> str:
-    """A score for those who hear the chart: not rounded as the axis is."""
+    """Returns a score for those who hear the chart: not rounded as the axis is."""
     interval = "" if score.ci_lo is None else f", 95 % interval {score.ci_lo:.3f} to {score.ci_hi:.3f}"
     return f"{score.model} on {score.benchmark}: {score.value:.3f}{interval}"
 
 
 def _look() -> dict[str, object]:
-    """Colours follow the page's text, so that one picture does for light and dark."""
+    """Returns the SVG with colours that follow the page's text, for light and dark."""
     label = {"labelColor": "currentColor", "labelFontSize": 12, "labelLimit": 260}
     axis = {"labelColor": "currentColor", "domainColor": "currentColor", "tickColor": "currentColor"}
     return {

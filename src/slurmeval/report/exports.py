@@ -2,59 +2,48 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
 from slurmeval.report.tables import Score, Tables, settings
 from slurmeval.results import schema
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
-
 
 def metrics_csv(tables: Tables) -> str:
-    """The table `metrics`, with its columns as they are in Parquet; null is an empty field, a list has spaces
-    between."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, schema.METRICS.schema.names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row | {"mean_of": " ".join(row["mean_of"] or ())} for row in tables.metrics)
-    return text.getvalue()
+    """Returns the table `metrics` as CSV, with its columns as in Parquet.
+
+    Null is an empty field; a list has spaces between its members.
+    """
+    import pandas
+
+    rows = [row | {"mean_of": " ".join(row["mean_of"] or ())} for row in tables.metrics]
+    # as objects: a column of integers with a null stays one of integers
+    frame = pandas.DataFrame(rows, columns=schema.METRICS.schema.names, dtype=object)
+    return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
 def scores_tex(tables: Tables) -> str:
-    """The score table for a paper (needs the package booktabs): value and standard error, the longer of
-    models and benchmarks down the side; a dash where there is no score."""
+    """Returns the score table for a paper, which needs the LaTeX package booktabs.
+
+    A cell has value and standard error, or a dash. The longer of models and benchmarks goes down the side.
+    """
+    import pandas
+
     down, across = sides(tables)
     by_model = down == tables.models
-    lines = [
-        "% Scores with standard errors. Needs \\usepackage{booktabs}.",
-        f"\\begin{{tabular}}{{l{'r' * len(across)}}}",
-        "\\toprule",
-        _row(["Model" if by_model else "Benchmark", *map(latex, across)]),
-        "\\midrule",
+    cells = [
+        [_cell(tables.scores.get((row, column) if by_model else (column, row))) for column in across]
+        for row in down
     ]
-    for row in down:
-        keys = [(row, column) if by_model else (column, row) for column in across]
-        lines.append(_row([latex(row), *(_cell(tables.scores.get(key)) for key in keys)]))
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *_notes(tables), ""])
+    frame = pandas.DataFrame(cells, index=down, columns=across)
+    frame.columns.name = "Model" if by_model else "Benchmark"
+    style = frame.style.format_index(escape="latex", axis=0).format_index(escape="latex", axis=1)
+    table = style.to_latex(hrules=True, column_format="l" + "r" * len(across))
+    lines = ["% Scores with standard errors. Needs \\usepackage{booktabs}.", *table.splitlines()]
+    return "\n".join([*lines, *_notes(tables), ""])
 
 
 def _notes(tables: Tables) -> list[str]:
-    """What was asked for, as comments: by benchmark, and by model where it differs."""
+    """Returns what was asked for, as comments: by benchmark, and by model where it differs."""
     asked: dict[str, dict[str, str]] = {}
     for row in tables.of_status("ok"):
         asked.setdefault(row["benchmark"], {})[row["model"]] = settings(row)
@@ -67,19 +56,10 @@ def _notes(tables: Tables) -> list[str]:
 
 
 def sides(tables: Tables) -> tuple[Sequence[str], Sequence[str]]:
-    """What stands down the side and what across the top of the score table: the longer list goes down."""
+    """Returns the names down the side and across the top of the score table. The longer list goes down."""
     if len(tables.models) >= len(tables.benchmarks):
         return tables.models, tables.benchmarks
     return tables.benchmarks, tables.models
-
-
-def latex(text: str) -> str:
-    """Text with LaTeX's special characters escaped."""
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
 
 
 def _cell(score: Score | None) -> str:

@@ -1,4 +1,4 @@
-"""What made this report: versions, git commit, staged models and datasets."""
+"""Provenance of the report: versions, git commit, staged models and datasets."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What the report says of its run besides results. `versions`: by package; `locks`: sha256 by lock;
-    `images`: digest by image."""
+    """Provenance of a report. `versions` is by package, `locks` sha256 by lock, `images` digest by image."""
 
     generated_at: datetime
     versions: Mapping[str, str]
@@ -33,8 +32,7 @@ class RunInfo:
 
 
 def collect(run: Mapping[str, Any], config: Config) -> RunInfo:
-    """Versions of this environment and of the servers' locks, the images, and the git state of the project
-    folder."""
+    """Returns versions of this environment and of the servers' locks, images, and the project's git state."""
     project = Path(run["project"])
     info = of_project(project)
     versions, locks = dict(info.versions), {}
@@ -50,7 +48,7 @@ def collect(run: Mapping[str, Any], config: Config) -> RunInfo:
 
 
 def of_project(project: Path) -> RunInfo:
-    """Versions of this environment, and the git state of the project folder."""
+    """Returns versions of this environment, and the git state of the project folder."""
     versions = {"python": platform.python_version()}
     for package in ("slurmeval", "snakemake", "submitit", "pyarrow"):
         versions[package] = metadata.version(package)
@@ -58,7 +56,7 @@ def of_project(project: Path) -> RunInfo:
 
 
 def _images(run: Mapping[str, Any]) -> dict[str, str]:
-    """The digests of the images that servers and harnesses ran in, as far as they were pulled."""
+    """Returns the digests of the images that servers and harnesses ran in, if they were pulled."""
     entries = [*run["models"].values(), *run["benchmarks"].values()]
     files = {entry["environment"] for entry in entries if entry.get("runtime") == "image"}
     records = (read_json(Path(file)) for file in sorted(files))
@@ -66,8 +64,11 @@ def _images(run: Mapping[str, Any]) -> dict[str, str]:
 
 
 def staged(run: Mapping[str, Any], config: Config) -> list[dict[str, Any]]:
-    """A run's models and datasets as they were staged: kind, id, source, revision, n_files, bytes, sha256
-    over all files. One that is not staged has only what the config says."""
+    """Returns a run's models and datasets as they were staged.
+
+    Each has kind, id, source, revision, n_files, bytes, and sha256 over all files. One that is not staged has
+    only what the config says.
+    """
     models = [
         _staged("model", name, Path(entry["manifest"]), config.models[name].weights)
         for name, entry in run["models"].items()

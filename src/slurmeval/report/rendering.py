@@ -1,5 +1,8 @@
-"""Turning data into HTML. Whatever a model or a harness wrote is text and stays text: templates escape
-everything, the page's policy lets only its own script and style run, and no data is in a script."""
+"""Turns data into HTML.
+
+Whatever a model or a harness wrote stays text: templates escape everything, the page's policy lets only its
+own script and style run, and no data is in a script.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _UNSEEN = re.compile(
 
 
 def render(template: str, **values: Any) -> str:
-    """A page from `templates/<template>`."""
+    """Returns a page from `templates/<template>`."""
     return _environment().get_template(template).render(**values)
 
 
@@ -62,7 +65,7 @@ def _environment() -> jinja2.Environment:
 
 @cache
 def asset(name: str) -> str:
-    """A file of `templates/`, as it stands."""
+    """Returns a file of `templates/`, as it stands."""
     return (resources.files("slurmeval.report") / "templates" / name).read_text(encoding="utf-8")
 
 
@@ -71,13 +74,13 @@ def _source(text: str) -> str:
 
 
 def visible(text: str | None) -> str:
-    """Text in which control and direction characters are shown as `⟨U+202E⟩` instead of acting."""
+    """Returns text with control and direction characters shown as `⟨U+202E⟩`, so that they do not act."""
     normal = (text or "").replace("\r\n", "\n")
     return _UNSEEN.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", normal)
 
 
 def shortened(text: str | None, limit: int = MAX_TEXT) -> str:
-    """`visible` text of at most `limit` characters and a note of what is left out."""
+    """Returns `visible` text of at most `limit` characters, and a note of what is left out."""
     text = text or ""
     if len(text) <= limit:
         return visible(text)
@@ -85,17 +88,17 @@ def shortened(text: str | None, limit: int = MAX_TEXT) -> str:
 
 
 def href(*segments: str) -> str:
-    """A relative link; each segment is quoted whole, so that a file name cannot become a path or a scheme."""
+    """Returns a relative link. Each segment is quoted: a file name cannot become a path or a scheme."""
     return "/".join(segment if segment == ".." else quote(segment, safe="") for segment in segments)
 
 
 def score(value: float | None, digits: int = 3) -> str:
-    """A score or its error: fixed digits, so that columns line up."""
+    """Returns a score or its error with fixed digits, so that columns line up."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def number(value: float | None) -> str:
-    """A count or quantity with thin spaces between thousands."""
+    """Returns a count or quantity with thin spaces between thousands."""
     if value is None:
         return "–"
     text = f"{value:,.0f}" if abs(value) >= 100 or float(value).is_integer() else f"{value:.1f}"
@@ -103,6 +106,7 @@ def number(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
+    """Returns a time span for a reader; a dash if it is not known."""
     if seconds is None:
         return "–"
     if seconds < 60:
@@ -113,7 +117,7 @@ def duration(seconds: float | None) -> str:
 
 
 def hours(seconds: float | None) -> str:
-    """A sum of times in its largest unit, so that the figures of a column can be compared."""
+    """Returns a sum of times in its largest unit, so that the figures of a column can be compared."""
     if seconds is None:
         return "–"
     if seconds >= 3600:
@@ -122,15 +126,17 @@ def hours(seconds: float | None) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """A part in per cent; nothing where there is no whole."""
+    """Returns a part in per cent; nothing if there is no whole."""
     return f"{100 * part / whole:.0f} %" if whole > 0 else ""
 
 
 def moment(time: datetime | None) -> str:
+    """Returns a time in UTC, to the second; a dash if it is not known."""
     return "–" if time is None else time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def size(n_bytes: int | None) -> str:
+    """Returns a number of bytes for a reader; a dash if it is not known."""
     if n_bytes is None:
         return "–"
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

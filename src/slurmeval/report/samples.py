@@ -22,12 +22,12 @@ _MADE_WITH = ("base.html.j2", "samples.html.j2", "style.css", "page.js")
 
 
 def page_name(benchmark: str, page: int) -> str:
-    """The file of a page, the first is 1. `~` cannot stand in an id, so that no two pages share a name."""
+    """Returns the file of a page, from 1. No id has a `~`, so no two pages share a name."""
     return f"{benchmark}.html" if page == 1 else f"{benchmark}~{page}.html"
 
 
 def write_pages(paths: Paths, model: str, benchmark: str, title: str, per_page: int) -> list[Path]:
-    """Writes one evaluation's sample pages, or leaves them where they are up to date. Returns all of them."""
+    """Writes one evaluation's sample pages, unless they are up to date, and returns all of them."""
     source = paths.samples(model, benchmark)
     folder = paths.report / "samples" / model
     with pq.ParquetFile(source) as file:
@@ -58,7 +58,7 @@ def write_pages(paths: Paths, model: str, benchmark: str, title: str, per_page: 
 
 
 def _near(page: int, n_pages: int) -> Iterator[int]:
-    """The pages to link: the first, the last, and those around this one."""
+    """Returns the pages to link: the first, the last, and those around this one."""
     return (n for n in range(1, n_pages + 1) if n in (1, n_pages) or abs(n - page) <= 3)
 
 
@@ -70,7 +70,7 @@ def _fingerprint(source: Path, title: str, per_page: int) -> str:
 
 
 def _made_from(page: Path) -> str | None:
-    """The fingerprint in a page's first line."""
+    """Returns the fingerprint in a page's first line."""
     try:
         with page.open(encoding="utf-8") as stream:
             first = stream.readline(300)

@@ -1,4 +1,4 @@
-"""What the report shows, read from the combined tables."""
+"""The rows that the report shows, read from the combined tables."""
 
 from __future__ import annotations
 
@@ -54,14 +54,17 @@ class Tables:
 
     @cached_property
     def models(self) -> list[str]:
+        """Ids of the models."""
         return list(dict.fromkeys(row["model"] for row in self.evaluations))
 
     @cached_property
     def benchmarks(self) -> list[str]:
+        """Ids of the benchmarks."""
         return list(dict.fromkeys(row["benchmark"] for row in self.evaluations))
 
     @cached_property
     def metrics_by_evaluation(self) -> dict[tuple[str, str], list[Row]]:
+        """Rows of `metrics` by model and benchmark."""
         found: dict[tuple[str, str], list[Row]] = defaultdict(list)
         for row in self.metrics:
             found[row["model"], row["benchmark"]].append(row)
@@ -69,6 +72,7 @@ class Tables:
 
     @cached_property
     def scores(self) -> dict[tuple[str, str], Score]:
+        """Scores by model and benchmark."""
         return {(row["model"], row["benchmark"]): self._score(row) for row in self.evaluations}
 
     @cached_property
@@ -84,6 +88,7 @@ class Tables:
         return {b: (min if b in lower else max)(v) for b, v in values.items() if len(v) > 1}
 
     def of_status(self, status: str) -> list[Row]:
+        """Returns the evaluations of a status."""
         return [row for row in self.evaluations if row["status"] == status]
 
     def _score(self, row: Row) -> Score:
@@ -99,7 +104,7 @@ class Tables:
 
 
 def settings(row: Row) -> str:
-    """What an evaluation was asked for beside the task's own: limit, examples, sampling."""
+    """Returns an evaluation's settings that are not the task's own: limit, examples, sampling."""
     parts = []
     if row["limit"] is not None:
         parts.append(f"first {row['limit']}")
@@ -124,5 +129,5 @@ def load(paths: Paths) -> Tables:
 
 
 def _primary(rows: Iterable[Row]) -> Row | None:
-    """The metric by which the benchmark is known; None: none stands for the whole."""
+    """Returns the metric by which the benchmark is known; None if none stands for the whole."""
     return next((row for row in rows if row["is_primary"]), None)

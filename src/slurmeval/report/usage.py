@@ -1,4 +1,4 @@
-"""What the servers' time went into: by model, and by benchmark as far as it was busy."""
+"""The servers' time by model, and their busy time by benchmark."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Time:
     queued_s: float = 0.0
 
     def add(self, row: Row, weight: int) -> None:
+        """Adds a row of `servers`, `weight` times."""
         self.whole_s += (row["elapsed_s"] or 0.0) * weight
         self.queued_s += row["queued_s"] or 0.0
         for name in PARTS:
@@ -28,7 +29,7 @@ class Time:
 
 @dataclass(frozen=True)
 class Usage:
-    """What the section on time shows."""
+    """Figures of the section on time."""
 
     total: Time
     models: dict[str, Time]
