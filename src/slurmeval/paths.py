@@ -22,6 +22,11 @@ class Paths:
         """From a run document's `paths`."""
         return cls(**{name: Path(path) for name, path in places.items()})
 
+    @classmethod
+    def of_results(cls, results: Path) -> Paths:
+        """Returns the places of a results folder, for those that look at nothing else."""
+        return cls(results=results, environments=results, hf_home=results, images=results)
+
     # What a run produces
     def metrics(self, model: str, benchmark: str) -> Path:
         return self.results / "metrics" / model / f"{benchmark}.parquet"

@@ -36,12 +36,14 @@ if TYPE_CHECKING:
 def compare(
     a: str, b: str, benchmarks: tuple[str, ...], margin: float, min_paired: float, results: Path
 ) -> int:
-    """Compares the models A and B, as the config names them, on the questions that both answered.
+    """Compares two models on the questions that both answered.
 
-    Shown are the difference A − B with its 95 % interval, the p-value (corrected by Holm where there are
-    several benchmarks), how many questions only A or only B has right, and a verdict on A: better, worse,
-    equivalent (any difference is below the margin), or cannot tell, with the number of questions that would.
-    docs/comparison.md says how each is worked out."""
+    A and B are their ids in the config. Shown are the difference A − B with its 95 % interval, the p-value
+    (corrected by Holm where there are several benchmarks), how many questions only A or only B has right, and
+    a verdict on A: better, worse, equivalent (any difference is below the margin), or cannot tell, with the
+    number of questions that would.
+    docs/comparison.md says how each is worked out.
+    """
     from slurmeval.results.comparison import compare as compared
 
     for line in lines(compared(results, a, b, benchmarks, margin, min_paired)):

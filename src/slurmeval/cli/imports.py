@@ -33,7 +33,7 @@ def import_bundles(
     from slurmeval.report.build import build_imported
 
     root = results.absolute()
-    paths = Paths(results=root, environments=root, hf_home=root, images=root)
+    paths = Paths.of_results(root)
     try:
         for each in import_bundles(paths, folders, model, benchmark):
             name, count = f"{each.model} on {each.benchmark}", len(each.bundle.output.samples)

@@ -51,7 +51,7 @@ def _results_below(project: Path) -> Iterator[Path]:
 
 def _is_under_way(results: Path) -> bool:
     """Whether a controller, a server or an evaluation of `results` is alive."""
-    paths = Paths(results=results, environments=results, hf_home=results, images=results)
+    paths = Paths.of_results(results)
     claims = [paths.controller, *results.glob("work/*/*/*/owner.json")]
     return bool(live_servers(paths)) or any(live_owner(claim) is not None for claim in claims)
 

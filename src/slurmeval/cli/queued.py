@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from slurmeval.state.records import read
+from slurmeval.state.server import ServerJob
+
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
     from slurmeval.slurm.commands import QueuedJob
 
-ANSWER_S = 10.0
+SQUEUE_TIMEOUT_S = 10.0
 """Longest wait for squeue: what it adds is no more than a reason."""
 
-REMEMBER_S = 10.0
-"""How long an answer serves, for commands that look again and again."""
+CACHE_LIFETIME_S = 10.0
+"""Time for which an answer serves commands that look again and again."""
 
 _last: tuple[float, dict[str, QueuedJob]] | None = None
 
 
 def queued(paths: Paths) -> Mapping[str, QueuedJob]:
-    """The user's jobs by id; empty where nothing of this project went to Slurm, or Slurm does not answer."""
+    """Returns the user's jobs by id; none where nothing here went to Slurm, or Slurm does not answer."""
     from slurmeval.slurm import commands
 
     global _last
     if not _is_on_slurm(paths) or shutil.which("squeue") is None:
         return {}
-    if _last is None or time.monotonic() - _last[0] > REMEMBER_S:
+    if _last is None or time.monotonic() - _last[0] > CACHE_LIFETIME_S:
         try:
-            jobs = {job.job_id: job for job in commands.queue(timeout_s=ANSWER_S)}
+            jobs = {job.job_id: job for job in commands.queue(timeout_s=SQUEUE_TIMEOUT_S)}
         except commands.SlurmAway:
             jobs = {}
         _last = time.monotonic(), jobs
@@ -38,9 +42,7 @@ def queued(paths: Paths) -> Mapping[str, QueuedJob]:
 
 
 def why_it_waits(paths: Paths, model: str, benchmark: str, jobs: Mapping[str, QueuedJob]) -> str | None:
-    """squeue's reason why the job of an evaluation has not begun, where there is more to it than a busy
-    cluster.
-    """
+    """Returns squeue's reason why the job of an evaluation has not begun; None: the cluster is just busy."""
     from slurmeval.slurm.reasons import is_worth_saying
 
     if not jobs:
@@ -55,11 +57,10 @@ def why_it_waits(paths: Paths, model: str, benchmark: str, jobs: Mapping[str, Qu
 
 
 def _is_on_slurm(paths: Paths) -> bool:
-    """Whether any server of the project was a job of Slurm."""
+    """Returns whether any server of the project was a job of Slurm."""
     for file in paths.servers.glob("*/*/job.json"):
-        try:
-            if json.loads(file.read_bytes())["cluster"] == "slurm":
+        with contextlib.suppress(OSError):
+            job = read(file, ServerJob)
+            if job is not None and job.cluster == "slurm":
                 return True
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
     return False

@@ -29,7 +29,7 @@ def rescore(model: str | None, benchmark: str | None, results: Path) -> int:
     from slurmeval.report import build
 
     root = results.absolute()
-    run = newest_document(Paths(results=root, environments=root, hf_home=root, images=root))
+    run = newest_document(Paths.of_results(root))
     if not run:
         raise UserError(f"nothing has run in {results}")
     paths = Paths.of(run["paths"])

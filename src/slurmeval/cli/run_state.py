@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from slurmeval.slurm.commands import QueuedJob
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 State = Literal["ok", "running", "waiting", "failed", "stopped", "not run"]
 
 
 @dataclass(frozen=True)
 class Server:
-    """A model's newest server."""
+    """Newest server of a model."""
 
     model: str
     server_id: str
@@ -57,11 +58,12 @@ class Score:
 
     @property
     def interval(self) -> str:
+        """Returns the interval, such as `0.181–0.567`; empty where there is none."""
         return "" if self.ci_lo is None else f"{self.ci_lo:.3f}–{self.ci_hi:.3f}"
 
     @property
     def words(self) -> str:
-        """`0.350 [0.181–0.567]`."""
+        """Returns value and interval, such as `0.350 [0.181–0.567]`."""
         return f"{self.value:.3f}{f' [{self.interval}]' if self.interval else ''}"
 
 
@@ -98,11 +100,9 @@ class Run:
 
 
 def read_run(results: Path) -> Run:
-    """All that `status` shows."""
+    """Returns what `status` shows."""
     results = results.absolute()
-    paths = Paths(
-        results=results, environments=results, hf_home=results, images=results
-    )  # only results are looked at
+    paths = Paths.of_results(results)
     document = newest_document(paths)
     controller = owner_of(paths.controller)
     jobs = queued(paths)
@@ -123,7 +123,7 @@ def read_run(results: Path) -> Run:
 
 
 def read_server(folder: Path, jobs: Mapping[str, QueuedJob] = MappingProxyType({})) -> Server | None:
-    """The server in `folder`; None where nothing was written yet. `jobs`: what is in Slurm's queue."""
+    """Returns the server in `folder`; None where nothing is written yet. `jobs`: Slurm's queue, by job id."""
     files = ServerFolder(folder)
     state, job = _found(files.state, ServerState), _found(files.job, ServerJob)
     if state is None and job is None and not files.spec.exists():
@@ -182,7 +182,7 @@ def _in_queue(job: QueuedJob | None, status: ServerStatus, reason: str | None) -
 
 
 def live_servers(paths: Paths) -> list[Path]:
-    """Folders of the servers that run, or will."""
+    """Returns the folders of the servers that run, or will."""
     jobs = queued(paths)
     folders = (folder for folder in sorted(paths.servers.glob("*/*")) if folder.name.isdecimal())
     return [
@@ -191,7 +191,7 @@ def live_servers(paths: Paths) -> list[Path]:
 
 
 def mapping(path: Path) -> dict[str, Any]:
-    """The JSON mapping in `path`; empty where there is none, or not yet a whole one."""
+    """Returns the JSON object in `path`; empty where there is none, or not yet a whole one."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -200,7 +200,7 @@ def mapping(path: Path) -> dict[str, Any]:
 
 
 def newest_document(paths: Paths) -> dict[str, Any]:
-    """What the latest run was to do."""
+    """Returns the document of the latest run; empty where nothing has run."""
     files = sorted((paths.state / "runs").glob("*.json"), key=_modified, reverse=True)
     return next((document for file in files if (document := mapping(file))), {})
 
@@ -223,7 +223,7 @@ def _newest_servers(paths: Paths) -> list[Path]:
 
 def _evaluation(paths: Paths, document: dict[str, Any], model: str, benchmark: str, runs: bool) -> Evaluation:
     if paths.evaluation(model, benchmark).exists():
-        samples = _rows(paths.samples(model, benchmark))
+        samples = _row_count(paths.samples(model, benchmark))
         return Evaluation(
             model,
             benchmark,
@@ -265,77 +265,62 @@ def _under_way(model: str, benchmark: str, work: Path) -> Evaluation:
     )
 
 
-def score_of(paths: Paths, model: str, benchmark: str) -> Score | None:
-    """The primary score of an evaluation that has ended well; None where it has none."""
-    path = paths.metrics(model, benchmark)
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return _score_of(path, stat.st_mtime_ns, stat.st_size)
+def _until_changed(read_file: Callable[[Path], V | None]) -> Callable[[Path], V | None]:
+    """Returns a reader of a Parquet file that reads it again only when it has changed.
+
+    It returns None where the file cannot be read.
+    """
+
+    @functools.lru_cache(maxsize=100_000)
+    def remembered(path: Path, modified_ns: int, size: int) -> V | None:
+        import pyarrow as pa
+
+        try:
+            return read_file(path)
+        except (OSError, KeyError, pa.ArrowException):
+            return None
+
+    def look(path: Path) -> V | None:
+        try:
+            stat = path.stat()
+        except OSError:
+            return None
+        return remembered(path, stat.st_mtime_ns, stat.st_size)
+
+    return look
 
 
-@functools.lru_cache(maxsize=100_000)
-def _score_of(path: Path, modified_ns: int, size: int) -> Score | None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+@_until_changed
+def _score(path: Path) -> Score | None:
     names = ["metric", "value", "ci_lo", "ci_hi", "n_items"]
-    try:
-        with pq.ParquetFile(path) as file:
-            rows = file.read(columns=[*names, "is_primary"], use_threads=False).to_pylist()
-        return next(
-            (
-                Score(*(row[name] for name in names))
-                for row in rows
-                if row["is_primary"] and row["value"] is not None
-            ),
-            None,
-        )
-    except (OSError, KeyError, pa.ArrowException):
-        return None
+    rows = _columns(path, [*names, "is_primary"])
+    primary = (row for row in rows if row["is_primary"] and row["value"] is not None)
+    return next((Score(*(row[name] for name in names)) for row in primary), None)
 
 
-def _rows(path: Path) -> int | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return _rows_of(path, stat.st_mtime_ns, stat.st_size)
-
-
-@functools.lru_cache(maxsize=100_000)
-def _rows_of(path: Path, modified_ns: int, size: int) -> int | None:
-    """Rows by the file's footer; cached for as long as the file stays as it is."""
-    import pyarrow as pa
+@_until_changed
+def _row_count(path: Path) -> int | None:
     import pyarrow.parquet as pq
 
-    try:
-        return int(pq.read_metadata(path).num_rows)
-    except (OSError, pa.ArrowException):
-        return None
+    return int(pq.read_metadata(path).num_rows)
 
 
+@_until_changed
 def _unanswered(path: Path) -> int | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return _unanswered_of(path, stat.st_mtime_ns)
+    rows = _columns(path, ["n_unanswered"])
+    return rows[0].get("n_unanswered") if rows else None
 
 
-@functools.lru_cache(maxsize=100_000)
-def _unanswered_of(path: Path, modified_ns: int) -> int | None:
-    """How many samples of an evaluation nobody answered, as its partition says; cached like `_rows_of`."""
-    import pyarrow as pa
+def _columns(path: Path, names: list[str]) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    try:
-        with pq.ParquetFile(path) as file:
-            found = file.read(["n_unanswered"], use_threads=False).to_pylist()
-    except (OSError, pa.ArrowException):
-        return None
-    return found[0].get("n_unanswered") if found else None
+    with pq.ParquetFile(path) as file:
+        return list(file.read(names, use_threads=False).to_pylist())
+
+
+def score_of(paths: Paths, model: str, benchmark: str) -> Score | None:
+    """Returns the primary score of an evaluation that has ended well; None where it has none."""
+    return _score(paths.metrics(model, benchmark))
 
 
 def owner_of(path: Path) -> Owner | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slurmeval.cli.check import DEFAULT_CONFIG
 from slurmeval.progress import to_stderr
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from slurmeval.staging.hub_lock import HubLock
     from slurmeval.staging.repository import Repository
 
-DEFAULT_CONFIG = Path("config/config.yaml")
 CONFIG = click.option(
     "--configfile",
     "files",

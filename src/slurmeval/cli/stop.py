@@ -50,7 +50,7 @@ def stop(models: tuple[str, ...], now: bool, no_wait: bool, timeout_s: float, re
     from slurmeval.paths import Paths
 
     root = results.absolute()
-    paths = Paths(results=root, environments=root, hf_home=root, images=root)
+    paths = Paths.of_results(root)
     known = sorted({_model(folder) for folder in paths.servers.glob("*") if folder.is_dir()})
     for model in models:
         if model not in known:

@@ -190,7 +190,7 @@ def frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (programs / program).write_text(f"#!/bin/sh\n{does}\n")
         (programs / program).chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
-    monkeypatch.setattr("slurmeval.cli.queued.REMEMBER_S", 0.0)
+    monkeypatch.setattr("slurmeval.cli.queued.CACHE_LIFETIME_S", 0.0)
     owner = {"host": "gpu1", "pid": 1, "started": 1}
     folder = server_folder(results, "tiny", owner, cluster="slurm", job_id="353")
     os.utime(folder / "state.json", (0, 0))
