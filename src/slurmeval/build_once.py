@@ -1,4 +1,4 @@
-"""Making something that several runs may want at once: one makes it, the others wait and find it made."""
+"""Building once what several runs want at the same time: one builds, the others wait and find it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from slurmeval.progress import Progress
 
 @contextmanager
 def owned(path: Path, what: str, progress: Progress, wait_s: float = 7200) -> Iterator[None]:
-    """Holds `path` (which need not exist) alone, by the claim `<path>.owner`. Waits for a live owner, saying
-    so once; raises SlurmevalError after `wait_s` seconds. A dead owner's claim is taken over."""
+    """Holds `path` alone (it need not exist), by the lock file `<path>.owner`.
+
+    Waits for a live owner, and reports that once. A dead owner's lock is taken over.
+
+    Raises:
+        SlurmevalError: A live owner has held it for `wait_s` seconds.
+    """
     claim = Claim(path.with_name(f"{path.name}.owner"))
     owner = claim.take()
     if owner is not None:
@@ -30,8 +35,10 @@ def owned(path: Path, what: str, progress: Progress, wait_s: float = 7200) -> It
 
 
 def forget_lost(folder: Path, key: str) -> None:
-    """Removes what the workflow has noted in `folder` of things that are gone, by the path that their records
-    have under `key`: Snakemake makes them anew where there is no record."""
+    """Removes the workflow's records in `folder` of things that are gone.
+
+    Their paths stand in the records under `key`. Snakemake builds again what has no record.
+    """
     for record in folder.glob("*~*.json"):
         try:
             there = Path(read_json(record)[key]).exists()

@@ -1,12 +1,7 @@
 """The one exception tree.
 
-SlurmevalError
-├── UserError            what was given is wrong; the message is one line: what, where, what is allowed
-│   └── ConfigError      … in a config file: file and key
-├── ServerFailed         a model's server cannot come up or was lost for good, with the reason
-│   └── ServerStopped    … because someone said `slurmeval stop`
-├── NotYet               a job cannot be submitted at the moment, and may be later
-└── EvaluationFailed     one evaluation did not end well; carries an ErrorClass
+SlurmevalError has four kinds: UserError (bad input; ConfigError if it stands in a config file), ServerFailed
+(ServerStopped if someone stopped it), NotYet and EvaluationFailed.
 """
 
 from __future__ import annotations
@@ -15,7 +10,7 @@ from enum import StrEnum
 
 
 class ErrorClass(StrEnum):
-    """Why something failed. The class decides what is retried, and stands in the report."""
+    """Class of a failure. It decides what is retried, and stands in the report."""
 
     SERVER_LOST = "server_lost"
     OUT_OF_MEMORY = "out_of_memory"
@@ -29,7 +24,7 @@ class ErrorClass(StrEnum):
 
 
 class SlurmevalError(Exception):
-    """Any failure that slurmeval foresees. Its text is one line a person can act on."""
+    """Failure that slurmeval foresees. Its text is one line that a person can act on."""
 
 
 class UserError(SlurmevalError):
@@ -37,32 +32,35 @@ class UserError(SlurmevalError):
 
 
 class ConfigError(UserError):
-    """Bad config; the text names the file and the key."""
+    """Bad config. The text names the file and the key."""
 
 
 class ServerFailed(SlurmevalError):
-    """A server cannot come up, or is gone for good. The text is the reason, in one sentence."""
+    """Server that cannot start, or is gone for good. The text is the reason, in one sentence."""
 
     def __init__(self, reason: str, error_class: ErrorClass = ErrorClass.SERVER_LOST) -> None:
+        """Takes the reason and its class."""
         super().__init__(reason)
         self.error_class = error_class
 
 
 class ServerStopped(ServerFailed):
-    """Someone stopped this run's server with `slurmeval stop`."""
+    """Server of this run that someone stopped with `slurmeval stop`."""
 
     def __init__(self, reason: str) -> None:
+        """Takes the reason."""
         super().__init__(reason, ErrorClass.CANCELLED)
 
 
 class NotYet(SlurmevalError):
-    """A job cannot be submitted at the moment, and may be later. The text is the batch system's words."""
+    """Job that cannot be submitted now, and may be later. The text is the batch system's words."""
 
 
 class EvaluationFailed(SlurmevalError):
-    """One evaluation did not end well."""
+    """Evaluation that did not end well."""
 
     def __init__(self, error_class: ErrorClass, reason: str) -> None:
+        """Takes the class and the reason."""
         super().__init__(reason)
         self.error_class = error_class
         self.reason = reason

@@ -78,12 +78,14 @@ class Transfer:
         return f"{self.what}: {size_text(done)} of {size_text(self.total)}, {size_text(rate)}/s{left}"
 
     def __enter__(self) -> Transfer:
+        """Starts the reports."""
         self._started = time.monotonic()
         self._thread = threading.Thread(target=self._report, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Ends the reports."""
         self._ended.set()
         self._thread.join()
 

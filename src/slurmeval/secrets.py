@@ -1,5 +1,8 @@
-"""Secrets: tokens and keys that jobs need. The config names them; their values stand in files that only
-their owner can read, and in the environment of those processes that need them. docs/secrets.md says more."""
+"""Secrets: tokens and keys that jobs need.
+
+The config names them. Their values stand in files that only their owner can read, and in the environment of
+those processes that need them. docs/secrets.md says more.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +38,15 @@ REGISTRY = (
 )
 """What pulling images takes, where the config names it: the variables of the programs themselves."""
 
-LARGEST = 65536
-"""Bytes of a secret."""
+SECRET_LIMIT_BYTES = 65536
+"""Largest secret."""
 
-SHORTEST = 8
-"""Characters from which a secret is told apart from other text in logs."""
+SECRET_MINIMUM_LENGTH = 8
+"""Characters. A shorter secret may be any word of a log."""
 
 
 def needed(config: Config, benchmarks: Iterable[str]) -> list[str]:
-    """The secrets that a run of these benchmarks hands out: those that they name, and those for staging."""
+    """Returns the secrets for a run of these benchmarks: those that they name, and those for staging."""
     named = (name for benchmark in benchmarks for name in config.benchmarks[benchmark].secrets)
     return [name for name in dict.fromkeys([*HUB, *REGISTRY, *named]) if name in config.secrets]
 
@@ -51,8 +54,14 @@ def needed(config: Config, benchmarks: Iterable[str]) -> list[str]:
 def problems(
     config: Config, project: Path, names: Iterable[str], environment: Mapping[str, str] = os.environ
 ) -> list[Problem]:
-    """What keeps these secrets of the config from being read. No text holds a value. `project`: what a
-    secret's `file` is relative to."""
+    """Returns why secrets of the config cannot be read. No text holds a value.
+
+    Args:
+        config: The config.
+        project: The folder that a secret's `file` is relative to.
+        names: The secrets.
+        environment: The variables.
+    """
     read = (_read(name, config.secrets[name], project, environment) for name in names)
     return [found for found in read if isinstance(found, Problem)]
 
@@ -60,7 +69,11 @@ def problems(
 def values(
     config: Config, project: Path, names: Iterable[str], environment: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """These secrets of the config, by name: for commands that run outside a run. Raises UserError."""
+    """Returns secrets of the config by name, for commands that run outside a run.
+
+    Raises:
+        UserError: One cannot be read.
+    """
     found: dict[str, str] = {}
     for name in names:
         read = _read(name, config.secrets[name], project, environment)
@@ -77,9 +90,14 @@ def hand_out(
     folder: Path,
     environment: MutableMapping[str, str] = os.environ,
 ) -> None:
-    """Writes the secrets that a run of these benchmarks needs into `folder`, where its jobs take them, and
-    takes all that the config names out of `environment`: nothing that this process starts inherits one.
-    Raises UserError."""
+    """Writes the secrets that a run of these benchmarks needs into `folder`, for its jobs.
+
+    Removes all secrets of the config from `environment`, so that nothing that this process starts inherits
+    one.
+
+    Raises:
+        UserError: One cannot be read.
+    """
     found = values(config, project, needed(config, benchmarks), environment)
     if found:
         make_private(folder)
@@ -90,7 +108,11 @@ def hand_out(
 
 
 def take(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """These secrets, by name, as the run handed them out. Raises SlurmevalError where one is not there."""
+    """Returns secrets by name, as the run handed them out.
+
+    Raises:
+        SlurmevalError: One is not there.
+    """
     found = {}
     for name in names:
         try:
@@ -108,15 +130,26 @@ def lend(
     names: Iterable[str],
     environment: MutableMapping[str, str] = os.environ,
 ) -> None:
-    """Puts those of `names` (HUB, REGISTRY) that the config lists into this process's environment, as the run
-    handed them out: for a process of its own that fetches. Raises SlurmevalError."""
+    """Puts secrets that the run handed out into this process's environment, for a process that fetches.
+
+    Args:
+        folder: The folder of secrets.
+        listed: The secrets of the config.
+        names: Those to put there, if listed (`HUB`, `REGISTRY`).
+        environment: The variables.
+
+    Raises:
+        SlurmevalError: One is not there.
+    """
     wanted = set(listed)
     environment.update(take(folder, [name for name in names if name in wanted]))
 
 
 def withdraw_unused(paths: Paths) -> None:
-    """Removes what was handed out, unless another run is under way here, or evaluations of this one or an
-    earlier one go on."""
+    """Removes the secrets that were handed out.
+
+    They stay if another run is under way here, or evaluations of this or an earlier run go on.
+    """
     owner = live_owner(paths.controller)
     if owner is not None and not owner.is_same_process(identity()):
         return
@@ -125,8 +158,11 @@ def withdraw_unused(paths: Paths) -> None:
 
 
 def make_private(folder: Path) -> None:
-    """Makes a folder that only its owner can enter; one that is there is made so. Raises UserError where the
-    file system does not keep that, or the folder is another user's."""
+    """Makes a folder that only its owner can enter, or makes an existing one so.
+
+    Raises:
+        UserError: The file system does not keep that, or the folder is another user's.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -142,15 +178,19 @@ def make_private(folder: Path) -> None:
 
 
 def scrub(folder: Path, secrets: Mapping[str, str]) -> list[Path]:
-    """Overwrites every secret in the files below `folder` (or in this one file), whatever wrote it there,
-    with as many asterisks: as it is, in base64, and with the escapes of addresses, JSON and HTML. Returns
-    the files where one stood. Secrets of less than SHORTEST characters are left: they may be any word."""
+    """Overwrites every secret in the files below `folder` (or in this one file) with asterisks.
+
+    Finds it as it is, in base64, and with the escapes of addresses, JSON and HTML. Secrets of less than
+    SECRET_MINIMUM_LENGTH characters are left, because they may be any word.
+
+    Returns the files that held one.
+    """
     looked_for = sorted({form for value in secrets.values() for form in _forms(value)}, key=len, reverse=True)
     return [file for file in _files(folder) if _scrub_file(file, looked_for)] if looked_for else []
 
 
 def _read(name: str, secret: Secret, project: Path, environment: Mapping[str, str]) -> str | Problem:
-    """A secret's value, or why there is none."""
+    """Returns a secret's value, or why there is none."""
     if secret.file is None:
         text = environment.get(name, "").strip()
         if not text:
@@ -171,8 +211,13 @@ def _read(name: str, secret: Secret, project: Path, environment: Mapping[str, st
 
 
 def _content(file: Path) -> str:
-    """What a file holds that only its owner can read. Raises UserError, whose text goes on from the file's
-    name, OSError, or UnicodeDecodeError."""
+    """Returns the content of a file that only its owner can read.
+
+    Raises:
+        UserError: It does not do; the text continues the file's name.
+        OSError: It cannot be read.
+        UnicodeDecodeError: It is no text.
+    """
     if not stat.S_ISREG(file.stat().st_mode):
         raise UserError("is no file")
     with file.open("rb") as stream:
@@ -180,13 +225,13 @@ def _content(file: Path) -> str:
         if mode := stat.S_IMODE(status.st_mode) & 0o077:
             who = "others" if mode & 0o007 else "its group"
             raise UserError(f"is open to {who} (mode {stat.S_IMODE(status.st_mode):04o}): chmod 600")
-        if status.st_size > LARGEST:
+        if status.st_size > SECRET_LIMIT_BYTES:
             raise UserError(f"has {status.st_size} bytes; expected the secret alone")
         return stream.read().decode().strip()
 
 
 def _unfit(text: str) -> str | None:
-    """Why a text is no secret."""
+    """Returns why a text is no secret, or None."""
     if not text:
         return "is empty"
     if len(text.splitlines()) > 1:
@@ -195,8 +240,8 @@ def _unfit(text: str) -> str | None:
 
 
 def _forms(value: str) -> Iterator[bytes]:
-    """What a secret may look like in a file."""
-    if len(value) < SHORTEST:
+    """Yields the forms that a secret may have in a file."""
+    if len(value) < SECRET_MINIMUM_LENGTH:
         return
     for text in (value, quote(value, safe=""), quote(value), html.escape(value)):
         yield text.encode()
@@ -209,7 +254,7 @@ def _forms(value: str) -> Iterator[bytes]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The regular files below a folder, or this one; links are not followed."""
+    """Yields the regular files below a folder, or this one. Links are not followed."""
     if folder.is_file():
         yield folder
     for place, _, names in os.walk(folder):
@@ -220,7 +265,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _scrub_file(file: Path, looked_for: Sequence[bytes]) -> bool:
-    """In place and of the same length: no file becomes another by it, and it works on a full disk."""
+    """Overwrites in place and at the same length, which works on a full disk too."""
     status = file.stat()
     if status.st_size == 0:
         return False

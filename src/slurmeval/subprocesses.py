@@ -11,7 +11,7 @@ from pathlib import Path
 
 from slurmeval import parent_death
 
-REPORT_EVERY_S = 10.0
+REPORT_INTERVAL_S = 10.0
 
 
 def run_bound(
@@ -21,8 +21,18 @@ def run_bound(
     cwd: Path,
     waiting: Callable[[float], None] | None = None,
 ) -> tuple[int, str]:
-    """Runs `argv` (its program with its full path), its output appended to `log`. Gives its exit status and
-    what it wrote. `waiting` is called with the seconds so far every `REPORT_EVERY_S`."""
+    """Runs a command that is killed if this process ends.
+
+    Args:
+        argv: Program (a full path) and arguments.
+        log: Gets the output appended.
+        environment: All variables of the command.
+        cwd: Its working directory.
+        waiting: Called with the seconds so far every `REPORT_INTERVAL_S` seconds. What it raises ends the
+            command.
+
+    Returns exit status and output.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
         begin = stream.tell()
@@ -38,7 +48,7 @@ def run_bound(
         try:
             while True:
                 try:
-                    returncode = process.wait(REPORT_EVERY_S)
+                    returncode = process.wait(REPORT_INTERVAL_S)
                     break
                 except subprocess.TimeoutExpired:
                     if waiting is not None:

@@ -1,4 +1,4 @@
-"""What surrounds processes that slurmeval starts: variables of the user's shell, and lines of a site."""
+"""Variables of the user's shell, and lines of a site, around the processes that slurmeval starts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_
 
 
 def proxies(environment: Mapping[str, str]) -> dict[str, str]:
-    """The user's proxies, for a process that talks to this machine too: that goes straight."""
+    """Returns the user's proxies, for a process that also talks to this machine: that goes without."""
     found = {name: environment[name] for name in PROXIES if environment.get(name)}
     said = [host for name in _EXCEPT for host in environment.get(name, "").split(",")]
     straight = ",".join(dict.fromkeys(host for host in (*map(str.strip, said), *_LOOPBACK) if host))
@@ -34,13 +34,15 @@ def proxies(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def certificates(environment: Mapping[str, str]) -> dict[str, str]:
-    """The user's certificates, where there are any: programs that miss the file they are named end at once,
-    even if they speak http alone."""
+    """Returns the user's variables of certificates whose files exist.
+
+    Programs end at once if the file that they are named is missing, even if they speak http alone.
+    """
     return {name: path for name in CERTIFICATES if (path := environment.get(name)) and Path(path).exists()}
 
 
 def forget_missing_certificates(environment: MutableMapping[str, str]) -> None:
-    """Takes out what names a file that is not on this machine."""
+    """Removes variables that name a file of certificates that is not on this machine."""
     for name in CERTIFICATES:
         if name in environment and name not in certificates(environment):
             del environment[name]
@@ -52,22 +54,27 @@ echo "slurmeval: a line of setup in site.yaml failed: $BASH_COMMAND" >&2; exit $
 
 
 def checked(setup: Sequence[str]) -> list[str]:
-    """Shell lines of a site, so that one that fails ends the job and is named: without its module, or in a
-    shell that knows no modules, a job would go on with something else. What fails in a file that a line
-    sources, or in a function, is that file's affair: files of modules are full of it."""
+    """Returns shell lines of a site with a trap: a line that fails ends the job and is named.
+
+    Without its module, or in a shell that knows no modules, a job would continue with something else.
+    Failures in a file that a line sources, or in a function, are left alone: files of modules are full of
+    them.
+    """
     return [_NAME_IT, *setup, "trap - ERR"] if setup else []
 
 
 def isolate_python(environment: MutableMapping[str, str]) -> None:
-    """Takes out what is said to another Python (PYTHONPATH, PYTHONHOME, PYTHONOPTIMIZE …)."""
+    """Removes what is meant for another Python (PYTHONPATH, PYTHONHOME, PYTHONOPTIMIZE …)."""
     for name in [name for name in environment if name.startswith("PYTHON")]:
         del environment[name]
     environment.update(OWN_PYTHON)
 
 
 def shadowing(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The folders of PYTHONPATH that come before this environment's own packages; None where there are
-    none. (`scripts/setup` has its .venv look at its own packages first.)"""
+    """Returns the folders of PYTHONPATH that come before this environment's own packages, or None.
+
+    (`scripts/setup` has its .venv look at its own packages first.)
+    """
     named = {str(Path(p).absolute()) for p in environment.get("PYTHONPATH", "").split(os.pathsep) if p}
     first = next((n for n, path in enumerate(sys.path) if path.endswith("-packages")), len(sys.path))
     before = [path for path in sys.path[:first] if path in named and not _is_own(path)]

@@ -1,7 +1,8 @@
-"""Containers: Apptainer, or Singularity where a cluster still has that name for it.
+"""Containers: Apptainer, or Singularity on clusters that still have it under that name.
 
-A command runs contained: it sees the image, the folders that it is given, a home folder of its own and no
-variable but those that it is given; in `docs/images.md` is what that keeps out."""
+A command runs contained: it sees the image, the folders that it is given, a home folder of its own and only
+the variables passed in. docs/images.md lists what this isolates.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ _NOT_INHERITED = (
 
 @dataclass(frozen=True)
 class Bind:
-    """A folder or file that a container sees."""
+    """Folder or file that a container sees."""
 
     source: Path
     target: Path | None = None
@@ -42,7 +43,7 @@ class Bind:
     writable: bool = False
 
     def flags(self) -> list[str]:
-        """As --mount takes it: names may hold commas, colons and quotes there, which --bind cannot."""
+        """Returns the flags of --mount: names may hold commas, colons and quotes there, unlike in --bind."""
         fields = ["type=bind", f"source={self.source}", f"destination={self.target or self.source}"]
         return ["--mount", _csv(fields if self.writable else [*fields, "ro"])]
 
@@ -68,8 +69,13 @@ class Apptainer:
 
     @classmethod
     def find(cls, containers: Containers | None = None) -> Apptainer:
-        """As the site says (None: the defaults). Raises UserError where there is neither program; one that a
-        module brings is taken on trust, under its first name."""
+        """Returns what the site file says (None: the defaults).
+
+        A program that a module brings is taken on trust, under its first name.
+
+        Raises:
+            UserError: Neither program is there.
+        """
         containers = containers or Containers()
         setup = tuple(containers.setup)
         program = containers.program
@@ -111,9 +117,11 @@ class Apptainer:
         gpu: bool = False,
         network: bool = True,
     ) -> list[str]:
-        """`command` in the image. `home` is the home folder inside (None: an empty one that cannot be
-        written), `scratch` a folder whose own folders become /tmp and /var/tmp (None: in memory). Without
-        `network` there is only a loopback interface, and nothing on it."""
+        """Returns the command line that runs a command in an image, contained.
+
+        Its home is `home`, its temporary files lie in `scratch`. Without `network` there is only a loopback
+        interface, and nothing on it.
+        """
         flags = ["--silent", "exec", "--containall"]
         flags += ["--no-home"] if home is None else ["--home", f"{home}:{home}"]
         if scratch is not None:
@@ -131,7 +139,10 @@ class Apptainer:
         return self.argv(*flags, str(image), *command)
 
     def environment(self, inside: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The variables of the program itself; those in `inside` reach the command, and no command line."""
+        """Returns the variables of the program itself.
+
+        Those in `inside` reach the command, and no command line.
+        """
         env = {name: value for name, value in os.environ.items() if not _leaks(name)}
         return env | {f"{self.prefix}ENV_{name}": value for name, value in (inside or {}).items()}
 
@@ -144,7 +155,7 @@ def _leaks(name: str) -> bool:
 
 
 def with_targets(folders: Iterable[Path]) -> list[Path]:
-    """The folders, and those that links in them lead to: the hub's cache has links to its blobs."""
+    """Returns the folders, and those that links in them lead to: the hub's cache has links to its blobs."""
     found: dict[Path, None] = {}
     for folder in folders:
         found[folder] = None

@@ -1,4 +1,4 @@
-"""Whether a SIF is whole and works here, and what is in it."""
+"""Checks of a SIF: whether it is whole and works here, and what is in it."""
 
 from __future__ import annotations
 
@@ -65,13 +65,16 @@ class Found:
 
 
 def this_architecture() -> str:
-    """What registries call this machine."""
+    """Returns this machine's architecture as registries call it."""
     return MACHINES.get(platform.machine(), platform.machine())
 
 
 def sif_architecture(what: str, sif: Path) -> str:
-    """The architecture that a SIF says it is for. Raises UserError for what is no SIF, or only the beginning
-    of one."""
+    """Returns the architecture that a SIF names in its header.
+
+    Raises:
+        UserError: It is no SIF, or only the beginning of one.
+    """
     try:
         with sif.open("rb") as stream:
             data = stream.read(_HEADER.size)
@@ -94,11 +97,17 @@ class Checker:
     def __init__(
         self, what: str, sif: Path, apptainer: Apptainer, scratch: Path, log: Path, progress: Progress
     ) -> None:
+        """Takes an empty folder `scratch`: the only place where what runs in the image may write."""
         self.what, self.sif, self.apptainer = what, sif, apptainer
         self.scratch, self.log, self.progress = scratch, log, progress
 
     def check(self, command: Sequence[str]) -> Found:
-        """Raises UserError (another architecture, no SIF) or SlurmevalError (it does not start), one line."""
+        """Checks the SIF and runs `command` in it.
+
+        Raises:
+            UserError: It is no SIF, or made for another architecture.
+            SlurmevalError: It does not start.
+        """
         architecture, here = sif_architecture(self.what, self.sif), this_architecture()
         if architecture != here:
             raise UserError(f"{self.what}: {self.sif} is made for {architecture}; this machine is {here}")
@@ -118,7 +127,7 @@ class Checker:
         return output
 
     def _inside(self, command: Sequence[str], failure: str) -> str:
-        """The output of a command in the image, contained and without a network."""
+        """Returns the output of a command in the image, contained and without a network."""
         home, temporary = self.scratch / "home", self.scratch / "tmp"
         home.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(exist_ok=True)
@@ -143,7 +152,7 @@ class Checker:
             )
 
     def _programs(self) -> tuple[dict[str, str], list[str]]:
-        """Where the known programs lie, and the Pythons to be asked for packages, the likeliest first."""
+        """Returns the paths of the known programs, and the Pythons to ask for packages, likeliest first."""
         try:
             output = self._inside(["/bin/sh", "-c", _LOOK, "sh", *PROGRAMS], "no shell")
         except UserError:
@@ -179,8 +188,11 @@ class Checker:
 
 
 def _interpreter(line: str) -> list[str]:
-    """The Python that runs a script, from one of its first lines: `#!/opt/x/bin/python`, `#!/usr/bin/env
-    python3`, or, where that would be too long, `'''exec' "/opt/x/bin/python" "$0" "$@"`."""
+    """Returns the Python that runs a script, from one of its first lines.
+
+    Such as `#!/opt/x/bin/python`, `#!/usr/bin/env python3`, or, if that would be too long, `'''exec'
+    "/opt/x/bin/python" "$0" "$@"`.
+    """
     if not line.startswith(("#!", "'''exec'")):
         return []
     try:
@@ -191,7 +203,7 @@ def _interpreter(line: str) -> list[str]:
 
 
 def _last_line(output: str) -> str:
-    """The last line that says something; Apptainer's own failures before others."""
+    """Returns the last line that says something. Apptainer's own failures come before others."""
     lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
     fatal = [line for line in lines if line.startswith(("FATAL", "ERROR"))]
     return (fatal or lines or ["it gave no reason"])[-1][:300]

@@ -1,4 +1,4 @@
-"""The lock of images: which content each tag names, asked of the registries once and committed."""
+"""The lock of images: the digest of each tag, asked of the registries once and committed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HEADER = "# Made from images.yaml by `slurmeval images lock`: do not edit, but 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one entry."""
+    """Difference of one entry."""
 
     id: str
     before: Image | None
@@ -32,7 +32,7 @@ class Change:
 
     @property
     def moved(self) -> bool:
-        """The same name stands for something else now."""
+        """Whether the same name stands for another digest now."""
         return (
             self.before is not None
             and self.after is not None
@@ -41,6 +41,7 @@ class Change:
         )
 
     def __str__(self) -> str:
+        """Returns a line for the user."""
         if self.after is None:
             return f"{self.id}: removed; images.yaml has it no more"
         if self.before is None:
@@ -56,7 +57,11 @@ class Change:
 
 
 def select(images: dict[str, Image], ids: Sequence[str], where: Path) -> list[Image]:
-    """The named entries, or all. Raises UserError for an id that is not there."""
+    """Returns the named entries, or all.
+
+    Raises:
+        UserError: An id is not there.
+    """
     for name in ids:
         if name not in images:
             raise UserError(f"{name}: no image of that id in {where}; there are: {', '.join(sorted(images))}")
@@ -66,8 +71,10 @@ def select(images: dict[str, Image], ids: Sequence[str], where: Path) -> list[Im
 def lock(
     wanted_file: Path, lock_file: Path, ids: Sequence[str], progress: Progress, write: bool = True
 ) -> tuple[list[Change], list[SlurmevalError]]:
-    """Asks the registries for the named images, or all, and writes what they say into the lock. Gives what
-    changed, and what could not be had: entries of those stay as they are."""
+    """Asks the registries for the named images, or all, and writes the answers into the lock.
+
+    Returns the differences, and the errors. Entries with an error stay as they are.
+    """
     wanted = read_wanted(wanted_file)
     locked = read_lock(lock_file) if lock_file.exists() else {}
     after, changes, failures = dict(locked), [], []
@@ -90,7 +97,10 @@ def lock(
 
 
 def resolve(wanted: Image, locked: Image | None, progress: Progress) -> Image:
-    """The lock's entry for `wanted`. Where the digest is the same as before only that is asked for."""
+    """Returns the lock's entry for `wanted`.
+
+    If the digest is the same as before, nothing but the digest is asked for.
+    """
     registry = Registry(f"image {wanted.id}", Reference.parse(wanted.reference), progress)
     if locked is not None and locked.reference == wanted.reference and registry.digest() == locked.digest:
         return replace(locked, check=wanted.check)
@@ -114,7 +124,7 @@ def _text(images: Iterable[Image], header: str) -> str:
 
 
 def _header(lock_file: Path) -> str:
-    """The comment that the lock begins with: it stays as it is."""
+    """Returns the comment at the beginning of the lock, which stays as it is."""
     if not lock_file.exists():
         return _HEADER
     lines = []

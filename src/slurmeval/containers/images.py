@@ -1,8 +1,9 @@
-"""Images: pulled once by digest into a folder that all share, tried out, and only then recorded.
+"""Images: pulled once by digest into a shared folder, tried, and only then recorded.
 
-`containers/images.yaml` says what is wanted: an id, a name in a registry, and a command that must start.
-`containers/images.lock.yaml` says which content that is, by digest. `<folder>/<id>-<12 digits>.sif` is the
-image and `<same>.json`, written last, its record: a SIF without one that fits is no image."""
+`containers/images.yaml` has for each id a name in a registry, and a command that must start.
+`containers/images.lock.yaml` has the digests. `<folder>/<id>-<12 digits>.sif` is the image and `<same>.json`,
+written last, its record: a SIF without a record that fits is no image.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ _UNLOCKED = "unlocked"
 
 @dataclass(frozen=True)
 class Image:
-    """An entry of `containers/images.lock.yaml`, or of `images.yaml`: then without digest."""
+    """Entry of `containers/images.lock.yaml`, or of `images.yaml`: then without digest."""
 
     id: str
     reference: str
@@ -47,25 +48,33 @@ class Image:
 
     @property
     def key(self) -> str:
-        """The first 12 digits of the digest."""
+        """First 12 digits of the digest."""
         return self.digest.removeprefix("sha256:")[:12] or _UNLOCKED
 
     def sif(self, folder: Path) -> Path:
-        """Where it lies once it was pulled."""
+        """Returns the path of the SIF."""
         return folder.absolute() / f"{self.id}-{self.key}.sif"
 
     def record(self, folder: Path) -> Path:
-        """What is known of it, once it was tried."""
+        """Returns the path of the record that is written once the SIF was tried."""
         return self.sif(folder).with_suffix(".json")
 
 
 def read_wanted(path: Path) -> dict[str, Image]:
-    """The entries of `containers/images.yaml`, without digests. Raises UserError."""
+    """Reads the entries of `containers/images.yaml`, without digests.
+
+    Raises:
+        ConfigError: An entry is wrong.
+    """
     return _read(path, ("reference",), ("check",))
 
 
 def read_lock(path: Path) -> dict[str, Image]:
-    """The entries of `containers/images.lock.yaml`. Raises UserError."""
+    """Reads the entries of `containers/images.lock.yaml`.
+
+    Raises:
+        ConfigError: An entry is wrong.
+    """
     return _read(path, ("reference", "digest", "architectures"), ("check", "resolved"))
 
 
@@ -76,9 +85,19 @@ def ensure(
     progress: Progress = to_stderr,
     given: Path | None = None,
 ) -> Path:
-    """The record of `image`, pulled and tried now unless it is there; `given`: a SIF that is on the machine
-    already, which is only tried. A second process that wants the same one waits. Raises UserError (bad input,
-    login, no room) or SlurmevalError (network, an image that does not work), one line."""
+    """Returns the record of `image`, pulling and trying it unless it is there. A second process waits.
+
+    Args:
+        image: The image.
+        folder: The folder of images.
+        apptainer: Runs the containers.
+        progress: Takes lines for the user.
+        given: A SIF that is on the machine already, which is only tried.
+
+    Raises:
+        UserError: The input, the login or the disk does not do.
+        SlurmevalError: The network or the image does not work.
+    """
     what, record = f"image {image.id}", image.record(folder)
     sif = given.absolute() if given is not None else image.sif(folder)
     if is_whole(image, folder, given):
@@ -96,7 +115,7 @@ def ensure(
 
 
 def is_whole(image: Image, folder: Path, given: Path | None = None) -> bool:
-    """Whether the image was recorded, and its SIF is as it was then."""
+    """Returns whether the image was recorded, and its SIF is as it was then."""
     record = _known(image.record(folder))
     sif = given.absolute() if given is not None else image.sif(folder)
     return (
@@ -108,8 +127,11 @@ def is_whole(image: Image, folder: Path, given: Path | None = None) -> bool:
 
 
 def verify(record: Path, every: bool, progress: Progress = to_stderr) -> list[str]:
-    """What is wrong with a recorded SIF, in lines. It is only read where size or time differ from the
-    record's, or with `every`; one that was merely touched or copied is recorded anew."""
+    """Returns what is wrong with a recorded SIF, in lines.
+
+    Reads it only if its size or time differs from the record's, or with `every`. One that was merely touched
+    or copied is recorded anew.
+    """
     known = _known(record)
     sif = Path(str(known.get("sif", "")))
     stamp = _stamp(sif)
@@ -130,9 +152,18 @@ def verify(record: Path, every: bool, progress: Progress = to_stderr) -> list[st
 def prune(
     images: Sequence[Image], folder: Path, dry_run: bool = False, keep: Collection[Path] = ()
 ) -> list[Path]:
-    """Removes what none of `images` asks for and is not in `keep` (SIFs, absolute): SIFs and records of
-    earlier locks, remains of killed pulls. Returns what was removed. Images that are just being pulled stay,
-    and so do SIFs that lie elsewhere."""
+    """Removes SIFs and records of earlier locks, and remains of killed pulls.
+
+    Images that are being pulled now stay, and so do SIFs elsewhere.
+
+    Args:
+        images: Entries whose SIFs stay.
+        folder: The folder of images.
+        dry_run: Removes nothing.
+        keep: Further SIFs that stay (absolute).
+
+    Returns what was removed.
+    """
     wanted = {image.sif(folder).stem for image in images}
     wanted |= {sif.stem for sif in keep if sif.parent == folder.absolute()}
     named = re.compile(rf"(?P<stem>.+-(?:[0-9a-f]{{12}}|{_UNLOCKED}))(?:\.sif|\.json|\.log)?")
@@ -157,7 +188,7 @@ def prune(
 
 
 def _order(path: Path) -> bool:
-    """The record first: a SIF without one is no image."""
+    """Sorts the record first: a SIF without one is no image."""
     return path.suffix != ".json"
 
 
@@ -213,8 +244,11 @@ def _record(image: Image, folder: Path, file: Path, found: Found, progress: Prog
 
 
 def _is_pulled(image: Image, folder: Path, progress: Progress) -> bool:
-    """Whether the SIF need not be pulled again: it is as recorded, though touched or copied or to be tried in
-    another way; or it is complete, and its maker was killed, or found it not working, before the record."""
+    """Returns whether the SIF need not be pulled again.
+
+    Either it is as recorded, though touched, copied or to be tried with another command; or it is complete,
+    and whoever made it was killed, or found it not working, before the record.
+    """
     record, sif = image.record(folder), image.sif(folder)
     known = _known(record)
     if known.get("digest") == image.digest and known.get("sif") == str(sif):
@@ -248,7 +282,7 @@ def _known(record: Path) -> dict[str, Any]:
 
 
 def _stamp(sif: Path) -> tuple[int, int] | None:
-    """Size and time of change of a file; None where there is none."""
+    """Returns size and modification time of a file, or None if there is none."""
     try:
         status = sif.stat()
     except OSError:

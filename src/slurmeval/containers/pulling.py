@@ -1,9 +1,10 @@
-"""Pulling an image by its digest: Apptainer fetches the layers and builds the SIF, all in one folder.
+"""Pulling an image by its digest: Apptainer downloads the layers and builds the SIF, all in one folder.
 
-Each image has a cache of its own while it is pulled, `<images>/.pulling/<id>-<key>/cache`: layers that a
-killed pull had fetched are there for the next try, and all is removed when the SIF is made. One cache for
-all images would not do: Apptainer writes its index in place, and of two pulls that end at once one loses
-its image."""
+Each image has a cache of its own while it is pulled, `<images>/.pulling/<id>-<key>/cache`. Layers that a
+killed pull had downloaded are there for the next attempt, and all is removed once the SIF is made. One cache
+for all images would not do: Apptainer writes its index in place, and of two pulls that end at once one loses
+its image.
+"""
 
 from __future__ import annotations
 
@@ -55,9 +56,14 @@ def pull(
     progress: Progress,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Makes `sif`, which is not there, from the image that `reference` names by digest. Raises UserError
-    (login, digest, architecture, no room) or SlurmevalError (network, Apptainer), one line. Killed at any
-    point it leaves no file of that name."""
+    """Makes `sif`, which is not there, from the image that `reference` names by digest.
+
+    Killed at any point it leaves no file of that name.
+
+    Raises:
+        UserError: The login, the digest, the architecture or the disk does not do.
+        SlurmevalError: The network or Apptainer fails.
+    """
     work = work_folder(sif)
     registry = Registry(what, reference, progress, sleep)
     layers = registry.layers(str(reference.digest), this_architecture())
@@ -80,12 +86,12 @@ def pull(
 
 
 def work_folder(sif: Path) -> Path:
-    """Where all lies that a pull needs until the SIF is made."""
+    """Returns the folder for all that a pull needs until the SIF is made."""
     return sif.parent / ".pulling" / sif.stem
 
 
 def log_of(sif: Path) -> Path:
-    """What Apptainer said while it made or tried a SIF."""
+    """Returns the log of Apptainer for a SIF."""
     return sif.with_suffix(".log")
 
 
@@ -145,7 +151,7 @@ class _Builder:
         return environment | {"TMPDIR": str(self.work / "tmp")}
 
     def _failure(self, returncode: int, output: str) -> SlurmevalError:
-        """What Apptainer said, in one line."""
+        """Returns what Apptainer said as an error of one line."""
         lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
         fatal = [line for line in lines if line.startswith(("FATAL", "ERROR"))] or lines
         text = _ADDRESS.sub(lambda found: found.group().partition("?")[0], (fatal or ["no reason given"])[-1])
@@ -168,7 +174,7 @@ class _Builder:
 
 
 def remove_remains(sif: Path) -> None:
-    """Removes what a pull of this SIF has left, layers and all."""
+    """Removes what a pull of this SIF has left, including layers."""
     remove_tree(work_folder(sif))
     parent = work_folder(sif).parent
     if parent.is_dir() and not any(parent.iterdir()):

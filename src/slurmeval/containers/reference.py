@@ -17,7 +17,7 @@ _REFERENCE = re.compile(
 
 @dataclass(frozen=True)
 class Reference:
-    """An image's name in a registry."""
+    """Name of an image in a registry."""
 
     host: str
     path: str
@@ -53,6 +53,7 @@ class Reference:
         return f"docker://{self.repository}@{digest}"
 
     def __str__(self) -> str:
+        """Returns the name as people write it."""
         return (
             self.repository
             + (f":{self.tag}" if self.tag else "")

@@ -1,5 +1,7 @@
-"""What a registry says of an image: the digest that a tag names, for which machines, and how much there is
-to fetch. Images themselves are fetched by Apptainer (`pulling.py`)."""
+"""What a registry says of an image: the digest of a tag, the architectures, and how much to download.
+
+Images themselves are downloaded by Apptainer (`pulling.py`).
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ MANIFEST_BYTES = 32 * 2**20
 
 @dataclass(frozen=True)
 class Named:
-    """What a name stands for."""
+    """Digest and architectures of a name."""
 
     digest: str
     architectures: tuple[str, ...]
@@ -92,12 +94,13 @@ class _Bearer(AuthBase):
         self.token = token
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Adds the token."""
         request.headers["Authorization"] = f"Bearer {self.token}"
         return request
 
 
 class _Nobody(AuthBase):
-    """No login; without it requests would take one from ~/.netrc."""
+    """No login. Without it requests would take one from ~/.netrc."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
@@ -105,9 +108,11 @@ class _Nobody(AuthBase):
 
 @dataclass
 class Registry:
-    """The registry of one image, asked by its HTTP interface (OCI distribution, version 2). `what` begins
-    each message. All methods raise UserError (login, name, certificate) or SlurmevalError (network), one
-    line."""
+    """Registry of one image, asked over HTTP (OCI distribution specification, version 2).
+
+    `what` begins each message. All methods raise UserError (login, name, certificate) or SlurmevalError
+    (network), one line.
+    """
 
     what: str
     reference: Reference
@@ -117,25 +122,26 @@ class Registry:
     _login: Login | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        """Prepares the address."""
         host = "registry-1.docker.io" if self.reference.host == "docker.io" else self.reference.host
         self._base = f"{'http' if plain_http() else 'https'}://{host}/v2/{self.reference.path}"
         self._session = requests.Session()
 
     def digest(self) -> str | None:
-        """The digest that the name stands for now; None where the registry does not say."""
+        """Returns the digest that the name stands for now, or None if the registry does not say."""
         answer = self._ask(f"manifests/{self._name()}", method="HEAD")
         said = answer.headers.get("Docker-Content-Digest", "")
         return said if DIGEST.fullmatch(said) else None
 
     def named(self) -> Named:
-        """What the name stands for now."""
+        """Returns what the name stands for now."""
         digest, manifest = self._manifest(self._name())
         if _is_index(manifest):
             return Named(digest, tuple(dict.fromkeys(_architecture(entry) for entry in _images(manifest))))
         return Named(digest, (self._architecture_of(manifest),))
 
     def layers(self, digest: str, architecture: str) -> tuple[Layer, ...]:
-        """What has to be fetched of `digest` for machines of this architecture."""
+        """Returns the files to download of `digest` for machines of this architecture."""
         _, manifest = self._manifest(digest)
         if _is_index(manifest):
             entries = list(_images(manifest))
@@ -160,13 +166,13 @@ class Registry:
         return self.reference.digest or self.reference.tag or "latest"
 
     def _architecture_of(self, manifest: dict[str, Any]) -> str:
-        """Of an image by itself: only its configuration says."""
+        """Returns the architecture of an image by itself, from its configuration."""
         digest = str((manifest.get("config") or {}).get("digest", ""))
         config = self._json(self._ask(f"blobs/{digest}"), digest)
         return str(config.get("architecture") or "unknown")
 
     def _manifest(self, name: str) -> tuple[str, dict[str, Any]]:
-        """Digest and content of a manifest. The digest is computed, not believed."""
+        """Returns digest and content of a manifest. The digest is computed, not believed."""
         answer = self._ask(f"manifests/{name}")
         digest = f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
         said = answer.headers.get("Docker-Content-Digest", digest)
@@ -191,7 +197,7 @@ class Registry:
         return content
 
     def _ask(self, place: str, method: str = "GET") -> _Answer:
-        """The registry's answer to a request in the image's repository, logged in as far as it wants."""
+        """Returns the answer to a request in the image's repository, logged in as far as needed."""
         answer = self._send(method, f"{self._base}/{place}")
         if answer.status == 401:
             self._authorise(answer.headers.get("WWW-Authenticate", ""))
@@ -240,8 +246,10 @@ class Registry:
         return answer
 
     def _authorise(self, challenge: str) -> None:
-        """Logs in as the registry asks for: by a token that its token service gives, also without a login, or
-        by name and password."""
+        """Logs in by the method that the registry asks for.
+
+        Either with a token that its token service gives, even without a login, or with name and password.
+        """
         kind, _, rest = challenge.partition(" ")
         self._login = find_login(self.reference.host)
         if kind.lower() == "basic" and self._login is not None and self._login.password:
@@ -285,7 +293,7 @@ class Registry:
         return UserError(f"{self.what}: {self.reference.repository} has no tag {self.reference.tag}{there}")
 
     def _tags(self) -> list[str]:
-        """All tags, or none where they cannot be had: they only make a message better."""
+        """Returns all tags, or none if they are not available: they only make a message better."""
         try:
             answer = self._send("GET", f"{self._base}/tags/list")
             found = json.loads(answer.body).get("tags") if answer.status == 200 else None
@@ -295,7 +303,7 @@ class Registry:
 
 
 def refused(what: str, reference: Reference, status: int, login: Login | None) -> UserError:
-    """The registry wants a login, or another one."""
+    """Returns the error for a registry that wants a login, or another one."""
     how = f"apptainer registry login --username NAME docker://{reference.host}"
     if login is None:
         return UserError(
@@ -309,7 +317,7 @@ def refused(what: str, reference: Reference, status: int, login: Login | None) -
 
 
 def gone(what: str, reference: Reference) -> UserError:
-    """The registry no longer has the digest."""
+    """Returns the error for a registry that no longer has the digest."""
     return UserError(
         f"{what}: {reference.host} has no such digest of {reference.path} (any more): "
         f"`slurmeval images lock` asks for what {reference.tag or 'its tag'} names now"
@@ -317,7 +325,7 @@ def gone(what: str, reference: Reference) -> UserError:
 
 
 def plain_http() -> bool:
-    """Whether registries are asked without TLS: the variable by which Apptainer is told so."""
+    """Returns whether registries are asked without TLS, by Apptainer's own variable."""
     names = (
         f"{program}_{name}" for program in ("APPTAINER", "SINGULARITY") for name in ("NOHTTPS", "NO_HTTPS")
     )
@@ -325,7 +333,7 @@ def plain_http() -> bool:
 
 
 def _body(response: requests.Response) -> bytes:
-    """The content, as long as it may be."""
+    """Returns the content, up to a limit."""
     body = b""
     for piece in response.iter_content(65536):
         body += piece
@@ -335,7 +343,7 @@ def _body(response: requests.Response) -> bytes:
 
 
 def _trusted() -> str | bool:
-    """The authorities that are trusted: as Apptainer has it SSL_CERT_FILE, else the machine's own."""
+    """Returns the trusted authorities: SSL_CERT_FILE as for Apptainer, or the machine's own."""
     if file := os.environ.get("SSL_CERT_FILE"):
         return file
     if os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE"):
@@ -348,7 +356,7 @@ def _is_index(manifest: dict[str, Any]) -> bool:
 
 
 def _images(index: dict[str, Any]) -> list[dict[str, Any]]:
-    """The entries of an index that are images; beside them it may list statements about them."""
+    """Returns the entries of an index that are images. It may also list attestations."""
     return [
         entry
         for entry in index["manifests"]
@@ -363,7 +371,7 @@ def _architecture(entry: dict[str, Any]) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason, in few words, without addresses: those may hold keys."""
+    """Returns the innermost reason, in few words and without addresses, which may hold keys."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     text = re.sub(r"https?://\S+", "…", " ".join(str(error).split()))

@@ -1,7 +1,8 @@
-"""The login for a registry, as the programs that log in leave it: `apptainer registry login`, `docker login`.
+"""Logins for registries, as `apptainer registry login` and `docker login` store them.
 
-Names and passwords reach registries only, and the environment of the program that pulls: no message, no
-command line and no file of ours holds them."""
+Names and passwords reach only registries and the environment of the program that pulls: no message, no
+command line and no file of ours holds them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ _TOKEN_USER = "<token>"
 
 @dataclass(frozen=True)
 class Login:
-    """Who asks. Either a name with a password, or an identity token. Its text shows neither."""
+    """Login: a name with a password, or an identity token. Its text shows neither."""
 
     source: str
     """Where it was found, for messages."""
@@ -36,8 +37,13 @@ class Login:
 
 
 def find_login(host: str) -> Login | None:
-    """The login for a registry, or None: nobody has logged in. Apptainer's own variables first, as there;
-    they are given to every registry that asks. Raises UserError where a file or a helper cannot be read."""
+    """Returns the login for a registry, or None if nobody has logged in.
+
+    Apptainer's own variables come first, as in Apptainer; they are given to every registry that asks.
+
+    Raises:
+        UserError: A file or a helper cannot be read.
+    """
     for program in ("APPTAINER", "SINGULARITY"):
         name, password = f"{program}_DOCKER_USERNAME", f"{program}_DOCKER_PASSWORD"
         if os.environ.get(name) and os.environ.get(password):
@@ -94,7 +100,7 @@ def _from_entry(entry: Mapping[str, Any], source: str) -> Login | None:
 
 
 def _from_helper(name: str, host: str, file: Path) -> Login | None:
-    """Asks `docker-credential-<name>` by its protocol. What it writes is not shown."""
+    """Asks `docker-credential-<name>` by its protocol. What it prints is not shown."""
     program = f"docker-credential-{name}"
     server = _DOCKER_HUB_KEY if host in _DOCKER_HUB else host
     try:
@@ -127,7 +133,7 @@ def _keys(host: str) -> tuple[str, ...]:
 
 
 def _host_of(key: str) -> str:
-    """`nvcr.io` of `https://nvcr.io/v2/`."""
+    """Returns `nvcr.io` of `https://nvcr.io/v2/`."""
     return key.partition("://")[2].partition("/")[0] if "://" in key else key.partition("/")[0]
 
 

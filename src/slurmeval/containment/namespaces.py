@@ -35,7 +35,7 @@ def write(path: str, text: str) -> None:
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    """Calls mount(2)."""
+    """Mounts by the system call of that name."""
     words = [None if word is None else os.fsencode(word) for word in (source, target, kind, data)]
     _checked(_libc.mount(words[0], words[1], words[2], ctypes.c_ulong(flags), words[3]), f"mount {target}")
 

@@ -1,8 +1,9 @@
-"""Locked virtual environments: made once for a lock's content, reused, never half-made.
+"""Locked virtual environments: built once for a lock's content, reused, never half-built.
 
-`<environments>/<name>-<12 hex digits of the lock's sha256>/` is the environment and `<same>.json`,
-written last, its record. It is built under another name and renamed, so that a process killed at any point
-leaves nothing that could be taken for an environment; what lies there without a record is made anew."""
+`<environments>/<name>-<12 hex digits of the lock's sha256>/` is the environment and `<same>.json`, written
+last, its record. It is built under another name and renamed, so that a process killed at any point leaves
+nothing that could be taken for an environment. A folder without a record is built again.
+"""
 
 from __future__ import annotations
 
@@ -43,27 +44,33 @@ _ADDRESS = re.compile(r"https?://[^\s`'\")>]+")
 
 @dataclass(frozen=True)
 class Environment:
-    """A finished environment."""
+    """Finished environment."""
 
     name: str
     folder: Path
 
     @property
     def python(self) -> Path:
+        """Its interpreter."""
         return self.folder / "bin" / "python"
 
     @property
     def record(self) -> Path:
+        """Its record."""
         return _record(self.folder)
 
 
 def environment_for(lock: Path, environments: Path) -> Environment:
-    """Where the environment of `lock` lies, whether it has been made or not. Raises UserError."""
+    """Returns the environment of `lock`, whether it has been built or not.
+
+    Raises:
+        UserError: The lock is wrong.
+    """
     return _environment(read_lock(lock), environments)
 
 
 def is_made(environment: Environment) -> bool:
-    """Whether the environment is whole: its record is there, fits, and its Python still exists."""
+    """Returns whether the environment is whole: its record is there and fits, and its Python exists."""
     try:
         record = read_json(environment.record)
     except ValueError:
@@ -76,9 +83,12 @@ def is_made(environment: Environment) -> bool:
 
 
 def ensure(lock: Path, environments: Path, progress: Progress = to_stderr) -> Environment:
-    """The environment of `lock`, made now unless it is there. A second process that wants the same one
-    waits. Raises UserError (bad lock, no room) or SlurmevalError (network, package), one line with the log's
-    place."""
+    """Returns the environment of `lock`, building it unless it is there. A second process waits.
+
+    Raises:
+        UserError: The lock or the disk does not do.
+        SlurmevalError: The network or a package fails. The line names the log.
+    """
     read = read_lock(lock)
     environment = _environment(read, environments)
     if is_made(environment):
@@ -91,9 +101,18 @@ def ensure(lock: Path, environments: Path, progress: Progress = to_stderr) -> En
 
 
 def prune(locks: Path, environments: Path, keep: Collection[Path] = (), dry_run: bool = False) -> list[Path]:
-    """Removes what no lock in the folder `locks` asks for and is not in `keep` (absolute): environments of
-    earlier locks and remains of killed makers. Returns the removed folders. Environments that are just being
-    made stay."""
+    """Removes environments of earlier locks, and remains of killed builds.
+
+    Environments that are being built now stay.
+
+    Args:
+        locks: Folder of the locks whose environments stay.
+        environments: The folder of environments.
+        keep: Further environments that stay (absolute).
+        dry_run: Removes nothing.
+
+    Returns the removed folders.
+    """
     environments = environments.absolute()
     wanted = {environment_for(lock, environments).folder for lock in locks.glob("*.lock")} | {*keep}
     removed = []
@@ -119,9 +138,18 @@ def prune(locks: Path, environments: Path, keep: Collection[Path] = (), dry_run:
 
 
 def prune_packages(environments: Path, all_of_them: bool) -> str | None:
-    """Removes what the package cache beside the environments holds and nothing can use any more, or
-    `all_of_them`. Returns what uv says of it, such as `Removed 23 files (4.1MiB)`; None where there is no
-    such cache: one that the user names (UV_CACHE_DIR) serves others, too. Raises SlurmevalError."""
+    """Removes from the package cache beside the environments what nothing can use any more.
+
+    Args:
+        environments: The folder of environments.
+        all_of_them: Removes all.
+
+    Returns what uv says of it, such as `Removed 23 files (4.1MiB)`, or None if there is no such cache: one
+    that the user names (UV_CACHE_DIR) serves others, too.
+
+    Raises:
+        SlurmevalError: uv fails.
+    """
     cache = environments.absolute() / _CACHE
     if not cache.is_dir():
         return None
@@ -145,7 +173,7 @@ def _record(folder: Path) -> Path:
 
 
 def _remove(folder: Path) -> None:
-    """The record first: a folder without one is no environment."""
+    """Removes the record first: a folder without one is no environment."""
     _record(folder).unlink(missing_ok=True)
     if folder.exists():
         doomed = folder.with_name(f"{folder.name}.making-0")
@@ -196,7 +224,7 @@ def _make(lock: Lock, environment: Environment, progress: Progress) -> None:
 
 
 class _Maker:
-    """The steps of making one environment."""
+    """Steps of building one environment."""
 
     def __init__(self, lock: Lock, environments: Path, log: Path, progress: Progress) -> None:
         self.lock, self.folder, self.log, self.progress = lock, environments, log, progress
@@ -214,7 +242,7 @@ class _Maker:
             raise failure(f"environment {self.lock.name}", output, self.log)
 
     def install(self, python: Path) -> str | None:
-        """Installs the lock's packages. Gives where torch came from, if the lock names a build of it."""
+        """Installs the lock's packages. Returns where torch came from, if the lock names a build of it."""
         # Compiled once: else each start does it again where Python may not, or is told not to, write bytecode
         arguments = ["pip", "install", "--compile-bytecode", "--python", str(python)]
         arguments += ["-r", str(self.lock.path.absolute())]
@@ -261,7 +289,7 @@ class _Maker:
         return {str(package["name"]): str(package["version"]) for package in packages}
 
     def _is_offered(self, build: str, python: Path) -> bool:
-        """Whether the indexes that the user has configured offer this very build."""
+        """Returns whether the indexes that the user has configured offer this very build."""
         argv = [uv_program(), "pip", "compile", "--quiet", "--no-deps", "--python", str(python)]
         asked = subprocess.run(
             [*argv, *uv_flags(), "-"],
@@ -278,7 +306,10 @@ class _Maker:
 
 
 def failure(what: str, output: str, log: Path) -> SlurmevalError:
-    """uv's failure in one line: no room, which package, or the network. Addresses lose user and password."""
+    """Returns a failure of uv in one line: a full disk, a package, or the network.
+
+    Addresses lose user and password.
+    """
     text = _ADDRESS.sub(lambda match: _without_password(match.group()), " ".join(output.split()))
     if reports_full(text):
         return UserError(f"{what}: the disk is full or over quota: make room (log: {log})")

@@ -1,11 +1,11 @@
-"""pip's own configuration, said to uv.
+"""Pip's configuration, translated for uv.
 
 A cluster tells pip once where packages come from (a mirror, a folder of wheels, a proxy, a certificate) in
-`pip.conf` or in `PIP_*` variables. uv reads neither, so it is told by its variables. What the user has set
-for uv itself wins. Everything goes through the environment: an index's address may hold a password, and a
-command line is seen by everyone on the machine.
+`pip.conf` or in `PIP_*` variables. uv reads neither, so it gets its own variables. What the user has set for
+uv itself wins. Everything goes through the environment: an index's address may hold a password, and a command
+line is seen by everyone on the machine.
 
-`python -m slurmeval.environments.indexes ARGUMENT…` runs uv so (for `scripts/setup`).
+`python -m slurmeval.environments.indexes ARGUMENT…` runs uv in this way (for `scripts/setup`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ _SECTIONS = ("global", "install", "download", ":env:")
 
 
 def pip_interpreter() -> str:
-    """A Python that has pip: this one, or the one that this environment was made from. Raises UserError."""
+    """Returns a Python that has pip: this one, or the one that this environment was made from.
+
+    Raises:
+        UserError: Neither has it.
+    """
     candidates = dict.fromkeys([sys.executable, getattr(sys, "_base_executable", sys.executable)])
     for python in candidates:
         probe = "import importlib.util, sys; sys.exit(importlib.util.find_spec('pip') is None)"
@@ -49,8 +53,11 @@ def pip_interpreter() -> str:
 
 @functools.cache
 def pip_configuration() -> Mapping[str, str]:
-    """pip's options from all of its files and from `PIP_*`, as pip merges them. Raises UserError where pip
-    cannot read its own files."""
+    """Returns pip's options from all of its files and from `PIP_*`, as pip merges them.
+
+    Raises:
+        UserError: Pip cannot read its own files.
+    """
     argv = [pip_interpreter(), "-m", "pip", "--disable-pip-version-check", "config", "list"]
     listed = subprocess.run(
         argv, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False
@@ -62,7 +69,7 @@ def pip_configuration() -> Mapping[str, str]:
 
 
 def parse_pip_configuration(text: str) -> dict[str, str]:
-    """The options in the output of `pip config list` (`section.option='value'`, a Python string)."""
+    """Returns the options printed by `pip config list` (`section.option='value'`, a Python string)."""
     options: dict[str, dict[str, str]] = {section: {} for section in _SECTIONS}
     for line in text.splitlines():
         name, separator, value = line.partition("=")
@@ -76,7 +83,7 @@ def parse_pip_configuration(text: str) -> dict[str, str]:
 
 
 def uv_variables(options: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """uv's variables for pip's `options`, but for those that `environment` has already."""
+    """Returns uv's variables for pip's `options`, except those that `environment` has."""
     variables: dict[str, str] = {}
     for option, (variable, separator) in _VARIABLES.items():
         if option not in options or variable in environment:
@@ -90,14 +97,18 @@ def uv_variables(options: Mapping[str, str], environment: Mapping[str, str]) -> 
 
 
 def uv_flags() -> list[str]:
-    """Arguments for uv's commands that look packages up: pip's `no-index`, for which uv has no variable."""
+    """Returns flags for uv's look-ups of packages: pip's `no-index`, for which uv has no variable."""
     on = pip_configuration().get("no-index", "").lower() in ("1", "true", "yes", "on")
     return ["--no-index"] if on else []
 
 
 def uv_environment(cache: Path | None = None) -> dict[str, str]:
-    """The environment for running uv. `cache`: uv's cache unless the user names one; beside the
-    environments it takes no room twice (hard links) and none in the home folder, small on clusters."""
+    """Returns the environment for running uv.
+
+    Args:
+        cache: uv's cache, unless the user names one. Beside the environments it takes no space twice (hard
+            links), and none in the home folder, which is small on clusters.
+    """
     environment = dict(os.environ)
     for name in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "CONDA_PREFIX"):
         environment.pop(name, None)
@@ -108,7 +119,11 @@ def uv_environment(cache: Path | None = None) -> dict[str, str]:
 
 
 def uv_program() -> str:
-    """The uv that is installed beside slurmeval. Raises UserError."""
+    """Returns the uv that is installed beside slurmeval.
+
+    Raises:
+        UserError: There is none.
+    """
     try:
         import uv
 

@@ -9,7 +9,8 @@ A lock is what `uv pip compile` writes, after lines that say how to install it:
 
 `<name>.in` says what is wanted; its own `# slurmeval:` lines go into the lock, and two more are for
 making it: `exclude <package> …` (never, whoever asks for it) and `group <name>` (also the project's
-dependencies and that dependency group)."""
+dependencies and that dependency group).
+"""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ _DEFAULT_DISK_MB = 1000
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock file, read."""
+    """Lock file, read."""
 
     path: Path
     name: str
@@ -61,7 +62,11 @@ def normalised(name: str) -> str:
 
 
 def read_lock(path: Path) -> Lock:
-    """Reads a lock. Raises UserError where it is missing or holds anything but pins and known directives."""
+    """Reads a lock.
+
+    Raises:
+        UserError: It is missing, or holds anything but pins and known directives.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -91,7 +96,11 @@ def read_lock(path: Path) -> Lock:
 
 
 def update_lock(requirements: Path, project: Path) -> Path:
-    """Resolves `<name>.in` into `<name>.lock` beside it. Raises SlurmevalError with uv's reason."""
+    """Resolves `<name>.in` into `<name>.lock` beside it.
+
+    Raises:
+        SlurmevalError: With uv's reason.
+    """
     text = requirements.read_text(encoding="utf-8")
     directives = _directives(requirements, text, _FOR_LOCK + _FOR_MAKING)
     pins = _compile(requirements, project, directives)
@@ -117,7 +126,11 @@ def update_lock(requirements: Path, project: Path) -> Path:
 def _compile(
     requirements: Path, project: Path, directives: dict[str, str], constraints: list[str] | None = None
 ) -> str:
-    """The pins that uv resolves. Raises SlurmevalError."""
+    """Returns the pins that uv resolves.
+
+    Raises:
+        SlurmevalError: With uv's reason.
+    """
     argv = [uv_program(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--upgrade"]
     argv += ["--python-version", PYTHON_VERSION, *uv_flags(), str(requirements)]
     if "group" in directives:
@@ -161,7 +174,7 @@ def _directives(path: Path, text: str, allowed: tuple[str, ...]) -> dict[str, st
 
 
 def main(names: list[str]) -> int:
-    """`python -m slurmeval.environments.locks PROJECT [NAME…]`: rebuilds the named locks, or all."""
+    """Rebuilds the named locks, or all: `python -m slurmeval.environments.locks PROJECT [NAME…]`."""
     project = Path(names[0]).resolve()
     folder = project / "containers" / "locks"
     wanted = [folder / f"{name}.in" for name in names[1:]] or sorted(folder.glob("*.in"))

@@ -1,7 +1,8 @@
-"""Slurm's programs: asking the queue and the accounting, submitting, cancelling. Nobody else calls them.
+"""Slurm's programs: querying the queue and the accounting, submitting, cancelling. Nobody else calls them.
 
-Queries ask for delimited fields, since `--json` differs between versions; `parsing` reads the answers. A
-query that failed raises `SlurmAway`: it says nothing of any job."""
+Queries ask for delimited fields, because `--json` differs between versions. `parsing` reads the answers. A
+query that failed raises `SlurmAway`: it says nothing of any job.
+"""
 
 from __future__ import annotations
 
@@ -79,34 +80,36 @@ _PASSING = re.compile(r"inactive or drain|Required partition not available|I/O e
 
 
 class SlurmAway(SlurmevalError):
-    """A program of Slurm is missing, or its daemon does not answer. Nothing is known of any job."""
+    """Program of Slurm that is missing, or daemon that does not answer. Nothing is known of any job."""
 
     def __init__(self, words: str, for_good: bool = False) -> None:
+        """Takes Slurm's words, and whether another query would be of no use."""
         super().__init__(words)
         self.for_good = for_good or _DISABLED in words
         """Whether there is none here: asking again will not help."""
 
 
 class SubmissionUnsure(SlurmAway):
-    """sbatch's answer got lost: the job may be in the queue. Look there before submitting again."""
+    """Submission whose answer got lost: look in the queue before submitting again."""
 
 
 class SubmissionRefused(SlurmevalError):
-    """Slurm will not have the job. The text is sbatch's own, in one line."""
+    """Submission that Slurm refuses. The text is sbatch's own, in one line."""
 
     def __init__(self, words: str) -> None:
+        """Takes sbatch's words."""
         super().__init__(words)
         self.for_now = names_limit(words) or _PASSING.search(words) is not None
         """Whether it may be accepted later: too many jobs are queued, or the partition is closed."""
 
 
 def names_limit(words: str) -> bool:
-    """Whether sbatch refuses a job because too many are queued: it may take it once others have ended."""
+    """Returns whether sbatch refuses a job because too many are queued."""
     return _LIMIT.search(words) is not None
 
 
 def passes(error: Exception) -> bool:
-    """Whether a submission that failed so may go well later."""
+    """Returns whether a submission that failed in this way may succeed later."""
     if isinstance(error, SlurmAway):
         return not error.for_good
     return isinstance(error, SubmissionRefused) and error.for_now
@@ -115,8 +118,16 @@ def passes(error: Exception) -> bool:
 def queue(
     names: Sequence[str] | None = None, *, tries: int = 1, timeout_s: float = TIMEOUT_S
 ) -> list[QueuedJob]:
-    """The user's own jobs that wait, run or end, those with one of `names` only where given; elements of
-    arrays one by one. Jobs that have ended are not in it. Raises SlurmAway."""
+    """Returns the user's jobs that wait, run or end. Elements of arrays are listed one by one.
+
+    Args:
+        names: Only jobs with one of these names.
+        tries: Attempts while Slurm does not answer.
+        timeout_s: Time limit of an attempt.
+
+    Raises:
+        SlurmAway: The queue is not known.
+    """
     if names is not None and not names:
         return []
     argv = ["squeue", "--me", "--noheader", "--array", f"--Format={parsing.QUEUE_FORMAT}"]
@@ -126,11 +137,14 @@ def queue(
 
 
 def lives(job_ids: Sequence[str], *, tries: int = 1) -> dict[str, list[JobLife]]:
-    """What accounting knows of these jobs: every life of each, oldest first; a requeue begins a new one.
+    """Returns every life of these jobs from accounting, oldest first. A requeue begins a new one.
 
-    A job that is not in the answer is **not known yet**: accounting lags behind. Numbers of jobs are used
-    again after years; who keeps them that long compares `submitted`. Raises SlurmAway when accounting is
-    away, or the cluster has none."""
+    A job that is missing in the answer is **not known yet**, because accounting lags behind. Slurm uses job
+    ids again after years: compare `submitted` if ids are kept for that long.
+
+    Raises:
+        SlurmAway: Accounting does not answer, or the cluster has none.
+    """
     found: dict[str, list[JobLife]] = {}
     unique = list(dict.fromkeys(job_ids))
     # The other programs read the variable by themselves; sacct would tell of another cluster's jobs
@@ -147,8 +161,13 @@ def lives(job_ids: Sequence[str], *, tries: int = 1) -> dict[str, list[JobLife]]
 
 
 def end_of(job_id: str) -> JobLife | None:
-    """How a job ended that has just left the queue, as Slurm's daemon remembers for some minutes; None where
-    it does not, or the job goes on. Raises SlurmAway."""
+    """Returns how a job ended that has just left the queue, as Slurm's daemon remembers for some minutes.
+
+    Returns None if the daemon does not know, or the job goes on.
+
+    Raises:
+        SlurmAway: The daemon does not answer.
+    """
     done = _answer(["scontrol", "show", "job", "--oneliner", job_id])
     if done.returncode and _AWAY.search(done.stderr):
         raise SlurmAway(f"scontrol: {parsing.one_line(done.stderr)}")
@@ -157,8 +176,11 @@ def end_of(job_id: str) -> JobLife | None:
 
 
 def limits_of_jobs() -> dict[str, int]:
-    """How many jobs of the user's may run at once, by what says so: an association or a QOS. Only what is
-    bounded. Raises SlurmAway, as where the cluster has no accounting."""
+    """Returns how many jobs of the user may run at once, by what bounds it: an association or a QOS.
+
+    Raises:
+        SlurmAway: Accounting does not answer, or the cluster has none.
+    """
     argv = ["sacctmgr", "--parsable2", "--noheader", "--readonly", "show"]
     mine = [*argv, "association", f"user={getpass.getuser()}", f"format={parsing.ASSOCIATION_FORMAT}"]
     of_qos = [*argv, "qos", f"format={parsing.QOS_FORMAT}"]
@@ -166,8 +188,13 @@ def limits_of_jobs() -> dict[str, int]:
 
 
 def submit(flags: Sequence[str], script: str, cwd: Path) -> str:
-    """Submits `script` and returns the job's id. Raises SubmissionRefused with sbatch's own words, SlurmAway
-    where it was surely not submitted, and SubmissionUnsure where it may have been. Never tries twice."""
+    """Submits `script` once and returns the job's id.
+
+    Raises:
+        SubmissionRefused: With sbatch's own words.
+        SlurmAway: It was surely not submitted.
+        SubmissionUnsure: It may have been submitted.
+    """
     try:
         # What a job inherits is sbatch's environment: times and language are the user's
         environment = _environment(flags)
@@ -188,8 +215,16 @@ def submit(flags: Sequence[str], script: str, cwd: Path) -> str:
 
 
 def cancel(job_ids: Sequence[str], state: str | None = None, *, tries: int = 1) -> None:
-    """Cancels jobs, those in `state` (PENDING, RUNNING, SUSPENDED) only where given. Jobs that have ended, or
-    that Slurm never had, are no error. Raises SlurmAway."""
+    """Cancels jobs. Jobs that have ended, or that Slurm never had, are no error.
+
+    Args:
+        job_ids: The jobs.
+        state: Only those in this state (PENDING, RUNNING, SUSPENDED).
+        tries: Attempts while Slurm does not answer.
+
+    Raises:
+        SlurmAway: Slurm does not answer.
+    """
     unique = list(dict.fromkeys(job_ids))
     flags = [] if state is None else [f"--state={state}"]
     for first in range(0, len(unique), IDS_AT_ONCE):
@@ -204,8 +239,11 @@ def cancel(job_ids: Sequence[str], state: str | None = None, *, tries: int = 1) 
 
 
 def would_start(flags: Sequence[str], script: str) -> str:
-    """What Slurm says of a job that is not submitted: when and where it would start (UTC), or why never.
-    Raises SlurmAway."""
+    """Returns when and where a job would start (UTC), or why never, in Slurm's words. Submits nothing.
+
+    Raises:
+        SlurmAway: Slurm does not answer.
+    """
     done = _answer(["sbatch", "--test-only", *flags], script)
     words = parsing.one_line(done.stderr or done.stdout)
     if done.returncode and _AWAY.search(done.stderr):
@@ -214,14 +252,22 @@ def would_start(flags: Sequence[str], script: str) -> str:
 
 
 def partitions() -> dict[str, Partition]:
-    """The partitions that the user sees, by name. Raises SlurmAway."""
+    """Returns the partitions that the user sees, by name.
+
+    Raises:
+        SlurmAway: Slurm does not answer.
+    """
     limits = _ask(["scontrol", "show", "partition", "--oneliner"], 1)
     nodes = _ask(["sinfo", "--noheader", "--exact", f"--format={parsing.NODES_FORMAT}"], 1)
     return parsing.partitions(limits, nodes)
 
 
 def _ask(argv: list[str], tries: int, timeout_s: float = TIMEOUT_S) -> str:
-    """The output of a query. Raises SlurmAway: whatever made it fail, it says nothing of any job."""
+    """Returns the output of a query.
+
+    Raises:
+        SlurmAway: It failed, for whatever reason: that says nothing of any job.
+    """
     for left in range(tries - 1, -1, -1):
         try:
             done = _answer(argv, timeout_s=timeout_s)
@@ -253,7 +299,12 @@ def _run(
     environment: dict[str, str],
     timeout_s: float = TIMEOUT_S,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a program; raises SlurmAway where there is none, and TimeoutExpired."""
+    """Runs a program.
+
+    Raises:
+        SlurmAway: There is no such program.
+        TimeoutExpired: It does not end.
+    """
     try:
         return subprocess.run(
             argv,
@@ -280,6 +331,6 @@ def _environment(flags: Sequence[str]) -> dict[str, str]:
 
 
 def _for_queries() -> dict[str, str]:
-    """This process's environment for a program that tells something: no formats of others, times in UTC."""
+    """Returns this process's environment for a query: no formats of others, times in UTC."""
     mine = {name: value for name, value in _environment([]).items() if not name.startswith(_OTHERS_FORMATS)}
     return mine | {"LC_ALL": "C", "TZ": "UTC", "SLURM_TIME_FORMAT": "standard"}

@@ -1,6 +1,7 @@
-"""What Slurm's programs answer, as values. Nothing here asks anything.
+"""Parsers of what Slurm's programs print. Nothing here calls a program.
 
-Written for Slurm 20.11 and later; recorded answers of a real one lie beside the tests."""
+Written for Slurm 20.11 and later. Recorded answers of a real one lie beside the tests.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job in the queue. Times are UTC; a pending job's are what Slurm expects."""
+    """Job in the queue. Times are UTC; a pending job's are what Slurm expects."""
 
     job_id: str
     """`n`, or `n_m` for an element of an array."""
@@ -93,12 +94,13 @@ class JobLife:
 
     @property
     def is_over(self) -> bool:
+        """Whether it has ended."""
         return self.state in ENDED
 
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition, and the most that one node of it has."""
+    """Partition, and the most that one node of it has."""
 
     name: str
     max_time_min: int | None
@@ -113,7 +115,7 @@ class Partition:
 
 
 def queue(text: str) -> list[QueuedJob]:
-    """What squeue wrote in QUEUE_FORMAT."""
+    """Returns the jobs that squeue printed in QUEUE_FORMAT."""
     return list(_queued(text))
 
 
@@ -141,7 +143,7 @@ def _queued(text: str) -> Iterator[QueuedJob]:
 
 
 def lives(text: str) -> dict[str, list[JobLife]]:
-    """What sacct wrote in LIVES_FORMAT: a life's line, then its steps' lines."""
+    """Returns the lives that sacct printed in LIVES_FORMAT: a life's line, then its steps' lines."""
     found: dict[str, list[JobLife]] = {}
     for line in text.splitlines():
         values = dict(zip(_LIVES_FIELDS, line.split("|", len(_LIVES_FIELDS) - 1), strict=False))
@@ -191,7 +193,7 @@ def _life(job_id: str, values: dict[str, str]) -> JobLife | None:
 
 
 def shown_job(text: str) -> JobLife | None:
-    """From `scontrol show job --oneliner` of one job; None where it knows none."""
+    """Returns the job of `scontrol show job --oneliner`, or None if it knows none."""
     values = dict(re.findall(r"(?:^| )(\w+)=(\S*)", text))
     submitted = _time(values.get("SubmitTime", ""))
     if "JobState" not in values or submitted is None:
@@ -221,8 +223,10 @@ QOS_FORMAT = "Name,MaxJobsPU,MaxJobsPA,GrpJobs"
 
 
 def limits_of_jobs(associations: str, qos: str) -> dict[str, int]:
-    """From sacctmgr's tables of the user's associations and of all QOS, those that bound how many jobs of the
-    user's run at once."""
+    """Returns the limits on how many jobs of the user run at once, by what sets them.
+
+    Reads sacctmgr's tables of the user's associations and of all QOS.
+    """
     found: dict[str, int] = {}
     usable: set[str] = set()
     for account, _partition, *limits, names in _rows(associations, 5):
@@ -247,13 +251,13 @@ def _with_step(life: JobLife, step: dict[str, str]) -> JobLife:
 
 
 def submitted(stdout: str) -> str | None:
-    """The job's id from `sbatch --parsable` (`id` or `id;cluster`)."""
+    """Returns the job's id from `sbatch --parsable` (`id` or `id;cluster`)."""
     match = re.search(r"^(\d+)(;.*)?$", stdout, re.MULTILINE)
     return match[1] if match else None
 
 
 def one_line(text: str) -> str:
-    """A program's complaints in one line, each told once, without its name before them."""
+    """Returns a program's complaints in one line, each once, without the program's name."""
     lines = (re.sub(r"^(\w+: )?((error|fatal): )?", "", line.strip()) for line in text.splitlines())
     return "; ".join(dict.fromkeys(line for line in lines if line))
 

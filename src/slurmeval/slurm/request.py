@@ -1,4 +1,4 @@
-"""What a site file and a config come to in flags of sbatch."""
+"""Flags of sbatch for a site file and a config."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OF_THE_USER = ("account", "partition", "qos", "reservation")
 
 
 def evaluation_flags(site: Site, *, time_min: int, memory_gb: float) -> list[str]:
-    """The flags of one evaluation's job."""
+    """Returns the flags of one evaluation's job."""
     jobs = site.evaluations
     flags = [*_keys(jobs), "--nodes=1", "--ntasks=1", f"--cpus-per-task={jobs.cpus}"]
     if jobs.memory is not None:
@@ -47,8 +47,11 @@ def evaluation_flags(site: Site, *, time_min: int, memory_gb: float) -> list[str
 
 
 def staging_command(site: Site) -> list[str]:
-    """What runs a command where there is internet, its arguments to follow: nothing, or srun, which stays for
-    as long as its job does, hands on what it says, and ends it when it is ended."""
+    """Returns the command that runs a command where there is internet, its arguments to follow.
+
+    That is nothing, or srun, which stays for as long as its job does, passes on its output, and ends it when
+    it is ended.
+    """
     jobs = site.staging
     if jobs.where == "controller":
         return []
@@ -66,7 +69,8 @@ def server_flags(
     """The flags of a job that serves; `gpus`, `cpus` and `memory_gb` are for each of its nodes.
 
     Slurm may put it back in the queue after its node went down or it was preempted (--requeue), whatever the
-    cluster's default is."""
+    cluster's default is.
+    """
     jobs = site.servers
     cores = cpus or gpus * jobs.cpus_per_gpu or CPUS_WITHOUT_GPU
     flags = [*_keys(jobs), f"--nodes={nodes}", "--ntasks-per-node=1"]
@@ -85,7 +89,8 @@ def submitit_parameters(flags: Sequence[str], setup: Sequence[str]) -> dict[str,
     """`flags` of `server_flags` as parameters of submitit's AutoExecutor.update_parameters.
 
     submitit itself must know time, nodes and tasks; the rest is handed through. Its own defaults are the
-    caller's to take away: SUBMITIT_DEFAULTS."""
+    caller's to take away: SUBMITIT_DEFAULTS.
+    """
     values: dict[str, str | bool] = {}
     for flag in flags:
         _, equals, value = flag.partition("=")
@@ -100,22 +105,26 @@ def submitit_parameters(flags: Sequence[str], setup: Sequence[str]) -> dict[str,
 
 
 def evaluation_time_min(limit_min: float, loading_s: float, jobs: Jobs) -> int:
-    """The minutes to ask for an evaluation: it begins with its server's job, so the model's loading counts,
-    and it keeps its own limit, so Slurm's comes later."""
+    """Returns the minutes to request for an evaluation.
+
+    It begins with its server's job, so the model's loading counts. It keeps its own limit, so Slurm's comes
+    later.
+    """
     return time_min(limit_min + loading_s / 60 + AFTER_LIMIT_MIN, jobs)
 
 
 def time_min(wanted: float, jobs: Jobs) -> int:
-    """The minutes to ask for: those wanted, within what jobs of the site may ask for."""
+    """Returns the minutes to request: those wanted, within the limits of the site."""
     least = max(math.ceil(wanted), jobs.min_time_min)
     return least if jobs.max_time_min is None else min(least, jobs.max_time_min)
 
 
 def environment(flags: Sequence[str], base: Mapping[str, str]) -> dict[str, str]:
-    """The environment to run sbatch in: `base` without what would alter the request or leak into the job.
+    """Returns the environment to run sbatch in: `base` without what would alter the request or the job.
 
     sbatch reads SBATCH_* before the flags that stand in a script, and a job inherits SLURM_* of a job that
-    submits it. The user's account, partition, QOS and reservation hold where `flags` name none."""
+    submits it. The user's account, partition, QOS and reservation count if `flags` name none.
+    """
     given = {flag_name(flag) for flag in flags}
     wanted = {f"SBATCH_{name.upper()}" for name in OF_THE_USER if name not in given}
     return {
@@ -126,8 +135,10 @@ def environment(flags: Sequence[str], base: Mapping[str, str]) -> dict[str, str]
 
 
 def forget_own_job(variables: MutableMapping[str, str]) -> None:
-    """Takes out of the controller's own environment what is of a job that it runs in, and which devices of
-    this machine a shell names: srun would make a step of that job, and jobs would inherit the rest."""
+    """Removes variables of the job that the controller itself runs in, and devices of this machine.
+
+    Otherwise srun would make a step of that job, and jobs would inherit the rest.
+    """
     kept = environment([], variables)
     for name in [name for name in variables if name not in kept or name in DEVICES]:
         del variables[name]
@@ -138,7 +149,7 @@ def _keys(jobs: Jobs) -> list[str]:
 
 
 def _memory(memory_gb: float, cpus: int, gpus: int) -> dict[str, int]:
-    """sbatch takes whole numbers. Shares are rounded down: their sum may not exceed what a node has."""
+    """Returns whole numbers for sbatch. Shares are rounded down: their sum may not exceed a node's."""
     memory_mb = math.ceil(memory_gb * MB_PER_GB)
     share_mb = memory_mb // max(gpus, 1)
     return {
@@ -151,6 +162,6 @@ def _memory(memory_gb: float, cpus: int, gpus: int) -> dict[str, int]:
 
 
 def _without_gpu(template: str, plain: str) -> str:
-    """A share of a GPU means nothing to a server that has none."""
+    """Returns `plain` for a template with a share per GPU, which means nothing to a server without GPUs."""
     per_gpu = "per-gpu" in template or any("per_gpu" in name for name in placeholders(template))
     return plain if per_gpu else template

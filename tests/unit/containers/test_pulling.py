@@ -111,7 +111,7 @@ def test_cache_and_temporary_files_lie_beside_the_images_and_go(
 def test_progress_says_bytes_rate_and_time_left_and_then_building(
     registry: StandInRegistry, programs: Path, push: Push, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subprocesses, "REPORT_EVERY_S", 0.02)
+    monkeypatch.setattr(subprocesses, "REPORT_INTERVAL_S", 0.02)
     image, said = push(), list[str]()
     registry.faults.stall = threading.Event()
     puller = threading.Thread(target=pull, args=(image, folder, said))
