@@ -99,7 +99,7 @@ class Apptainer:
         return "SINGULARITY" if Path(self.program).name.startswith("singularity") else "APPTAINER"
 
     def argv(self, *arguments: str) -> list[str]:
-        """The program with these arguments, after the setup lines."""
+        """Returns the command line of the program with these arguments, after the setup lines."""
         if not self.setup:
             return [shutil.which(self.program) or self.program, *arguments]
         script = "\n".join([*checked(self.setup), 'exec "$@"'])
@@ -117,10 +117,18 @@ class Apptainer:
         gpu: bool = False,
         network: bool = True,
     ) -> list[str]:
-        """Returns the command line that runs a command in an image, contained.
+        """Returns the command line that runs `command` in an image, contained.
 
-        Its home is `home`, its temporary files lie in `scratch`. Without `network` there is only a loopback
-        interface, and nothing on it.
+        Args:
+            image: The SIF.
+            command: Program and arguments.
+            binds: What it sees besides the image.
+            cwd: The working directory.
+            home: The home folder inside. None: an empty one that cannot be written.
+            scratch: A folder whose own folders become /tmp and /var/tmp. None: in memory.
+            gpu: The GPUs are there.
+            network: The host's network is there. Otherwise there is only a loopback interface, and nothing on
+                it.
         """
         flags = ["--silent", "exec", "--containall"]
         flags += ["--no-home"] if home is None else ["--home", f"{home}:{home}"]
