@@ -19,9 +19,8 @@ from slurmeval.config.checks import engine_of
 from slurmeval.config.messages import Problem, nearest
 from slurmeval.config.models import Benchmark, Config, Dataset
 from slurmeval.harnesses.context import too_long
-from slurmeval.harnesses.lm_eval_tasks import TaskLoader
+from slurmeval.harnesses.lm_eval_tasks import LIKELIHOOD_TYPES, TaskLoader
 
-BY_LIKELIHOOD = ("loglikelihood", "loglikelihood_rolling", "multiple_choice")
 METRICS = (
     *("acc", "acc_all", "acc_bytes", "acc_mutual_info", "acc_norm", "bits_per_byte", "bleu", "brier_score"),
     *("bypass", "byte_perplexity", "chrf", "chrf++", "exact_match", "f1", "likelihood", "mcc", "perplexity"),
@@ -91,7 +90,7 @@ def _task_file(file: Path, benchmark: Benchmark, config: Config, project: Path) 
         return
     if not isinstance(content, dict):
         return
-    if benchmark.endpoint == "chat" and content.get("output_type") in BY_LIKELIHOOD:
+    if benchmark.endpoint == "chat" and content.get("output_type") in LIKELIHOOD_TYPES:
         kind = content["output_type"]
         yield "endpoint", f"{kind} scores log-probabilities, which no chat gives: set endpoint: completions"
     wrong = [*_placeholders(text, benchmark, config, project), *_metrics(content)]

@@ -15,6 +15,10 @@ _GREEDY = re.compile(r"longbench(_.+)?")
 """lm-eval's own tasks that say `do_sample: false` and a temperature."""
 
 
+LIKELIHOOD_TYPES = ("loglikelihood", "loglikelihood_rolling", "multiple_choice")
+"""The `output_type` of tasks that score log-probabilities of given texts."""
+
+
 class TaskLoader(yaml.SafeLoader):
     """Loader of YAML in which tags that name code (`!function`) are null."""
 

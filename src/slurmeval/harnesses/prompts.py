@@ -7,8 +7,7 @@ from pathlib import Path
 import yaml
 
 from slurmeval.config.models import Benchmark, Model
-
-_BY_LIKELIHOOD = ("loglikelihood", "loglikelihood_rolling", "multiple_choice")
+from slurmeval.harnesses.lm_eval_tasks import LIKELIHOOD_TYPES, TaskLoader
 
 
 def no_room(benchmark: Benchmark, context: int | None) -> list[str]:
@@ -29,14 +28,8 @@ def no_bos_of_its_own(model: Model, benchmark: Benchmark) -> list[str]:
 
 def scores_likelihoods(task_file: Path) -> bool:
     """Returns whether one of lm-eval's task files scores log-probabilities of given texts."""
-    return _value(task_file, "output_type") in _BY_LIKELIHOOD
-
-
-def _value(task_file: Path, key: str) -> object:
-    """Returns the value of a key in a task file; its `!function` tags, which are code, count as nothing."""
     try:
-        root = yaml.compose(task_file.read_text("utf-8"), yaml.SafeLoader)
+        content = yaml.load(task_file.read_text("utf-8"), TaskLoader)
     except (OSError, ValueError, yaml.YAMLError):
-        return None
-    pairs = root.value if isinstance(root, yaml.MappingNode) else []
-    return next((value.value for name, value in pairs if name.value == key), None)
+        return False
+    return isinstance(content, dict) and content.get("output_type") in LIKELIHOOD_TYPES
