@@ -95,7 +95,11 @@ class Dataset(Source):
 
 
 class Generation(Section):
-    """Defaults of sampling for requests that do not set it; no bounds."""
+    """Defaults of sampling for requests that do not set it; no bounds.
+
+    A null is what the weights' generation_config.json says, which vLLM applies: often a repetition penalty,
+    which alters greedy answers, too.
+    """
 
     temperature: Annotated[float, Field(ge=0)] | None = None
     """Sampling temperature; null: the weights' own default."""
