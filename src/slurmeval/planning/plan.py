@@ -22,7 +22,7 @@ from slurmeval.planning import untracked
 from slurmeval.planning.forecast import Forecast
 from slurmeval.planning.parallelism import by_default
 from slurmeval.planning.runtime_refs import KEY, Place, Places
-from slurmeval.planning.shared_jobs import job_of, packs
+from slurmeval.planning.shared_jobs import job_of, shared_jobs
 from slurmeval.results import ANSWERS_VERSION, SCHEMA_VERSION
 from slurmeval.servers.spec import server_spec
 from slurmeval.slurm.names import job_name
@@ -299,15 +299,15 @@ class Plan:
         }
 
     @cached_property
-    def _packs(self) -> dict[str, dict[str, Any]]:
+    def _shared_jobs(self) -> dict[str, dict[str, Any]]:
         """By model: which models share its job, and the parameters of that job. Only those that share one."""
         if self.site is None or self.site.servers.gpus_per_job is None:
             return {}
         servers = {name: self.config.servers[self.config.models[name].server] for name in self.order}
         return {
-            name: {"models": pack, "job": job_of(self.site, [servers[member] for member in pack])}
-            for pack in packs(servers, self.site.servers.gpus_per_job)
-            for name in pack
+            name: {"models": shared, "job": job_of(self.site, [servers[member] for member in shared])}
+            for shared in shared_jobs(servers, self.site.servers.gpus_per_job)
+            for name in shared
         }
 
     @cached_property
@@ -336,7 +336,7 @@ class Plan:
                         self.config, name, len(self.benchmarks), self.engine(self.config.models[name])
                     ),
                     "job_names": self._job_names[name],
-                    "pack": self._packs.get(name),
+                    "shared_job": self._shared_jobs.get(name),
                 }
                 for name in self.models
             },

@@ -10,7 +10,7 @@ from slurmeval.config.site import Site
 from slurmeval.slurm.request import CPUS_WITHOUT_GPU, server_flags, submitit_parameters, time_min
 
 
-def packs(servers: Mapping[str, Serving], gpus_per_job: int) -> list[list[str]]:
+def shared_jobs(servers: Mapping[str, Serving], gpus_per_job: int) -> list[list[str]]:
     """The models that share jobs of so many GPUs: each goes to the first job that has room, in their order. A
     model whose server fills a job, or is more than one server, is in none; nor is one that is left alone."""
     bins: list[tuple[list[str], int]] = []

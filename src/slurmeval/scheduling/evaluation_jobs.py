@@ -23,7 +23,7 @@ from slurmeval.scheduling.job_ends import CLASSES, Ends, certainly_died
 from slurmeval.scheduling.leasing import lease, release, server_jobs
 from slurmeval.scheduling.leftover_jobs import LeftOver
 from slurmeval.scheduling.replicas import claim_of, held, is_running, is_up, lease_files
-from slurmeval.servers import inside
+from slurmeval.servers import colocated
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob
@@ -103,7 +103,7 @@ class SlurmJobs:
         started_at = datetime.now(UTC)
         try:
             left = None
-            if self.inside(model) is None:
+            if self.colocated_folder(model) is None:
                 left = self._left_over.take(model, benchmark, self._comment(model, benchmark))
             job_id = left or self._submit(model, benchmark, command)
         except commands.SubmissionUnsure:
@@ -141,7 +141,7 @@ class SlurmJobs:
                 return None
         elif servers := server_jobs(self.run, model, benchmark):
             dependency = ["--dependency=" + "?".join(f"after:{job}" for job in servers)]
-        if self.inside(model) is not None:
+        if self.colocated_folder(model) is not None:
             return self._request(model, benchmark, command)
         limit_min = self.run["benchmarks"][benchmark]["time_limit_min"]
         loading_s = self.run["models"][model]["serving"]["ready_timeout_s"]
@@ -171,17 +171,17 @@ class SlurmJobs:
         folders = (max(track.glob("[0-9]" * 4), default=None) for place in places for track in place)
         return any(folder is not None and is_up(ServerFolder(folder)) for folder in folders)
 
-    def inside(self, model: str) -> Path | None:
+    def colocated_folder(self, model: str) -> Path | None:
         """The folder of requests to the model's server; None where evaluations are jobs of their own."""
-        folder = self.run["models"][model]["serving"]["inside"]
+        folder = self.run["models"][model]["serving"]["colocated"]
         return None if folder is None else Path(folder)
 
     def _request(self, model: str, benchmark: str, command: str) -> str:
-        folder = self.inside(model)
+        folder = self.colocated_folder(model)
         assert folder is not None
         log = self.paths.log("evaluate", model, f"{benchmark}-inside")
         log.parent.mkdir(parents=True, exist_ok=True)
-        inside.request(folder, benchmark, command, log)
+        colocated.request(folder, benchmark, command, log)
         return f"inside {model}"
 
     def _comment(self, model: str, benchmark: str) -> str:
@@ -205,7 +205,7 @@ class SlurmJobs:
                 outcome = self._unreadable(job, error)
             if outcome is not None:
                 ended[job.pair] = outcome
-            elif job.ended_since is not None and self.inside(job.model) is None:
+            elif job.ended_since is not None and self.colocated_folder(job.model) is None:
                 asked.append(job)
         if asked:
             ended |= self._asked(asked)
@@ -226,10 +226,10 @@ class SlurmJobs:
         if finished.is_there(self.run, *job.pair):
             return Ended()
         failure = self._recorded(job)
-        if (folder := self.inside(job.model)) is not None:
+        if (folder := self.colocated_folder(job.model)) is not None:
             if failure is not None:
                 return Ended(failure, self._worth_retrying(job, failure.error_class))
-            status = inside.status(folder, job.benchmark)
+            status = colocated.status(folder, job.benchmark)
             if status is None or job.ended_since is None:
                 # It may have ended between the two looks: look once more
                 job.ended_since = None if status is None else self.clock()
@@ -364,7 +364,7 @@ class SlurmJobs:
 
     def take_back(self, job: EvaluationJob) -> bool:
         """Takes one that has not begun out of the queue, to be submitted again; False where it is none."""
-        if self.inside(job.model) is not None:
+        if self.colocated_folder(job.model) is not None:
             return False
         self.cancel_waiting([job])
         release(self.run, *job.pair)
@@ -375,9 +375,9 @@ class SlurmJobs:
         """Takes those that have not begun out of the queue; the others run on."""
         waiting = list(jobs)
         for job in waiting:
-            if (folder := self.inside(job.model)) is not None:
-                inside.take_back(folder, job.benchmark)
-        ids = [job.job_id for job in waiting if self.inside(job.model) is None]
+            if (folder := self.colocated_folder(job.model)) is not None:
+                colocated.take_back(folder, job.benchmark)
+        ids = [job.job_id for job in waiting if self.colocated_folder(job.model) is None]
         if ids:
             try:
                 commands.cancel(ids, "PENDING")

@@ -86,8 +86,8 @@ def all_answered(run: dict[str, Any], model: str, benchmark: str) -> bool:
     if content is None or content["results_key"] != run["benchmarks"][benchmark]["results_key"]:
         return False
     # Inside a server's job it needs that job
-    inside = run["models"][model]["serving"]["inside"]
-    return inside is None and any((work / "gateway").glob("0*.jsonl"))
+    colocated = run["models"][model]["serving"]["colocated"]
+    return colocated is None and any((work / "gateway").glob("0*.jsonl"))
 
 
 def forget_answered(run: dict[str, Any], model: str, benchmark: str) -> None:

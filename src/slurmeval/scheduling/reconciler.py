@@ -271,7 +271,7 @@ class Keeper:
         ServerFailed, NotYet."""
         limits = self.run["config"]["server_jobs"]
         before_min = limits["renew_before_min"]
-        if before_min is None or limits["max_at_once"] is not None or spec.inside is not None:
+        if before_min is None or limits["max_at_once"] is not None or spec.colocated is not None:
             # Beside its predecessor a successor would be one too many, or would run what that one runs
             return None
         state = read(server / ServerFolder.STATE, ServerState)

@@ -45,7 +45,7 @@ def tracks(run: dict[str, Any], model: str) -> list[ServerSpec]:
     specs = [first]
     for replica in range(2, entry["replicas"] + 1):
         servers, leases = f"{first.servers}@{replica}", f"{first.leases}@{replica}"
-        specs.append(replace(first, replica=replica, servers=servers, leases=leases, inside=None))
+        specs.append(replace(first, replica=replica, servers=servers, leases=leases, colocated=None))
     return specs
 
 

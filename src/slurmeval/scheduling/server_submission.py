@@ -44,11 +44,11 @@ def _submission(run: dict[str, Any], model: str, replica: int) -> Callable[[Path
 
 
 def _submit(run: dict[str, Any], model: str, options: list[str], folder: Path) -> None:
-    pack = run["models"][model]["pack"]
-    if pack is not None:
-        others = [made for other in pack["models"] if other != model for made in _prepared(run, other)]
+    shared = run["models"][model]["shared_job"]
+    if shared is not None:
+        others = [made for other in shared["models"] if other != model for made in _prepared(run, other)]
         if others:
-            write(ServerFolder(folder).pack, SharedJob([str(other) for other in others], pack["job"]))
+            write(ServerFolder(folder).shared_job, SharedJob([str(other) for other in others], shared["job"]))
     else:
         others = []
     try:

@@ -23,7 +23,7 @@ def timestamp(seconds: float) -> str:
 
 
 @dataclass
-class Life:
+class EngineRun:
     """One life of an engine within a server, from start to exit. Times are seconds since the epoch."""
 
     number: int

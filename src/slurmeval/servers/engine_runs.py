@@ -12,12 +12,12 @@ from slurmeval.engines.failures import Failure
 from slurmeval.engines.readiness import Nonsense, NotReady
 from slurmeval.engines.registry import find_engine
 from slurmeval.errors import ErrorClass
-from slurmeval.servers.accounting import Life
+from slurmeval.servers.accounting import EngineRun
 from slurmeval.servers.engine_process import EngineProcess
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.launch import launch
 from slurmeval.servers.ports import NoAddress, Place, free_port, place, strangers_listen
-from slurmeval.servers.ranks import Crew
+from slurmeval.servers.ranks import Workers
 from slurmeval.servers.state import Published
 from slurmeval.servers.timing import Timing
 from slurmeval.state.server import ServerStatus
@@ -56,9 +56,9 @@ class EngineRuns:
         self._folder, self._spec, self._timing = folder, spec, timing
         self._published, self._pause = published, pause
         self._engine = find_engine(spec.engine)
-        self._crew = Crew(folder, spec, published.epoch)
+        self._workers = Workers(folder, spec, published.fencing_token)
         self._process: EngineProcess | None = None
-        self.life: Life | None = None
+        self.life: EngineRun | None = None
         self._place = Place("localhost", "127.0.0.1")
         self._port = 0
         self._url = self._api_key = ""
@@ -70,7 +70,7 @@ class EngineRuns:
 
     def start(self) -> None:
         """Begins a life. Raises Died."""
-        life = Life(self._published.lives + 1, time.time())
+        life = EngineRun(self._published.lives + 1, time.time())
         self.life = life
         self._published.begin(life)
         self._published.change(ServerStatus.STARTING)
@@ -79,7 +79,7 @@ class EngineRuns:
         try:
             self._place = place(self._spec.host)
             self._port = free_port(self._place.bind)
-            rank = self._crew.muster(life.number)
+            rank = self._workers.start(life.number)
         except NoAddress as error:
             raise Died(Failure(str(error), ErrorClass.SERVER_LOST, retryable=False)) from error
         self._url = self._place.own_url(self._port)
@@ -147,7 +147,7 @@ class EngineRuns:
                 raise NotReady(reason)
             raise Died(Failure(reason, ErrorClass.SERVER_LOST, retryable=True, port_taken=True))
 
-    def keep(self, look: Callable[[Life], None]) -> None:
+    def keep(self, look: Callable[[EngineRun], None]) -> None:
         """Watches the engine while it serves, and has `look` look at its figures. Raises Died."""
         failing_since: float | None = None
         while True:
@@ -166,7 +166,7 @@ class EngineRuns:
             self._published.beat(self._timing.beat_s)
             self._pause(self._timing.poll_s)
 
-    def sample(self) -> Life:
+    def sample(self) -> EngineRun:
         """Takes in the engine's figures. Raises NotReady."""
         assert self.life is not None
         self.life.sample(self._engine.read_figures(self._url, self._api_key), time.time())
@@ -183,7 +183,7 @@ class EngineRuns:
     def _check_process(self) -> None:
         assert self._process is not None
         returncode = self._process.returncode()
-        elsewhere = self._crew.failure()
+        elsewhere = self._workers.failure()
         if returncode is None and elsewhere is None:
             return
         self._published.withdraw()
@@ -194,7 +194,7 @@ class EngineRuns:
         if self._spec.nodes > 1 and failure.retryable:
             # It may have ended of what happened on another node.
             time.sleep(2 * self._timing.poll_s)
-            elsewhere = self._crew.failure()
+            elsewhere = self._workers.failure()
             if elsewhere is not None:
                 failure = replace(elsewhere, reason=f"{failure.reason}; {elsewhere.reason}")
         raise Died(failure)
@@ -211,7 +211,7 @@ class EngineRuns:
                 status = ServerStatus.RESTARTING if comes_back else ServerStatus.DRAINING
                 self._published.change(status, reason)
                 self._drain(drain_s)
-            self._crew.dismiss()
+            self._workers.stop()
             if running:
                 busy = life is not None and life.figures.requests_running > 0
                 process.end(self._timing.grace_s if busy and drain_s > 0 else self._timing.idle_grace_s)
@@ -221,9 +221,9 @@ class EngineRuns:
             self._published.end(life, reason)
         self._process = self.life = None
 
-    def dismiss_crew(self) -> None:
+    def stop_workers(self) -> None:
         """The other ranks end: this one does."""
-        self._crew.dismiss(over=True)
+        self._workers.stop(over=True)
 
     def abandon(self) -> None:
         """Kills the engine and writes nothing: the server is another supervisor's."""

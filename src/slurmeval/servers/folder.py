@@ -25,7 +25,7 @@ class ServerFolder:
         self.job = self.path / self.JOB
         self.submitted = self.path / "submitted"
         """Made by the process that submits, before it does: nobody submits a second time."""
-        self.pack = self.path / "pack.json"
+        self.shared_job = self.path / "shared_job.json"
         """The other servers that share the job of this one, and what is asked for all of them."""
         self.state = self.path / self.STATE
         self.endpoint = self.path / "endpoint.json"

@@ -20,7 +20,7 @@ ANSWER_S = 3.0
 """Longest wait for the queue's answer after SIGTERM: SIGKILL follows within 5 to 30 s."""
 
 
-class Fate(Enum):
+class SigtermCause(Enum):
     """What SIGTERM means for a job."""
 
     STOPPED = "its job was cancelled"
@@ -31,7 +31,7 @@ class Fate(Enum):
 
 
 @dataclass(frozen=True)
-class Job:
+class ServerJob:
     """The job, or None and zeros where there is no batch system."""
 
     job_id: str | None
@@ -45,7 +45,7 @@ class Job:
     """When its time ends, seconds since the epoch."""
 
     @classmethod
-    def of(cls, spec: ServerSpec, environment: Mapping[str, str] = os.environ) -> Job:
+    def of(cls, spec: ServerSpec, environment: Mapping[str, str] = os.environ) -> ServerJob:
         """The job that this process runs in. Variables of Slurm count only for a server that Slurm was asked
         for: any other may run within someone's allocation."""
         end = time.time() + spec.time_limit_min * 60
@@ -65,10 +65,10 @@ class Job:
         """For `lives.jsonl`: a job's lives in accounting are told apart by their number."""
         return {"job_id": self.job_id, "restart": self.restart, "node": self.node}
 
-    def fate(self) -> tuple[Fate, float]:
+    def sigterm_cause(self) -> tuple[SigtermCause, float]:
         """Asks the queue what SIGTERM meant, and how many seconds are left. No answer: the job is stopped."""
         if self.job_id is None:
-            return Fate.STOPPED, 0.0
+            return SigtermCause.STOPPED, 0.0
         answer: queue.Queue[commands.QueuedJob | None] = queue.Queue()
         threading.Thread(target=self._ask, args=(answer,), daemon=True).start()
         try:
@@ -76,12 +76,12 @@ class Job:
         except queue.Empty:
             job = None
         if job is None:
-            return Fate.STOPPED, 0.0
+            return SigtermCause.STOPPED, 0.0
         if job.restarts is not None and job.restarts > self.restart:
-            return Fate.REQUEUED, 0.0
+            return SigtermCause.REQUEUED, 0.0
         if job.state == "RUNNING":
-            return Fate.PREEMPTED, job.end.timestamp() - time.time() if job.end is not None else 0.0
-        return Fate.STOPPED, 0.0
+            return SigtermCause.PREEMPTED, job.end.timestamp() - time.time() if job.end is not None else 0.0
+        return SigtermCause.STOPPED, 0.0
 
     def _ask(self, answer: queue.Queue[commands.QueuedJob | None]) -> None:
         try:

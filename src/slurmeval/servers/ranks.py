@@ -19,25 +19,25 @@ from slurmeval.files import read_json, write_json
 from slurmeval.processes import STALE_S, silence_s
 from slurmeval.servers.engine_process import EngineProcess
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.job import Job
+from slurmeval.servers.job import ServerJob
 from slurmeval.servers.launch import launch
 from slurmeval.servers.ports import EVERYWHERE, NoAddress, free_port, place
-from slurmeval.servers.state import Epoch
+from slurmeval.servers.state import FencingToken
 from slurmeval.servers.timing import Timing
 from slurmeval.state.server_spec import ServerSpec
 
 log = logging.getLogger(__name__)
 
 
-class Crew:
+class Workers:
     """The other ranks, as rank 0 sees them. None on one node."""
 
-    def __init__(self, folder: ServerFolder, spec: ServerSpec, epoch: Epoch) -> None:
-        self._folder, self._spec, self._epoch = folder.path / "ranks", spec, epoch
+    def __init__(self, folder: ServerFolder, spec: ServerSpec, fencing_token: FencingToken) -> None:
+        self._folder, self._spec, self._fencing_token = folder.path / "ranks", spec, fencing_token
         self._life: int | None = None
         self._since = 0.0
 
-    def muster(self, life: int) -> Rank | None:
+    def start(self, life: int) -> Rank | None:
         """Has the other ranks start their parts of this life; returns rank 0's own part."""
         if self._spec.nodes == 1:
             return None
@@ -55,7 +55,9 @@ class Crew:
         for number in range(1, self._spec.nodes):
             path = self._folder / f"{number}.json"
             report = read_json(path) or {}
-            of_this_life = report.get("restart") == self._epoch[0] and report.get("life") == self._life
+            of_this_life = (
+                report.get("restart") == self._fencing_token[0] and report.get("life") == self._life
+            )
             if of_this_life and report["failure"] is not None:
                 failure = report["failure"]
                 reason = f"on node {number + 1} of {self._spec.nodes}: {failure['reason']}"
@@ -66,20 +68,20 @@ class Crew:
                 return Failure(reason, ErrorClass.NODE_FAILURE, retryable=True)
         return None
 
-    def dismiss(self, over: bool = False) -> None:
+    def stop(self, over: bool = False) -> None:
         """Has the other ranks end their parts, and with `over` themselves."""
         if self._spec.nodes > 1 and (over or self._life is not None):
             self._life = None
             self._order(life=None, over=over)
 
     def _order(self, **what: Any) -> None:
-        write_json(self._folder / "order.json", {"epoch": self._epoch, "over": False, **what})
+        write_json(self._folder / "order.json", {"fencing_token": self._fencing_token, "over": False, **what})
 
 
-class Follower:
+class Worker:
     """What every rank but the first runs."""
 
-    def __init__(self, folder: ServerFolder, spec: ServerSpec, job: Job, timing: Timing) -> None:
+    def __init__(self, folder: ServerFolder, spec: ServerSpec, job: ServerJob, timing: Timing) -> None:
         self._folder, self._spec, self._job, self._timing = folder, spec, job, timing
         self._engine = find_engine(spec.engine)
         self._ranks = folder.path / "ranks"
@@ -110,7 +112,7 @@ class Follower:
         if self._folder.closed.exists():
             return "the server is closed"
         order = self._order()
-        if order is not None and order["epoch"][0] > self._job.restart:
+        if order is not None and order["fencing_token"][0] > self._job.restart:
             return "the job has been started again since"
         if order is not None and order["over"]:
             return "rank 0 has ended"
@@ -122,7 +124,8 @@ class Follower:
     def _order(self) -> dict[str, Any] | None:
         """Rank 0's order; None where it is one of the job's life before."""
         order: dict[str, Any] | None = read_json(self._ranks / "order.json")
-        return None if order is None or order["epoch"][0] < self._job.restart else order
+        token = None if order is None else order.get("fencing_token")
+        return None if token is None or token[0] < self._job.restart else order
 
     def _follow(self) -> None:
         order = self._order()

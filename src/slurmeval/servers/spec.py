@@ -35,7 +35,7 @@ def server_spec(
     if site is not None:
         where = _on_cluster(site, server)
         if site.evaluations.where == "server":
-            where["inside"] = str(paths.state / "inside" / model_id)
+            where["colocated"] = str(paths.state / "colocated" / model_id)
             if server.replicas == server.nodes == 1:
                 where["host"] = "127.0.0.1"
     return ServerSpec(

@@ -13,16 +13,16 @@ from typing import Any
 from slurmeval.engines.base import Figures
 from slurmeval.errors import ErrorClass
 from slurmeval.processes import identity
-from slurmeval.servers.accounting import Life, append_life, cut_off, read_lives, timestamp
+from slurmeval.servers.accounting import EngineRun, append_life, cut_off, read_lives, timestamp
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.job import Job
+from slurmeval.servers.job import ServerJob
 from slurmeval.state.owner import Owner
 from slurmeval.state.records import read, write
 from slurmeval.state.server import Endpoint, ServerState, ServerStatus
 
 log = logging.getLogger(__name__)
 
-Epoch = tuple[float, float]
+FencingToken = tuple[float, float]
 """Which supervisor of a server this is: how often Slurm has started the job again, and when the supervisor
 began. The greatest is the one that counts."""
 
@@ -36,13 +36,13 @@ class Published:
     """The state of one server, on disk. Only its youngest supervisor writes it; in any other every writing
     raises FencedOff."""
 
-    def __init__(self, folder: ServerFolder, job: Job, gpus: int) -> None:
+    def __init__(self, folder: ServerFolder, job: ServerJob, gpus: int) -> None:
         self._folder, self._job = folder, job
-        self._life: Life | None = None
+        self._life: EngineRun | None = None
         self._endpoint: Endpoint | None = None
         self._made_by = read(folder.submitter, Owner)
         before = read(folder.state, ServerState)
-        self.epoch = _next_epoch(None if before is None else before.epoch, job.restart)
+        self.fencing_token = _next_token(None if before is None else before.fencing_token, job.restart)
         lives = _all_lives(folder, before)
         self._before = Figures(
             generated_tokens=sum(life["generated_tokens"] for life in lives),
@@ -55,7 +55,7 @@ class Published:
             ServerStatus.PENDING,
             life=self.lives,
             server_id=folder.server_id,
-            epoch=self.epoch,
+            fencing_token=self.fencing_token,
             owner=identity(),
             **job.where,
             gpus=gpus,
@@ -82,9 +82,9 @@ class Published:
             return
         if made_by != self._made_by:
             raise FencedOff("the server's folder has been removed")
-        found = None if state is None else state.epoch
-        if found is not None and found > self.epoch:
-            raise FencedOff(f"another supervisor has taken over: {found} comes after {self.epoch}")
+        found = None if state is None else state.fencing_token
+        if found is not None and found > self.fencing_token:
+            raise FencedOff(f"another supervisor has taken over: {found} comes after {self.fencing_token}")
 
     def change(
         self, status: ServerStatus, reason: str | None = None, error_class: ErrorClass | None = None
@@ -111,13 +111,13 @@ class Published:
         """Before a requeue: nobody runs this server until its job starts again."""
         self._set(owner=None)
 
-    def begin(self, life: Life) -> None:
+    def begin(self, life: EngineRun) -> None:
         """Tells of this life from now on."""
         self._life = life
         self.lives = life.number
         self._set(life=life.number)
 
-    def take_in(self, life: Life) -> None:
+    def take_in(self, life: EngineRun) -> None:
         """Shows a life's figures with the next beat."""
         self._set(
             generated_tokens=self._before.generated_tokens + life.figures.generated_tokens,
@@ -126,7 +126,7 @@ class Published:
             requests_running=life.figures.requests_running,
         )
 
-    def end(self, life: Life, reason: str) -> None:
+    def end(self, life: EngineRun, reason: str) -> None:
         """Books a life, and counts its figures for good."""
         self.guard()
         append_life(self._folder.lives, life.ended(reason, time.time()) | self._job.where)
@@ -174,7 +174,7 @@ class Published:
         self._folder.closed.touch()
 
 
-def _next_epoch(before: Epoch | None, restart: int) -> Epoch:
+def _next_token(before: FencingToken | None, restart: int) -> FencingToken:
     """The epoch of a supervisor that starts now. Raises FencedOff where the job has been started again."""
     if before is None:
         return (restart, time.time())

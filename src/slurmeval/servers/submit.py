@@ -21,7 +21,7 @@ from slurmeval.processes import identity
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.launch import is_secret
 from slurmeval.servers.leases import NOT_YET
-from slurmeval.servers.pack import Pack
+from slurmeval.servers.shared_job import SharedSupervisors
 from slurmeval.servers.supervisor import Supervisor
 from slurmeval.servers.timing import MARGIN_S
 from slurmeval.slurm import commands, request
@@ -48,9 +48,9 @@ def submit(path: Path, name: str | None = None, one_at_a_time: bool = False) -> 
     name = name or f"serve-{path.parent.name}"
     spec = load(folder.spec, ServerSpec)
     members, function = [path], Supervisor(path)  # type: list[Path], Callable[[], Any]
-    if (shared := read(folder.pack, SharedJob)) is not None:
+    if (shared := read(folder.shared_job, SharedJob)) is not None:
         members += map(Path, shared.others)
-        spec, function = replace(spec, job=shared.job), Pack(members)
+        spec, function = replace(spec, job=shared.job), SharedSupervisors(members)
     content = _written_down(spec, _submit(folder, spec, function, name, one_at_a_time), name)
     for member in members:
         write(ServerFolder(member).job, content)

@@ -12,11 +12,11 @@ from types import FrameType
 from slurmeval.engines.failures import Failure
 from slurmeval.errors import ErrorClass
 from slurmeval.processes import identity
-from slurmeval.servers.accounting import Life
+from slurmeval.servers.accounting import EngineRun
+from slurmeval.servers.colocated import ColocatedEvaluations
 from slurmeval.servers.engine_runs import Died, EngineRuns
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.inside import Inside
-from slurmeval.servers.job import Fate, Job
+from slurmeval.servers.job import ServerJob, SigtermCause
 from slurmeval.servers.leases import UNUSED, close_if_unused, is_leased
 from slurmeval.servers.local_copies import LocalCopies
 from slurmeval.servers.slots import Slot, someone_waits, stand_in_line, take_slot
@@ -44,13 +44,13 @@ class _Stop(Exception):
 class Supervision:
     """One run of the supervisor."""
 
-    def __init__(self, folder: ServerFolder, spec: ServerSpec, job: Job, timing: Timing) -> None:
+    def __init__(self, folder: ServerFolder, spec: ServerSpec, job: ServerJob, timing: Timing) -> None:
         """Raises FencedOff where a younger supervisor runs."""
         self._folder, self._spec, self._job, self._timing = folder, spec, job, timing
         self._leases, self._controller = Path(spec.leases), Path(spec.controller)
         self._published = Published(folder, job, spec.gpus * spec.nodes)
         self._engine = EngineRuns(folder, spec, timing, self._published, self._pause)
-        self._inside = Inside(spec.inside)
+        self._colocated = ColocatedEvaluations(spec.colocated)
         self._slot: Slot | None = None
         self._copies = LocalCopies(self._pause_and_beat)
         self._terminated = self._suspended = False
@@ -71,7 +71,7 @@ class Supervision:
         except FencedOff as fenced:
             log.error("leaves: %s", fenced)
             self._engine.abandon()
-            self._inside.kill()
+            self._colocated.kill()
             raise SystemExit(f"fenced off: {fenced}") from fenced
         finally:
             for number, handler_before in before.items():
@@ -86,9 +86,9 @@ class Supervision:
             self._engine.end("its job's time ended")
             self._published.change(ServerStatus.STOPPED, "its job's time ended")
             raise SystemExit(0)
-        self._inside.kill()
+        self._colocated.kill()
         self._engine.end(self._requeue, self._drain_s, comes_back=True)
-        self._engine.dismiss_crew()
+        self._engine.stop_workers()
         self._published.disown()
         self._published.change(ServerStatus.PENDING, "the job is requeued")
 
@@ -125,8 +125,8 @@ class Supervision:
         log.info("stops: %s", stop)
         self._published.close()
         self._engine.end(str(stop), stop.drain_s)
-        self._inside.finish()
-        self._engine.dismiss_crew()
+        self._colocated.finish()
+        self._engine.stop_workers()
         self._published.change(ServerStatus.STOPPED, str(stop))
 
     def _fail(self, failure: Failure) -> None:
@@ -135,8 +135,8 @@ class Supervision:
         # The status first: a lessee that saw only `closed` would start a server that fails the same way.
         self._published.change(ServerStatus.FAILED, failure.reason, failure.error_class)
         self._published.close()
-        self._inside.finish()
-        self._engine.dismiss_crew()
+        self._colocated.finish()
+        self._engine.stop_workers()
 
     def _wait_for_slot(self) -> None:
         if self._spec.max_at_once is None:
@@ -186,7 +186,7 @@ class Supervision:
             self._published.change(ServerStatus.RESTARTING, failure.reason, failure.error_class)
             self._pause(self._timing.backoff_s * 2 ** (restarts - 1))
 
-    def _give_way(self, life: Life) -> None:
+    def _give_way(self, life: EngineRun) -> None:
         """Evaluations that wait for another server may hold the cores that this one's evaluations wait for.
         So a server that is idle while another waits for its slot ends; who leases it leases the next."""
         figures, now = life.figures, time.monotonic()
@@ -228,7 +228,7 @@ class Supervision:
 
     def _look_around(self) -> None:
         """Starts evaluations that are asked for. Raises _Stop where no lease is left."""
-        self._inside.look()
+        self._colocated.look()
         if is_leased(self._folder.path, self._leases, self._controller):
             self._leased_at = time.monotonic()
         elif time.monotonic() - self._leased_at > self._timing.linger_s:
@@ -242,13 +242,13 @@ class Supervision:
         if self._spec.cluster != "slurm":
             raise _Stop("told to stop by a signal", self._spec.drain_s)
         self._published.withdraw()
-        fate, left_s = self._job.fate()
-        log.info("SIGTERM: %s", fate.value)
-        if fate is Fate.STOPPED:
-            raise _Stop(fate.value)
+        cause, left_s = self._job.sigterm_cause()
+        log.info("SIGTERM: %s", cause.value)
+        if cause is SigtermCause.STOPPED:
+            raise _Stop(cause.value)
         self._terminated = False
         self._drain_s = max(0.0, min(self._spec.drain_s, left_s - LAST_S))
-        if fate is Fate.PREEMPTED:
+        if cause is SigtermCause.PREEMPTED:
             self._requeue = "preempted, and requeued"
             # As if its time ended: submitit calls `suspend`, requeues the job, and leaves.
             signal.raise_signal(signal.SIGUSR2)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.job import Job
-from slurmeval.servers.ranks import Follower
+from slurmeval.servers.job import ServerJob
+from slurmeval.servers.ranks import Worker
 from slurmeval.servers.state import FencedOff
 from slurmeval.servers.supervision import Supervision
 from slurmeval.servers.timing import Timing
@@ -37,10 +37,10 @@ class Supervisor:
             spec = load(folder.spec, ServerSpec)
         except FileNotFoundError:
             raise SystemExit(f"the server's folder has been removed: {self.path}") from None
-        job = Job.of(spec)
+        job = ServerJob.of(spec)
         with _logging_to(folder, job.rank):
             if job.rank > 0:
-                return Follower(folder, spec, job, self.timing).run()
+                return Worker(folder, spec, job, self.timing).run()
             try:
                 self._supervision = Supervision(folder, spec, job, self.timing)
             except FencedOff as fenced:

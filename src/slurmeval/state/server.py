@@ -78,7 +78,7 @@ class ServerState:
     life: int = 0
     """Number of the engine run."""
     server_id: str | None = None
-    epoch: tuple[float, float] | None = None
+    fencing_token: tuple[float, float] | None = None
     """The fencing token: how often Slurm has started the job again, and when the supervisor began."""
     owner: Owner | None = None
     """The supervisor; None while nobody runs the server."""
@@ -127,7 +127,7 @@ class ServerJob:
 
 @dataclass(frozen=True)
 class SharedJob:
-    """`pack.json`: the other servers that share the job of this one, and what is asked for all of them."""
+    """`shared_job.json`: the other servers that share the job of this one, and what is asked for all of them."""
 
     others: list[str]
     job: dict[str, Any] = field(default_factory=dict)

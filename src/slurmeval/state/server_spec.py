@@ -67,7 +67,7 @@ class ServerSpec(EngineSpec):
     """Which of the servers that share the requests for the model."""
     cache: str | None = None
     """Folder of what the engine and its compilers keep; None: their own places, in the home folder."""
-    inside: str | None = None
+    colocated: str | None = None
     """Folder of requests for evaluations that run in the server's job; None: they are jobs of their own."""
     image: str | None = None
     """The image that has the engine, whose `python` it is then; None: `python` is outside."""

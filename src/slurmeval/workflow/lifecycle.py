@@ -55,7 +55,7 @@ def cancel_unleased_servers(paths: Paths) -> None:
 
 def forget_requests(paths: Paths) -> None:
     """Removes what an earlier run asked of servers' jobs and has not begun."""
-    for file in (paths.state / "inside").glob("*/[!.]*.json"):
+    for file in (paths.state / "colocated").glob("*/[!.]*.json"):
         file.unlink(missing_ok=True)
 
 

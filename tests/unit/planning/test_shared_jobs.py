@@ -8,7 +8,7 @@ import pytest
 
 from slurmeval.config.models import Serving
 from slurmeval.config.site import Site
-from slurmeval.planning.shared_jobs import job_of, packs
+from slurmeval.planning.shared_jobs import job_of, shared_jobs
 
 
 def server(**keys: Any) -> Serving:
@@ -28,12 +28,12 @@ def server(**keys: Any) -> Serving:
 )
 def test_each_goes_to_the_first_job_with_room(gpus: list[int], expected: list[list[str]]) -> None:
     servers = {name: server(gpus=count) for name, count in zip("abcd", gpus, strict=False)}
-    assert packs(servers, 4) == expected
+    assert shared_jobs(servers, 4) == expected
 
 
 @pytest.mark.parametrize("keys", [{"nodes": 2}, {"replicas": 2}])
 def test_what_is_more_than_one_server_shares_no_job(keys: dict[str, int]) -> None:
-    assert packs({"a": server(gpus=1, **keys), "b": server(gpus=1)}, 4) == []
+    assert shared_jobs({"a": server(gpus=1, **keys), "b": server(gpus=1)}, 4) == []
 
 
 def test_a_shared_job_asks_for_all() -> None:

@@ -138,7 +138,7 @@ class Run:
                     "runtime": "environment",
                     "replicas": 1,
                     "job_names": ["serve-tiny"],
-                    "pack": None,
+                    "shared_job": None,
                     "serving": {
                         "model": "tiny",
                         "servers": str(self.paths.servers_of("tiny")),
@@ -147,7 +147,7 @@ class Run:
                         "ready_timeout_s": 1800,
                         "time_limit_min": 120,
                         "drain_s": 60,
-                        "inside": None,
+                        "colocated": None,
                         "job": {},
                         **dict.fromkeys(("served_name", "weights", "manifest", "python", "slots"), ""),
                     },

@@ -11,7 +11,7 @@ import pytest
 
 from slurmeval.files import read_json, write_json
 from slurmeval.servers.accounting import append_life, read_lives
-from slurmeval.servers.job import Job
+from slurmeval.servers.job import ServerJob
 from slurmeval.servers.leases import release
 from slurmeval.servers.state import FencedOff, Published
 from slurmeval.state.server import ServerStatus
@@ -25,8 +25,8 @@ def bench(bench: Bench) -> Bench:
     return bench
 
 
-def job(restart: int) -> Job:
-    return Job("7", restart, "gpu1", 0, 0.0)
+def job(restart: int) -> ServerJob:
+    return ServerJob("7", restart, "gpu1", 0, 0.0)
 
 
 def test_older_supervisor_kills_its_vllm_and_leaves_everything_to_the_younger(bench: Bench) -> None:
@@ -67,11 +67,11 @@ def test_supervisor_that_comes_too_late_does_nothing(bench: Bench) -> None:
     bench.environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"}
     bench.lease()
     bench.wait_for_status("ready")
-    before = bench.state()["epoch"]
+    before = bench.state()["fencing_token"]
     bench.environment = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}
     bench.submit(bench.folder().path)
     assert bench.supervisors[1].wait(20) != 0
-    assert bench.state()["epoch"] == before
+    assert bench.state()["fencing_token"] == before
     assert len(bench.lives()) == 1
     # The younger's vLLM still runs: nothing of it is booked
     assert read_lives(bench.folder().lives) == []
@@ -80,10 +80,10 @@ def test_supervisor_that_comes_too_late_does_nothing(bench: Bench) -> None:
 def test_later_start_is_younger_whatever_the_nodes_clocks_say(bench: Bench) -> None:
     folder = bench.folder()
     folder.path.mkdir(parents=True)
-    write_json(folder.state, {"status": "ready", "epoch": [0, 4e9]})
+    write_json(folder.state, {"status": "ready", "fencing_token": [0, 4e9]})
     younger = Published(folder, job(restart=0), 0)
-    assert younger.epoch > (0, 4e9)
-    assert Published(folder, job(restart=1), 0).epoch[0] == 1
+    assert younger.fencing_token > (0, 4e9)
+    assert Published(folder, job(restart=1), 0).fencing_token[0] == 1
 
 
 def test_nothing_is_written_once_a_younger_one_has(bench: Bench) -> None:

@@ -18,7 +18,7 @@ from slurmeval.servers.accounting import read_lives
 from slurmeval.servers.engine_process import session_members
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
-from slurmeval.servers.ranks import Crew
+from slurmeval.servers.ranks import Workers
 from tests.unit.servers.conftest import Bench
 from tests.waiting import wait_for
 
@@ -112,29 +112,29 @@ def test_second_rank_of_a_failed_server_ends(nodes: Nodes) -> None:
 
 def test_rank_that_is_silent_has_failed(bench: Bench) -> None:
     folder = ServerFolder(bench.root / "0001")
-    crew = Crew(folder, replace(bench.spec, nodes=2), [0, 1.0])
-    crew.muster(1)
-    assert crew.failure() is None, "it may be starting"
+    workers = Workers(folder, replace(bench.spec, nodes=2), [0, 1.0])
+    workers.start(1)
+    assert workers.failure() is None, "it may be starting"
     report = folder.path / "ranks" / "1.json"
     write_json(report, {"restart": 0, "life": 1, "failure": None})
     long_ago = report.stat().st_mtime - STALE_S - SKEW_S - 1
     os.utime(report, (long_ago, long_ago))
-    assert crew.failure() is None
-    crew._since -= STALE_S + 1
-    failure = crew.failure()
+    assert workers.failure() is None
+    workers._since -= STALE_S + 1
+    failure = workers.failure()
     assert failure is not None and failure.error_class is ErrorClass.NODE_FAILURE
     assert failure.reason == "node 2 of 2 has not been heard of for 60 s"
 
 
 def test_reports_of_an_earlier_life_do_not_count(bench: Bench) -> None:
     folder = ServerFolder(bench.root / "0001")
-    crew = Crew(folder, replace(bench.spec, nodes=2), [1, 1.0])
-    crew.muster(3)
+    workers = Workers(folder, replace(bench.spec, nodes=2), [1, 1.0])
+    workers.start(3)
     failed = {"reason": "x", "error_class": "server_lost", "retryable": True, "port_taken": False}
     for restart, life in ((0, 3), (1, 2)):
         write_json(folder.path / "ranks" / "1.json", {"restart": restart, "life": life, "failure": failed})
-        assert crew.failure() is None
+        assert workers.failure() is None
     write_json(folder.path / "ranks" / "1.json", {"restart": 1, "life": 3, "failure": failed})
-    failure = crew.failure()
+    failure = workers.failure()
     assert failure is not None and failure.reason == "on node 2 of 2: x"
     assert read_json(folder.path / "ranks" / "order.json")["life"] == 3

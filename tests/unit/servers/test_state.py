@@ -9,13 +9,13 @@ import pytest
 
 from slurmeval.engines.base import Figures
 from slurmeval.files import read_json
-from slurmeval.servers.accounting import CUT_OFF, Life, append_life, read_lives
+from slurmeval.servers.accounting import CUT_OFF, EngineRun, append_life, read_lives
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.job import Job
+from slurmeval.servers.job import ServerJob
 from slurmeval.servers.state import Published
 from slurmeval.state.server import ServerStatus
 
-JOB = Job("7", 0, "gpu1", 0, 1e9)
+JOB = ServerJob("7", 0, "gpu1", 0, 1e9)
 
 
 @pytest.fixture
@@ -29,9 +29,9 @@ def told(folder: ServerFolder) -> Any:
     return read_json(folder.state)["under_way"]
 
 
-def served(published: Published, number: int) -> Life:
+def served(published: Published, number: int) -> EngineRun:
     """A life that was busy for 3 s and idle for 2 s, and has told so."""
-    life = Life(number, started=100.0)
+    life = EngineRun(number, started=100.0)
     published.begin(life)
     life.ready = 160.0
     for second in range(6):

@@ -93,7 +93,10 @@ def test_file_system_that_is_away_is_no_missing_file(tmp_path: Path) -> None:
 
 
 def test_file_of_an_earlier_version_has_no_format_and_may_have_other_keys() -> None:
-    assert decode({"status": "ready", "epoch": [0, 1.5], "beside": 1}, ServerState).epoch == (0, 1.5)
+    assert decode({"status": "ready", "fencing_token": [0, 1.5], "beside": 1}, ServerState).fencing_token == (
+        0,
+        1.5,
+    )
 
 
 def test_reason_names_the_key() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from slurmeval.errors import SlurmevalError
 from slurmeval.parent_death import signal_at_parent_death
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.job import Fate, Job
+from slurmeval.servers.job import ServerJob, SigtermCause
 from slurmeval.servers.supervisor import Supervisor
 from slurmeval.state.records import load, read, write
 from slurmeval.state.server import ServerState, ServerStatus, failed
@@ -34,7 +34,7 @@ STARTS = 3
 POLL_S = 0.2
 
 
-class Pack:
+class SharedSupervisors:
     """What submitit runs for several servers in one job."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -58,7 +58,7 @@ class Pack:
             if not self._running():
                 return ServerStatus.STOPPED
             if self._terminated:
-                return self._terminate(Job.of(specs[0]))
+                return self._terminate(ServerJob.of(specs[0]))
             time.sleep(POLL_S)
 
     def checkpoint(self) -> Any:
@@ -68,19 +68,19 @@ class Pack:
 
         self._tell(signal.SIGUSR2)
         self._wait()
-        return submitit.helpers.DelayedSubmission(Pack(self.folders))
+        return submitit.helpers.DelayedSubmission(SharedSupervisors(self.folders))
 
     def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         self._terminated = True
 
-    def _terminate(self, job: Job) -> str:
+    def _terminate(self, job: ServerJob) -> str:
         """After SIGTERM, which every member takes as a single server does."""
         self._tell(signal.SIGTERM)
-        fate, _ = job.fate()
-        if fate is Fate.PREEMPTED:
+        cause, _ = job.sigterm_cause()
+        if cause is SigtermCause.PREEMPTED:
             signal.raise_signal(signal.SIGUSR2)  # submitit calls `checkpoint`, requeues the job, and leaves
         self._wait()
-        if fate is Fate.REQUEUED:
+        if cause is SigtermCause.REQUEUED:
             raise SystemExit(0)
         return ServerStatus.STOPPED
 
@@ -121,7 +121,7 @@ def shares_of(gpus: Sequence[int], environment: Mapping[str, str]) -> list[dict[
 
 def _start(folder: Path, share: Mapping[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "slurmeval.servers.pack", str(folder)],
+        [sys.executable, "-m", "slurmeval.servers.shared_job", str(folder)],
         env={**os.environ, **share},
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Slurm's signals reach it through this process alone
@@ -136,7 +136,7 @@ def _give_up(folder: ServerFolder) -> None:
 
 
 def main() -> None:
-    """One server of a pack: `python -m slurmeval.servers.pack <server folder>`."""
+    """One server of a shared job: `python -m slurmeval.servers.shared_job <server folder>`."""
     supervisor = Supervisor(Path(sys.argv[1]))
 
     def suspend(_signal: int, _frame: FrameType | None) -> None:

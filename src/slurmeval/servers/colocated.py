@@ -1,6 +1,6 @@
 """Evaluations inside their server's job, for clusters where they cannot be jobs of their own.
 
-A request is a file in the model's folder `state/inside/<model>/`; its suffix says how far it is: `.json`
+A request is a file in the model's folder `state/colocated/<model>/`; its suffix says how far it is: `.json`
 asked for, `.running`, `.done`. The controller makes the first, the supervisor the others."""
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def status(folder: Path, benchmark: str) -> int | None:
     return None if content is None else int(content["status"])
 
 
-class Inside:
+class ColocatedEvaluations:
     """The evaluations that one supervisor runs. None of them where `folder` is None."""
 
     def __init__(self, folder: str | None) -> None:

@@ -17,20 +17,20 @@ from slurmeval.files import read_json, write_json
 from slurmeval.processes import identity
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
-from slurmeval.servers.pack import shares_of
+from slurmeval.servers.shared_job import shares_of
 from tests.unit.servers.conftest import DEADLINE_S, PROJECT, Bench
 from tests.waiting import wait_for
 
 # As submitit has it: SIGUSR2 suspends all, then the job would be requeued.
 JOB = """
 import json, signal, sys
-from slurmeval.servers.pack import Pack
-pack = Pack(sys.argv[1:])
+from slurmeval.servers.shared_job import SharedSupervisors
+shared = SharedSupervisors(sys.argv[1:])
 def suspend(*_):
-    pack.checkpoint()
+    shared.checkpoint()
     sys.exit(0)
 signal.signal(signal.SIGUSR2, suspend)
-pack()
+shared()
 """
 
 
