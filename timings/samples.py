@@ -28,7 +28,7 @@ from slurmeval.harnesses.lm_eval_metrics import read_metrics
 from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_samples
 from slurmeval.paths import Paths
 from slurmeval.results import partitions
-from slurmeval.results.evaluation import Evaluation
+from slurmeval.results.evaluation import EvaluationRecord
 
 STAMP = "2026-01-01T00-00-00.000000"
 WORDS = ["the", "a", "one", "lamp", "river", "seven", "count", "apples", "where", "holds", "each", "box"]
@@ -116,7 +116,7 @@ def requests(folder: Path) -> Iterator[Record]:
 
 def measure(folder: Path, with_requests: bool) -> None:
     now = datetime.now(UTC)
-    evaluation = Evaluation(
+    evaluation = EvaluationRecord(
         attempt=1, started_at=now, ended_at=now, harness="lm-eval", task="task", endpoint="chat"
     )
     before, wall = time.process_time(), time.perf_counter()

@@ -14,7 +14,7 @@ from slurmeval.gateway.log import Record
 from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
 from slurmeval.paths import Paths
 from slurmeval.results.aggregate import aggregate
-from slurmeval.results.evaluation import Evaluation
+from slurmeval.results.evaluation import EvaluationRecord
 from slurmeval.results.partitions import write
 from slurmeval.slurm.commands import JobLife
 
@@ -114,7 +114,7 @@ def requests_for(made: Sequence[Sample], model: str = "m") -> Iterator[Record]:
         yield record(index, sample.input, sample.output or "", **at)
 
 
-def evaluation(**more: Any) -> Evaluation:
+def evaluation(**more: Any) -> EvaluationRecord:
     values: dict[str, Any] = {
         "attempt": 1,
         "started_at": START,
@@ -131,7 +131,7 @@ def evaluation(**more: Any) -> Evaluation:
         "workflow_dirty": True,
         "config_sha256": "e" * 64,
     }
-    return Evaluation(**values | more)
+    return EvaluationRecord(**values | more)
 
 
 def output(made: list[Sample], task: str, metric: str = "exact_match") -> HarnessOutput:

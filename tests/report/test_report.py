@@ -418,7 +418,7 @@ def test_what_was_asked_for_stands_on_the_model_s_page_and_in_the_latex_table(tm
 
 
 def test_a_chart_is_read_out_as_exactly_as_the_table_is() -> None:
-    score = tables.Score("m", "b", "ok", value=0.225, ci_lo=0.123, ci_hi=0.3756)
+    score = tables.ScoreCell("m", "b", "ok", value=0.225, ci_lo=0.123, ci_hi=0.3756)
     drawn = chart([score])
     assert drawn is not None
     assert drawn.label == "Scores with 95 % intervals: 1 benchmark, 1 model"

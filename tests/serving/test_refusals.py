@@ -105,7 +105,7 @@ def evaluate(entry: Benchmark, name: str, server: Server, folder: Path) -> tuple
             finally:
                 cuts.process.end(process)
     now = datetime.now(UTC)
-    pins = results.Evaluation(
+    pins = results.EvaluationRecord(
         attempt=1, started_at=now, ended_at=now, harness=entry.harness, task=entry.task, endpoint="chat"
     )
     paths = Paths(folder / "results", folder, folder, folder)

@@ -95,3 +95,12 @@ def test_modules_and_functions_are_short(path: Path) -> None:
 def test_every_part_has_its_place() -> None:
     parts = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in MODULES}
     assert parts - {"__init__"} == set(LEVEL)
+
+
+def test_a_public_class_has_its_name_alone() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(named(path))
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}

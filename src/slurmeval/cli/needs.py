@@ -24,8 +24,16 @@ def needs(config: Config, project: Path, paths: Paths, offline: bool) -> Iterato
     try:
         plan = Plan(config, project, paths.hf_home)
         in_images = [
-            *(name for name in plan.models if plan.places.of_server(config.models[name]).kind == "image"),
-            *(b for b in plan.benchmarks if plan.places.of_harness(config.benchmarks[b]).kind == "image"),
+            *(
+                name
+                for name in plan.models
+                if plan.runtime_refs.of_server(config.models[name]).kind == "image"
+            ),
+            *(
+                b
+                for b in plan.benchmarks
+                if plan.runtime_refs.of_harness(config.benchmarks[b]).kind == "image"
+            ),
         ]
     except SlurmevalError as error:
         yield Check("plan", "bad", str(error), "mend it; slurmeval plan says what a run would do")

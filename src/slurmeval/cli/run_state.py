@@ -30,7 +30,7 @@ State = Literal["ok", "running", "waiting", "failed", "stopped", "not run"]
 
 
 @dataclass(frozen=True)
-class Server:
+class ShownServer:
     """Newest server of a model."""
 
     model: str
@@ -47,7 +47,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Score:
+class ShownScore:
     """The score by which a benchmark is known, with its 95 % interval."""
 
     metric: str
@@ -68,7 +68,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ShownEvaluation:
     """One benchmark on one model."""
 
     model: str
@@ -85,21 +85,21 @@ class Evaluation:
     requests_expected: int | None = None
     error_class: str | None = None
     reason: str | None = None
-    score: Score | None = None
+    score: ShownScore | None = None
     """Its primary score; known once it is done."""
 
 
 @dataclass(frozen=True)
-class Run:
+class RunState:
     """A project folder at one moment."""
 
     controller: Owner | None
     """The process that runs Snakemake here; None: no run is under way."""
-    servers: list[Server] = field(default_factory=list)
-    evaluations: list[Evaluation] = field(default_factory=list)
+    servers: list[ShownServer] = field(default_factory=list)
+    evaluations: list[ShownEvaluation] = field(default_factory=list)
 
 
-def read_run(results: Path) -> Run:
+def read_run(results: Path) -> RunState:
     """Returns what `status` shows."""
     results = results.absolute()
     paths = Paths.of_results(results)
@@ -110,7 +110,7 @@ def read_run(results: Path) -> Run:
         _evaluation(paths, document, model, benchmark, controller is not None)
         for model, benchmark in _evaluations_of(document)
     ]
-    return Run(
+    return RunState(
         controller=controller,
         servers=[server for folder in _newest_servers(paths) if (server := read_server(folder, jobs))],
         evaluations=[
@@ -122,7 +122,7 @@ def read_run(results: Path) -> Run:
     )
 
 
-def read_server(folder: Path, jobs: Mapping[str, QueuedJob] = MappingProxyType({})) -> Server | None:
+def read_server(folder: Path, jobs: Mapping[str, QueuedJob] = MappingProxyType({})) -> ShownServer | None:
     """Returns the server in `folder`; None where nothing is written yet. `jobs`: Slurm's queue, by job id."""
     files = ServerFolder(folder)
     state, job = _found(files.state, ServerState), _found(files.job, ServerJob)
@@ -135,7 +135,7 @@ def read_server(folder: Path, jobs: Mapping[str, QueuedJob] = MappingProxyType({
     elif not status.is_final:
         status, reason = _surviving(files, said, submitted=state is not None or job is not None)
         status, reason = _in_queue(None if job is None else jobs.get(job.job_id), status, reason)
-    return Server(
+    return ShownServer(
         model=folder.parent.name,
         server_id=files.server_id,
         status=status,
@@ -221,10 +221,12 @@ def _newest_servers(paths: Paths) -> list[Path]:
     return newest
 
 
-def _evaluation(paths: Paths, document: dict[str, Any], model: str, benchmark: str, runs: bool) -> Evaluation:
+def _evaluation(
+    paths: Paths, document: dict[str, Any], model: str, benchmark: str, runs: bool
+) -> ShownEvaluation:
     if paths.evaluation(model, benchmark).exists():
         samples = _row_count(paths.samples(model, benchmark))
-        return Evaluation(
+        return ShownEvaluation(
             model,
             benchmark,
             "ok",
@@ -241,20 +243,20 @@ def _evaluation(paths: Paths, document: dict[str, Any], model: str, benchmark: s
     if work is not None and owner_of(work / "owner.json") is not None:
         return _under_way(model, benchmark, work)
     if failure:
-        return Evaluation(
+        return ShownEvaluation(
             model,
             benchmark,
             "stopped" if failure.get("error_class") == ErrorClass.STOPPED else "failed",
             error_class=_text(failure.get("error_class")),
             reason=_text(failure.get("reason")),
         )
-    return Evaluation(model, benchmark, "waiting" if runs else "not run")
+    return ShownEvaluation(model, benchmark, "waiting" if runs else "not run")
 
 
-def _under_way(model: str, benchmark: str, work: Path) -> Evaluation:
+def _under_way(model: str, benchmark: str, work: Path) -> ShownEvaluation:
     progress, gateway = mapping(work / "progress.json"), mapping(work / "gateway" / "progress.json")
     phase = _text(progress.get("phase"))
-    return Evaluation(
+    return ShownEvaluation(
         model,
         benchmark,
         "waiting" if phase is None or phase.startswith("waiting") else "running",
@@ -291,11 +293,11 @@ def _until_changed(read_file: Callable[[Path], V | None]) -> Callable[[Path], V 
 
 
 @_until_changed
-def _score(path: Path) -> Score | None:
+def _score(path: Path) -> ShownScore | None:
     names = ["metric", "value", "ci_lo", "ci_hi", "n_items"]
     rows = _columns(path, [*names, "is_primary"])
     primary = (row for row in rows if row["is_primary"] and row["value"] is not None)
-    return next((Score(*(row[name] for name in names)) for row in primary), None)
+    return next((ShownScore(*(row[name] for name in names)) for row in primary), None)
 
 
 @_until_changed
@@ -318,7 +320,7 @@ def _columns(path: Path, names: list[str]) -> list[dict[str, Any]]:
         return list(file.read(names, use_threads=False).to_pylist())
 
 
-def score_of(paths: Paths, model: str, benchmark: str) -> Score | None:
+def score_of(paths: Paths, model: str, benchmark: str) -> ShownScore | None:
     """Returns the primary score of an evaluation that has ended well; None where it has none."""
     return _score(paths.metrics(model, benchmark))
 

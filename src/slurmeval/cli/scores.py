@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from slurmeval.report.tables import Row, Score, Tables
+    from slurmeval.report.tables import Row, ScoreCell, Tables
 
 SCORES_LIMIT = 40
 FAILURES_LIMIT = 20
@@ -30,7 +30,7 @@ def lines(tables: Tables) -> list[str]:
     return found
 
 
-def _table(scores: Iterable[Score]) -> list[list[str]]:
+def _table(scores: Iterable[ScoreCell]) -> list[list[str]]:
     table = [["model", "benchmark", "metric", "score", "95 % interval", "n", ""]]
     for score in scores:
         value = "no score" if score.value is None else f"{score.value:.3f}"
@@ -41,7 +41,7 @@ def _table(scores: Iterable[Score]) -> list[list[str]]:
     return table
 
 
-def _unanswered(score: Score) -> str:
+def _unanswered(score: ScoreCell) -> str:
     """Returns what nobody answered, and where the score would lie had somebody."""
     if not score.n_unanswered:
         return ""

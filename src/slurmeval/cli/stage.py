@@ -14,7 +14,7 @@ from slurmeval.progress import to_stderr
 if TYPE_CHECKING:
     from slurmeval.config.models import Config
     from slurmeval.planning.plan import Plan
-    from slurmeval.planning.runtime_refs import Place
+    from slurmeval.planning.runtime_refs import RuntimeRef
     from slurmeval.staging.hub_lock import HubLock
     from slurmeval.staging.repository import Repository
 
@@ -156,9 +156,9 @@ def _manifests(plan: Plan) -> list[Path]:
     return [plan.project / file for file in found]
 
 
-def _places(plan: Plan) -> list[Place]:
+def _places(plan: Plan) -> list[RuntimeRef]:
     """Returns the environments and images that servers and harnesses run in, each once."""
     config = plan.config
-    found = [plan.places.of_server(config.models[name]) for name in plan.models]
-    found += [plan.places.of_harness(config.benchmarks[name]) for name in plan.benchmarks]
+    found = [plan.runtime_refs.of_server(config.models[name]) for name in plan.models]
+    found += [plan.runtime_refs.of_harness(config.benchmarks[name]) for name in plan.benchmarks]
     return list({place.record: place for place in found}.values())

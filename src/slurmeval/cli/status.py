@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-    from slurmeval.cli.run_state import Evaluation, Run, Server
+    from slurmeval.cli.run_state import RunState, ShownEvaluation, ShownServer
 
 REDRAW_INTERVAL_S = 2.0
 ROWS_LIMIT = 60
@@ -82,7 +82,7 @@ def _watch(results: Path) -> None:
         return  # the way to end it
 
 
-def render(run: Run, results: Path) -> Group:
+def render(run: RunState, results: Path) -> Group:
     """Returns the run as a person reads it."""
     from rich.console import Group
     from rich.text import Text
@@ -103,12 +103,12 @@ def render(run: Run, results: Path) -> Group:
     return Group(*parts)
 
 
-def _failure(each: Evaluation) -> str:
+def _failure(each: ShownEvaluation) -> str:
     why = f"{each.error_class or 'unknown'}): {each.reason or 'no reason is known'}"
     return printable(f"{each.model} on {each.benchmark} failed ({why}")
 
 
-def _headline(run: Run) -> str:
+def _headline(run: RunState) -> str:
     if run.controller is None:
         head = "No run is under way."
     else:
@@ -139,7 +139,7 @@ def _table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     return table
 
 
-def _servers(servers: list[Server]) -> Table:
+def _servers(servers: list[ShownServer]) -> Table:
     right = ("life", "tokens/s", "requests")
     table = _table("Servers", "server", "status", "for", "node", *right, "reason", right=right)
     for server in servers:
@@ -156,7 +156,7 @@ def _servers(servers: list[Server]) -> Table:
     return table
 
 
-def _evaluations(evaluations: list[Evaluation]) -> Table:
+def _evaluations(evaluations: list[ShownEvaluation]) -> Table:
     right = ("samples", "requests", "score")
     columns = ("model", "benchmark", "state", "samples", "requests", "score", "95 % interval")
     table = _table("Evaluations", *columns, right=right)

@@ -22,7 +22,7 @@ from slurmeval.ownership import Claim
 from slurmeval.paths import Paths
 from slurmeval.results import partitions, schema
 from slurmeval.results.aggregate import aggregate
-from slurmeval.results.evaluation import Evaluation
+from slurmeval.results.evaluation import EvaluationRecord
 
 _ID: TypeAdapter[str] = TypeAdapter(Identifier)
 
@@ -61,7 +61,7 @@ def import_bundles(
         done = [_compared(each, there) for each in wanted]
         for each in done:
             if each.new:
-                evaluation = Evaluation(**each.bundle.known, slurmeval_version=__version__)
+                evaluation = EvaluationRecord(**each.bundle.known, slurmeval_version=__version__)
                 partitions.write(paths, each.model, each.benchmark, evaluation, each.bundle.output, None)
         aggregate(paths, sorted(_pairs(paths)))
     finally:

@@ -116,7 +116,7 @@ def _check(gateway: GatewayProcess, deadline: float) -> None:
         raise EvaluationFailed(ErrorClass.TIME_LIMIT, "its harness did not end in time")
 
 
-def _with_known(pinned: results.Evaluation, known: dict[str, Any]) -> results.Evaluation:
+def _with_known(pinned: results.EvaluationRecord, known: dict[str, Any]) -> results.EvaluationRecord:
     """Keeps what the older partition says of the evaluation: when it ran, and with which versions."""
     kept = {}
     for field in fields(pinned):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slurmeval.evaluation.evaluate import Evaluation
 
 
-def write_partition(evaluation: Evaluation, pinned: results.Evaluation, output: HarnessOutput) -> None:
+def write_partition(evaluation: Evaluation, pinned: results.EvaluationRecord, output: HarnessOutput) -> None:
     """Writes the evaluation's part of the tables. Raises EvaluationFailed (bad_result) where too much stayed
     unanswered; what was there before is left then."""
     log = evaluation.work / "gateway"
@@ -35,13 +35,13 @@ def write_partition(evaluation: Evaluation, pinned: results.Evaluation, output: 
     )
 
 
-def pins(evaluation: Evaluation) -> results.Evaluation:
+def pins(evaluation: Evaluation) -> results.EvaluationRecord:
     """Returns all by which the evaluation can be repeated."""
     benchmark = evaluation.benchmark
     model = read_json(evaluation.model_manifest)
     datasets = {name: read_json(Path(evaluation.run["datasets"][name])) for name in benchmark.datasets}
     commit, dirty = provenance.commit(Path(evaluation.run["project"]))
-    return results.Evaluation(
+    return results.EvaluationRecord(
         attempt=evaluation.attempt,
         started_at=evaluation.started_at,
         ended_at=datetime.now(UTC),

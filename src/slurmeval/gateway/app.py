@@ -20,8 +20,8 @@ from slurmeval.gateway.blank import blank_answer
 from slurmeval.gateway.limit import with_limit, with_what_is_left
 from slurmeval.gateway.log import Record, encode_exchange, encode_replay
 from slurmeval.gateway.memory import Memory
-from slurmeval.gateway.patience import PROMPTS
 from slurmeval.gateway.replay import Replays, parse, request_key
+from slurmeval.gateway.retry_policy import PROMPTS
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.gateway.thoughts import Thoughts, stops_of
 from slurmeval.gateway.upstream import JSON, Answer, Call, HarnessGone, Upstream, failure
@@ -51,7 +51,7 @@ class Progress:
     """At the server, or waiting for one that is away."""
 
 
-class Gateway:
+class GatewayApp:
     """Answers the harness."""
 
     def __init__(
@@ -98,10 +98,10 @@ class Gateway:
 
     def progress_report(self) -> dict[str, Any]:
         """What `GET /progress` answers; docs/gateway.md describes it."""
-        trouble = self._upstream.trouble
+        breaker = self._upstream.breaker
         failure, error_class = self._log.failure, ErrorClass.HARNESS_ERROR
         if failure is None:
-            failure, error_class = trouble.failure(), ErrorClass.SERVER_LOST
+            failure, error_class = breaker.failure(), ErrorClass.SERVER_LOST
         return asdict(self.progress) | {
             "holding": self._upstream.replicas.holding,
             "reaches": self._upstream.replicas.known,
@@ -109,7 +109,7 @@ class Gateway:
             "stored": self._replays.stored,
             "failure": failure,
             "failure_class": None if failure is None else error_class.value,
-            "failing": trouble.reason(),
+            "failing": breaker.reason(),
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:

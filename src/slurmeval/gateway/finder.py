@@ -32,7 +32,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class ServerEndpoint:
     """One life of one server."""
 
     url: str
@@ -54,73 +54,73 @@ class Refusal:
     """It answers, but not as our server: there is no hurry to ask again."""
 
 
-Probe = Callable[[Endpoint], Awaitable[Refusal | None]]
+Probe = Callable[[ServerEndpoint], Awaitable[Refusal | None]]
 """Asks an endpoint whether it is healthy and ours; None: it is."""
 
 
 @dataclass(frozen=True)
-class Sight:
+class Lookup:
     """What one look found: an endpoint, or why there is none (for now, or for good)."""
 
-    endpoint: Endpoint | None
+    endpoint: ServerEndpoint | None
     reason: str
     lost: bool = False
     given_up: bool = False
     """The lease itself says that it needs no server, or has none."""
 
 
-def look(lease: Path, before: Endpoint | None = None) -> Sight:
+def look(lease: Path, before: ServerEndpoint | None = None) -> Lookup:
     """Reads the files. Whatever is missing or half-written means: away for now. While the lease is being
     replaced, or names a server that has no endpoint yet, the one used `before` serves on, if it still does:
     a lease moves to a successor without a gap."""
-    sight = _look_by_lease(lease)
-    if sight.endpoint is None and not sight.given_up and before is not None:
+    lookup = _look_by_lease(lease)
+    if lookup.endpoint is None and not lookup.given_up and before is not None:
         old = look_at(before.folder)
         if old.endpoint == before:
             return old
-    return sight
+    return lookup
 
 
-def _look_by_lease(path: Path) -> Sight:
+def _look_by_lease(path: Path) -> Lookup:
     try:
         lease = load(path, Lease)
     except FileNotFoundError:
-        return Sight(None, f"there is no {path} yet")
+        return Lookup(None, f"there is no {path} yet")
     except (OSError, Unreadable) as error:
-        return Sight(None, f"the lease {path} cannot be read now: {error}")
+        return Lookup(None, f"the lease {path} cannot be read now: {error}")
     if lease.released:
-        return Sight(None, f"the lease {path} is released", given_up=True)
+        return Lookup(None, f"the lease {path} is released", given_up=True)
     if lease.server is None:
-        return Sight(None, f"the lease {path} names no server", given_up=True)
+        return Lookup(None, f"the lease {path} names no server", given_up=True)
     return look_at(lease.server)
 
 
-def look_at(folder: Path) -> Sight:
+def look_at(folder: Path) -> Lookup:
     """Reads the files of one server."""
     server_id = f"{folder.parent.name}/{folder.name}"
     try:
         if (gone := read_gone(folder / "gone")) is not None:
-            return Sight(None, f"server {server_id} is gone: {gone}")
+            return Lookup(None, f"server {server_id} is gone: {gone}")
         state = load(folder / "state.json", ServerState)
         if state.status is ServerStatus.FAILED:
-            return Sight(None, f"server {server_id}: {state.reason or 'it has failed'}", lost=True)
+            return Lookup(None, f"server {server_id}: {state.reason or 'it has failed'}", lost=True)
         if state.status in SERVES_NO_MORE:
-            return Sight(None, f"server {server_id} is {state.status}")
+            return Lookup(None, f"server {server_id} is {state.status}")
         found = load(folder / "endpoint.json", records.Endpoint)
-        endpoint = Endpoint(found.url.rstrip("/"), found.api_key, server_id, found.life, folder)
-        return Sight(endpoint, f"server {server_id} answers")
+        endpoint = ServerEndpoint(found.url.rstrip("/"), found.api_key, server_id, found.life, folder)
+        return Lookup(endpoint, f"server {server_id} answers")
     except FileNotFoundError as error:
-        return Sight(None, f"there is no {error.filename} yet")
+        return Lookup(None, f"there is no {error.filename} yet")
     except (OSError, Unreadable) as error:
-        return Sight(None, f"the server's files cannot be read now: {error}")
+        return Lookup(None, f"the server's files cannot be read now: {error}")
 
 
-class Server:
+class LeasedServer:
     """An endpoint in use: how many requests are under way at it, and how it has done lately."""
 
     __slots__ = ("asked", "endpoint", "failures", "in_flight", "rest_until")
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: ServerEndpoint) -> None:
         self.endpoint = endpoint
         self.in_flight = 0
         self.asked: set[Connection] = set()
@@ -131,7 +131,7 @@ class Server:
         """Until then others are preferred (monotonic clock)."""
 
 
-class Track:
+class Replica:
     """Follows one lease."""
 
     def __init__(self, lease: Path, probe: Probe, changed: Callable[[], None]) -> None:
@@ -143,8 +143,8 @@ class Track:
         self._doubted_at = 0.0
         self._pause_s = AWAY_POLL_S
         self._retiring: set[asyncio.Task[None]] = set()
-        self.server: Server | None = None
-        self.sight = Sight(None, "not looked yet")
+        self.server: LeasedServer | None = None
+        self.lookup = Lookup(None, "not looked yet")
 
     async def follow(self) -> None:
         """Looks again and again; runs until cancelled."""
@@ -153,7 +153,7 @@ class Track:
                 await self._look(doubt=False)
             await asyncio.sleep(self._pause_s if self.server is None else KNOWN_POLL_S)
 
-    async def still_answers(self, server: Server) -> bool:
+    async def still_answers(self, server: LeasedServer) -> bool:
         """Whether `server`, at which a request just failed, is still the one to ask, and healthy."""
         asked_at = time.monotonic()
         async with self._lock:
@@ -164,40 +164,40 @@ class Track:
 
     async def _look(self, doubt: bool) -> None:
         known = None if self.server is None else self.server.endpoint
-        sight = await asyncio.to_thread(look, self._lease, known)
+        lookup = await asyncio.to_thread(look, self._lease, known)
         self._pause_s = AWAY_POLL_S
-        found = sight.endpoint
+        found = lookup.endpoint
         if found is not None and (doubt or found != known):
             refusal = await self._probe(found)
             if refusal is not None:
-                sight = Sight(None, refusal.reason)
+                lookup = Lookup(None, refusal.reason)
                 if refusal.answers:
                     self._pause_s = KNOWN_POLL_S
                 if known is not None and found != known:
-                    sight = await self._serve_on(known, doubt) or sight
-        self._take(sight)
+                    lookup = await self._serve_on(known, doubt) or lookup
+        self._take(lookup)
 
-    async def _serve_on(self, known: Endpoint, doubt: bool) -> Sight | None:
+    async def _serve_on(self, known: ServerEndpoint, doubt: bool) -> Lookup | None:
         """The old server, where the new one that the lease names cannot be used yet."""
-        sight = await asyncio.to_thread(look_at, known.folder)
-        if sight.endpoint != known or (doubt and await self._probe(known) is not None):
+        lookup = await asyncio.to_thread(look_at, known.folder)
+        if lookup.endpoint != known or (doubt and await self._probe(known) is not None):
             return None
-        return sight
+        return lookup
 
-    def _take(self, sight: Sight) -> None:
-        before, self.sight = self.sight, sight
-        if sight.endpoint == before.endpoint and sight.lost == before.lost:
+    def _take(self, lookup: Lookup) -> None:
+        before, self.lookup = self.lookup, lookup
+        if lookup.endpoint == before.endpoint and lookup.lost == before.lost:
             return
-        _logger.info("%s", sight.reason)
-        if sight.endpoint != before.endpoint:
+        _logger.info("%s", lookup.reason)
+        if lookup.endpoint != before.endpoint:
             if self.server is not None and self.server.in_flight:
                 task = asyncio.create_task(self._retire(self.server))
                 self._retiring.add(task)
                 task.add_done_callback(self._retiring.discard)
-            self.server = None if sight.endpoint is None else Server(sight.endpoint)
+            self.server = None if lookup.endpoint is None else LeasedServer(lookup.endpoint)
         self._changed()
 
-    async def _retire(self, server: Server) -> None:
+    async def _retire(self, server: LeasedServer) -> None:
         """Requests at a server that gets no more may end there, unless it is dead: a node that went down does
         not even say so."""
         silent = 0
@@ -209,7 +209,7 @@ class Track:
                 return
             await asyncio.sleep(KNOWN_POLL_S)
 
-    def _lives_again(self, endpoint: Endpoint) -> bool:
+    def _lives_again(self, endpoint: ServerEndpoint) -> bool:
         """Whether a later life of that server answers: what was asked of the earlier is lost."""
         now = None if self.server is None else self.server.endpoint
         return now is not None and now.server_id == endpoint.server_id and now.life > endpoint.life

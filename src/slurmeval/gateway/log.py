@@ -35,7 +35,7 @@ class LogFormatError(SlurmevalError):
     """A segment that this version cannot read."""
 
 
-class Place(NamedTuple):
+class ByteRange(NamedTuple):
     """Where a line lies; `length` is without its newline."""
 
     segment: Path
@@ -253,7 +253,7 @@ def _last_newline(descriptor: int, end: int) -> int:
     return start + found + 1 if found >= 0 else 0
 
 
-def lines(segment: Path) -> Iterator[tuple[Place, bytes]]:
+def lines(segment: Path) -> Iterator[tuple[ByteRange, bytes]]:
     """The whole lines of a segment after its header. Raises LogFormatError on another format or version."""
     with segment.open("rb") as stream:
         header = stream.readline()
@@ -264,7 +264,7 @@ def lines(segment: Path) -> Iterator[tuple[Place, bytes]]:
         for line in stream:
             if not line.endswith(b"\n"):
                 return
-            yield Place(segment, offset, len(line) - 1), line[:-1]
+            yield ByteRange(segment, offset, len(line) - 1), line[:-1]
             offset += len(line)
 
 
@@ -282,7 +282,7 @@ def _check_header(segment: Path, line: bytes) -> None:
         )
 
 
-def exchanges(segment: Path) -> Iterator[tuple[Place, Record]]:
+def exchanges(segment: Path) -> Iterator[tuple[ByteRange, Record]]:
     """The exchanges of a segment. Damaged lines are skipped, and their number is logged as a warning."""
     damaged = 0
     for place, line in lines(segment):
@@ -323,7 +323,7 @@ def unanswered(folder: Path) -> Iterator[Record]:
     """The requests of the newest try that nobody answered, each once; not those that were answered when the
     harness asked again."""
     newest = segments(folder)[-1:]
-    waiting: dict[str, Place] = {}
+    waiting: dict[str, ByteRange] = {}
     for segment in newest:
         for place, line in lines(segment):
             head = line.partition(b',"request":')[0]

@@ -7,12 +7,12 @@ import asyncio
 import orjson
 
 from slurmeval.gateway.connection import Connection, Connections, encode_request
-from slurmeval.gateway.finder import Endpoint, Refusal
+from slurmeval.gateway.finder import Refusal, ServerEndpoint
 
 PROBE_TIMEOUT_S = 5.0
 
 
-async def probe(endpoint: Endpoint, model: str) -> Refusal | None:
+async def probe(endpoint: ServerEndpoint, model: str) -> Refusal | None:
     """Asks, on connections of its own, whether it is healthy, refuses who has no key, and lists `model` to
     who has ours. The key goes to none that would take any."""
     place = f"server {endpoint.server_id} does not answer at {endpoint.url}"
@@ -38,7 +38,7 @@ async def probe(endpoint: Endpoint, model: str) -> Refusal | None:
     return None
 
 
-async def _get(endpoint: Endpoint, path: str, api_key: str) -> tuple[int, bytes]:
+async def _get(endpoint: ServerEndpoint, path: str, api_key: str) -> tuple[int, bytes]:
     connection: Connection = await Connections.open(endpoint.url)
     try:
         await connection.ask(encode_request("GET", endpoint.url, path, api_key, "application/json", b""))

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from slurmeval.gateway.log import Place, Record, decode_exchange, exchanges, segments
+from slurmeval.gateway.log import ByteRange, Record, decode_exchange, exchanges, segments
 
 
 def parse(body: bytes) -> tuple[bool, Any]:
@@ -37,7 +37,7 @@ class Replays:
 
     def __init__(self, folder: Path) -> None:
         """Reads the whole log once. Raises LogFormatError."""
-        self._places: dict[bytes, list[Place]] = {}
+        self._places: dict[bytes, list[ByteRange]] = {}
         self._descriptors: dict[Path, int] = {}
         self.stored = 0
         for segment in segments(folder):
@@ -60,7 +60,7 @@ class Replays:
                 continue
         return None
 
-    def _read(self, place: Place) -> bytes:
+    def _read(self, place: ByteRange) -> bytes:
         descriptor = self._descriptors.get(place.segment)
         if descriptor is None:
             descriptor = self._descriptors[place.segment] = os.open(place.segment, os.O_RDONLY)

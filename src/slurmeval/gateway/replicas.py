@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from slurmeval.errors import ServerFailed
-from slurmeval.gateway.finder import Probe, Server, Track
+from slurmeval.gateway.finder import LeasedServer, Probe, Replica
 
 SUSPECT_AFTER = 3
 """Failures in a row after which a server gets no request while others are better."""
@@ -23,7 +23,7 @@ class Replicas:
 
     def __init__(self, leases: Sequence[Path], hold_s: float, probe: Probe) -> None:
         self._hold_s = hold_s
-        self._tracks = [Track(lease, probe, self._look_around) for lease in leases]
+        self._replicas = [Replica(lease, probe, self._look_around) for lease in leases]
         self._changed = asyncio.Event()
         self._seen = False
         self._away_since: float | None = None
@@ -34,38 +34,38 @@ class Replicas:
     @property
     def known(self) -> bool:
         """Whether any server answers."""
-        return any(track.server is not None for track in self._tracks)
+        return any(replica.server is not None for replica in self._replicas)
 
     @property
     def under_way(self) -> int:
         """Requests that the servers work on."""
-        return sum(track.server.in_flight for track in self._tracks if track.server is not None)
+        return sum(replica.server.in_flight for replica in self._replicas if replica.server is not None)
 
     async def follow(self) -> None:
         """Runs until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for track in self._tracks:
-                group.create_task(track.follow())
+            for replica in self._replicas:
+                group.create_task(replica.follow())
 
-    async def take(self, avoid: Collection[Server]) -> Server:
+    async def take(self, avoid: Collection[LeasedServer]) -> LeasedServer:
         """The server to ask, one of `avoid` only where there is no other; waits until there is one. Raises
         ServerFailed when all are lost for good, or were away for longer than `hold_s`. Before the first has
         answered there is no such bound: it may load for long, and the evaluation watches it."""
         return self._choose(avoid) or await self._hold(avoid)
 
-    def others(self, avoid: Collection[Server]) -> bool:
+    def others(self, avoid: Collection[LeasedServer]) -> bool:
         """Whether a server answers that is none of `avoid`."""
-        return any(track.server is not None and track.server not in avoid for track in self._tracks)
+        return any(replica.server is not None and replica.server not in avoid for replica in self._replicas)
 
-    async def still_answers(self, server: Server) -> bool:
+    async def still_answers(self, server: LeasedServer) -> bool:
         """Whether `server`, at which a request just failed, is still in use and healthy."""
-        for track in self._tracks:
-            if track.server is server:
-                return await track.still_answers(server)
+        for replica in self._replicas:
+            if replica.server is server:
+                return await replica.still_answers(server)
         return False
 
     @staticmethod
-    def note(server: Server, failed: bool) -> None:
+    def note(server: LeasedServer, failed: bool) -> None:
         """Takes in how a request ended."""
         if not failed:
             server.failures, server.rest_until = 0, 0.0
@@ -75,8 +75,8 @@ class Replicas:
             rest_s = min(REST_S * 2 ** (server.failures - SUSPECT_AFTER), REST_MAX_S)
             server.rest_until = time.monotonic() + rest_s
 
-    def _choose(self, avoid: Collection[Server]) -> Server | None:
-        servers = [track.server for track in self._tracks if track.server is not None]
+    def _choose(self, avoid: Collection[LeasedServer]) -> LeasedServer | None:
+        servers = [replica.server for replica in self._replicas if replica.server is not None]
         if len(servers) <= 1:
             return servers[0] if servers else None
         servers = [server for server in servers if server not in avoid] or servers
@@ -89,13 +89,13 @@ class Replicas:
             chosen.rest_until = now + REST_MAX_S
         return chosen
 
-    async def _hold(self, avoid: Collection[Server]) -> Server:
+    async def _hold(self, avoid: Collection[LeasedServer]) -> LeasedServer:
         self.holding += 1
         try:
             while True:
                 if (server := self._choose(avoid)) is not None:
                     return server
-                if all(track.sight.lost for track in self._tracks):
+                if all(replica.lookup.lost for replica in self._replicas):
                     raise ServerFailed(self.away())
                 changed = self._changed
                 until = None if self._away_since is None else self._away_since + self._hold_s
@@ -108,7 +108,7 @@ class Replicas:
 
     def away(self) -> str:
         """Why no server is asked, one sentence for each replica."""
-        return "; ".join(dict.fromkeys(track.sight.reason for track in self._tracks))
+        return "; ".join(dict.fromkeys(replica.lookup.reason for replica in self._replicas))
 
     def _look_around(self) -> None:
         """Wakes those who wait, to see for themselves."""

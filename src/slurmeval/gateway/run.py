@@ -16,7 +16,7 @@ import uvloop
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import write_json
 from slurmeval.gateway.accepting import shares, tcp_socket, unix_socket
-from slurmeval.gateway.app import Gateway
+from slurmeval.gateway.app import GatewayApp
 from slurmeval.gateway.log import repair
 from slurmeval.gateway.replay import Replays
 from slurmeval.gateway.settings import GatewayConfig
@@ -63,7 +63,7 @@ async def serve(config: GatewayConfig, parent: int) -> None:
     try:
         async with Upstream(config) as upstream:
             in_flight, connections = shares(raise_open_files(), config.max_in_flight)
-            gateway = Gateway(api_key, replace(config, max_in_flight=in_flight), upstream, replays, log)
+            gateway = GatewayApp(api_key, replace(config, max_in_flight=in_flight), upstream, replays, log)
             server = gateway.server(connections)
             listener = tcp_socket(config.host, config.port)
             host, port = listener.getsockname()[:2]
@@ -93,7 +93,7 @@ def _stop_on_signals(stop: asyncio.Event, parent: int) -> None:
     signal_at_parent_death(signal.SIGUSR1)
 
 
-async def _until_stopped(stop: asyncio.Event, parent: int, gateway: Gateway, progress_file: Path) -> None:
+async def _until_stopped(stop: asyncio.Event, parent: int, gateway: GatewayApp, progress_file: Path) -> None:
     loop = asyncio.get_running_loop()
     written_at, written = 0.0, None
     while not stop.is_set() and os.getppid() == parent:

@@ -13,13 +13,13 @@ import orjson
 from slurmeval.errors import ServerFailed
 from slurmeval.gateway.answers import Facts, facts_of_body, facts_of_stream
 from slurmeval.gateway.bodies import said
+from slurmeval.gateway.circuit_breaker import CircuitBreaker
 from slurmeval.gateway.connection import Connection, Connections, encode_request
-from slurmeval.gateway.finder import Endpoint, Refusal, Server
-from slurmeval.gateway.patience import PROMPTS, Patience, is_later
+from slurmeval.gateway.finder import LeasedServer, Refusal, ServerEndpoint
 from slurmeval.gateway.probe import probe
 from slurmeval.gateway.replicas import Replicas
+from slurmeval.gateway.retry_policy import PROMPTS, RetryPolicy, is_later
 from slurmeval.gateway.settings import GatewayConfig
-from slurmeval.gateway.trouble import Trouble
 from slurmeval.retrying import retry_after_s
 
 JSON = "application/json"
@@ -50,7 +50,7 @@ class Answer:
     content_type: str
     body: bytes
     facts: Facts
-    endpoint: Endpoint | None = None
+    endpoint: ServerEndpoint | None = None
     error: str | None = None
     attempt: int = 0
     ttft_ms: float | None = None
@@ -66,7 +66,7 @@ class Answer:
     """From the request's arrival until it was sent for the last time; None: it was not."""
     timed_out: bool = False
     heard_of: bool = False
-    """`Trouble` knows of it."""
+    """`CircuitBreaker` knows of it."""
 
     @property
     def failed(self) -> bool:
@@ -93,7 +93,7 @@ class Upstream:
         self._model = config.model
         self._connections = Connections()
         self.replicas = Replicas(config.leases, config.hold_s, self._probe)
-        self.trouble = Trouble()
+        self.breaker = CircuitBreaker()
 
     async def __aenter__(self) -> Upstream:
         self._following = asyncio.create_task(self.replicas.follow())
@@ -106,7 +106,7 @@ class Upstream:
         await asyncio.wait([self._following])
         self._connections.close()
 
-    async def _probe(self, endpoint: Endpoint) -> Refusal | None:
+    async def _probe(self, endpoint: ServerEndpoint) -> Refusal | None:
         return await probe(endpoint, self._model)
 
     async def ask(self, call: Call, sink: Sink) -> Answer:
@@ -114,9 +114,9 @@ class Upstream:
         answer = await self._ask(call, sink)
         if call.method == "POST" and not answer.timed_out and answer.endpoint is not None:
             if answer.failed and not answer.heard_of:
-                self.trouble.failed(answer.error or "", answer.endpoint.server_id)
+                self.breaker.failed(answer.error or "", answer.endpoint.server_id)
             elif not answer.failed:
-                self.trouble.answered()
+                self.breaker.answered()
         return answer
 
     async def _ask(self, call: Call, sink: Sink) -> Answer:
@@ -124,13 +124,13 @@ class Upstream:
         failed at a server that answers others goes to each other replica, then all over again `retries`
         times. Raises HarnessGone."""
         attempt = 0
-        failed_at: list[Server] = []
-        patience = Patience(self._retries)
+        failed_at: list[LeasedServer] = []
+        policy = RetryPolicy(self._retries)
         while True:
             try:
                 server = await self.replicas.take(failed_at)
             except ServerFailed as error:
-                self.trouble.lost = str(error)
+                self.breaker.lost = str(error)
                 answer = failure(503, "server_lost", str(error))
                 answer.attempt = attempt
                 return answer
@@ -154,7 +154,7 @@ class Upstream:
             failed_at.append(server)
             if self.replicas.others(failed_at):
                 continue
-            pause_s = patience.pause(answer.refused or answer.status, answer.retry_after_s)
+            pause_s = policy.pause(answer.refused or answer.status, answer.retry_after_s)
             if pause_s is None:
                 return answer
             await asyncio.sleep(pause_s)
@@ -162,7 +162,7 @@ class Upstream:
 
     def _hear_of(self, answer: Answer, call: Call) -> None:
         """A request that is refused, or put off, may wait long: the evaluation hears of each try. A server
-        that puts some off while it works on others is busy, and not in trouble."""
+        that puts some off while it works on others is busy, and not failing."""
         if call.method != "POST" or answer.endpoint is None:
             return
         later = is_later(answer.refused or answer.status, answer.retry_after_s)
@@ -170,9 +170,9 @@ class Upstream:
             return
         answer.heard_of = True
         if not (later and self.replicas.under_way):
-            self.trouble.failed(answer.error or "", answer.endpoint.server_id)
+            self.breaker.failed(answer.error or "", answer.endpoint.server_id)
 
-    async def _try(self, server: Server, call: Call, sink: Sink) -> Answer:
+    async def _try(self, server: LeasedServer, call: Call, sink: Sink) -> Answer:
         endpoint, pieces = server.endpoint, list[bytes]()
         connection = None
         try:

@@ -33,7 +33,7 @@ the same."""
 
 
 @dataclass(frozen=True)
-class Estimate:
+class TimeEstimate:
     """A duration. `seconds` is None where nothing is known."""
 
     seconds: float | None
@@ -67,20 +67,20 @@ class Forecast:
         self._history = History(paths, benchmarks)
         self._usable_of: dict[str, dict[str, tuple[float, float]]] = {}
 
-    def expected_s(self, model: str, benchmark: str) -> Estimate:
+    def expected_s(self, model: str, benchmark: str) -> TimeEstimate:
         """One evaluation, from the server's answering to its end."""
         others = self._usable(benchmark)
         if model in others:
-            return Estimate(others[model][1] - others[model][0], "history")
+            return TimeEstimate(others[model][1] - others[model][0], "history")
         if others:
             seconds = statistics.median(ended - began for began, ended in others.values())
-            return Estimate(seconds, "other model")
-        return Estimate(None, "unknown")
+            return TimeEstimate(seconds, "other model")
+        return TimeEstimate(None, "unknown")
 
-    def starting_s(self, model: str) -> Estimate:
+    def starting_s(self, model: str) -> TimeEstimate:
         """A server's start, up to the first answer."""
         seconds = self._history.starting_s(model)
-        return Estimate(seconds, "unknown" if seconds is None else "history")
+        return TimeEstimate(seconds, "unknown" if seconds is None else "history")
 
     def uptime(self, model: str, benchmarks: Iterable[str]) -> Uptime:
         """A server that runs these evaluations. They share it, as they did before: what counts is the time

@@ -21,7 +21,7 @@ from slurmeval.paths import Paths
 from slurmeval.planning import untracked
 from slurmeval.planning.forecast import Forecast
 from slurmeval.planning.parallelism import by_default
-from slurmeval.planning.runtime_refs import KEY, Place, Places
+from slurmeval.planning.runtime_refs import KEY, RuntimeRef, RuntimeRefs
 from slurmeval.planning.shared_jobs import job_of, shared_jobs
 from slurmeval.results import ANSWERS_VERSION, SCHEMA_VERSION
 from slurmeval.servers.spec import server_spec
@@ -51,7 +51,7 @@ class Plan:
         staging = config.staging
         self.paths = Paths(Path(config.results), Path(staging.environments), hf_home, Path(staging.images))
         self.absolute = Paths(*(project / place for place in vars(self.paths).values()))
-        self.places = Places(config, project, self.paths, site)
+        self.runtime_refs = RuntimeRefs(config, project, self.paths, site)
 
     @cached_property
     def models(self) -> list[str]:
@@ -88,14 +88,14 @@ class Plan:
         altering = {key: value for key, value in params.items() if key not in NOT_IN_REHEARSAL}
         entry = self.config.benchmarks[benchmark]
         return sha256_of_json(
-            [altering, self._harness_place(benchmark).sha256, entry.network, entry.rehearse]
+            [altering, self._harness_runtime(benchmark).sha256, entry.network, entry.rehearse]
         )
 
-    def _server_place(self, model: str) -> Place:
-        return self.places.of_server(self.config.models[model])
+    def _server_runtime(self, model: str) -> RuntimeRef:
+        return self.runtime_refs.of_server(self.config.models[model])
 
-    def _harness_place(self, benchmark: str) -> Place:
-        return self.places.of_harness(self.config.benchmarks[benchmark])
+    def _harness_runtime(self, benchmark: str) -> RuntimeRef:
+        return self.runtime_refs.of_harness(self.config.benchmarks[benchmark])
 
     @property
     def missing(self) -> list[Path]:
@@ -112,19 +112,19 @@ class Plan:
 
     def places_for(self, model: str, benchmark: str) -> list[Path]:
         """The records of what an evaluation runs in: the server's and the harness's environment or image."""
-        records = [self._server_place(model).record, self._harness_place(benchmark).record]
+        records = [self._server_runtime(model).record, self._harness_runtime(benchmark).record]
         return list(dict.fromkeys(records))
 
     def staging_places(self, model: str) -> list[Path]:
         """Weights that are converted when staged need what the server runs in."""
         if self.config.models[model].weights.package is None:
             return []
-        return [self._server_place(model).record]
+        return [self._server_runtime(model).record]
 
     def rehearsal_inputs(self, benchmark: str) -> list[Path]:
         """A rehearsal needs what the harness runs in, the benchmark's data, and a model's tokenizer."""
         tokenizer = self.staged_model(self.models[0])
-        return [self._harness_place(benchmark).record, tokenizer, *self.datasets_for(benchmark)]
+        return [self._harness_runtime(benchmark).record, tokenizer, *self.datasets_for(benchmark)]
 
     def tokenizers(self, model: str, benchmark: str) -> list[Path]:
         """What says that the model's tokenizer can be loaded where the benchmark's harness does so; empty: it
@@ -134,7 +134,7 @@ class Plan:
     def tokenizer_inputs(self, model: str, key: str) -> list[Path]:
         """What is needed to load it."""
         benchmark = self._tokenizer_users[f"{model}~{key}"][0]
-        return [self._harness_place(benchmark).record, self.staged_model(model)]
+        return [self._harness_runtime(benchmark).record, self.staged_model(model)]
 
     @cached_property
     def _tokenizer_users(self) -> dict[str, list[str]]:
@@ -151,13 +151,15 @@ class Plan:
             return []
         template = sha256_of_file(self.project / entry.chat_template) if entry.chat_template else None
         altering = [entry.trust_remote_code, entry.add_bos_token, template]
-        place = self._harness_place(benchmark).sha256
+        place = self._harness_runtime(benchmark).sha256
         return [sha256_of_json([self._source_key(entry.weights), *altering, place])[:KEY]]
 
     @property
     def staged(self) -> list[Path]:
         """All that lies on disk before a server is asked for."""
-        models = [file for m in self.models for file in (self._server_place(m).record, self.staged_model(m))]
+        models = [
+            file for m in self.models for file in (self._server_runtime(m).record, self.staged_model(m))
+        ]
         rehearsals = [self.rehearsal(benchmark) for benchmark in self.benchmarks]
         tokenizers = [file for pair in self.evaluations for file in self.tokenizers(*pair)]
         return list(dict.fromkeys([*models, *rehearsals, *tokenizers]))
@@ -165,7 +167,7 @@ class Plan:
     @property
     def read_as_ancient(self) -> list[Path]:
         """What jobs read as `ancient`, but for leases: all that a run makes before it leases a server."""
-        harnesses = [self._harness_place(benchmark).record for benchmark in self.benchmarks]
+        harnesses = [self._harness_runtime(benchmark).record for benchmark in self.benchmarks]
         datasets = [file for benchmark in self.benchmarks for file in self.datasets_for(benchmark)]
         return list(dict.fromkeys([*self.staged, *harnesses, *datasets]))
 
@@ -233,7 +235,7 @@ class Plan:
 
     def _engine_versions(self, model: Model) -> dict[str, str]:
         engine = self.engine(model)
-        versions = self.places.of_server(model).versions_of(engine)
+        versions = self.runtime_refs.of_server(model).versions_of(engine)
         # Keys of answers from before there were other engines stay as they are
         return versions if engine.package == DEFAULT_ENGINE else {"name": engine.name} | versions
 
@@ -252,7 +254,7 @@ class Plan:
         }
 
     def _versions(self, benchmark: Benchmark) -> dict[str, str]:
-        place = self.places.of_harness(benchmark)
+        place = self.runtime_refs.of_harness(benchmark)
         named = {} if place.lock is None else harness(benchmark.harness).versions(benchmark, place.lock.path)
         return named | place.versions
 
@@ -328,8 +330,8 @@ class Plan:
                     "answers_key": self.answers_key(name),
                     "params": json.loads(self.model_params[name]),
                     "manifest": str(self.project / self.staged_model(name)),
-                    "runtime": self._server_place(name).kind,
-                    "environment": str(self.project / self._server_place(name).record),
+                    "runtime": self._server_runtime(name).kind,
+                    "environment": str(self.project / self._server_runtime(name).record),
                     "serving": self._serving(name),
                     "replicas": self.replicas(name),
                     "parallelism": by_default(
@@ -343,9 +345,9 @@ class Plan:
             "datasets": {name: str(self.project / self.staged_dataset(name)) for name in self.datasets},
             "benchmarks": {
                 name: {
-                    "runtime": self._harness_place(name).kind,
-                    "environment": str(self.project / self._harness_place(name).record),
-                    "environment_sha256": self._harness_place(name).sha256,
+                    "runtime": self._harness_runtime(name).kind,
+                    "environment": str(self.project / self._harness_runtime(name).record),
+                    "environment_sha256": self._harness_runtime(name).sha256,
                     "rehearsal": str(self.project / self.rehearsal(name)),
                     "rehearsal_key": f"{name}-{self.rehearsal_key(name)[:12]}",
                     "versions": json.loads(self.benchmark_params[name])["versions"],

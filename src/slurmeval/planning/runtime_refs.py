@@ -24,7 +24,7 @@ KEY = 8
 
 
 @dataclass(frozen=True)
-class Place:
+class RuntimeRef:
     """A locked environment or an image."""
 
     kind: Literal["environment", "image"]
@@ -50,26 +50,26 @@ class Place:
 
 
 @dataclass
-class Places:
+class RuntimeRefs:
     """Those of a config. Raises UserError where a lock is missing or no lock, or an image is unknown."""
 
     config: Config
     project: Path
     paths: Paths
     site: Site | None = None
-    _found: dict[tuple[str, str], Place] = field(default_factory=dict)
+    _found: dict[tuple[str, str], RuntimeRef] = field(default_factory=dict)
 
-    def of_server(self, model: Model) -> Place:
+    def of_server(self, model: Model) -> RuntimeRef:
         server = self.config.servers[model.server]
         if server.image is not None:
-            return self.place("image", server.image)
-        return self.place("environment", server.lock)
+            return self.ref("image", server.image)
+        return self.ref("environment", server.lock)
 
-    def of_harness(self, benchmark: Benchmark) -> Place:
+    def of_harness(self, benchmark: Benchmark) -> RuntimeRef:
         name = harness(benchmark.harness).environments(benchmark)
-        return self.place(benchmark.runtime or self.config.harness_runtime, name)
+        return self.ref(benchmark.runtime or self.config.harness_runtime, name)
 
-    def place(self, kind: Literal["environment", "image"], name: str) -> Place:
+    def ref(self, kind: Literal["environment", "image"], name: str) -> RuntimeRef:
         if (kind, name) not in self._found:
             made = self._environment(name) if kind == "environment" else self._image(name)
             self._found[kind, name] = made
@@ -78,17 +78,17 @@ class Places:
     def lock_file(self, environment: str) -> Path:
         return self.project / "containers" / "locks" / f"{environment}.lock"
 
-    def _environment(self, name: str) -> Place:
+    def _environment(self, name: str) -> RuntimeRef:
         lock = read_lock(self.lock_file(name))
         record = self.paths.environment_record(name, lock.sha256[:KEY])
-        return Place("environment", name, lock.sha256, record, lock)
+        return RuntimeRef("environment", name, lock.sha256, record, lock)
 
-    def _image(self, name: str) -> Place:
+    def _image(self, name: str) -> RuntimeRef:
         given = self._given.get(name)
         image = self._images.get(name)
         if given is not None:
             digest = sha256_of_json([given, None if image is None else image.digest])
-            return Place(
+            return RuntimeRef(
                 "image", name, digest, self.paths.image_record(name, digest[:KEY]), None, image, given
             )
         if image is None:
@@ -97,7 +97,7 @@ class Places:
                 "containers.images of site.yaml names its file"
             )
         digest = image.digest.removeprefix("sha256:")
-        return Place("image", name, digest, self.paths.image_record(name, digest[:KEY]), None, image)
+        return RuntimeRef("image", name, digest, self.paths.image_record(name, digest[:KEY]), None, image)
 
     @property
     def _lock(self) -> Path:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slurmeval.report.tables import Score
+from slurmeval.report.tables import ScoreCell
 
 MAX_MODELS = 8
 MAX_BENCHMARKS = 30
@@ -28,7 +28,7 @@ class Chart:
     left_out: int
 
 
-def chart(scores: Sequence[Score], max_benchmarks: int = MAX_BENCHMARKS) -> Chart | None:
+def chart(scores: Sequence[ScoreCell], max_benchmarks: int = MAX_BENCHMARKS) -> Chart | None:
     """Returns a chart of scores of 0 to 1 with their intervals; None if there is nothing to show.
 
     A row for each benchmark and a colour for each model: the first `MAX_MODELS` models and `max_benchmarks`
@@ -100,7 +100,7 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _spec(scores: Sequence[Score], models: list[str], benchmarks: list[str]) -> dict[str, object]:
+def _spec(scores: Sequence[ScoreCell], models: list[str], benchmarks: list[str]) -> dict[str, object]:
     rows = [_row(score) for score in scores]
     x: dict[str, object] = {
         "field": "value",
@@ -147,7 +147,7 @@ def _spec(scores: Sequence[Score], models: list[str], benchmarks: list[str]) -> 
     }
 
 
-def _row(score: Score) -> dict[str, object]:
+def _row(score: ScoreCell) -> dict[str, object]:
     return {
         "model": score.model,
         "benchmark": score.benchmark,
@@ -158,7 +158,7 @@ def _row(score: Score) -> dict[str, object]:
     }
 
 
-def _said(score: Score) -> str:
+def _said(score: ScoreCell) -> str:
     """Returns a score for those who hear the chart: not rounded as the axis is."""
     interval = "" if score.ci_lo is None else f", 95 % interval {score.ci_lo:.3f} to {score.ci_hi:.3f}"
     return f"{score.model} on {score.benchmark}: {score.value:.3f}{interval}"

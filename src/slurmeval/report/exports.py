@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slurmeval.report.tables import Score, Tables, settings
+from slurmeval.report.tables import ScoreCell, Tables, settings
 from slurmeval.results import schema
 
 
@@ -62,7 +62,7 @@ def sides(tables: Tables) -> tuple[Sequence[str], Sequence[str]]:
     return tables.benchmarks, tables.models
 
 
-def _cell(score: Score | None) -> str:
+def _cell(score: ScoreCell | None) -> str:
     if score is None or score.value is None:
         return "--"
     error = "" if score.se is None else rf" {{\scriptsize$\pm$\,{score.se:.3f}}}"

@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreCell:
     """One evaluation in the score table: its primary metric, or why there is none."""
 
     model: str
@@ -71,7 +71,7 @@ class Tables:
         return dict(found)
 
     @cached_property
-    def scores(self) -> dict[tuple[str, str], Score]:
+    def scores(self) -> dict[tuple[str, str], ScoreCell]:
         """Scores by model and benchmark."""
         return {(row["model"], row["benchmark"]): self._score(row) for row in self.evaluations}
 
@@ -91,16 +91,16 @@ class Tables:
         """Returns the evaluations of a status."""
         return [row for row in self.evaluations if row["status"] == status]
 
-    def _score(self, row: Row) -> Score:
+    def _score(self, row: Row) -> ScoreCell:
         key = row["model"], row["benchmark"]
         if row["status"] != "ok":
-            return Score(*key, status=row["status"], error_class=row["error_class"])
+            return ScoreCell(*key, status=row["status"], error_class=row["error_class"])
         primary = _primary(self.metrics_by_evaluation.get(key, []))
         if primary is None:
-            return Score(*key, status="ok")
+            return ScoreCell(*key, status="ok")
         known = row | primary
-        names = Score.__dataclass_fields__.keys() & known.keys() - {"model", "benchmark", "status"}
-        return Score(*key, status="ok", **{name: known[name] for name in names})
+        names = ScoreCell.__dataclass_fields__.keys() & known.keys() - {"model", "benchmark", "status"}
+        return ScoreCell(*key, status="ok", **{name: known[name] for name in names})
 
 
 def settings(row: Row) -> str:

@@ -11,11 +11,11 @@ import numpy as np
 
 from slurmeval.results.gpu_time import Times, divided, shares
 from slurmeval.results.in_flight import InFlight, Life, Pair
-from slurmeval.results.job_lives import Job, queued_s
+from slurmeval.results.job_lives import AccountedJob, queued_s
 from slurmeval.slurm.commands import JobLife
 
 
-def of_job(jobs: Sequence[Job], accounts: Mapping[str, Sequence[JobLife]]) -> dict[str, Any]:
+def of_job(jobs: Sequence[AccountedJob], accounts: Mapping[str, Sequence[JobLife]]) -> dict[str, Any]:
     """The columns about an evaluation's own jobs; null where accounting does not know them."""
     if not jobs:
         return {}

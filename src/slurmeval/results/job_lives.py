@@ -36,7 +36,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Job:
+class AccountedJob:
     """A job of Slurm, from our own files."""
 
     job_id: str
@@ -59,21 +59,21 @@ def server_folders(paths: Paths, model: str) -> list[ServerFolder]:
     return [ServerFolder(path) for track in tracks for path in sorted(track.glob("[0-9]*"))]
 
 
-def job_of_server(folder: ServerFolder) -> Job | None:
+def job_of_server(folder: ServerFolder) -> AccountedJob | None:
     """None where it has no job of Slurm's."""
     job, state = read(folder.job, ServerJob), read(folder.state, ServerState)
     if job is None or job.cluster != "slurm":
         return None
     ended = (state is not None and state.status.is_final) or folder.gone.exists()
-    return Job(job.job_id, time_of(job.submitted_at), ended and _recent(folder.state))
+    return AccountedJob(job.job_id, time_of(job.submitted_at), ended and _recent(folder.state))
 
 
-def jobs_of_evaluation(paths: Paths, model: str, benchmark: str) -> list[Job]:
+def jobs_of_evaluation(paths: Paths, model: str, benchmark: str) -> list[AccountedJob]:
     """All that were submitted for it, oldest first; none on one machine."""
     over = _recent(paths.evaluation(model, benchmark)) or _recent(paths.failure(model, benchmark))
     lines = read_lines(paths.evaluation_jobs(model, benchmark))
     return [
-        Job(str(line["job_id"]), time_of(line.get("submitted_at")), over)
+        AccountedJob(str(line["job_id"]), time_of(line.get("submitted_at")), over)
         for line in lines
         if "job_id" in line
     ]
@@ -87,7 +87,7 @@ def _recent(path: Path) -> bool:
 
 
 def lives(
-    jobs: Sequence[Job], ask: Ask = commands.lives, settle_s: float = SETTLE_S
+    jobs: Sequence[AccountedJob], ask: Ask = commands.lives, settle_s: float = SETTLE_S
 ) -> dict[str, list[JobLife]]:
     """The lives of the jobs that accounting knows; empty where it is away. Waits a little for the end of
     those that are over: accounting lags behind."""

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from slurmeval.results import columns, schema, statistics
 from slurmeval.results.accounts import Accounts, Bounds
-from slurmeval.results.evaluation import Evaluation
+from slurmeval.results.evaluation import EvaluationRecord
 from slurmeval.results.joining import Join
 from slurmeval.results.reasoning import tags_of, thoughts_of
 from slurmeval.results.sample_names import SampleNames
@@ -52,7 +52,7 @@ def write(
     paths: Paths,
     model: str,
     benchmark: str,
-    evaluation: Evaluation,
+    evaluation: EvaluationRecord,
     output: HarnessOutput,
     requests: Iterable[Record] | None,
     unanswered: Iterable[Record] = (),
@@ -288,7 +288,7 @@ def _metric_row(metric: Metric, scores: statistics.Scores, accounts: Accounts | 
 
 
 def _evaluation_row(
-    evaluation: Evaluation, output: HarnessOutput, totals: Counter[str] | None, statuses: Counter[str]
+    evaluation: EvaluationRecord, output: HarnessOutput, totals: Counter[str] | None, statuses: Counter[str]
 ) -> dict[str, Any]:
     own = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
     for name, column in JSON_FIELDS.items():

@@ -16,7 +16,7 @@ from slurmeval.servers.accounting import EngineRun
 from slurmeval.servers.engine_process import EngineProcess
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.launch import launch
-from slurmeval.servers.ports import NoAddress, Place, free_port, place, strangers_listen
+from slurmeval.servers.ports import BindAddress, NoAddress, bind_address, free_port, strangers_listen
 from slurmeval.servers.ranks import Workers
 from slurmeval.servers.state import Published
 from slurmeval.servers.timing import Timing
@@ -59,7 +59,7 @@ class EngineRuns:
         self._workers = Workers(folder, spec, published.fencing_token)
         self._process: EngineProcess | None = None
         self.life: EngineRun | None = None
-        self._place = Place("localhost", "127.0.0.1")
+        self._address = BindAddress("localhost", "127.0.0.1")
         self._port = 0
         self._url = self._api_key = ""
         self._strangers = 0
@@ -77,17 +77,17 @@ class EngineRuns:
         self._api_key = secrets.token_urlsafe(32)
         self._strangers = 0
         try:
-            self._place = place(self._spec.host)
-            self._port = free_port(self._place.bind)
+            self._address = bind_address(self._spec.host)
+            self._port = free_port(self._address.bind)
             rank = self._workers.start(life.number)
         except NoAddress as error:
             raise Died(Failure(str(error), ErrorClass.SERVER_LOST, retryable=False)) from error
-        self._url = self._place.own_url(self._port)
+        self._url = self._address.own_url(self._port)
         try:
             self._process = launch(
                 self._engine,
                 self._spec,
-                self._place,
+                self._address,
                 self._folder.engine_log,
                 port=self._port,
                 api_key=self._api_key,
@@ -126,7 +126,7 @@ class EngineRuns:
         assert self.life is not None
         self.life.ready = time.time()
         self._published.announce(
-            self._place.url(self._port), self._api_key, self._spec.served_name, self.life.number
+            self._address.url(self._port), self._api_key, self._spec.served_name, self.life.number
         )
         self._published.change(ServerStatus.READY)
         log.info("life %d: ready after %.1f s", self.life.number, self.life.ready - self.life.started)
@@ -135,7 +135,7 @@ class EngineRuns:
         """Raises NotReady unless the engine itself listens on its port, and Died where someone else does: it
         can have it no more, and what answers there may even look like it."""
         assert self._process is not None
-        strangers = strangers_listen(self._place.bind, self._port, self._process.processes())
+        strangers = strangers_listen(self._address.bind, self._port, self._process.processes())
         # Sockets and processes are not listed in one moment: an engine that listens just now looks like
         # another.
         self._strangers = self._strangers + 1 if strangers else 0

@@ -31,7 +31,7 @@ class SigtermCause(Enum):
 
 
 @dataclass(frozen=True)
-class ServerJob:
+class BatchJob:
     """The job, or None and zeros where there is no batch system."""
 
     job_id: str | None
@@ -45,7 +45,7 @@ class ServerJob:
     """When its time ends, seconds since the epoch."""
 
     @classmethod
-    def of(cls, spec: ServerSpec, environment: Mapping[str, str] = os.environ) -> ServerJob:
+    def of(cls, spec: ServerSpec, environment: Mapping[str, str] = os.environ) -> BatchJob:
         """The job that this process runs in. Variables of Slurm count only for a server that Slurm was asked
         for: any other may run within someone's allocation."""
         end = time.time() + spec.time_limit_min * 60

@@ -12,7 +12,7 @@ from slurmeval.config.site import Containers
 from slurmeval.containers.apptainer import Apptainer, Bind, with_targets
 from slurmeval.engines.base import Engine, Rank
 from slurmeval.servers.engine_process import EngineProcess
-from slurmeval.servers.ports import EVERYWHERE, Place
+from slurmeval.servers.ports import EVERYWHERE, BindAddress
 from slurmeval.state.server_spec import ServerSpec
 from slurmeval.variables import OWN_PYTHON, PROXIES, forget_missing_certificates, proxies
 
@@ -41,13 +41,20 @@ def is_secret(name: str) -> bool:
 
 
 def launch(
-    engine: Engine, spec: ServerSpec, place: Place, log: Path, *, port: int, api_key: str, rank: Rank | None
+    engine: Engine,
+    spec: ServerSpec,
+    here: BindAddress,
+    log: Path,
+    *,
+    port: int,
+    api_key: str,
+    rank: Rank | None,
 ) -> EngineProcess:
     """Starts the engine, or its part on this node. Raises OSError where its interpreter cannot be run, and
     UserError where there is no Apptainer for its image."""
-    address = None if rank is None or place.bind in EVERYWHERE else place.bind
+    address = None if rank is None or here.bind in EVERYWHERE else here.bind
     env = environment(engine, spec, inherited(engine, spec), api_key, address)
-    argv, env = in_image(engine, spec, engine.argv(spec, place.bind, port, rank), env)
+    argv, env = in_image(engine, spec, engine.argv(spec, here.bind, port, rank), env)
     return EngineProcess(engine, argv, env, log)
 
 

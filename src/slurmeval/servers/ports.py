@@ -21,7 +21,7 @@ class NoAddress(Exception):
     """The name by which others are to reach this node leads nowhere; the text says what to change."""
 
 
-class Place(NamedTuple):
+class BindAddress(NamedTuple):
     """Where a server of this node listens."""
 
     host: str
@@ -38,7 +38,7 @@ class Place(NamedTuple):
         return _url(EVERYWHERE.get(self.bind, self.bind), port)
 
 
-def place(template: str, patience_s: float = RESOLVE_S) -> Place:
+def bind_address(template: str, patience_s: float = RESOLVE_S) -> BindAddress:
     """From ServerSpec.host. A node that knows its own name only as a loopback address listens on all of its
     addresses. Raises NoAddress."""
     node = socket.gethostname()
@@ -48,8 +48,8 @@ def place(template: str, patience_s: float = RESOLVE_S) -> Place:
     )
     address = found[0]
     if address.is_loopback and host != str(address):
-        return Place(host, "0.0.0.0" if address.version == 4 else "::")
-    return Place(host, str(address))
+        return BindAddress(host, "0.0.0.0" if address.version == 4 else "::")
+    return BindAddress(host, str(address))
 
 
 def _addresses(host: str, node: str, patience_s: float) -> set[str]:

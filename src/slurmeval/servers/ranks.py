@@ -19,9 +19,9 @@ from slurmeval.files import read_json, write_json
 from slurmeval.processes import STALE_S, silence_s
 from slurmeval.servers.engine_process import EngineProcess
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.job import ServerJob
+from slurmeval.servers.job import BatchJob
 from slurmeval.servers.launch import launch
-from slurmeval.servers.ports import EVERYWHERE, NoAddress, free_port, place
+from slurmeval.servers.ports import EVERYWHERE, NoAddress, bind_address, free_port
 from slurmeval.servers.state import FencingToken
 from slurmeval.servers.timing import Timing
 from slurmeval.state.server_spec import ServerSpec
@@ -41,7 +41,7 @@ class Workers:
         """Has the other ranks start their parts of this life; returns rank 0's own part."""
         if self._spec.nodes == 1:
             return None
-        here = place(self._spec.host)
+        here = bind_address(self._spec.host)
         master = here.host if here.bind in EVERYWHERE else here.bind
         rank = Rank(0, master, free_port(here.bind))
         self._life, self._since = life, time.monotonic()
@@ -81,7 +81,7 @@ class Workers:
 class Worker:
     """What every rank but the first runs."""
 
-    def __init__(self, folder: ServerFolder, spec: ServerSpec, job: ServerJob, timing: Timing) -> None:
+    def __init__(self, folder: ServerFolder, spec: ServerSpec, job: BatchJob, timing: Timing) -> None:
         self._folder, self._spec, self._job, self._timing = folder, spec, job, timing
         self._engine = find_engine(spec.engine)
         self._ranks = folder.path / "ranks"
@@ -142,7 +142,7 @@ class Worker:
 
     def _start(self, rank: Rank) -> None:
         try:
-            here = place(self._spec.host)
+            here = bind_address(self._spec.host)
             self._process = launch(self._engine, self._spec, here, self._log, port=0, api_key="", rank=rank)
             log.info("rank %d: process %d of life %s", rank.number, self._process.pid, self._life)
         except NoAddress as error:

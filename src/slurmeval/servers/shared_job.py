@@ -17,7 +17,7 @@ from typing import Any
 from slurmeval.errors import SlurmevalError
 from slurmeval.parent_death import signal_at_parent_death
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.job import ServerJob, SigtermCause
+from slurmeval.servers.job import BatchJob, SigtermCause
 from slurmeval.servers.supervisor import Supervisor
 from slurmeval.state.records import load, read, write
 from slurmeval.state.server import ServerState, ServerStatus, failed
@@ -58,7 +58,7 @@ class SharedSupervisors:
             if not self._running():
                 return ServerStatus.STOPPED
             if self._terminated:
-                return self._terminate(ServerJob.of(specs[0]))
+                return self._terminate(BatchJob.of(specs[0]))
             time.sleep(POLL_S)
 
     def checkpoint(self) -> Any:
@@ -73,7 +73,7 @@ class SharedSupervisors:
     def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         self._terminated = True
 
-    def _terminate(self, job: ServerJob) -> str:
+    def _terminate(self, job: BatchJob) -> str:
         """After SIGTERM, which every member takes as a single server does."""
         self._tell(signal.SIGTERM)
         cause, _ = job.sigterm_cause()

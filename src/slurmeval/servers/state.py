@@ -15,7 +15,7 @@ from slurmeval.errors import ErrorClass
 from slurmeval.processes import identity
 from slurmeval.servers.accounting import EngineRun, append_life, cut_off, read_lives, timestamp
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.job import ServerJob
+from slurmeval.servers.job import BatchJob
 from slurmeval.state.owner import Owner
 from slurmeval.state.records import read, write
 from slurmeval.state.server import Endpoint, ServerState, ServerStatus
@@ -36,7 +36,7 @@ class Published:
     """The state of one server, on disk. Only its youngest supervisor writes it; in any other every writing
     raises FencedOff."""
 
-    def __init__(self, folder: ServerFolder, job: ServerJob, gpus: int) -> None:
+    def __init__(self, folder: ServerFolder, job: BatchJob, gpus: int) -> None:
         self._folder, self._job = folder, job
         self._life: EngineRun | None = None
         self._endpoint: Endpoint | None = None

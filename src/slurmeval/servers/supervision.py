@@ -16,7 +16,7 @@ from slurmeval.servers.accounting import EngineRun
 from slurmeval.servers.colocated import ColocatedEvaluations
 from slurmeval.servers.engine_runs import Died, EngineRuns
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.job import ServerJob, SigtermCause
+from slurmeval.servers.job import BatchJob, SigtermCause
 from slurmeval.servers.leases import UNUSED, close_if_unused, is_leased
 from slurmeval.servers.local_copies import LocalCopies
 from slurmeval.servers.slots import Slot, someone_waits, stand_in_line, take_slot
@@ -44,7 +44,7 @@ class _Stop(Exception):
 class Supervision:
     """One run of the supervisor."""
 
-    def __init__(self, folder: ServerFolder, spec: ServerSpec, job: ServerJob, timing: Timing) -> None:
+    def __init__(self, folder: ServerFolder, spec: ServerSpec, job: BatchJob, timing: Timing) -> None:
         """Raises FencedOff where a younger supervisor runs."""
         self._folder, self._spec, self._job, self._timing = folder, spec, job, timing
         self._leases, self._controller = Path(spec.leases), Path(spec.controller)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.job import ServerJob
+from slurmeval.servers.job import BatchJob
 from slurmeval.servers.ranks import Worker
 from slurmeval.servers.state import FencedOff
 from slurmeval.servers.supervision import Supervision
@@ -37,7 +37,7 @@ class Supervisor:
             spec = load(folder.spec, ServerSpec)
         except FileNotFoundError:
             raise SystemExit(f"the server's folder has been removed: {self.path}") from None
-        job = ServerJob.of(spec)
+        job = BatchJob.of(spec)
         with _logging_to(folder, job.rank):
             if job.rank > 0:
                 return Worker(folder, spec, job, self.timing).run()

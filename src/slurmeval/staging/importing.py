@@ -70,7 +70,7 @@ class Lists:
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedFiles:
     """What was found."""
 
     files: int
@@ -81,7 +81,7 @@ class Imported:
     """Branches that stand for another commit in this project's lock."""
 
 
-def import_lists(hf_home: Path, images: Path, project: Path, progress: Progress) -> Imported:
+def import_lists(hf_home: Path, images: Path, project: Path, progress: Progress) -> ImportedFiles:
     """Verifies every file that was carried, and remembers the hashes: staging then needs no network.
 
     Files in hash caches are read only if they were touched since.
@@ -107,7 +107,7 @@ def import_lists(hf_home: Path, images: Path, project: Path, progress: Progress)
             _record_image(images, image)
         hub_lock.add(project, lists.lock, progress)
     differing = _differing(lists.lock, hub_lock.read(project))
-    return Imported(len(lists.sums) + len(lists.images), len(unread), size, differing)
+    return ImportedFiles(len(lists.sums) + len(lists.images), len(unread), size, differing)
 
 
 @dataclass(frozen=True)

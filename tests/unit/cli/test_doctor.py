@@ -18,7 +18,7 @@ from slurmeval.cli import doctor, machine, main
 from slurmeval.cli.needs import needs
 from slurmeval.config.load import load as load_config
 from slurmeval.paths import Paths
-from slurmeval.planning.runtime_refs import Place
+from slurmeval.planning.runtime_refs import RuntimeRef
 from slurmeval.staging.access import Access
 from tests.lacking import lacking
 
@@ -256,5 +256,5 @@ def test_the_demo_needs_neither_hub_nor_images(tmp_path: Path, monkeypatch: pyte
     assert {check.level for check in needs(config, PROJECT, paths, offline=False)} == {"ok"}
 
 
-def _any_image(places: Any, name: str) -> Place:
-    return Place("image", name, "0" * 64, Path(name))
+def _any_image(places: Any, name: str) -> RuntimeRef:
+    return RuntimeRef("image", name, "0" * 64, Path(name))

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from slurmeval.cli import main
 from slurmeval.cli import status as status_module
-from slurmeval.cli.run_state import Evaluation, Server, live_servers, read_run
+from slurmeval.cli.run_state import ShownEvaluation, ShownServer, live_servers, read_run
 from slurmeval.paths import Paths
 from slurmeval.processes import identity
 
@@ -91,18 +91,18 @@ def shown(results: Path) -> str:
 
 def test_every_state_is_told(run: Paths) -> None:
     states = {each.benchmark: each for each in read_run(run.results).evaluations}
-    assert states["done"] == Evaluation("tiny", "done", "ok", samples=40, samples_expected=40)
-    assert states["going"] == Evaluation(
+    assert states["done"] == ShownEvaluation("tiny", "done", "ok", samples=40, samples_expected=40)
+    assert states["going"] == ShownEvaluation(
         "tiny", "going", "running", phase="running", samples_expected=20, requests=57, requests_expected=80
     )
-    assert states["queued"] == Evaluation("tiny", "queued", "waiting")
+    assert states["queued"] == ShownEvaluation("tiny", "queued", "waiting")
     assert states["broken"].state == "failed"
     assert states["broken"].error_class == "time_limit"
 
 
 def test_newest_server_of_each_model_is_told(run: Paths) -> None:
     assert read_run(run.results).servers == [
-        Server(
+        ShownServer(
             model="tiny",
             server_id="tiny/0002",
             status="ready",

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from slurmeval.gateway.accepting import shares, tcp_socket
-from slurmeval.gateway.app import Gateway
+from slurmeval.gateway.app import GatewayApp
 from slurmeval.gateway.process import GatewayProcess
 from slurmeval.gateway.settings import GatewayConfig
 from tests.stand_ins.stand_in_server import StandIn
@@ -58,7 +58,7 @@ async def test_where_connections_are_few_an_idle_one_makes_place(
 ) -> None:
     upstream: Any = SimpleNamespace(replicas=SimpleNamespace(known=True))
     unused: Any = None
-    server = Gateway("key", settings(), upstream, unused, unused).server(connections=1)
+    server = GatewayApp("key", settings(), upstream, unused, unused).server(connections=1)
     listening = tcp_socket("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/health"
     server.listen([listening])

@@ -14,11 +14,11 @@ import aiohttp
 import pytest
 
 from slurmeval.errors import ErrorClass
-from slurmeval.gateway import trouble
+from slurmeval.gateway import circuit_breaker
 from slurmeval.gateway.blank import blank_answer
 from slurmeval.gateway.log import read
-from slurmeval.gateway.patience import Patience
 from slurmeval.gateway.process import GatewayProcess
+from slurmeval.gateway.retry_policy import RetryPolicy
 from tests.stand_ins.stand_in_server import StandIn
 
 from .conftest import chat, post
@@ -143,18 +143,18 @@ async def test_a_server_that_puts_some_off_while_it_works_is_not_in_trouble(
 
 def test_pauses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("slurmeval.gateway.patience.time.monotonic", lambda: now[0])
-    patience = Patience(retries=2)
-    assert [patience.pause(403, None) for _ in range(3)] == [0.5, 1.0, None]
-    patience = Patience(retries=0)
-    assert patience.pause(429, 100_000.0) == 300.0
-    assert [patience.pause(429, None) for _ in range(6)] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    monkeypatch.setattr("slurmeval.gateway.retry_policy.time.monotonic", lambda: now[0])
+    policy = RetryPolicy(retries=2)
+    assert [policy.pause(403, None) for _ in range(3)] == [0.5, 1.0, None]
+    policy = RetryPolicy(retries=0)
+    assert policy.pause(429, 100_000.0) == 300.0
+    assert [policy.pause(429, None) for _ in range(6)] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
     now[0] += 3600
-    assert patience.pause(429, None) is None
+    assert policy.pause(429, None) is None
 
 
 def test_a_refusal_counts_as_any_failure() -> None:
-    state = trouble.Trouble()
+    state = circuit_breaker.CircuitBreaker()
     state.failed("the server answered 429", "m/0001")
     assert state.reason() == "the server answers 429 (1 in a row over 0 s, the last at m/0001)"
 

@@ -26,15 +26,15 @@ Serve = Callable[..., Any]
 
 
 @pytest.fixture
-def tracks(server_folder: ServerFolder) -> list[ServerFolder]:
+def replicas(server_folder: ServerFolder) -> list[ServerFolder]:
     """The first replica's folder, and the second's."""
     return [server_folder, ServerFolder(server_folder.root, "stand-in@2")]
 
 
 @pytest.fixture
-def start(gateway: Start, tracks: list[ServerFolder]) -> Start:
+def start(gateway: Start, replicas: list[ServerFolder]) -> Start:
     """Starts a gateway over both replicas."""
-    return lambda **changes: gateway(leases=[track.lease for track in tracks], **changes)
+    return lambda **changes: gateway(leases=[replica.lease for replica in replicas], **changes)
 
 
 @pytest.fixture
@@ -79,9 +79,9 @@ async def records(process: GatewayProcess, log: Path) -> list[Record]:
 
 
 async def test_requests_are_spread_over_the_replicas(
-    tracks: list[ServerFolder], serve: Serve, start: Start, client: aiohttp.ClientSession, tmp_path: Path
+    replicas: list[ServerFolder], serve: Serve, start: Start, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    servers = [await serve(track) for track in tracks]
+    servers = [await serve(replica) for replica in replicas]
     process = await asyncio.to_thread(start)
     await known_everywhere(process, tmp_path / "log", "stand-in/0001", "stand-in@2/0001")
     for server in servers:
@@ -100,9 +100,9 @@ async def test_requests_are_spread_over_the_replicas(
 
 
 async def test_the_replica_with_less_under_way_is_asked(
-    tracks: list[ServerFolder], serve: Serve, start: Start, client: aiohttp.ClientSession, tmp_path: Path
+    replicas: list[ServerFolder], serve: Serve, start: Start, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    slow, fast = [await serve(track) for track in tracks]
+    slow, fast = [await serve(replica) for replica in replicas]
     slow.release.clear()
     process = await asyncio.to_thread(start)
     await known_everywhere(process, tmp_path / "log", "stand-in/0001", "stand-in@2/0001")
@@ -117,11 +117,11 @@ async def test_the_replica_with_less_under_way_is_asked(
 
 
 async def test_a_replica_that_goes_away_loses_no_request_and_a_new_one_takes_its_share(
-    tracks: list[ServerFolder], serve: Serve, start: Start, client: aiohttp.ClientSession, tmp_path: Path
+    replicas: list[ServerFolder], serve: Serve, start: Start, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    second = await serve(tracks[1])
+    second = await serve(replicas[1])
     async with StandIn(api_key=SERVER_KEY).running() as first:
-        tracks[0].publish(first.url)
+        replicas[0].publish(first.url)
         process = await asyncio.to_thread(start, retries=0)
         await known_everywhere(process, tmp_path / "log", "stand-in/0001", "stand-in@2/0001")
         first.release.clear()
@@ -133,7 +133,7 @@ async def test_a_replica_that_goes_away_loses_no_request_and_a_new_one_takes_its
     assert await ask(client, process, range(20, 28)) == [200] * 8
     assert len(second.seen) == 16
     later = await serve(None)
-    tracks[0].publish(later.url, life=2)
+    replicas[0].publish(later.url, life=2)
     asked_so_far = 100
     async with asyncio.timeout(20):
         while not later.seen:
@@ -144,9 +144,9 @@ async def test_a_replica_that_goes_away_loses_no_request_and_a_new_one_takes_its
 
 
 async def test_a_replica_that_answers_500_to_everything_costs_its_answers_only(
-    tracks: list[ServerFolder], serve: Serve, start: Start, client: aiohttp.ClientSession, tmp_path: Path
+    replicas: list[ServerFolder], serve: Serve, start: Start, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    bad, good = [await serve(track) for track in tracks]
+    bad, good = [await serve(replica) for replica in replicas]
     bad.faults.fail_count = 10**6
     process = await asyncio.to_thread(start, retries=0)
     await known_everywhere(process, tmp_path / "log", "stand-in/0001", "stand-in@2/0001")
@@ -157,32 +157,32 @@ async def test_a_replica_that_answers_500_to_everything_costs_its_answers_only(
     assert (await progress(client, process))["failing"] is None
     bad.faults.fail_count = 0
     good.faults.health_status = 503
-    tracks[1].withdraw()
+    replicas[1].withdraw()
     assert await ask(client, process, range(50, 54)) == [200] * 4  # it has recovered
     assert {record.http_status for record in await records(process, tmp_path / "log")} == {200}
 
 
 @pytest.mark.parametrize("away", ["no lease", "names no server", "restarting"])
 async def test_only_the_loss_of_all_is_a_loss(
-    tracks: list[ServerFolder], serve: Serve, start: Start, client: aiohttp.ClientSession, away: str
+    replicas: list[ServerFolder], serve: Serve, start: Start, client: aiohttp.ClientSession, away: str
 ) -> None:
-    tracks[0].state("failed", "bad flag")
+    replicas[0].state("failed", "bad flag")
     if away == "no lease":
-        tracks[1].lease.unlink()
+        replicas[1].lease.unlink()
     elif away == "names no server":
-        tracks[1].take(None)
+        replicas[1].take(None)
     else:
-        tracks[1].withdraw()
+        replicas[1].withdraw()
     process = await asyncio.to_thread(start)
     asked = asyncio.create_task(ask(client, process, range(2)))
     async with asyncio.timeout(10):
         while (await progress(client, process))["holding"] < 2:
             await asyncio.sleep(0.02)
-    tracks[1].use("0002")
-    server = await serve(tracks[1])
+    replicas[1].use("0002")
+    server = await serve(replicas[1])
     assert await asked == [200] * 2
     assert len(server.seen) == 2
-    tracks[1].state("failed", "no memory")
+    replicas[1].state("failed", "no memory")
     async with asyncio.timeout(10):
         while await health(client, process) == 200:
             await asyncio.sleep(0.02)
@@ -359,9 +359,9 @@ async def test_an_answer_of_another_model_is_never_passed_on(
 
 
 async def test_an_answer_of_another_model_is_asked_for_elsewhere(
-    tracks: list[ServerFolder], serve: Serve, start: Start, client: aiohttp.ClientSession, tmp_path: Path
+    replicas: list[ServerFolder], serve: Serve, start: Start, client: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    wrong, right = [await serve(track) for track in tracks]
+    wrong, right = [await serve(replica) for replica in replicas]
     wrong.faults.answers_as = "theirs"
     process = await asyncio.to_thread(start, retries=0)
     await known_everywhere(process, tmp_path / "log", "stand-in/0001", "stand-in@2/0001")

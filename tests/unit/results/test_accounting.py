@@ -301,7 +301,7 @@ def test_on_one_machine_nobody_is_asked(paths: Paths) -> None:
 
 def test_accounting_that_lags_behind_is_waited_for() -> None:
     answers = [{}, {"7": [job_life(0, 90, "RUNNING", ended=None)]}, {"7": [job_life(0, 100)]}]
-    job = job_lives.Job("7", at(-30), over=True)
+    job = job_lives.AccountedJob("7", at(-30), over=True)
     assert job_lives.lives([job], lambda ids: answers.pop(0), settle_s=0.5)["7"][0].elapsed_s == 100
     assert not answers
 
@@ -313,7 +313,7 @@ def test_a_job_that_runs_on_is_not_waited_for() -> None:
         asked.append(ids)
         return {"7": [job_life(0, 90, "RUNNING", ended=None)]}
 
-    job_lives.lives([job_lives.Job("7", None, over=False)], ask, settle_s=60)
+    job_lives.lives([job_lives.AccountedJob("7", None, over=False)], ask, settle_s=60)
     assert len(asked) == 1
 
 

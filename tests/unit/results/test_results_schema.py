@@ -9,7 +9,7 @@ import pytest
 
 from slurmeval.harnesses.base import Metric
 from slurmeval.results import schema
-from slurmeval.results.evaluation import Evaluation
+from slurmeval.results.evaluation import EvaluationRecord
 
 
 @pytest.mark.parametrize("table", schema.TABLES, ids=lambda table: table.name)
@@ -30,7 +30,7 @@ def test_every_metric_field_of_a_harness_is_a_column() -> None:
 
 def test_every_pin_of_an_evaluation_is_a_column() -> None:
     as_json = {"versions", "datasets", "served", "parameters"}
-    for field in dataclasses.fields(Evaluation):
+    for field in dataclasses.fields(EvaluationRecord):
         column = f"{field.name}_json" if field.name in as_json else field.name
         assert column in schema.EVALUATIONS.names
 

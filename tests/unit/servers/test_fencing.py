@@ -11,7 +11,7 @@ import pytest
 
 from slurmeval.files import read_json, write_json
 from slurmeval.servers.accounting import append_life, read_lives
-from slurmeval.servers.job import ServerJob
+from slurmeval.servers.job import BatchJob
 from slurmeval.servers.leases import release
 from slurmeval.servers.state import FencedOff, Published
 from slurmeval.state.server import ServerStatus
@@ -25,8 +25,8 @@ def bench(bench: Bench) -> Bench:
     return bench
 
 
-def job(restart: int) -> ServerJob:
-    return ServerJob("7", restart, "gpu1", 0, 0.0)
+def job(restart: int) -> BatchJob:
+    return BatchJob("7", restart, "gpu1", 0, 0.0)
 
 
 def test_older_supervisor_kills_its_vllm_and_leaves_everything_to_the_younger(bench: Bench) -> None:

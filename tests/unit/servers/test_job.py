@@ -14,7 +14,7 @@ import pytest
 
 from slurmeval.servers import job as job_module
 from slurmeval.servers.accounting import read_lives
-from slurmeval.servers.job import ServerJob, SigtermCause
+from slurmeval.servers.job import BatchJob, SigtermCause
 from slurmeval.slurm.commands import QueuedJob, SlurmAway
 from tests.unit.servers.conftest import Bench
 
@@ -26,20 +26,20 @@ def queued(state: str, restarts: int | None = 0, job_id: str = "7") -> QueuedJob
 def test_job_is_what_slurm_says(bench: Bench) -> None:
     spec = replace(bench.spec, cluster="slurm", time_limit_min=10)
     variables = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "gpu1", "SLURM_RESTART_COUNT": "2"}
-    job = ServerJob.of(spec, variables)
+    job = BatchJob.of(spec, variables)
     assert (job.job_id, job.restart, job.node, job.rank) == ("7", 2, "gpu1", 0)
     assert job.ends_at == pytest.approx(time.time() + 600, abs=5)
-    assert ServerJob.of(spec, {**variables, "SLURM_JOB_END_TIME": "1795372000"}).ends_at == 1795372000
+    assert BatchJob.of(spec, {**variables, "SLURM_JOB_END_TIME": "1795372000"}).ends_at == 1795372000
 
 
 def test_server_of_one_node_has_one_rank_whatever_step_it_runs_in(bench: Bench) -> None:
     variables = {"SLURM_PROCID": "3", "SLURM_JOB_NODELIST": "gpu[1-2]"}
-    assert ServerJob.of(replace(bench.spec, cluster="slurm"), variables).rank == 0
-    assert ServerJob.of(replace(bench.spec, cluster="slurm", nodes=4), variables).rank == 3
+    assert BatchJob.of(replace(bench.spec, cluster="slurm"), variables).rank == 0
+    assert BatchJob.of(replace(bench.spec, cluster="slurm", nodes=4), variables).rank == 3
 
 
 def test_local_server_within_someones_allocation_is_no_job_of_slurm(bench: Bench) -> None:
-    job = ServerJob.of(bench.spec, {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"})
+    job = BatchJob.of(bench.spec, {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"})
     assert (job.job_id, job.restart) == (None, 0)
 
 
@@ -64,7 +64,7 @@ def test_sigterm_means_what_the_queue_says(
         return [replace(job, end=end) for job in answer]
 
     monkeypatch.setattr(job_module.commands, "queue", ask)
-    found, left_s = ServerJob("7", 0, "gpu1", 0, 0.0).sigterm_cause()
+    found, left_s = BatchJob("7", 0, "gpu1", 0, 0.0).sigterm_cause()
     assert found is cause
     assert left_s == pytest.approx(10 if cause is SigtermCause.PREEMPTED else 0, abs=1)
 
@@ -76,7 +76,7 @@ def test_queue_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(job_module.commands, "queue", ask)
     monkeypatch.setattr(job_module, "ANSWER_S", 0.05)
-    assert ServerJob("7", 0, "gpu1", 0, 0.0).sigterm_cause() == (SigtermCause.STOPPED, 0.0)
+    assert BatchJob("7", 0, "gpu1", 0, 0.0).sigterm_cause() == (SigtermCause.STOPPED, 0.0)
 
 
 def squeue_that_says(folder: Path, state: str, restarts: int) -> Path:

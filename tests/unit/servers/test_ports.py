@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slurmeval.servers import ports
-from slurmeval.servers.ports import NoAddress, Place, free_port, place
+from slurmeval.servers.ports import BindAddress, NoAddress, bind_address, free_port
 
 
 @pytest.fixture
@@ -41,21 +41,21 @@ def test_node_asks_itself_where_it_listens_whatever_its_name_means_there(
     hosts: dict[str, list[str]], addresses: list[str], bind: str, own_url: str
 ) -> None:
     hosts["gpu1i"] = addresses
-    found = place("{host}i")
-    assert found == Place("gpu1i", bind)
+    found = bind_address("{host}i")
+    assert found == BindAddress("gpu1i", bind)
     assert (found.own_url(8000), found.url(8000)) == (own_url, "http://gpu1i:8000")
 
 
 def test_address_is_taken_as_it_is(hosts: dict[str, list[str]]) -> None:
     hosts |= {"127.0.0.1": ["127.0.0.1"], "::1": ["::1"]}
-    assert place("127.0.0.1") == Place("127.0.0.1", "127.0.0.1")
-    assert place("::1").url(80) == "http://[::1]:80"
+    assert bind_address("127.0.0.1") == BindAddress("127.0.0.1", "127.0.0.1")
+    assert bind_address("::1").url(80) == "http://[::1]:80"
 
 
 @pytest.mark.usefixtures("hosts")
 def test_name_that_the_node_itself_cannot_resolve_names_the_key() -> None:
     with pytest.raises(NoAddress, match=r"servers.address .* gives gpu1.nowhere.invalid, which gpu1 itself"):
-        place("{host}.nowhere.invalid", patience_s=0)
+        bind_address("{host}.nowhere.invalid", patience_s=0)
 
 
 def test_address_of_another_machine_names_the_key() -> None:

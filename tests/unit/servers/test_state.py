@@ -11,11 +11,11 @@ from slurmeval.engines.base import Figures
 from slurmeval.files import read_json
 from slurmeval.servers.accounting import CUT_OFF, EngineRun, append_life, read_lives
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.servers.job import ServerJob
+from slurmeval.servers.job import BatchJob
 from slurmeval.servers.state import Published
 from slurmeval.state.server import ServerStatus
 
-JOB = ServerJob("7", 0, "gpu1", 0, 1e9)
+JOB = BatchJob("7", 0, "gpu1", 0, 1e9)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from slurmeval.files import sha256_of_file, write_json
 from slurmeval.staging import fetched, hub_lock
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.export import Export, export
-from slurmeval.staging.importing import Imported, import_lists
+from slurmeval.staging.importing import ImportedFiles, import_lists
 from slurmeval.staging.manifest import HashCache, hash_files, verify, write_manifest
 from slurmeval.staging.models import stage_model
 from slurmeval.staging.repository import Repository
@@ -63,7 +63,7 @@ class Site:
         )
         return export(given, images or [], hub_lock.read(self.project), self.hf_home, quiet)
 
-    def import_lists(self) -> Imported:
+    def import_lists(self) -> ImportedFiles:
         return import_lists(self.hf_home, self.images, self.project, quiet)
 
 

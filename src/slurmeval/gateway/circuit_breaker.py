@@ -1,29 +1,27 @@
-"""When requests fail one after the other: whether the evaluation behind this gateway can still end well."""
+"""Gives an evaluation up when the server fails request after request."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
-MANY = 20
-"""Failed requests in a row that are the server's fault, not theirs …"""
-MANY_S = 60.0
-"""… if there was no good answer for so long either."""
+FAILURES_TO_TRIP = 20
+TRIP_AFTER_S = 60.0
+"""Gives up after 20 failures in a row that span 60 s."""
 
-FEW = 3
-"""A harness that asks seldom (NeMo's bfcl waits 65 s after an error) gets there by time …"""
-FEW_S = 600.0
-"""… so long without a good answer."""
+SLOW_FAILURES_TO_TRIP = 3
+SLOW_TRIP_AFTER_S = 600.0
+"""The same for harnesses that ask seldom (NeMo's bfcl waits 65 s after an error)."""
 
 
 @dataclass
-class Trouble:
+class CircuitBreaker:
     """Failures since the last good answer. A failure is an answer of 5xx, one that is none, a broken
     connection, or an answer for another model, after all retries; and each refusal that is not the prompt's
     fault. A request that took too long is neither."""
 
     lost: str | None = None
-    """A request was refused because no server was left: why."""
+    """Why no server was left when a request was refused."""
     failures: int = 0
     _since: float = 0.0
     _error: str = ""
@@ -31,10 +29,12 @@ class Trouble:
     _server_id: str = ""
 
     def answered(self) -> None:
+        """Counts a good answer."""
         if self.failures:
             self.failures, self._mixed = 0, False
 
     def failed(self, error: str, server_id: str) -> None:
+        """Counts a failure."""
         if self.failures == 0:
             self._since = time.monotonic()
         elif error != self._error:
@@ -43,7 +43,7 @@ class Trouble:
         self._error, self._server_id = error, server_id
 
     def reason(self) -> str | None:
-        """What the last requests failed of; None: the last one was answered."""
+        """Returns how the last requests failed; None: the last one was answered."""
         if self.lost is not None or not self.failures:
             return self.lost
         seconds = time.monotonic() - self._since
@@ -54,8 +54,8 @@ class Trouble:
         return f"requests fail ({how}); the last: {self._error}"
 
     def failure(self) -> str | None:
-        """Why no more good answers are to be expected, or None."""
+        """Returns why no more good answers are to be expected; None: they are."""
         seconds = time.monotonic() - self._since
-        many = self.failures >= MANY and seconds >= MANY_S
-        few = self.failures >= FEW and seconds >= FEW_S
+        many = self.failures >= FAILURES_TO_TRIP and seconds >= TRIP_AFTER_S
+        few = self.failures >= SLOW_FAILURES_TO_TRIP and seconds >= SLOW_TRIP_AFTER_S
         return self.reason() if self.lost is not None or many or few else None

@@ -26,7 +26,7 @@ def is_later(status: int, asked_s: float | None) -> bool:
     return status in LATER or asked_s is not None
 
 
-class Patience:
+class RetryPolicy:
     """The pauses of one request."""
 
     def __init__(self, retries: int) -> None:

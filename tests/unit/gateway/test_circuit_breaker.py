@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from slurmeval.gateway.trouble import Trouble
+from slurmeval.gateway.circuit_breaker import CircuitBreaker
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr("slurmeval.gateway.trouble.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("slurmeval.gateway.circuit_breaker.time.monotonic", lambda: now[0])
     return now
 
 
-def fail(state: Trouble, count: int, error: str = "the server answered 500") -> None:
+def fail(state: CircuitBreaker, count: int, error: str = "the server answered 500") -> None:
     for _ in range(count):
         state.failed(error, "m/0001")
 
@@ -26,14 +26,14 @@ def fail(state: Trouble, count: int, error: str = "the server answered 500") -> 
 def test_many_in_a_minute_or_few_in_ten(
     clock: list[float], count: int, seconds: float, given_up: bool
 ) -> None:
-    state = Trouble()
+    state = CircuitBreaker()
     fail(state, count)
     clock[0] += seconds
     assert (state.failure() is not None) == given_up
 
 
 def test_one_good_answer_ends_it(clock: list[float]) -> None:
-    state = Trouble()
+    state = CircuitBreaker()
     fail(state, 20)
     clock[0] += 100
     state.answered()
@@ -44,7 +44,7 @@ def test_one_good_answer_ends_it(clock: list[float]) -> None:
 
 
 def test_the_reason_says_what_was_seen(clock: list[float]) -> None:
-    state = Trouble()
+    state = CircuitBreaker()
     fail(state, 25)
     clock[0] += 61
     assert state.failure() == (
@@ -58,7 +58,7 @@ def test_the_reason_says_what_was_seen(clock: list[float]) -> None:
 
 
 def test_a_lost_server_is_lost() -> None:
-    state = Trouble()
+    state = CircuitBreaker()
     state.lost = "no server for 5 s: it is draining"
     state.answered()
     assert state.failure() == state.reason() == "no server for 5 s: it is draining"
