@@ -200,7 +200,7 @@ def test_code_that_a_model_writes_finds_nothing(
     project: OnlineProject, internet: Internet, apptainer: Path, tmp_path: Path
 ) -> None:
     """What runs in a harness's image has no network but its gateway's port, no home of the user's, no
-    credentials, and no folder that is not the evaluation's."""
+    credentials, no folder that is not the evaluation's, and no system call that the filter refuses."""
     from slurmeval.containers.apptainer import Apptainer
     from slurmeval.containment.scratch_dir import scratch_dir
     from slurmeval.harnesses.base import Command
@@ -218,6 +218,7 @@ def test_code_that_a_model_writes_finds_nothing(
         f"print(os.path.exists({str(project.folder)!r}), os.path.exists('/root/.ssh'), os.environ['HOME'])",
         "print([name for name in os.environ if 'TOKEN' in name or 'SLURM' in name])",
         "print(os.listdir(os.environ['HOME']), os.getcwd())",
+        "print(open('/proc/self/status').read().partition('Seccomp:')[2].split()[0])",
     ]
     command = Command([runtime.python, "-c", "; ".join(program)], {"A": "1"}, attempt)
     with scratch_dir() as place:
@@ -227,7 +228,7 @@ def test_code_that_a_model_writes_finds_nothing(
         ran = subprocess.run(argv, env=env, cwd=attempt, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     home = f"{attempt / 'home'}"
-    assert ran.stdout.splitlines() == ["['lo']", f"False False {home}", "[]", f"[] {attempt}"]
+    assert ran.stdout.splitlines() == ["['lo']", f"False False {home}", "[]", f"[] {attempt}", "2"]
 
 
 def test_a_digest_that_changed_under_a_tag_is_said_and_not_used(

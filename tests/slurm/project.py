@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from slurmeval.slurm.names import job_name
+from slurmeval.slurm.commands import job_name
 from tests.slurm.cluster import Cluster
 from tests.waiting import wait_for
 from tests.workflow.conftest import N_PROBLEMS, ROOT, Project, processes_in

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slurmeval.slurm.names import job_name
+from slurmeval.slurm.commands import job_name
 from tests.serving.test_demo import BENCHMARKS, Demo
 from tests.slurm.cluster import Cluster
 from tests.slurm.project import SITE

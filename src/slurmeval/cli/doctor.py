@@ -65,7 +65,7 @@ def _checks(files: tuple[Path, ...], results: Path | None, offline: bool) -> Ite
     yield check
     paths = _paths(project, config)
     yield machine.uv()
-    yield from machine.room(paths)
+    yield from machine.disk_space(paths)
     yield machine.home_quota(paths)
     yield machine.caches()
     yield machine.memory()

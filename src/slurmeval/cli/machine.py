@@ -110,7 +110,7 @@ def uv() -> Check:
     )
 
 
-def room(paths: Paths) -> Iterator[Check]:
+def disk_space(paths: Paths) -> Iterator[Check]:
     """Whether results, environments and HF_HOME can be written and have room."""
     places = (
         ("results", paths.results, "set `results` in the config to another folder"),

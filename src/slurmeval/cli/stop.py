@@ -81,7 +81,7 @@ def _name_strays(paths: Paths, known: list[Path]) -> int:
     """
     from slurmeval.cli.queued import queued
     from slurmeval.servers.folder import ServerFolder
-    from slurmeval.slurm.names import job_name
+    from slurmeval.slurm.commands import job_name
     from slurmeval.state.records import read
     from slurmeval.state.server import ServerJob
 

@@ -23,7 +23,7 @@ _HEADER = "# Made from images.yaml by `slurmeval images lock`: do not edit, but 
 
 
 @dataclass(frozen=True)
-class Change:
+class ImageChange:
     """Difference of one entry."""
 
     id: str
@@ -70,7 +70,7 @@ def select(images: dict[str, Image], ids: Sequence[str], where: Path) -> list[Im
 
 def lock(
     wanted_file: Path, lock_file: Path, ids: Sequence[str], progress: Progress, write: bool = True
-) -> tuple[list[Change], list[SlurmevalError]]:
+) -> tuple[list[ImageChange], list[SlurmevalError]]:
     """Asks the registries for the named images, or all, and writes the answers into the lock.
 
     Returns the differences, and the errors. Entries with an error stay as they are.
@@ -90,7 +90,7 @@ def lock(
         del after[name]
     for name in sorted({*locked, *after}):
         if locked.get(name) != after.get(name):
-            changes.append(Change(name, locked.get(name), after.get(name)))
+            changes.append(ImageChange(name, locked.get(name), after.get(name)))
     if write and changes:
         write_atomically(lock_file, _text(after.values(), _header(lock_file)))
     return changes, failures

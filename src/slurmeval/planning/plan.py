@@ -25,7 +25,7 @@ from slurmeval.planning.runtime_refs import KEY, RuntimeRef, RuntimeRefs
 from slurmeval.planning.shared_jobs import job_of, shared_jobs
 from slurmeval.results import ANSWERS_VERSION, SCHEMA_VERSION
 from slurmeval.servers.spec import server_spec
-from slurmeval.slurm.names import job_name
+from slurmeval.slurm.commands import job_name
 from slurmeval.staging import hub_lock
 from slurmeval.staging.repository import Repository
 from slurmeval.state.records import encode

@@ -26,8 +26,7 @@ from slurmeval.scheduling.replicas import claim_of, held, is_running, is_up, lea
 from slurmeval.servers import colocated
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
-from slurmeval.slurm.commands import QueuedJob
-from slurmeval.slurm.names import job_name
+from slurmeval.slurm.commands import QueuedJob, job_name
 from slurmeval.slurm.reasons import launch_failed
 from slurmeval.slurm.request import evaluation_flags, evaluation_time_min
 from slurmeval.variables import checked

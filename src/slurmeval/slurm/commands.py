@@ -7,6 +7,7 @@ query that failed raises `SlurmAway`: it says nothing of any job.
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import re
 import subprocess
@@ -101,6 +102,11 @@ class SubmissionRefused(SlurmevalError):
         super().__init__(words)
         self.for_now = names_limit(words) or _PASSING.search(words) is not None
         """Whether it may be accepted later: too many jobs are queued, or the partition is closed."""
+
+
+def job_name(results: Path, role: str) -> str:
+    """Returns `slurmeval-<8 hex digits for the project's results>-<role>`."""
+    return f"slurmeval-{hashlib.sha256(str(results).encode()).hexdigest()[:8]}-{role}"
 
 
 def names_limit(words: str) -> bool:

@@ -13,8 +13,7 @@ from slurmeval.paths import Paths
 from slurmeval.scheduling.silent_servers import SilentServers, is_leased, servers, servers_by_job
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
-from slurmeval.slurm.commands import QueuedJob, SlurmAway
-from slurmeval.slurm.names import job_name
+from slurmeval.slurm.commands import QueuedJob, SlurmAway, job_name
 from slurmeval.state.records import read, write
 from slurmeval.state.server import Gone, ServerJob, ServerState, ServerStatus
 

@@ -104,18 +104,18 @@ def test_missing_package_is_bad_and_the_rest_is_left_out(
 def test_room_is_judged(paths: Paths, monkeypatch: pytest.MonkeyPatch, free_gib: float, level: str) -> None:
     usage = Usage(0, 0, free_gib * machine.GIB)
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage)
-    assert [check.level for check in machine.room(paths)] == [level] * 3
+    assert [check.level for check in machine.disk_space(paths)] == [level] * 3
 
 
 def test_folder_that_cannot_be_written_is_bad(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.os, "access", lambda *_: False)
-    found = [(check.level, check.found) for check in machine.room(paths)]
+    found = [(check.level, check.found) for check in machine.disk_space(paths)]
     assert found[0] == ("bad", f"{paths.results} cannot be written")
 
 
 def test_file_where_a_folder_should_be_is_bad(paths: Paths) -> None:
     paths.results.touch()
-    assert next(machine.room(paths)).level == "bad"
+    assert next(machine.disk_space(paths)).level == "bad"
 
 
 def test_weights_in_the_home_folder_of_a_cluster_are_warned_of(

@@ -178,7 +178,7 @@ def test_run_that_is_under_way_is_mentioned(started: Started, capsys: pytest.Cap
 @pytest.fixture
 def frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A server whose supervisor says nothing any more, though its job runs; the results."""
-    from slurmeval.slurm.names import job_name
+    from slurmeval.slurm.commands import job_name
 
     results = tmp_path / "results"
     name = job_name(results, "serve-tiny")

@@ -13,7 +13,7 @@ from slurmeval.processes import identity
 from slurmeval.scheduling.evaluation_jobs import SlurmJobs
 from slurmeval.scheduling.leasing import claim_of, lease, lease_files, release
 from slurmeval.scheduling.silent_servers import SILENT_S, SilentServers
-from slurmeval.slurm.names import job_name
+from slurmeval.slurm.commands import job_name
 from slurmeval.workflow import lifecycle
 from tests.unit.scheduling.conftest import Run, StandInSlurm
 
