@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from slurmeval.gateway.log import Record
     from slurmeval.harnesses.base import Sample
 
+NAME_BYTES = 32
+"""Length of a sample's name, a sha256."""
+
 
 class _Prompts:
     """The samples that wait for a request with a prompt, 16 bytes for each: no text, and no Python object."""
@@ -72,7 +75,7 @@ class Join:
         self._samples, self._name = samples, name
         self._waiting: _Prompts | None = None
         self._by_id: dict[str, int] = {}
-        self._names: list[bytes] = []
+        self._names = bytearray()
         self._repeats = array("i")
         self.costs = Costs(len(samples), thoughts or io.BytesIO())
 
@@ -91,16 +94,19 @@ class Join:
 
     def named(self, position: int) -> tuple[str, int]:
         """The name of the sample that a request was assigned to, and which answer to the question it is."""
-        return self._names[position].hex(), self._repeats[position]
+        return self._name_at(position).hex(), self._repeats[position]
 
     def name(self, position: int, sample: Sample) -> bytes:
         """Returns the name of the sample there, which is made but once."""
-        return self._names[position] if self._names else self._name(sample)
+        return self._name_at(position) if self._names else self._name(sample)
+
+    def _name_at(self, position: int) -> bytes:
+        return bytes(self._names[NAME_BYTES * position : NAME_BYTES * (position + 1)])
 
     def _gather(self) -> _Prompts:
         self._waiting = waiting = _Prompts()
         for position, sample in enumerate(self._samples):
-            self._names.append(self._name(sample))
+            self._names += self._name(sample)
             self._repeats.append(sample.repeat_idx)
             ids = sample.metadata.get("request_ids")
             if ids:
