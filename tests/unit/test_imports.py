@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "slurmeval"
 
 LAYERS = (
     ("errors", "parent_death", "progress"),
-    ("disk", "files", "paths", "retrying"),
+    ("disk", "files", "paths", "project_files", "retrying"),
     ("state",),
     ("processes",),
     ("ownership", "startup", "subprocesses", "variables"),

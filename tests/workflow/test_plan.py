@@ -32,7 +32,9 @@ def test_a_plan_before_after_a_failure_and_when_all_is_done(project: Project) ->
     assert "Expected: time is unknown" in before
     plan = planned(project)
     assert plan.returncode == 0, plan.stdout
-    assert plan.stdout.startswith(before.rstrip("\n"))
+    figures, hint = before.rstrip("\n").rsplit("\n", 1)
+    assert plan.stdout.startswith(figures)
+    assert hint == "`slurmeval plan`, with the same options, also asks the hub."
     assert "Snakemake's jobs: " in plan.stdout and "3 evaluate, 3 lease" in plan.stdout
     assert not (project.results / "state").exists()
 

@@ -51,7 +51,11 @@ def test_a_project_without_internet_runs_from_what_another_has_staged(
     problems = (home.folder / "problems" / "HumanEval.jsonl.gz").read_bytes()
     hub.add("model", "acme/tiny", {"config.json": b"{}", "model.safetensors": b"weights"})
     hub.add("dataset", "acme/problems", {"HumanEval.jsonl.gz": problems})
-    staged = from_hub(home).run("staged")
+    unlocked = from_hub(home).run("staged")
+    assert unlocked.returncode != 0 and not hub.seen
+    assert "(acme/tiny main, acme/problems main): `slurmeval stage lock --configfile " in unlocked.stdout
+    slurmeval(home, "stage", "lock")
+    staged = home.run("staged")
     assert staged.returncode == 0, staged.stdout
     slurmeval(home, "stage", "export")
 

@@ -3,7 +3,7 @@
 
 rule environment:
     input:
-        lock=ancient("containers/locks/{environment}.lock"),
+        lock=lambda wildcards: ancient(PLAN.places.lock_file(wildcards.environment)),
     output:
         record=PATHS.environment_record("{environment}", "{key}"),
     log:
@@ -14,7 +14,7 @@ rule environment:
     message:
         "Making the environment {wildcards.environment}"
     shell:
-        'stage environment "$RUN_FILE" {wildcards.environment} {output.record:q} 2>&1 | tee -i {log:q}'
+        "{SLURMEVAL} environment {RUN_FILE:q} {wildcards.environment} {output.record:q} 2>&1 | tee -i {log:q}"
 
 
 rule image:
@@ -28,4 +28,4 @@ rule image:
     message:
         "Pulling the image {wildcards.image}"
     shell:
-        'stage image "$RUN_FILE" {wildcards.image} {output.record:q} 2>&1 | tee -i {log:q}'
+        "{SLURMEVAL} image {RUN_FILE:q} {wildcards.image} {output.record:q} 2>&1 | tee -i {log:q}"

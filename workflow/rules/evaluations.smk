@@ -14,10 +14,14 @@ rule evaluate:
     retries: PLAN.retries
     conda:
         "../envs/slurmeval.yaml"
+    threads: evaluation_threads(PLAN)
+    # Filled from the site file; --set-resources, --set-threads and --default-resources count
+    resources:
+        **evaluation_resources(PLAN),
     params:
         model=lambda wildcards: PLAN.model_params[wildcards.model],
         benchmark=lambda wildcards: PLAN.benchmark_params[wildcards.benchmark],
     message:
         "Evaluating {wildcards.model} on {wildcards.benchmark}"
     shell:
-        'slurmeval evaluate "$RUN_FILE" {wildcards.model} {wildcards.benchmark} 2>&1 | tee -i {log:q}'
+        "{SLURMEVAL} evaluate {RUN_FILE:q} {wildcards.model} {wildcards.benchmark} 2>&1 | tee -i {log:q}"

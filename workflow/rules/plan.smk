@@ -2,15 +2,16 @@
 import sys
 
 from slurmeval.errors import UserError
+from slurmeval.planning.resources import evaluation_resources, evaluation_threads
 from slurmeval.workflow.snakefile import Workflow
 
 try:
     RUN = Workflow(workflow)
-    shell.prefix(RUN.shell_prefix)
+    RUN_FILE = str(RUN.plan.run_file)  # what jobs read
 except UserError as error:
     sys.exit(f"slurmeval: {error}")
 
-PLAN, PATHS = RUN.plan, RUN.plan.paths
+PLAN, PATHS, SLURMEVAL = RUN.plan, RUN.plan.paths, RUN.program
 
 
 def begin_run():

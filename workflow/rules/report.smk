@@ -17,7 +17,7 @@ rule aggregate:
     message:
         "Gathering the results of all evaluations"
     shell:
-        'slurmeval aggregate "$RUN_FILE" 2>&1 | tee -i {log:q}'
+        "{SLURMEVAL} aggregate {RUN_FILE:q} 2>&1 | tee -i {log:q}"
 
 
 rule report:
@@ -34,4 +34,4 @@ rule report:
     message:
         "Writing the report"
     shell:
-        'slurmeval report "$RUN_FILE" 2>&1 | tee -i {log:q}'
+        "{SLURMEVAL} report {RUN_FILE:q} 2>&1 | tee -i {log:q}"

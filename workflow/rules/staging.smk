@@ -14,7 +14,7 @@ rule stage_model:
     message:
         "Staging the model {wildcards.model}"
     shell:
-        'stage stage-model "$RUN_FILE" {wildcards.model} {output.manifest:q} 2>&1 | tee -i {log:q}'
+        "{SLURMEVAL} stage-model {RUN_FILE:q} {wildcards.model} {output.manifest:q} 2>&1 | tee -i {log:q}"
 
 
 rule stage_dataset:
@@ -28,7 +28,7 @@ rule stage_dataset:
     message:
         "Staging the dataset {wildcards.dataset}"
     shell:
-        'stage stage-dataset "$RUN_FILE" {wildcards.dataset} {output.manifest:q} 2>&1 | tee -i {log:q}'
+        "{SLURMEVAL} stage-dataset {RUN_FILE:q} {wildcards.dataset} {output.manifest:q} 2>&1 | tee -i {log:q}"
 
 
 rule rehearse:
@@ -44,7 +44,7 @@ rule rehearse:
     message:
         "Rehearsing {wildcards.benchmark}"
     shell:
-        'stage rehearse "$RUN_FILE" {wildcards.benchmark} {output.manifest:q} 2>&1 | tee -i {log:q}'
+        "{SLURMEVAL} rehearse {RUN_FILE:q} {wildcards.benchmark} {output.manifest:q} 2>&1 | tee -i {log:q}"
 
 
 rule try_tokenizer:
@@ -62,7 +62,7 @@ rule try_tokenizer:
     message:
         "Loading the tokenizer of {wildcards.model}"
     shell:
-        'stage try-tokenizer "$RUN_FILE" {wildcards.model} {wildcards.key} {output.loaded:q} 2>&1 | tee -i {log:q}'
+        "{SLURMEVAL} try-tokenizer {RUN_FILE:q} {wildcards.model} {wildcards.key} {output.loaded:q} 2>&1 | tee -i {log:q}"
 
 
 rule staged:

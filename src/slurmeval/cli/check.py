@@ -28,7 +28,7 @@ def check(files: tuple[Path, ...], configfiles: tuple[Path, ...], results: Path 
     config = checked([*files, *configfiles] or [DEFAULT_CONFIG], results)
     models = config.evaluate.models or list(config.models)
     suites = {name: config.suites[name] for name in config.evaluate.suites}
-    benchmarks = list(dict.fromkeys(name for names in suites.values() for name in names))
+    benchmarks = config.planned_benchmarks
     evaluations = len(models) * len(benchmarks)
     click.echo(
         f"{_counted(len(models), 'model')} × {_counted(len(benchmarks), 'benchmark')} = "
@@ -42,6 +42,8 @@ def check(files: tuple[Path, ...], configfiles: tuple[Path, ...], results: Path 
         click.echo(f"  model {name}: {source}{revision}, served by {model.server}")
     for name, names in suites.items():
         click.echo(f"  suite {name}: {', '.join(names)}")
+    if config.evaluate.benchmarks:
+        click.echo(f"  benchmarks: {', '.join(config.evaluate.benchmarks)}")
 
 
 def checked(files: Sequence[Path], results: Path | None = None) -> Config:

@@ -13,6 +13,7 @@ import click
 
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.progress import to_stderr
+from slurmeval.project_files import IMAGES, IMAGES_LOCK, images_file
 
 if TYPE_CHECKING:
     from slurmeval.containers.images import Image
@@ -33,8 +34,8 @@ RESULTS = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="A results folder whose runs may use them; those in this folder are looked at anyway.",
 )
-_LOCK = Path("containers/images.lock.yaml")
-_WANTED = Path("containers/images.yaml")
+_LOCK = Path(IMAGES_LOCK)
+_WANTED = Path(IMAGES)
 
 
 class _Stopped(Exception):
@@ -170,14 +171,16 @@ def prune(folder: Path, results: tuple[Path, ...], dry_run: bool) -> None:
 def _locked() -> dict[str, Image]:
     from slurmeval.containers.images import read_lock
 
-    return read_lock(_LOCK) if _LOCK.exists() else {}
+    lock = images_file(Path(), IMAGES_LOCK)
+    return read_lock(lock) if lock.exists() else {}
 
 
 def _known() -> dict[str, Image]:
     """Returns the images of the lock, and those of images.yaml that are not locked yet."""
     from slurmeval.containers.images import read_wanted
 
-    return {**(read_wanted(_WANTED) if _WANTED.exists() else {}), **_locked()}
+    wanted = images_file(Path(), IMAGES)
+    return {**(read_wanted(wanted) if wanted.exists() else {}), **_locked()}
 
 
 def _chosen(ids: Sequence[str]) -> list[Image]:

@@ -15,11 +15,11 @@ SEARCH_DEPTH = 3
 
 
 def require_project(file: Path) -> None:
-    """Raises UserError unless `file`, which says what is to stay, is in the current folder.
+    """Raises UserError unless the current folder is a project: elsewhere all would seem unwanted.
 
-    From any other folder everything would seem unused.
+    A project has `file`, which says what is wanted, or a Snakefile that takes it from the package.
     """
-    if not file.exists():
+    if not file.exists() and not Path("Snakefile").exists():
         raise UserError(f"{Path.cwd()} is no project folder: {file} is not there; nothing was removed")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,24 +17,44 @@ from slurmeval.progress import to_stderr
 RUN_FILE = click.argument("run_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
+HERE = click.option(
+    "--here", is_flag=True, help="Run on this node, also where the site file names nodes with internet."
+)
+
 SERVERS_END_S = 30.0
 """Servers end within seconds after their last evaluation, and then their figures are whole."""
+
+
+def _where_there_is_internet(run: dict[str, Any], here: bool) -> None:
+    """Replaces this process by the same command in a Slurm job, where only some nodes have internet."""
+    from slurmeval.config.site import Site
+    from slurmeval.slurm.request import staging_command
+
+    if here or run["site"] is None:
+        return
+    if command := staging_command(Site.model_validate(run["site"])):
+        name, *arguments = sys.argv[1:]
+        own = [sys.executable, "-m", "slurmeval", name, "--here", *arguments]
+        os.execvp(command[0], [*command, *own])
 
 
 @click.command()
 @RUN_FILE
 @click.argument("name")
 @click.argument("record", type=click.Path(path_type=Path))
-def environment(run_file: Path, name: str, record: Path) -> None:
+@HERE
+def environment(run_file: Path, name: str, record: Path, here: bool) -> None:
     """Makes a locked environment, or finds it made."""
     from slurmeval.environments.environments import ensure
     from slurmeval.files import write_json
+    from slurmeval.project_files import environment_lock
     from slurmeval.scheduling.failures import recorded
 
     run = json.loads(run_file.read_bytes())
+    _where_there_is_internet(run, here)
     environments = Paths.of(run["paths"]).environments
     with recorded(run, "environment", record, f"making the environment {name}"):
-        made = ensure(Path(run["project"]) / "containers" / "locks" / f"{name}.lock", environments, to_stderr)
+        made = ensure(environment_lock(Path(run["project"]), name), environments, to_stderr)
     write_json(record, {"folder": str(made.folder), "python": str(made.python)})
 
 
@@ -40,22 +62,26 @@ def environment(run_file: Path, name: str, record: Path) -> None:
 @RUN_FILE
 @click.argument("name")
 @click.argument("record", type=click.Path(path_type=Path))
-def image(run_file: Path, name: str, record: Path) -> None:
+@HERE
+def image(run_file: Path, name: str, record: Path, here: bool) -> None:
     """Pulls an image, or finds it pulled, and verifies it."""
     from slurmeval import secrets
     from slurmeval.containers.images import Image, ensure, read_lock, read_wanted
     from slurmeval.evaluation.runtimes import apptainer_of
     from slurmeval.files import read_json, write_json
+    from slurmeval.project_files import IMAGES, IMAGES_LOCK, images_file
     from slurmeval.scheduling.failures import recorded
 
     run = json.loads(run_file.read_bytes())
+    _where_there_is_internet(run, here)
     paths = Paths.of(run["paths"])
     secrets.lend(paths.secrets, run["config"]["secrets"], secrets.REGISTRY)
-    lock = Path(run["project"]) / "containers" / "images.lock.yaml"
+    project = Path(run["project"])
+    lock = images_file(project, IMAGES_LOCK)
     given = ((run["site"] or {}).get("containers") or {}).get("images", {}).get(name)
     locked = read_lock(lock).get(name) if lock.exists() else None
     file = None if given is None else Path(os.path.expandvars(given))
-    wanted = read_wanted(lock.with_name("images.yaml")).get(name) if locked is None else None
+    wanted = read_wanted(images_file(project, IMAGES)).get(name) if locked is None else None
     with recorded(run, "image", record, f"pulling the image {name}"):
         made = ensure(locked or wanted or Image(name, ""), paths.images, apptainer_of(run), to_stderr, file)
     write_json(record, read_json(made))
@@ -65,12 +91,14 @@ def image(run_file: Path, name: str, record: Path) -> None:
 @RUN_FILE
 @click.argument("benchmark")
 @click.argument("manifest", type=click.Path(path_type=Path))
-def rehearse(run_file: Path, benchmark: str, manifest: Path) -> None:
+@HERE
+def rehearse(run_file: Path, benchmark: str, manifest: Path, here: bool) -> None:
     """Rehearses a benchmark without network. What its harness lacks it fetches first."""
     from slurmeval import secrets
     from slurmeval.evaluation.rehearsal import rehearse
 
     run = json.loads(run_file.read_bytes())
+    _where_there_is_internet(run, here)
     paths = Paths.of(run["paths"])
     secrets.lend(paths.secrets, run["config"]["secrets"], secrets.HUB)
     log = paths.log("rehearse", f"{manifest.stem}-harness")
@@ -83,11 +111,13 @@ def rehearse(run_file: Path, benchmark: str, manifest: Path) -> None:
 @click.argument("model")
 @click.argument("key")
 @click.argument("output", type=click.Path(path_type=Path))
-def try_tokenizer(run_file: Path, model: str, key: str, output: Path) -> None:
+@HERE
+def try_tokenizer(run_file: Path, model: str, key: str, output: Path, here: bool) -> None:
     """Loads a model's tokenizer where harnesses run."""
     from slurmeval.evaluation.tokenizers import try_tokenizer
 
     run = json.loads(run_file.read_bytes())
+    _where_there_is_internet(run, here)
     log = Paths.of(run["paths"]).log("try_tokenizer", f"{model}~{key}-harness")
     try_tokenizer(run, model, key, output.absolute(), log)
 
@@ -96,7 +126,8 @@ def try_tokenizer(run_file: Path, model: str, key: str, output: Path) -> None:
 @RUN_FILE
 @click.argument("model")
 @click.argument("manifest", type=click.Path(path_type=Path))
-def stage_model(run_file: Path, model: str, manifest: Path) -> None:
+@HERE
+def stage_model(run_file: Path, model: str, manifest: Path, here: bool) -> None:
     """Stages a model's weights and writes their manifest."""
     from slurmeval import secrets
     from slurmeval.config.models import Config
@@ -107,6 +138,7 @@ def stage_model(run_file: Path, model: str, manifest: Path) -> None:
     from slurmeval.staging.models import stage_model
 
     run = json.loads(run_file.read_bytes())
+    _where_there_is_internet(run, here)
     config, paths = Config.model_validate(run["config"]), Paths.of(run["paths"])
     entry = config.models[model]
     secrets.lend(paths.secrets, run["config"]["secrets"], secrets.HUB)
@@ -122,7 +154,8 @@ def stage_model(run_file: Path, model: str, manifest: Path) -> None:
 @RUN_FILE
 @click.argument("dataset")
 @click.argument("manifest", type=click.Path(path_type=Path))
-def stage_dataset(run_file: Path, dataset: str, manifest: Path) -> None:
+@HERE
+def stage_dataset(run_file: Path, dataset: str, manifest: Path, here: bool) -> None:
     """Stages a dataset and writes its manifest."""
     from slurmeval import secrets
     from slurmeval.config.models import Config
@@ -130,6 +163,7 @@ def stage_dataset(run_file: Path, dataset: str, manifest: Path) -> None:
     from slurmeval.staging.datasets import stage_dataset
 
     run = json.loads(run_file.read_bytes())
+    _where_there_is_internet(run, here)
     entry, paths = Config.model_validate(run["config"]).datasets[dataset], Paths.of(run["paths"])
     secrets.lend(paths.secrets, run["config"]["secrets"], secrets.HUB)
     with recorded(run, "stage_dataset", manifest, f"staging the dataset {dataset}"):

@@ -22,6 +22,7 @@ from slurmeval.disk import existing
 from slurmeval.errors import SlurmevalError
 from slurmeval.paths import Paths
 from slurmeval.processes import SKEW_S, file_system_ahead_s
+from slurmeval.project_files import environment_locks
 from slurmeval.slurm import commands
 from slurmeval.variables import shadowing
 
@@ -201,11 +202,8 @@ def environments(project: Path, folder: Path) -> Check:
     """Checks which locked environments are made."""
     from slurmeval.environments.environments import environment_for, is_made
 
-    locks = sorted((project / "containers" / "locks").glob("*.lock"))
-    locks = [lock for lock in locks if lock.stem != "slurmeval"]  # the one that this runs in
-    if not locks:
-        found = f"no locks in {project / 'containers' / 'locks'}"
-        return Check("locked environments", "bad", found, "run this in the project folder")
+    # Without the one that this runs in
+    locks = [lock for name, lock in sorted(environment_locks(project).items()) if name != "slurmeval"]
     try:
         to_make = [lock.stem for lock in locks if not is_made(environment_for(lock, folder))]
     except SlurmevalError as error:

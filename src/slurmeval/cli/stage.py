@@ -41,7 +41,7 @@ def stage() -> None:
 def lock(files: tuple[Path, ...], update: bool) -> None:
     """Writes config/hub.lock.yaml: the commits that branches and tags stand for.
 
-    A run does so by itself for those that have no entry. Prints what changed.
+    A run begins once each has an entry. Prints what changed.
     """
     from slurmeval.staging import hub_lock
     from slurmeval.staging.repository import HUB_LOCK

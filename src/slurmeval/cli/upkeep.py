@@ -64,6 +64,7 @@ def prune(
     """
     from slurmeval.cli.in_use import in_use, require_project, shown
     from slurmeval.environments.environments import prune, prune_packages
+    from slurmeval.project_files import environment_locks
 
     require_project(_LOCKS)
     if configfiles:
@@ -73,7 +74,8 @@ def prune(
         environments = environments or Path(config.staging.environments)
         results = (*results, Path(config.results))
     environments = environments or Path(".environments")
-    removed = prune(_LOCKS, environments, in_use(results), dry_run)
+    locks = environment_locks(Path.cwd()).values()
+    removed = prune(locks, environments, in_use(results), dry_run)
     for folder in removed:
         click.echo(f"{'would remove' if dry_run else 'removed'} {shown(folder)}")
     if not removed:

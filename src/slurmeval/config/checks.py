@@ -14,6 +14,7 @@ from slurmeval.engines.base import Engine
 from slurmeval.engines.flags import FlagRules, flag_problems, misspelt, value_problems, variable_problems
 from slurmeval.engines.registry import find_engine
 from slurmeval.errors import UserError
+from slurmeval.project_files import environment_locks
 from slurmeval.state.server_spec import DEFAULT_ENGINE
 
 BenchmarkCheck = Callable[[Benchmark], list[str]]
@@ -99,7 +100,7 @@ def _models(config: Config, project: Path) -> Iterator[Problem]:
 
 
 def _servers(config: Config, project: Path) -> Iterator[Problem]:
-    locks = {file.stem: file for file in (project / "containers" / "locks").glob("*.lock")}
+    locks = environment_locks(project)
     for identifier, server in config.servers.items():
         engine = None
         try:
@@ -182,13 +183,17 @@ def _benchmarks(config: Config, project: Path, check_benchmark: BenchmarkCheck |
 def _suites(config: Config) -> Iterator[Problem]:
     for identifier, benchmarks in config.suites.items():
         yield from _names(("suites", identifier), "benchmark", benchmarks, config.benchmarks)
-    yield from _names(("evaluate", "suites"), "suite", config.evaluate.suites, config.suites)
-    yield from _names(("evaluate", "models"), "model", config.evaluate.models, config.models)
+    evaluate = config.evaluate
+    if not evaluate.suites and not evaluate.benchmarks:
+        yield Problem(("evaluate",), "names nothing to run; expected suites: [...] or benchmarks: [...]")
+    yield from _names(("evaluate", "suites"), "suite", evaluate.suites, config.suites)
+    yield from _names(("evaluate", "benchmarks"), "benchmark", evaluate.benchmarks, config.benchmarks)
+    yield from _names(("evaluate", "models"), "model", evaluate.models, config.models)
 
 
 def _pairs(config: Config, check_pair: PairCheck) -> Iterator[Problem]:
     """Yields what keeps a benchmark of the planned suites from a planned model."""
-    planned = {name: None for suite in config.evaluate.suites for name in config.suites[suite]}
+    planned = config.planned_benchmarks
     for identifier in config.evaluate.models or config.models:
         for name in planned:
             if name in config.benchmarks and identifier in config.models:

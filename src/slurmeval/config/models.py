@@ -149,7 +149,7 @@ class Model(Section):
 
     weights: Weights
     """Where the weights come from."""
-    server: Identifier
+    server: Identifier = "default"
     """The entry of `servers` that serves it."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """vLLM's --dtype; auto: as the weights say."""
@@ -333,10 +333,12 @@ class Report(Section):
 
 
 class Evaluate(Section):
-    """Which evaluations to run: every benchmark of the suites on every model."""
+    """Which evaluations to run: every benchmark named here, or in a suite named here, on every model."""
 
-    suites: Annotated[list[Identifier], Field(min_length=1)]
+    suites: list[Identifier] = []
     """Entries of `suites`."""
+    benchmarks: list[Identifier] = []
+    """Entries of `benchmarks`, besides those of the suites."""
     models: list[Identifier] = []
     """Empty: all models."""
 
@@ -352,13 +354,15 @@ class Config(Section):
     """Where results go; relative to the project folder."""
     models: Annotated[dict[Identifier, Model], Field(min_length=1)]
     """The models, by id."""
-    servers: Annotated[dict[Identifier, Serving], Field(min_length=1)]
+    servers: Annotated[dict[Identifier, Serving], Field(min_length=1)] = Field(
+        default={"default": {}}, validate_default=True
+    )
     """Ways of serving models, by id."""
     datasets: dict[Identifier, Dataset] = {}
     """Data that benchmarks read, by id."""
     benchmarks: Annotated[dict[Identifier, Benchmark], Field(min_length=1)]
     """The benchmarks, by id."""
-    suites: Annotated[dict[Identifier, Annotated[list[Identifier], Field(min_length=1)]], Field(min_length=1)]
+    suites: dict[Identifier, Annotated[list[Identifier], Field(min_length=1)]] = {}
     """Named lists of benchmarks."""
     evaluate: Evaluate
     """What a run evaluates."""
@@ -374,3 +378,12 @@ class Config(Section):
     """Downloads."""
     report: Report = Report()
     """The report."""
+
+    @property
+    def planned_benchmarks(self) -> list[str]:
+        """Returns the benchmarks of a run, each once, in the order of `evaluate`.
+
+        Raises KeyError for a suite that is not there.
+        """
+        named = [name for suite in self.evaluate.suites for name in self.suites[suite]]
+        return list(dict.fromkeys([*named, *self.evaluate.benchmarks]))

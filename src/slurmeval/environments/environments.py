@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,13 +100,15 @@ def ensure(lock: Path, environments: Path, progress: Progress = to_stderr) -> En
     return environment
 
 
-def prune(locks: Path, environments: Path, keep: Collection[Path] = (), dry_run: bool = False) -> list[Path]:
+def prune(
+    locks: Iterable[Path], environments: Path, keep: Collection[Path] = (), dry_run: bool = False
+) -> list[Path]:
     """Removes environments of earlier locks, and remains of killed builds.
 
     Environments that are being built now stay.
 
     Args:
-        locks: Folder of the locks whose environments stay.
+        locks: The locks whose environments stay.
         environments: The folder of environments.
         keep: Further environments that stay (absolute).
         dry_run: Removes nothing.
@@ -114,7 +116,7 @@ def prune(locks: Path, environments: Path, keep: Collection[Path] = (), dry_run:
     Returns the removed folders.
     """
     environments = environments.absolute()
-    wanted = {environment_for(lock, environments).folder for lock in locks.glob("*.lock")} | {*keep}
+    wanted = {environment_for(lock, environments).folder for lock in locks} | {*keep}
     removed = []
     for folder in sorted(environments.glob("*-*")) if environments.is_dir() else []:
         named = re.fullmatch(r"(?P<base>.+-[0-9a-f]{12})(?P<making>\.making-\d+)?", folder.name)

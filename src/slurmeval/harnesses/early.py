@@ -20,6 +20,7 @@ from slurmeval.config.messages import Problem, nearest
 from slurmeval.config.models import Benchmark, Config, Dataset
 from slurmeval.harnesses.context import too_long
 from slurmeval.harnesses.lm_eval_tasks import LIKELIHOOD_TYPES, TaskLoader
+from slurmeval.project_files import environment_lock
 
 METRICS = (
     *("acc", "acc_all", "acc_bytes", "acc_mutual_info", "acc_norm", "bits_per_byte", "bleu", "brier_score"),
@@ -65,7 +66,7 @@ def _without_environment(benchmark: Benchmark, project: Path) -> Iterator[str]:
         return
     if known.image_only:
         yield f"'{benchmark.task}' loads packages that only its harness's image has: set runtime: image"
-    elif not (project / "containers" / "locks" / f"nemo-{known.harness}.lock").exists():
+    elif not environment_lock(project, f"nemo-{known.harness}").exists():
         yield f"there is no lock of {known.harness} (nemo-{known.harness}.lock): set runtime: image"
 
 

@@ -44,17 +44,17 @@ def _tell(workflow: Any, plan: Plan) -> None:
     file = os.environ.get(FULL_PLAN)
     if file is None:
         with contextlib.suppress(BrokenPipeError):
-            print("", *text(plan, planned, with_queue=False), sep="\n", flush=True)
+            print("", *text(plan, planned, ask=False), sep="\n", flush=True)
         return
     rules = Counter(job.rule.name for job in jobs)
     numbers = ", ".join(f"{count} {rule}" for rule, count in sorted(rules.items()))
-    found = text(plan, planned, with_queue=True)
+    found = text(plan, planned, ask=True)
     found += wrapped(f"Snakemake's jobs: {rules.total()} in all{f' ({numbers})' if numbers else ''}.")
     Path(file).write_text("\n".join(found) + "\n", encoding="utf-8")
 
 
-def text(plan: Plan, planned: Iterable[tuple[str, str]], *, with_queue: bool) -> list[str]:
-    """All that is said of a run of these evaluations."""
+def text(plan: Plan, planned: Iterable[tuple[str, str]], *, ask: bool) -> list[str]:
+    """Returns the lines on a run of these evaluations. `ask`: whether Slurm and the hub are asked too."""
     places = {pair: place for place, pair in enumerate(plan.evaluations)}
     pairs = sorted(planned, key=places.__getitem__)
     left = set(_finished(plan, pairs))
@@ -72,24 +72,32 @@ def text(plan: Plan, planned: Iterable[tuple[str, str]], *, with_queue: bool) ->
     owner = live_owner(plan.absolute.controller)
     if owner is not None:
         found += wrapped(f"A run is under way in this folder ({owner}): what it does is not counted here.")
-    if plan.site is not None and summary.evaluations:
-        found += [part for line in _cluster(plan, plan.site, summary, with_queue) for part in wrapped(line)]
-    if summary.evaluations:
-        found += [part for line in _beforehand(plan) for part in wrapped(line)]
-    return found
+    if not summary.evaluations:
+        return found
+    if ask:
+        cluster = [] if plan.site is None else _cluster(plan, plan.site, summary)
+        checks = [*cluster, *_lacking_secrets(plan), *_hub(plan)]
+    else:
+        asked = "the hub" if plan.site is None else "Slurm and the hub"
+        checks = [*_lacking_secrets(plan), f"`slurmeval plan`, with the same options, also asks {asked}."]
+    return found + [part for line in checks for part in wrapped(line)]
 
 
-def _beforehand(plan: Plan) -> list[str]:
-    """What would keep a run from beginning, as far as it can be known now."""
+def _lacking_secrets(plan: Plan) -> list[str]:
+    """Returns a line for each token or key that a run would refuse to begin without."""
     from slurmeval import secrets
     from slurmeval.config.messages import dotted
+
+    lacking = secrets.problems(plan.config, plan.project, secrets.needed(plan.config, plan.benchmarks))
+    return [f"Will not begin: {dotted(problem.key)}: {problem.text}." for problem in lacking]
+
+
+def _hub(plan: Plan) -> list[str]:
+    """Returns what the hub would refuse, and what it says of the rest."""
     from slurmeval.planning.preflight import hub_says
 
-    config = plan.config
-    lacking = secrets.problems(config, plan.project, secrets.needed(config, plan.benchmarks))
     said = hub_says(plan)
-    refused = [*(f"{dotted(problem.key)}: {problem.text}" for problem in lacking), *said.refused]
-    return [*(f"Will not begin: {line}." for line in refused), *said.warnings]
+    return [*(f"Will not begin: {line}." for line in said.refused), *said.warnings]
 
 
 def _answered(plan: Plan, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
@@ -110,12 +118,12 @@ def _finished(plan: Plan, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[st
             yield model, benchmark
 
 
-def _cluster(plan: Plan, site: Site, summary: Summary, with_queue: bool) -> list[str]:
-    """What the cluster says of the jobs."""
+def _cluster(plan: Plan, site: Site, summary: Summary) -> list[str]:
+    """Returns what is asked of the cluster, and what it says of it."""
     from slurmeval.slurm.commands import SlurmAway, limits_of_jobs, partitions
 
     asked = requests(site, plan.config, [row.model for row in summary.rows], summary.limits_min)
-    command_lines = _command_lines(asked) if with_queue else []
+    command_lines = _command_lines(asked)
     try:
         there = partitions()
     except SlurmAway as error:
@@ -128,7 +136,7 @@ def _cluster(plan: Plan, site: Site, summary: Summary, with_queue: bool) -> list
         servers = sum(plan.replicas(row.model) for row in summary.rows)
         crowded = crowded_out(site, limits_of_jobs(), servers, plan.config.server_jobs.max_at_once)
         found += [f"Warning: {crowded}."] if crowded else []
-    return [*command_lines, *found, *(_queue(asked) if with_queue else [])]
+    return [*command_lines, *found, *_queue(asked)]
 
 
 def _command_lines(asked: Sequence[Request]) -> list[str]:

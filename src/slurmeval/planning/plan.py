@@ -59,9 +59,8 @@ class Plan:
 
     @cached_property
     def benchmarks(self) -> list[str]:
-        """Every benchmark of the suites, once, in their order."""
-        suites = self.config.evaluate.suites
-        return list(dict.fromkeys(name for suite in suites for name in self.config.suites[suite]))
+        """Returns the benchmarks to run, each once, in the order of `evaluate`."""
+        return self.config.planned_benchmarks
 
     @property
     def evaluations(self) -> list[tuple[str, str]]:

@@ -4,10 +4,11 @@ fits."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from slurmeval.config.models import Config, Model, Source
+from slurmeval.config.models import Model, Source
 from slurmeval.engines.base import Engine
 from slurmeval.errors import UserError
 from slurmeval.files import read_json
@@ -16,7 +17,10 @@ from slurmeval.planning.plan import Plan
 from slurmeval.progress import Progress
 from slurmeval.staging import access, disk_space, hub_lock
 from slurmeval.staging.local import foreign_code
-from slurmeval.staging.repository import Repository
+from slurmeval.staging.repository import HUB_LOCK, Repository
+
+BRANCHES_NAMED = 3
+"""Branches that a message names."""
 
 _ODD = re.compile(r"[%{}\\\r\n]")
 
@@ -37,17 +41,22 @@ def need_plain_paths(plan: Plan) -> None:
             raise UserError(f"{name}: {odd}, which Slurm or Snakemake takes for something else: take another")
 
 
-def resolve_branches(config: Config, project: Path, hf_home: Path, progress: Progress) -> None:
-    """Writes into `config/hub.lock.yaml` which commits the planned models' and benchmarks' branches are, as
-    far as it does not say yet. Raises UserError or SlurmevalError."""
-    if config.staging.pinned:
-        return
-    models = config.evaluate.models or config.models
-    benchmarks = {name for suite in config.evaluate.suites for name in config.suites[suite]}
-    datasets = {name for benchmark in benchmarks for name in config.benchmarks[benchmark].datasets}
-    sources: list[Source] = [config.models[name].weights for name in models]
-    sources += [config.datasets[name] for name in sorted(datasets)]
-    hub_lock.resolve(project, _branches(sources), hf_home, progress)
+def need_commits(plan: Plan, config_files: Sequence[Path]) -> None:
+    """Raises UserError where a planned model or dataset is at a branch whose commit is not known yet.
+
+    Weights and data are staged by commit, so the plan of a run depends on it."""
+    sources: list[Source] = [plan.config.models[name].weights for name in plan.models]
+    sources += [plan.config.datasets[name] for name in plan.datasets]
+    lock = hub_lock.read(plan.project)
+    unknown = [branch for branch in _branches(sources) if lock.pinned(branch) is None]
+    if unknown:
+        named = ", ".join(f"{branch.name} {branch.revision}" for branch in unknown[:BRANCHES_NAMED])
+        more = f" and {len(unknown) - BRANCHES_NAMED} more" if len(unknown) > BRANCHES_NAMED else ""
+        options = "".join(f" --configfile {shlex.quote(str(file))}" for file in config_files)
+        raise UserError(
+            f"the config names branches whose commits are not known yet ({named}{more}): "
+            f"`slurmeval stage lock{options}` asks the hub, and writes them into {HUB_LOCK}"
+        )
 
 
 def _branches(sources: Iterable[Source]) -> list[Repository]:

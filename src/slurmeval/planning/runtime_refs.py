@@ -18,6 +18,7 @@ from slurmeval.errors import UserError
 from slurmeval.files import sha256_of_json
 from slurmeval.harnesses import harness
 from slurmeval.paths import Paths
+from slurmeval.project_files import IMAGES_LOCK, environment_lock, images_file
 
 KEY = 8
 """Hex digits of the hashes in names."""
@@ -76,7 +77,7 @@ class RuntimeRefs:
         return self._found[kind, name]
 
     def lock_file(self, environment: str) -> Path:
-        return self.project / "containers" / "locks" / f"{environment}.lock"
+        return environment_lock(self.project, environment)
 
     def _environment(self, name: str) -> RuntimeRef:
         lock = read_lock(self.lock_file(name))
@@ -101,7 +102,7 @@ class RuntimeRefs:
 
     @property
     def _lock(self) -> Path:
-        return self.project / "containers" / "images.lock.yaml"
+        return images_file(self.project, IMAGES_LOCK)
 
     @cached_property
     def _images(self) -> dict[str, Image]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from slurmeval.engines.registry import find_engine
 from slurmeval.evaluation import provenance
 from slurmeval.files import read_json, sha256_of_file
+from slurmeval.project_files import environment_lock
 
 if TYPE_CHECKING:
     from slurmeval.config.models import Config, Source
@@ -39,7 +40,7 @@ def collect(run: Mapping[str, Any], config: Config) -> RunInfo:
     servers = (config.servers[model.server] for model in config.models.values())
     locks_of = {server.lock: server.engine for server in servers if server.image is None}
     for name, engine in sorted(locks_of.items()):
-        lock = project / "containers" / "locks" / f"{name}.lock"
+        lock = environment_lock(project, name)
         if lock.is_file():
             locks[name] = sha256_of_file(lock)
             package = re.escape(find_engine(engine, project).package)

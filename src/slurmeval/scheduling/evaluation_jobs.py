@@ -20,6 +20,7 @@ from slurmeval.paths import Paths
 from slurmeval.scheduling import finished
 from slurmeval.scheduling.failures import failed_attempts, last_words, no_server, record
 from slurmeval.scheduling.job_ends import CLASSES, Ends, certainly_died
+from slurmeval.scheduling.job_resources import EvaluationRequest, by_the_site
 from slurmeval.scheduling.leasing import lease, release, server_jobs
 from slurmeval.scheduling.leftover_jobs import LeftOver
 from slurmeval.scheduling.replicas import claim_of, held, is_running, is_up, lease_files
@@ -28,7 +29,7 @@ from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob, job_name
 from slurmeval.slurm.reasons import launch_failed
-from slurmeval.slurm.request import evaluation_flags, evaluation_time_min
+from slurmeval.slurm.request import evaluation_flags
 from slurmeval.variables import checked
 
 FILES_S = 60.0
@@ -89,7 +90,9 @@ class SlurmJobs:
         self.name = job_name(self.paths.results, "evaluate")
         self._left_over = LeftOver(self.paths, self.name, self._over)
 
-    def submit(self, model: str, benchmark: str, command: str) -> EvaluationJob | None:
+    def submit(
+        self, model: str, benchmark: str, command: str, request: EvaluationRequest | None = None
+    ) -> EvaluationJob | None:
         """Submits `command` (for a shell), or takes over what an earlier run has left: a job in the queue, or
         finished results, which need no job. None: its server has not begun. Raises NotYet, with no lease
         held, where Slurm takes no further job; EvaluationFailed, recorded, where there is no server or Slurm
@@ -104,7 +107,9 @@ class SlurmJobs:
             left = None
             if self.colocated_folder(model) is None:
                 left = self._left_over.take(model, benchmark, self._comment(model, benchmark))
-            job_id = left or self._submit(model, benchmark, command)
+            job_id = left or self._submit(
+                model, benchmark, command, request or by_the_site(self.run, self.site, model, benchmark)
+            )
         except commands.SubmissionUnsure:
             self._left_over.forget()  # it may be in the queue: look there before the next try
             raise
@@ -130,7 +135,7 @@ class SlurmJobs:
             release(self.run, model, benchmark)
             record(file, failure, model, benchmark, datetime.now(UTC), None)
 
-    def _submit(self, model: str, benchmark: str, command: str) -> str | None:
+    def _submit(self, model: str, benchmark: str, command: str, asked: EvaluationRequest) -> str | None:
         dependency: list[str] = []
         needs_server = not finished.all_answered(self.run, model, benchmark)
         if needs_server:
@@ -142,11 +147,8 @@ class SlurmJobs:
             dependency = ["--dependency=" + "?".join(f"after:{job}" for job in servers)]
         if self.colocated_folder(model) is not None:
             return self._request(model, benchmark, command)
-        limit_min = self.run["benchmarks"][benchmark]["time_limit_min"]
-        loading_s = self.run["models"][model]["serving"]["ready_timeout_s"]
-        minutes = evaluation_time_min(limit_min, loading_s, self.site.evaluations)
-        memory_gb = self.site.evaluations.memory_gb * 2 ** self._out_of_memory.get((model, benchmark), 0)
-        request = evaluation_flags(self.site, time_min=minutes, memory_gb=memory_gb)
+        memory_gb = asked.memory_gb * 2 ** self._out_of_memory.get((model, benchmark), 0)
+        request = evaluation_flags(asked.site, time_min=asked.time_min, memory_gb=memory_gb)
         log = self.paths.log("evaluate", model, f"{benchmark}-%j")
         log.parent.mkdir(parents=True, exist_ok=True)
         own = [

@@ -14,8 +14,10 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 from slurmeval.errors import ErrorClass, EvaluationFailed, NotYet
+from slurmeval.scheduling import snakemake_compat
 from slurmeval.scheduling.evaluation_jobs import Ended, EvaluationJob, SlurmJobs
 from slurmeval.scheduling.failures import no_server, unforeseen
+from slurmeval.scheduling.job_resources import request_of
 from slurmeval.scheduling.leasing import lease_for_rule
 from slurmeval.scheduling.pending_jobs import Pending
 from slurmeval.scheduling.postponed import Waiting
@@ -24,10 +26,13 @@ from slurmeval.scheduling.silent_servers import SilentServers
 from slurmeval.scheduling.yielding import GivingWay
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import SlurmAway
+from slurmeval.variables import OWN_PYTHON_LINE
 
 PASSING = frozenset({errno.ESTALE, errno.EBUSY, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT})
 """What network file systems answer while they are away."""
 
+COMMAND_PREFIX = f"set -euo pipefail; {OWN_PYTHON_LINE}; "
+"""Begins the shell command of a job: a site's setup may load modules that set PYTHONPATH."""
 
 TAKEN_BACK = Ended()
 """Of an evaluation whose job was taken out of the queue, to be submitted again later."""
@@ -37,7 +42,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
     """Submits evaluations, and tells Snakemake what became of them."""
 
     def __post_init__(self) -> None:
-        self._run = self.workflow.globals["RUN"]
+        self._run = snakemake_compat.run_of(self.workflow)
         self._jobs = SlurmJobs(self._run.plan.document)
         self._keeper = Keeper(self._run.plan.document)
         self._waiting = Waiting(self._say)
@@ -80,7 +85,8 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
             self._report_failure(SubmittedJobInfo(job), Ended(failure))
 
     def _submit(self, job: Any, model: str, benchmark: str) -> None:
-        submitted = self._jobs.submit(model, benchmark, self._run.command_prefix + job.shellcmd)
+        request = request_of(self._jobs.site, dict(job.resources.items()), job.threads)
+        submitted = self._jobs.submit(model, benchmark, COMMAND_PREFIX + job.shellcmd, request)
         if submitted is None:
             self._waiting.jobs.append(job)  # its server has not begun, and nothing may depend on its job
             return
@@ -116,7 +122,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
                 self._jobs.forget(job_info.aux["evaluation"])
             else:
                 self._report_failure(job_info, outcome)
-        if self.workflow.scheduler._user_kill:
+        if snakemake_compat.was_told_to_stop(self.workflow):
             jobs, self._waiting.jobs = self._waiting.jobs, []
             for job in jobs:
                 failure = EvaluationFailed(ErrorClass.STOPPED, "the run was told to stop")
@@ -136,7 +142,9 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
         jobs: list[EvaluationJob] = [job_info.aux["evaluation"] for job_info in active]
         ended = self._jobs.look(jobs, queue)
         going_on = {job.pair: job for job in jobs if job.pair not in ended}
-        if self.workflow.scheduler._user_kill:  # SIGTERM: Snakemake waits for what it has submitted
+        if snakemake_compat.was_told_to_stop(
+            self.workflow
+        ):  # SIGTERM: Snakemake waits for what it has submitted
             stop = EvaluationFailed(ErrorClass.STOPPED, "the run was told to stop")
             waiting = [job for job in going_on.values() if _waits(job, queue)]
             self._jobs.cancel_waiting(waiting)
@@ -193,7 +201,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
         job, failure = job_info.job, outcome.failure
         assert failure is not None
         if not outcome.retry:
-            job.attempt = job.restart_times + 1  # Snakemake retries by number alone
+            snakemake_compat.forgo_retries(job)
         what = f"{job.wildcards.model} on {job.wildcards.benchmark}"
         self.report_job_error(job_info, msg=f"{what}: {failure.error_class}: {failure.reason}. ")
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
-import io
 import os
 import shlex
 import signal
@@ -27,18 +25,19 @@ from slurmeval.paths import hf_home
 from slurmeval.planning.dry_run import tell_at_exit
 from slurmeval.planning.plan import Plan
 from slurmeval.planning.preflight import (
+    need_commits,
     need_plain_paths,
     need_servable,
     require_access_and_space,
-    resolve_branches,
 )
 from slurmeval.planning.summary import counted
 from slurmeval.planning.untracked import disown
 from slurmeval.progress import to_stderr
+from slurmeval.scheduling import snakemake_compat
+from slurmeval.scheduling.job_resources import site_of_options
 from slurmeval.scheduling.leasing import forget_leases
-from slurmeval.slurm.request import forget_own_job, staging_command
+from slurmeval.slurm.request import forget_own_job
 from slurmeval.variables import (
-    OWN_PYTHON_LINE,
     forget_missing_certificates,
     isolate_python,
     shadowing,
@@ -60,18 +59,10 @@ MOST_NAMED = 5
 """Evaluations that a message names."""
 
 
-def command_line() -> argparse.Namespace:
-    """What Snakemake was told, by command line and profiles; its workflow object does not know the executor
-    yet when it reads the Snakefile."""
-    from snakemake.cli import parse_args
+def site_of(arguments: argparse.Namespace, started_in: Path) -> Site | None:
+    """Returns the cluster that jobs go to, or None for this machine. Raises UserError.
 
-    with contextlib.redirect_stderr(io.StringIO()):  # it names the profiles a second time
-        arguments: argparse.Namespace = parse_args(sys.argv[1:])[1]
-    return arguments
-
-
-def site_of(arguments: argparse.Namespace) -> Site | None:
-    """The cluster that jobs go to; None: this machine. Raises UserError."""
+    A site file's relative path counts from `started_in`, the folder that Snakemake was started in."""
     if arguments.executor in (None, "local"):
         return None
     if arguments.executor != EXECUTOR:
@@ -79,11 +70,13 @@ def site_of(arguments: argparse.Namespace) -> Site | None:
         raise UserError(f"{reason} (profiles/slurm and profiles/local say so)")
     if arguments.slurmeval_site is None:
         raise UserError("the profile has no slurmeval-site: the file that says how jobs are asked for")
-    return load_site(Path(arguments.slurmeval_site))
+    return load_site(started_in / arguments.slurmeval_site)
 
 
 class Workflow:
-    """The run that a Snakemake process is. Raises UserError for a config that will not do."""
+    """The run of a Snakemake process. Reading the Snakefile changes nothing on disk and asks nobody.
+
+    Raises UserError for a config that cannot be run."""
 
     def __init__(self, workflow: Any) -> None:
         # A plan is millions of objects that stay: looking for garbage among them takes a tenth of the time
@@ -94,65 +87,69 @@ class Workflow:
         forget_missing_certificates(os.environ)
         project = Path.cwd()
         settings = workflow.config_settings
-        files = [Path(file) for file in settings.configfiles or [project / DEFAULT_CONFIG]]
+        self._config_files = [Path(file) for file in settings.configfiles or [project / DEFAULT_CONFIG]]
         config = load(
-            files,
+            self._config_files,
             settings.config or {},
             project=project,
             check_benchmark=problems,
             check_pair=model_problems,
             check_config=config_problems,
         )
-        arguments = command_line()
-        site = site_of(arguments)
+        self._options, started_in = snakemake_compat.command_line()
+        site = site_of(self._options, started_in)
         if site is not None:
+            site = site_of_options(site, snakemake_compat.resource_options(workflow))
             forget_own_job(os.environ)
-        home = hf_home(config.staging.hf_home, project)
-        if not arguments.dryrun:
-            resolve_branches(config, project, home, to_stderr)
         self._workflow = workflow
         self._stopped = False
         self._telling: Telling | None = None
-        deleting = arguments.delete_all_output or arguments.delete_temp_output
-        self.plan = Plan(config, project, home, site)
+        self.plan = Plan(config, project, hf_home(config.staging.hf_home, project), site)
         need_plain_paths(self.plan)
         for name in self.plan.models:
             model, manifest = config.models[name], project / self.plan.staged_model(name)
             need_servable(name, model, manifest, self.plan.engine(model))
         self.controller = Controller(self.plan.absolute)
-        owner = live_owner(self.plan.absolute.controller)
-        if deleting and owner is not None and not arguments.dryrun:
-            raise UserError(f"a run is under way in this folder ({owner}): nothing is deleted; stop it first")
+        self._keep_files_of_a_live_run()
         speak_briefly()
-        if arguments.dryrun:
+        if self._options.dryrun:
             tell_at_exit(workflow, self.plan)
-        else:
-            # Snakemake plans no lease where there is a file; those of a run that died are of no use
-            forget_leases(self.plan.absolute, self.plan.absolute.controller)
-            forget_lost(self.plan.absolute.environments, "python")
-            forget_lost(self.plan.absolute.images, "sif")
-            secrets.withdraw_unused(self.plan.absolute)
-            if owner is None and not arguments.ignore_incomplete:
-                forget_half_made(project, self.plan.read_as_ancient)
+        snakemake_compat.before_execution(workflow, self._prepare)
+
+    def _keep_files_of_a_live_run(self) -> None:
+        """Raises UserError for a command that deletes the files of a run that is under way."""
+        if not (self._options.delete_all_output or self._options.delete_temp_output) or self._options.dryrun:
+            return
+        owner = live_owner(self.plan.absolute.controller)
+        if owner is not None:
+            raise UserError(f"a run is under way in this folder ({owner}): nothing is deleted; stop it first")
+
+    def _prepare(self) -> None:
+        """Removes what a run that died has left, before Snakemake plans jobs. Ends the process with one line
+        where a branch has no commit yet."""
+        try:
+            need_commits(self.plan, self._config_files)
+        except UserError as error:
+            sys.exit(f"slurmeval: {error}")
+        paths = self.plan.absolute
+        # Snakemake plans no lease where there is a file; those of a run that died are of no use
+        forget_leases(paths, paths.controller)
+        forget_lost(paths.environments, "python")
+        forget_lost(paths.images, "sif")
+        secrets.withdraw_unused(paths)
+        if live_owner(paths.controller) is None and not self._options.ignore_incomplete:
+            forget_half_made(self.plan.project, self.plan.read_as_ancient)
 
     @property
-    def command_prefix(self) -> str:
-        """What every rule's command begins with: `slurmeval` by this very Python, `stage`, which is the same
-        where there is internet, and the run's document."""
-        program, run_file = [sys.executable, "-m", "slurmeval"], shlex.quote(str(self.plan.run_file))
-        where = [] if self.plan.site is None else staging_command(self.plan.site)
-        return (
-            f'set -euo pipefail; {OWN_PYTHON_LINE}; slurmeval() {{ {shlex.join(program)} "$@"; }}; '
-            f'stage() {{ {shlex.join([*where, *program])} "$@"; }}; RUN_FILE={run_file}; '
-        )
-
-    @property
-    def shell_prefix(self) -> str:
-        """The same for Snakemake, which formats it."""
-        return self.command_prefix.replace("{", "{{").replace("}", "}}")
+    def program(self) -> str:
+        """The program `slurmeval` of this very Python, as a shell reads it."""
+        return shlex.join([sys.executable, "-m", "slurmeval"])
 
     def begin(self) -> None:
-        """Before the first job: takes the folder, and leaves word for the jobs."""
+        """Takes the folder and writes what jobs read. Called before the first job. Raises UserError."""
+        if self._workflow.touch:
+            self.controller.begin()
+            return
         if self.plan.site is not None:
             check_slurm()
         config, project, benchmarks = self.plan.config, self.plan.project, self.plan.benchmarks
@@ -181,12 +178,14 @@ class Workflow:
 
     @property
     def _was_stopped(self) -> bool:
-        return self._stopped or bool(getattr(self._workflow.scheduler, "_user_kill", None))
+        return self._stopped or snakemake_compat.was_told_to_stop(self._workflow)
 
     def end_well(self) -> None:
         """After a run without failures. Raises UserError where an evaluation that it was to make has no
         result all the same."""
         self.end()
+        if self._workflow.touch:
+            return
         wanted = [job for job in self._workflow.dag.jobs if job.rule.name == "evaluate"]
         pairs = sorted((job.wildcards.model, job.wildcards.benchmark) for job in wanted)
         left = [pair for pair in pairs if not self.plan.absolute.evaluation(*pair).exists()]
@@ -201,7 +200,7 @@ class Workflow:
         if self._telling is not None:
             self._telling.end()
         self.controller.end_leases()
-        if self.plan.site is not None:
+        if self.plan.site is not None and not self._workflow.touch:
             cancel_unleased_servers(self.plan.absolute)
             wait_for_jobs(self.plan.absolute)
         secrets.withdraw_unused(self.plan.absolute)

@@ -153,7 +153,11 @@ def spoilt(good: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("suites/small", "asdiv", "suites.small: 'asdiv' is text; expected a list"),
         ("suites/small", [False], "suites.small.0: is false; expected text (in quotes, if it looks"),
         ("evaluate/suites", ["smal"], "evaluate.suites.0: unknown suite 'smal'; did you mean 'small'?"),
-        ("evaluate/suites", [], "evaluate.suites: is empty; expected at least 1 entry"),
+        (
+            "evaluate/suites",
+            [],
+            "evaluate: names nothing to run; expected suites: [...] or benchmarks: [...]",
+        ),
         ("evaluate/models", ["tinny"], "evaluate.models.0: unknown model 'tinny'; did you mean 'tiny'?"),
         ("results", "", "results: '': expected a folder's name"),
         ("results", "/", "results: '/': expected a folder's name"),

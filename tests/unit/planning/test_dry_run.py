@@ -69,7 +69,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Access:
 
 def test_models_are_told_in_the_order_of_the_config(make_plan: MakePlan) -> None:
     plan = make_plan()
-    found = text(plan, reversed(plan.evaluations), with_queue=False)
+    found = text(plan, reversed(plan.evaluations), ask=False)
     assert found[0] == "Will start 2 servers and 4 evaluations on this machine."
     assert [line.split()[0] for line in found[3:5]] == ["small", "large"]
 
@@ -83,14 +83,14 @@ def test_what_an_earlier_run_left_finished_needs_no_server(make_plan: MakePlan) 
         (work / finished.FOLDER).mkdir(parents=True, exist_ok=True)
         (work / finished.FOLDER / f"{name}.parquet").touch()
     write_json(work / finished.MARK, {"results_key": key})
-    found = text(plan, [(model, benchmark)], with_queue=False)
+    found = text(plan, [(model, benchmark)], ask=False)
     assert found == [
         "Will start no server and no evaluation on this machine.",
         "Of 4 evaluations, 3 are done.",
         "An earlier run has left 1 evaluation finished.",
     ]
     write_json(work / finished.MARK, {"results_key": "that of another config"})
-    assert "1 server and 1 evaluation" in text(plan, [(model, benchmark)], with_queue=False)[0]
+    assert "1 server and 1 evaluation" in text(plan, [(model, benchmark)], ask=False)[0]
 
 
 def test_an_evaluation_with_stored_answers_needs_no_server(make_plan: MakePlan) -> None:
@@ -102,11 +102,11 @@ def test_an_evaluation_with_stored_answers_needs_no_server(make_plan: MakePlan) 
     write_json(
         work / finished.ANSWERED, {"results_key": plan.document["benchmarks"][benchmark]["results_key"]}
     )
-    found = text(plan, plan.evaluations[:2], with_queue=False)
+    found = text(plan, plan.evaluations[:2], ask=False)
     assert found[0] == "Will start 1 server and 2 evaluations on this machine."
     assert found[2] == "Without a server, from stored answers: 1 evaluation."
     write_json(work / finished.ANSWERED, {"results_key": "that of another limit"})
-    assert "from stored answers" not in "".join(text(plan, plan.evaluations[:2], with_queue=False))
+    assert "from stored answers" not in "".join(text(plan, plan.evaluations[:2], ask=False))
 
 
 def test_jobs_are_told_their_time_limit(make_plan: MakePlan) -> None:
@@ -116,7 +116,7 @@ def test_jobs_are_told_their_time_limit(make_plan: MakePlan) -> None:
 def test_a_run_under_way_is_told(make_plan: MakePlan) -> None:
     plan = make_plan()
     write_json(plan.absolute.controller, asdict(identity()))
-    assert "A run is under way in this folder" in words(text(plan, [], with_queue=False))
+    assert "A run is under way in this folder" in words(text(plan, [], ask=False))
 
 
 def test_without_slurm_a_plan_says_what_it_could_not_ask(
@@ -127,7 +127,7 @@ def test_without_slurm_a_plan_says_what_it_could_not_ask(
 
     monkeypatch.setattr(commands, "partitions", away)
     plan = make_plan(Site(version=1))
-    found = text(plan, plan.evaluations, with_queue=True)
+    found = text(plan, plan.evaluations, ask=True)
     assert found[0] == "Will submit 2 servers and 4 evaluations: 6 Slurm jobs."
     assert "Slurm does not answer here (scontrol: there is no such program here)" in words(found)
     asked = words(found).partition("What Slurm is asked for: ")[2]
@@ -147,7 +147,7 @@ def test_what_the_cluster_answers(make_plan: MakePlan, monkeypatch: pytest.Monke
     monkeypatch.setattr(commands, "queue", lambda: [job])
     monkeypatch.setattr(commands, "would_start", would_start)
     plan = make_plan(Site(version=1), gpus=8)
-    found = words(text(plan, plan.evaluations, with_queue=True))
+    found = words(text(plan, plan.evaluations, ask=True))
     assert "Will not fit: servers of small, large: partition gpu: 4 GPUs a node (8 asked for)." in found
     assert "Queue: 1 job of yours, 1 running." in found
     assert "servers of small, large: Job 7 to start at once" in found
@@ -156,21 +156,38 @@ def test_what_the_cluster_answers(make_plan: MakePlan, monkeypatch: pytest.Monke
     assert "servers of small, large: sbatch " in found and "--gpus-per-node=8" in found
     assert re.search(r"At most \d+ GPU-hours, if each server ran to its time limit once\.", found)
 
-    asked.clear()
     plan = make_plan(Site(version=1), gpus=1)
-    found = words(text(plan, plan.evaluations, with_queue=False))
-    assert "All jobs fit the limits of their partitions." in found
-    assert "Queue" not in found and not asked
+    assert "All jobs fit the limits of their partitions." in words(text(plan, plan.evaluations, ask=True))
+
+
+def test_a_dry_run_asks_nobody(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: Any) -> Any:
+        raise AssertionError("somebody was asked")
+
+    for module, name in (
+        (commands, "partitions"),
+        (commands, "queue"),
+        (commands, "would_start"),
+        (commands, "limits_of_jobs"),
+        (access, "check"),
+    ):
+        monkeypatch.setattr(module, name, asked)
+    plan = make_plan(Site(version=1), gpus=1)
+    found = words(text(plan, plan.evaluations, ask=False))
+    assert found.endswith("`slurmeval plan`, with the same options, also asks Slurm and the hub.")
+    plan = make_plan()
+    found = words(text(plan, plan.evaluations, ask=False))
+    assert found.endswith("`slurmeval plan`, with the same options, also asks the hub.")
 
 
 def test_what_the_hub_refuses_is_said_before_a_run(make_plan: MakePlan, hub: Access) -> None:
     plan = make_plan()
     hub.refused.append("org/model is gated: see https://huggingface.co/org/model")
     hub.warnings.append("The hub cannot be reached.")
-    found = words(text(plan, plan.evaluations, with_queue=False))
+    found = words(text(plan, plan.evaluations, ask=True))
     assert "Will not begin: org/model is gated: see https://huggingface.co/org/model." in found
     assert found.endswith("The hub cannot be reached.")
-    assert "gated" not in words(text(plan, [], with_queue=False))
+    assert "gated" not in words(text(plan, [], ask=True))
 
 
 @pytest.mark.parametrize(
@@ -196,6 +213,6 @@ def test_servers_that_would_take_all_places_are_warned_of(
     monkeypatch.setattr(commands, "partitions", lambda: {"gpu": GPU})
     monkeypatch.setattr(commands, "limits_of_jobs", lambda: limits)
     plan = make_plan(Site(version=1), gpus=1)
-    found = words(text(plan, plan.evaluations, with_queue=False))
+    found = words(text(plan, plan.evaluations, ask=True))
     assert ("Warning" in found) is (said is not None)
     assert said is None or said in found

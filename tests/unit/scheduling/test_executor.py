@@ -23,6 +23,7 @@ from slurmeval.scheduling.reconciler import FAILED_RETRY_S
 from slurmeval.scheduling.yielding import IDLE_S
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
+from slurmeval.slurm import commands
 from tests.unit.scheduling.conftest import BENCHMARKS, POLICY, Run, StandInSlurm
 
 
@@ -30,6 +31,8 @@ class Snakemake:
     """What the executor needs of Snakemake, and what it tells it."""
 
     def __init__(self, run: Run) -> None:
+        self.resources: dict[str, Any] = {}
+        """Of --set-resources."""
         self.submitted: list[SubmittedJobInfo] = []
         self.ended: dict[tuple[str, str], str] = {}
         """By rule and benchmark: `ok`, or what was reported."""
@@ -58,6 +61,8 @@ class Snakemake:
                 rule=SimpleNamespace(name=rule),
                 wildcards=SimpleNamespace(model=model, benchmark=benchmark),
                 shellcmd="true",
+                threads=2,
+                resources={"mem_mb": 4096, "runtime": 70, **self.resources},
                 attempt=1,
                 restart_times=2,
             )
@@ -444,3 +449,19 @@ def test_evaluations_that_can_never_run_beside_their_server_fail_and_free_it(
     assert not leases.is_leased(run.server().path, run.paths.leases / "tiny", run.paths.controller)
     snakemake.run("evaluate", "third")
     assert "evaluations.where: server (site file)" in snakemake.ended["evaluate", "third"]
+
+
+def test_the_resources_of_a_job_are_what_slurm_is_asked_for(
+    run: Run, slurm: StandInSlurm, snakemake: Snakemake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    submit = commands.submit
+
+    def noted(flags: Any, *rest: Any) -> str:
+        asked.extend(flags)
+        return submit(flags, *rest)
+
+    monkeypatch.setattr(commands, "submit", noted)
+    snakemake.resources = {"mem_mb": 9000, "runtime": 33, "slurm_partition": "other", "disk_mb": 1000}
+    snakemake.run("evaluate", "first")
+    assert {"--mem=9000M", "--time=33", "--partition=other", "--cpus-per-task=2"} <= {*asked}

@@ -1,0 +1,152 @@
+"""`slurmeval init`: a small project folder that takes the workflow from the installed package."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+SITES = ("local", "slurm", "alvis", "leonardo", "lumi")
+"""`local` is one machine; `slurm` a cluster that asks for nothing special."""
+
+EXAMPLE = {"repo": "Qwen/Qwen2.5-0.5B-Instruct", "revision": "7ae557604adf67be50417f59c2c2f167def9a775"}
+"""Weights where none are named: a small model, at a commit."""
+
+SNAKEFILE = """\
+# The workflow of the installed slurmeval. Rules of your own may follow.
+from slurmeval.project_files import DATA
+
+
+include: str(DATA / "Snakefile")
+
+
+rule project:
+    default_target: True
+    localrule: True
+    input:
+        rules.all.input,
+"""
+
+CONFIG = """\
+# What to evaluate: `slurmeval check` says what it means, `slurmeval tasks` what else there is.
+version: 1
+{staging}models:
+  {name}:
+    weights: {weights}
+servers:
+  default: {server}
+benchmarks:
+  gsm8k: {{harness: lm-eval, task: gsm8k, limit: 100, temperature: 0}}
+evaluate:
+  benchmarks: [gsm8k]
+"""
+
+NOT_PINNED = "staging: {pinned: false} # `slurmeval stage lock` writes down which commit a branch is\n"
+
+IGNORED = (".cache/", ".environments/", ".images/", ".snakemake/", "results/")
+"""What git ignores in a project."""
+
+SERVER_GB = 64
+"""Memory of a server with GPUs in the example."""
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--site",
+    type=click.Choice(SITES),
+    default="local",
+    show_default=True,
+    help="Where it runs: on one machine, on any Slurm cluster, or on one that is known.",
+)
+@click.option("--model", help="A repository of the hub, or a folder with weights.")
+@click.option("--revision", help="The repository's commit, branch or tag.  [default: main]")
+@click.option("--gpus", type=click.IntRange(0), help="GPUs of a server.  [default: 1 on a cluster, else 0]")
+def init(folder: Path, site: str, model: str | None, revision: str | None, gpus: int | None) -> None:
+    """Writes a small project into FOLDER: config, site profile and Snakefile.
+
+    The workflow, locks and suites stay in the package; a file of the same name in FOLDER takes their place.
+    """
+    from slurmeval.errors import UserError
+    from slurmeval.files import write_atomically
+
+    weights = _weights(model, revision)
+    files = {
+        "Snakefile": SNAKEFILE,
+        "config/config.yaml": _config(weights, (0 if site == "local" else 1) if gpus is None else gpus),
+        ".gitignore": "".join(f"{line}\n" for line in IGNORED),
+        **_profile(site),
+    }
+    there = [name for name in files if (folder / name).exists()]
+    if there:
+        raise UserError(f"{folder / there[0]}: is there already; nothing was written")
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / name, text)
+        click.echo(f"wrote {folder / name}")
+    edit = ", profiles/default/site.yaml" if site != "local" else ""
+    click.echo(f"Next: cd {folder}, look at config/config.yaml{edit}, and then:")
+    for command in (
+        *(["slurmeval stage lock"] if _is_branch(weights) else []),
+        "slurmeval plan",
+        "snakemake",
+    ):
+        click.echo(f"  {command}")
+
+
+def _weights(model: str | None, revision: str | None) -> dict[str, str]:
+    """Returns the entry `weights` of the config."""
+    from slurmeval.errors import UserError
+
+    if model is None:
+        return EXAMPLE
+    if Path(model).is_dir():
+        return {"folder": str(Path(model).absolute())}
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+        raise UserError(f"--model {model}: expected OWNER/NAME, as the hub has it, or a folder")
+    return {"repo": model, "revision": revision or "main"}
+
+
+def _is_branch(weights: dict[str, str]) -> bool:
+    return "repo" in weights and re.fullmatch("[0-9a-f]{40}", weights["revision"]) is None
+
+
+def _config(weights: dict[str, str], gpus: int) -> str:
+    source = weights.get("repo") or weights["folder"]
+    name = re.sub(r"[^a-z0-9.-]+|\.(?=\.)", "-", Path(source).name.lower()).strip("-.") or "model"
+    server = {"gpus": gpus, "memory_gb": SERVER_GB} if gpus else {}
+    return CONFIG.format(
+        staging=NOT_PINNED if _is_branch(weights) else "",
+        name=name,
+        weights=_inline(weights),
+        server=_inline(server),
+    )
+
+
+def _inline(values: dict[str, Any]) -> str:
+    """Returns a mapping as YAML on one line."""
+    import yaml
+
+    return yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=1000).strip()
+
+
+def _profile(site: str) -> dict[str, str]:
+    """Returns the files of the profile that Snakemake reads by itself: what all share, and the site's."""
+    from slurmeval.project_files import DATA
+
+    profiles = DATA / "profiles"
+    own = profiles / site if site in ("local", "slurm") else profiles / "sites" / site
+    shared, its = ((folder / "config.yaml").read_text() for folder in (profiles / "default", own))
+    text = f"# The profile that Snakemake reads by itself.\n{_without_heading(its)}{_without_heading(shared)}"
+    found = {"profiles/default/config.yaml": text}
+    if site != "local":
+        site_file = (own / "site.yaml").read_text()
+        found["profiles/default/site.yaml"] = re.sub(r"\A# yaml-language-server:.*\n#\n", "", site_file)
+    return found
+
+
+def _without_heading(text: str) -> str:
+    """Returns a file without the comment that it begins with."""
+    return re.sub(r"\A(#.*\n)+", "", text)
