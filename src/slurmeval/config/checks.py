@@ -107,7 +107,7 @@ def _servers(config: Config, project: Path) -> Iterator[Problem]:
             engine = find_engine(server.engine, project)
         except UserError as error:
             yield Problem(("servers", identifier, "engine"), str(error))
-        if server.lock not in locks:
+        if server.image is None and server.lock not in locks:
             problem = _unknown(("servers", identifier, "environment"), "environment", server.lock, locks)
             yield replace(problem, text=f"{problem.text}; locks for GPUs: docs/slurm.md#locks-for-gpus")
         elif server.image is None:
