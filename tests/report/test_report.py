@@ -377,6 +377,11 @@ def test_images_are_shown_by_their_digests(paths: Paths) -> None:
     write_json(paths.image_record("harness", "key"), {"id": "harness", "digest": "sha256:c0ffee"})
     text = "".join(_build(paths).text.split())
     assert "Imageharnesssha256:c0ffee" in text
+    labels = {"org.opencontainers.image.version": "<26.10>", "maintainer": "someone"}
+    record = {"id": "harness", "digest": "sha256:c0ffee", "labels": labels}
+    write_json(paths.image_record("harness", "key"), record)
+    text = "".join(_build(paths).text.split())
+    assert "sha256:c0ffee,version<26.10>" in text and "someone" not in text
 
 
 def test_report_reads_the_run_file_as_json(run: Paths) -> None:

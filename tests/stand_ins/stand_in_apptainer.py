@@ -59,7 +59,10 @@ def main(arguments: list[str]) -> int:
     if arguments[0] == "build":
         return build(Path(arguments[2]), arguments[3])
     if arguments[0] == "inspect":
-        _files(Path(arguments[1]))
+        _files(Path(arguments[-1]))
+        if "--json" in arguments:
+            labels = {"org.opencontainers.image.version": "26.10"}
+            print(json.dumps({"data": {"attributes": {"labels": labels}}, "type": "container"}))
         return 0
     return execute(arguments[arguments.index("exec") + 1 :])
 

@@ -61,6 +61,7 @@ class Found:
     architecture: str
     packages: dict[str, str]
     programs: dict[str, str]
+    labels: dict[str, str]
     apptainer: str
 
 
@@ -91,6 +92,19 @@ def sif_architecture(what: str, sif: Path) -> str:
     return _SIF_MACHINES.get(code, f"unknown ({code})")
 
 
+def labels_of(output: str) -> dict[str, str]:
+    """Returns the labels in the output of `apptainer inspect --json`; none where it has none.
+
+    Format: `{"data": {"attributes": {"labels": {…}}}}`, perhaps with warnings before it.
+    """
+    try:
+        document, _ = json.JSONDecoder().raw_decode(output, output.index("{"))
+        labels = document["data"]["attributes"]["labels"]
+        return {str(name): str(value) for name, value in labels.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 class Checker:
     """Tries one SIF. `scratch` is an empty folder: what is run in the image may write there only."""
 
@@ -112,11 +126,11 @@ class Checker:
         if architecture != here:
             raise UserError(f"{self.what}: {self.sif} is made for {architecture}; this machine is {here}")
         version = self._outside("--version").strip().rpartition(" ")[2]
-        self._outside("inspect", str(self.sif))
+        labels = labels_of(self._outside("inspect", "--json", str(self.sif)))
         if command:
             self._inside(command, f"`{shlex.join(command)}` does not start in it")
         programs, interpreters = self._programs()
-        return Found(architecture, self._packages(interpreters), programs, version)
+        return Found(architecture, self._packages(interpreters), programs, labels, version)
 
     def _outside(self, *arguments: str) -> str:
         returncode, output = self._run(self.apptainer.argv(*arguments))

@@ -237,6 +237,7 @@ def _record(image: Image, folder: Path, file: Path, found: Found, progress: Prog
             "architecture": found.architecture,
             "packages": found.packages,
             "programs": found.programs,
+            "labels": found.labels,
             "apptainer": found.apptainer,
             "pulled_at": pulled_at if file == image.sif(folder) else None,
         },

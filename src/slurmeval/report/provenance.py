@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from slurmeval.config.models import Config, Source
 
 
+SHOWN_LABELS = (
+    "org.opencontainers.image.version",
+    "org.opencontainers.image.revision",
+    "slurmeval.lock",
+)
+"""Labels of images that the report shows: those of the OCI image spec, and that of containers/*.def."""
+
+
 @dataclass(frozen=True)
 class RunInfo:
     """Provenance of a report. `versions` is by package, `locks` sha256 by lock, `images` digest by image."""
@@ -57,11 +65,20 @@ def of_project(project: Path) -> RunInfo:
 
 
 def _images(run: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the digests of the images that servers and harnesses ran in, if they were pulled."""
+    """Returns the digests of the images that servers and harnesses ran in, if they were pulled.
+
+    What their labels say of version, revision and lock stands behind.
+    """
     entries = [*run["models"].values(), *run["benchmarks"].values()]
     files = {entry["environment"] for entry in entries if entry.get("runtime") == "image"}
     records = (read_json(Path(file)) for file in sorted(files))
-    return {record["id"]: record["digest"] or record["sif"] for record in records if record is not None}
+    return {record["id"]: _image_text(record) for record in records if record is not None}
+
+
+def _image_text(record: Mapping[str, Any]) -> str:
+    labels = record.get("labels", {})
+    told = [f"{name.rpartition('.')[2]} {labels[name]}" for name in SHOWN_LABELS if labels.get(name)]
+    return ", ".join([record["digest"] or record["sif"], *told])
 
 
 def staged(run: Mapping[str, Any], config: Config) -> list[dict[str, Any]]:

@@ -67,6 +67,7 @@ def test_the_record_says_what_the_image_is(registry: StandInRegistry, pull: Pull
     assert (record["architecture"], record["apptainer"]) == ("amd64", "1.4.5")
     assert record["programs"]["nemo-evaluator"].endswith("/bin/nemo-evaluator")
     assert record["packages"]["pytest"] == pytest.__version__
+    assert record["labels"] == {"org.opencontainers.image.version": "26.10"}
 
 
 def test_a_second_run_asks_nobody(
