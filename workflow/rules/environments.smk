@@ -3,7 +3,7 @@
 
 rule environment:
     input:
-        lock=lambda wildcards: ancient(PLAN.places.lock_file(wildcards.environment)),
+        lock=lambda wildcards: ancient(PLAN.runtime_refs.lock_file(wildcards.environment)),
     output:
         record=PATHS.environment_record("{environment}", "{key}"),
     log:
