@@ -19,7 +19,8 @@ from slurmeval.servers.accounting import read_lives
 from slurmeval.servers.engine_process import session_members
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
-from slurmeval.state.records import write
+from slurmeval.state.records import load, write
+from slurmeval.state.server import ServerJob
 from slurmeval.state.server_spec import ServerSpec
 from tests.waiting import wait_for
 
@@ -72,7 +73,8 @@ class Place:
 
         def ended() -> bool:
             status = (read_json(self.folder.state) or {}).get("status")
-            return status in ("stopped", "failed") and not is_alive(read_json(self.folder.job)["process"])
+            process = load(self.folder.job, ServerJob).process
+            return status in ("stopped", "failed") and process is not None and not is_alive(process)
 
         wait_for(ended, "the server's end", deadline_s)
         return read_json(self.folder.state)  # type: ignore[no-any-return]
