@@ -238,7 +238,7 @@ def test_what_this_config_needs_is_asked_for(
     monkeypatch.setattr("slurmeval.cli.needs.hub_says", lambda plan: away)
     needy = load_config([file], project=PROJECT)
     paths = Paths(*(tmp_path / name for name in ("r", "e", "h", "i")))
-    monkeypatch.setattr("slurmeval.planning.runtime_refs.Places._image", _any_image)
+    monkeypatch.setattr("slurmeval.planning.runtime_refs.RuntimeRefs._image", _any_image)
     found = {check.name: check for check in needs(needy, PROJECT, paths, offline=False)}
     assert {name: check.level for name, check in found.items()} == {
         "Apptainer": "bad",
