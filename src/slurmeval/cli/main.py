@@ -24,7 +24,7 @@ FOR_PEOPLE = {
     "doctor": ("slurmeval.cli.doctor", "Says what this machine lacks, and what to do about it."),
     "images": ("slurmeval.cli.images", "Locks, pulls, verifies and removes images."),
     "import-bundles": ("slurmeval.cli.imports", "Imports results of NeMo Evaluator 0.3 and later."),
-    "init": ("slurmeval.cli.init", "Writes a small project into FOLDER: config, site profile and Snakefile."),
+    "init": ("slurmeval.cli.init", "Writes a small project into FOLDER."),
     "plan": ("slurmeval.cli.plan", "Says what a run would do and take, without running anything."),
     "prune": (
         "slurmeval.cli.upkeep",
