@@ -17,6 +17,7 @@ import pytest
 
 from slurmeval.files import write_json
 from slurmeval.servers.local_copies import LocalCopies, file_system
+from slurmeval.state.records import encode
 from slurmeval.state.server_spec import ServerSpec
 from tests.lacking import lacking
 from tests.waiting import wait_for
@@ -98,17 +99,18 @@ class Other:
         code = """
 import json, logging, sys
 from slurmeval.servers.local_copies import LocalCopies
+from slurmeval.state.records import decode
 from slurmeval.state.server_spec import ServerSpec
 import time
 logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
 copies = LocalCopies(time.sleep)
-print("has", copies.of(ServerSpec.from_json(json.loads(sys.argv[1]))).weights, flush=True)
+print("has", copies.of(decode(json.loads(sys.argv[1]), ServerSpec)).weights, flush=True)
 input()
 copies.release()
 print("left", flush=True)
 """
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, json.dumps(spec.to_json())],
+            [sys.executable, "-c", code, json.dumps(encode(spec))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
