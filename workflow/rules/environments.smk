@@ -3,7 +3,9 @@
 
 rule environment:
     input:
-        lock=lambda wildcards: ancient(PLAN.runtime_refs.lock_file(wildcards.environment)),
+        lock=lambda wildcards: ancient(
+            PLAN.runtime_refs.lock_file(wildcards.environment)
+        ),
     output:
         record=PATHS.environment_record("{environment}", "{key}"),
     log:
