@@ -16,7 +16,7 @@ rule environment:
     message:
         "Making the environment {wildcards.environment}"
     shell:
-        "{SLURMEVAL} environment {RUN_FILE:q} {wildcards.environment} {output.record:q} 2>&1 | tee -i {log:q}"
+        slurmeval("environment {wildcards.environment} {output.record:q}")
 
 
 rule image:
@@ -30,4 +30,4 @@ rule image:
     message:
         "Pulling the image {wildcards.image}"
     shell:
-        "{SLURMEVAL} image {RUN_FILE:q} {wildcards.image} {output.record:q} 2>&1 | tee -i {log:q}"
+        slurmeval("image {wildcards.image} {output.record:q}")

@@ -24,4 +24,4 @@ rule evaluate:
     message:
         "Evaluating {wildcards.model} on {wildcards.benchmark}"
     shell:
-        "{SLURMEVAL} evaluate {RUN_FILE:q} {wildcards.model} {wildcards.benchmark} 2>&1 | tee -i {log:q}"
+        slurmeval("evaluate {wildcards.model} {wildcards.benchmark}")

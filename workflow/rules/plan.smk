@@ -1,4 +1,5 @@
 # The config, checked before anything is planned, and what all rules call.
+import shlex
 import sys
 
 from slurmeval.errors import UserError
@@ -11,7 +12,16 @@ try:
 except UserError as error:
     sys.exit(f"slurmeval: {error}")
 
-PLAN, PATHS, SLURMEVAL = RUN.plan, RUN.plan.paths, RUN.program
+PLAN, PATHS = RUN.plan, RUN.plan.paths
+
+
+def slurmeval(command):
+    """Returns the shell command of a rule: slurmeval's `command` on this run, its output shown and logged."""
+    name, _, arguments = command.partition(" ")
+    program = f"{RUN.program} {name} {shlex.quote(RUN_FILE)}".replace(
+        "{", "{{"
+    ).replace("}", "}}")
+    return f"{program} {arguments} 2>&1 | tee -i {{log:q}}"
 
 
 def begin_run():

@@ -17,7 +17,7 @@ rule aggregate:
     message:
         "Gathering the results of all evaluations"
     shell:
-        "{SLURMEVAL} aggregate {RUN_FILE:q} 2>&1 | tee -i {log:q}"
+        slurmeval("aggregate")
 
 
 rule report:
@@ -34,4 +34,4 @@ rule report:
     message:
         "Writing the report"
     shell:
-        "{SLURMEVAL} report {RUN_FILE:q} 2>&1 | tee -i {log:q}"
+        slurmeval("report")

@@ -24,4 +24,4 @@ rule lease:
     message:
         "Leasing a server of {wildcards.model} for {wildcards.benchmark}"
     shell:
-        "{SLURMEVAL} lease {RUN_FILE:q} {wildcards.model} {wildcards.benchmark} 2>&1 | tee -i {log:q}"
+        slurmeval("lease {wildcards.model} {wildcards.benchmark}")

@@ -14,7 +14,7 @@ rule stage_model:
     message:
         "Staging the model {wildcards.model}"
     shell:
-        "{SLURMEVAL} stage-model {RUN_FILE:q} {wildcards.model} {output.manifest:q} 2>&1 | tee -i {log:q}"
+        slurmeval("stage-model {wildcards.model} {output.manifest:q}")
 
 
 rule stage_dataset:
@@ -28,7 +28,7 @@ rule stage_dataset:
     message:
         "Staging the dataset {wildcards.dataset}"
     shell:
-        "{SLURMEVAL} stage-dataset {RUN_FILE:q} {wildcards.dataset} {output.manifest:q} 2>&1 | tee -i {log:q}"
+        slurmeval("stage-dataset {wildcards.dataset} {output.manifest:q}")
 
 
 rule rehearse:
@@ -44,7 +44,7 @@ rule rehearse:
     message:
         "Rehearsing {wildcards.benchmark}"
     shell:
-        "{SLURMEVAL} rehearse {RUN_FILE:q} {wildcards.benchmark} {output.manifest:q} 2>&1 | tee -i {log:q}"
+        slurmeval("rehearse {wildcards.benchmark} {output.manifest:q}")
 
 
 rule try_tokenizer:
@@ -62,7 +62,7 @@ rule try_tokenizer:
     message:
         "Loading the tokenizer of {wildcards.model}"
     shell:
-        "{SLURMEVAL} try-tokenizer {RUN_FILE:q} {wildcards.model} {wildcards.key} {output.loaded:q} 2>&1 | tee -i {log:q}"
+        slurmeval("try-tokenizer {wildcards.model} {wildcards.key} {output.loaded:q}")
 
 
 rule staged:
