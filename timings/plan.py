@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import yaml
@@ -51,13 +52,13 @@ def prepare_lease(folder: Path) -> Path:
     model = plan.document["models"]["model-0"]
     write_json(Path(model["manifest"]), {"folder": "weights"})
     write_json(Path(model["environment"]), {"python": "python"})
-    controller = {**identity(), "token": "benchmark"}
+    controller = asdict(replace(identity(), token="benchmark"))
     write_json(plan.absolute.controller, controller)
     server = plan.absolute.servers_of("model-0") / "0001"
     write_json(server / "spec.json", {**model["serving"], "weights": "weights", "python": "python"})
     write_json(server / "submitter.json", controller)
-    write_json(server / "job.json", {"job_id": "1", "process": identity()})
-    write_json(server / "state.json", {"status": "ready", "owner": identity()})
+    write_json(server / "job.json", {"job_id": "1", "process": asdict(identity())})
+    write_json(server / "state.json", {"status": "ready", "owner": asdict(identity())})
     return plan.run_file
 
 

@@ -115,11 +115,11 @@ class Asking:
 
 class _Ran:
     def __init__(self, *started: Any) -> None:
-        self._process = cuts.process.start(*started)
+        self._process = cuts.harness_process.start(*started)
         self.status = self._process.wait(300)
 
     def close(self) -> None:
-        cuts.process.end(self._process)
+        cuts.harness_process.end(self._process)
 
 
 def entry(**more: Any) -> Model:

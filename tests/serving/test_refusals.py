@@ -99,11 +99,13 @@ def evaluate(entry: Benchmark, name: str, server: Server, folder: Path) -> tuple
                 task_file=folder / "task.yaml" if entry.task_file else None, runtime=environment(name),
                 tokenizer=folder, context=4096, model_entry=Model(weights={"folder": "."}, server="cpu"),
             )  # fmt: skip
-            process = cuts.process.start(job, program.prepare(job), place, gateway.port, folder / "out")
+            process = cuts.harness_process.start(
+                job, program.prepare(job), place, gateway.port, folder / "out"
+            )
             try:
                 program.check(job, process.wait(300), folder / "out")
             finally:
-                cuts.process.end(process)
+                cuts.harness_process.end(process)
     now = datetime.now(UTC)
     pins = results.EvaluationRecord(
         attempt=1, started_at=now, ended_at=now, harness=entry.harness, task=entry.task, endpoint="chat"

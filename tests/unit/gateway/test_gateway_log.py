@@ -25,6 +25,7 @@ from slurmeval.gateway.log import (
     unanswered,
 )
 from slurmeval.gateway.replay import Replays, parse, request_key
+from slurmeval.processes import identity
 
 JSON_VALUES = st.recursive(
     st.none()
@@ -51,7 +52,7 @@ def exchange(
 def write_segment(folder: Path, *lines: bytes, number: int = 1) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / f"{number:04d}.jsonl"
-    path.write_bytes(encode_header(number, 1.0, {}) + b"".join(lines))
+    path.write_bytes(encode_header(number, 1.0, identity()) + b"".join(lines))
     return path
 
 
