@@ -6,7 +6,12 @@ import copy
 import html
 import shutil
 
+import pytest
+
 from tests.workflow.conftest import Project
+
+pytestmark = pytest.mark.timeout(900)
+"""Each test runs the workflow up to nine times."""
 
 
 def shown(project: Project) -> tuple[str, set[str]]:

@@ -10,6 +10,9 @@ import pytest
 
 from tests.workflow.conftest import Project
 
+pytestmark = pytest.mark.timeout(900)
+"""Each test runs the workflow up to nine times."""
+
 
 @pytest.fixture
 def done(project: Project) -> Project:
