@@ -46,11 +46,6 @@ class HarnessEntry:
         """Returns the image with its tag, such as `nvcr.io/nvidia/eval-factory/bfcl:26.03`."""
         return f"{self.image}:{self.tag}"
 
-    @property
-    def image_id(self) -> str:
-        """Returns its image's id in the lock of images, which is its locked environment's name, too."""
-        return f"nemo-{self.name}"
-
 
 @dataclass(frozen=True, slots=True)
 class Task:

@@ -58,25 +58,16 @@ def requests(
 
 
 def _server(site: Site, server: Serving) -> Request:
-    from slurmeval.slurm.request import CPUS_WITHOUT_GPU, server_flags, time_min
+    from slurmeval.slurm.request import CPUS_WITHOUT_GPU, serving_flags, time_min
 
     jobs = site.servers
-    minutes = time_min(server.time_limit_min, jobs)
     cpus = server.cpus or server.gpus * jobs.cpus_per_gpu or CPUS_WITHOUT_GPU
-    flags = server_flags(
-        site,
-        gpus=server.gpus,
-        nodes=server.nodes,
-        cpus=server.cpus,
-        memory_gb=server.memory_gb,
-        time_min=minutes,
-    )
     return Request(
         kind="server",
         names=(),
-        flags=tuple(flags),
+        flags=tuple(serving_flags(site, server)),
         partition=_partition(jobs),
-        time_min=minutes,
+        time_min=time_min(server.time_limit_min, jobs),
         nodes=server.nodes,
         gpus=server.gpus,
         cpus=None if jobs.cpus is None else cpus,

@@ -104,7 +104,7 @@ def compare(
     """Compares the models `a` and `b` of a results folder, A − B, by each benchmark's primary metric.
 
     Args:
-        results: The results folder.
+        results: The results folder, or the project folder that holds it as `results`.
         a: A model's id in the config.
         b: Another's.
         benchmarks: Benchmarks' ids; none: all that both ended well in.
@@ -115,21 +115,9 @@ def compare(
         UserError: A model or benchmark is unknown, or nothing can be compared.
         SchemaDrift: The results are of another version.
     """
+    results = frames.results_folder(results)
     ended = _ended_well(results)
-    known = list(dict.fromkeys(model for model, _ in ended))
-    for model in (a, b):
-        if model not in known:
-            raise UserError(
-                f"unknown model '{model}'; with results in {results}: {', '.join(known) or 'none'}"
-            )
-    if a == b:
-        raise UserError(f"'{a}' is compared with itself; name two models of {', '.join(known)}")
-    of_either = list(dict.fromkeys(benchmark for model, benchmark in ended if model in (a, b)))
-    for benchmark in benchmarks:
-        if benchmark not in of_either:
-            raise UserError(
-                f"unknown benchmark '{benchmark}'; with results of {a} or {b}: {', '.join(of_either)}"
-            )
+    of_either = _checked_names(results, ended, a, b, benchmarks)
     wanted = [benchmark for benchmark in of_either if not benchmarks or benchmark in benchmarks]
     both = [benchmark for benchmark in wanted if (a, benchmark) in ended and (b, benchmark) in ended]
     if not both:
@@ -146,6 +134,27 @@ def compare(
 
 
 Row = dict[str, Any]
+
+
+def _checked_names(
+    results: Path, ended: dict[tuple[str, str], Row], a: str, b: str, benchmarks: Sequence[str]
+) -> list[str]:
+    """Returns the benchmarks that either model ended well in. Raises UserError on unknown names."""
+    known = list(dict.fromkeys(model for model, _ in ended))
+    for model in (a, b):
+        if model not in known:
+            raise UserError(
+                f"unknown model '{model}'; with results in {results}: {', '.join(known) or 'none'}"
+            )
+    if a == b:
+        raise UserError(f"'{a}' is compared with itself; name two models of {', '.join(known)}")
+    of_either = list(dict.fromkeys(benchmark for model, benchmark in ended if model in (a, b)))
+    for benchmark in benchmarks:
+        if benchmark not in of_either:
+            raise UserError(
+                f"unknown benchmark '{benchmark}'; with results of {a} or {b}: {', '.join(of_either)}"
+            )
+    return of_either
 
 
 def _ended_well(results: Path) -> dict[tuple[str, str], Row]:
@@ -219,15 +228,21 @@ def _questions(path: Path, metric: Row) -> pa.Table:
     read_by = metric["filter"]
     same = pc.and_(same, pc.is_null(filters) if read_by is None else pc.equal(filters, read_by))
     same = pc.fill_null(same, fill_value=False)
-    scored = rows.take(parents.filter(same))
+    # A sample that nobody answered may have no scores, and is a question of the benchmark all the same
+    numbers = pa.array(range(len(rows)), pa.int64())
+    has_score = pc.is_in(numbers, parents.filter(same))
+    unanswered = pc.and_(pc.equal(rows["status"], "error"), pc.invert(has_score))
+    scored = pa.concat_tables([rows.take(parents.filter(same)), rows.filter(unanswered)])
     values = pc.struct_field(scores, "value").filter(same)
-    cluster = scored["task"] if metric["is_group"] else scored["category"]
+    values = pa.concat_arrays([values, pa.nulls(len(scored) - len(values), values.type)])
     flat = pa.table(
         {
             "sample_uid": scored["sample_uid"],
             "value": values,
-            "cluster": cluster,
-            "errored": pc.or_(pc.equal(scored["status"], "error"), pc.is_null(values)),
+            "cluster": scored["task"] if metric["is_group"] else scored["category"],
+            "errored": pc.or_(
+                pc.equal(scored["status"], "error"), pc.invert(pc.fill_null(pc.is_finite(values), False))
+            ),
             "unparsed": pc.equal(scored["status"], "unparsed"),
         }
     )

@@ -26,7 +26,7 @@ def load(table: TableName, folder: Path) -> pandas.DataFrame:
     """Returns the table `table` of a results folder; `slurmeval.results.load` says the rest."""
     if table not in get_args(TableName):
         raise UserError(f"{table!r}: no such table; expected one of {', '.join(get_args(TableName))}")
-    results = _results_folder(folder)
+    results = results_folder(folder)
     if table in _GATHERED:
         return to_frame(read_combined(table, results))
     evaluations = _read(results / "evaluations.parquet", schema.ALL_EVALUATIONS)
@@ -46,7 +46,7 @@ def read_combined(table: TableName, folder: Path) -> pa.Table:
         UserError: The folder holds no results.
         SchemaDrift: They are of another version of slurmeval.
     """
-    return _read(_results_folder(folder) / f"{table}.parquet", _GATHERED[table])
+    return _read(results_folder(folder) / f"{table}.parquet", _GATHERED[table])
 
 
 def read_samples(path: Path, columns: list[str]) -> pa.Table:
@@ -62,7 +62,8 @@ def to_frame(rows: pa.Table) -> pandas.DataFrame:
     return rows.to_pandas(types_mapper=nullable.get)
 
 
-def _results_folder(folder: Path) -> Path:
+def results_folder(folder: Path) -> Path:
+    """Returns the results folder: `folder`, or `results` in it. Raises UserError if neither holds results."""
     for results in (folder, folder / "results"):
         if (results / "evaluations.parquet").is_file():
             return results

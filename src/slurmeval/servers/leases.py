@@ -204,11 +204,6 @@ def release(lease: Path) -> None:
         write(lease, replace(content, released=True))
 
 
-def live_leases(leases: Path, server: Path, controller: Path) -> list[Path]:
-    """The leases in a model's folder `leases` that keep `server` alive."""
-    return run_steps(LocalDisk(submit_detached), living(server, leases, controller))
-
-
 def is_leased(server: Path, leases: Path, controller: Path) -> bool:
     """Whether any live lease names `server`."""
     return bool(run_steps(LocalDisk(submit_detached), living(server, leases, controller, limit=1)))

@@ -69,20 +69,11 @@ def server_spec(
 
 def _on_cluster(site: Site, server: Serving) -> dict[str, Any]:
     """What a server's spec says of its job on a cluster."""
-    from slurmeval.slurm.request import server_flags, submitit_parameters, time_min
+    from slurmeval.slurm.request import serving_flags, submitit_parameters, time_min
 
-    limit_min = time_min(server.time_limit_min, site.servers)
-    flags = server_flags(
-        site,
-        gpus=server.gpus,
-        nodes=server.nodes,
-        cpus=server.cpus,
-        memory_gb=server.memory_gb,
-        time_min=limit_min,
-    )
     return {
         "max_at_once": None,
-        "time_limit_min": limit_min,
+        "time_limit_min": time_min(server.time_limit_min, site.servers),
         "host": site.servers.address,
         "gpus": server.gpus,
         "nodes": server.nodes,
@@ -92,5 +83,5 @@ def _on_cluster(site: Site, server: Serving) -> dict[str, Any]:
         "to_copy": list(site.scratch.to_copy),
         "keep_free_gb": site.scratch.keep_free_gb,
         "cluster": "slurm",
-        "job": submitit_parameters(flags, site.servers.setup),
+        "job": submitit_parameters(serving_flags(site, server), site.servers.setup),
     }

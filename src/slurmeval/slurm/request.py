@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
+from slurmeval.config.models import Serving
 from slurmeval.config.site import WITH_KEYS, Jobs, Site, flag_name, placeholders
 from slurmeval.variables import OWN_PYTHON_LINE, checked
 
@@ -83,6 +84,18 @@ def server_flags(
         template = jobs.memory if gpus else _without_gpu(jobs.memory, "--mem={memory_gb}G")
         flags.append(template.format(**_memory(memory_gb, cores, gpus)))
     return [*flags, f"--time={time_min}", "--requeue", *jobs.extra]
+
+
+def serving_flags(site: Site, server: Serving) -> list[str]:
+    """Returns the flags of the job of one server."""
+    return server_flags(
+        site,
+        gpus=server.gpus,
+        nodes=server.nodes,
+        cpus=server.cpus,
+        memory_gb=server.memory_gb,
+        time_min=time_min(server.time_limit_min, site.servers),
+    )
 
 
 def submitit_parameters(flags: Sequence[str], setup: Sequence[str]) -> dict[str, Any]:

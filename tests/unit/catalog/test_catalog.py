@@ -26,7 +26,7 @@ def test_a_harness_names_its_image_by_digest() -> None:
     assert bfcl.reference == "nvcr.io/nvidia/eval-factory/bfcl:26.03"
     assert bfcl.digest == "sha256:fc6b5f22698b75b759dc29715663d3006b7180847330e06b15ee080346462c03"
     assert bfcl.architectures == ("amd64", "arm64")
-    assert (bfcl.image_id, bfcl.module, bfcl.package) == ("nemo-bfcl", "bfcl", "nvidia-bfcl")
+    assert (bfcl.module, bfcl.package) == ("bfcl", "nvidia-bfcl")
     assert catalog.harnesses()["helm"].architectures == ("amd64",)
     for harness in catalog.harnesses().values():
         assert re.fullmatch(r"sha256:[0-9a-f]{64}", harness.digest), harness

@@ -30,7 +30,7 @@ class Results:
         self.folder = folder
         self.rows: dict[str, list[dict[str, Any]]] = {"evaluations": [], "metrics": [], "servers": []}
 
-    def add(self, model: str, benchmark: str, values: list[float], **given: Any) -> None:
+    def add(self, model: str, benchmark: str, values: list[float | None], **given: Any) -> None:
         """An evaluation that ended well; `uids`, `status`, `category` go by answer, the rest is columns."""
         uids = given.pop("uids", [f"q{number:05d}" for number in range(len(values))])
         status = given.pop("status", ["ok"] * len(values))
@@ -43,7 +43,9 @@ class Results:
                 "task": benchmark,
                 "category": part,
                 "status": said,
-                "scores": [{"metric": "exact_match", "filter": "strict", "value": value}],
+                "scores": []
+                if value is None
+                else [{"metric": "exact_match", "filter": "strict", "value": value}],
             }
             for uid, part, said, value in zip(uids, category, status, values, strict=True)
         ]
@@ -110,6 +112,21 @@ def test_answers_with_errors_are_left_out_of_both_models(results: Results) -> No
     (found,) = compare(results.folder, "a", "b").benchmarks
     assert (found.certificate.paired, found.certificate.errored) == (45, 5)
     assert (found.mean_a, found.mean_b) == (1, 1)
+
+
+def test_a_question_without_scores_or_with_one_that_is_no_number_is_not_answered(results: Results) -> None:
+    results.add("a", "sums", [None, float("nan"), float("inf"), *[1.0] * 47], status=["error", *["ok"] * 49])
+    results.add("b", "sums", [0.0] * 50)
+    (found,) = compare(results.folder, "a", "b").benchmarks
+    certificate = found.certificate
+    assert (certificate.paired, certificate.errored, certificate.only_b) == (47, 3, 0)
+    assert found.verdict is Verdict.BETTER
+
+
+def test_the_project_folder_will_do(results: Results) -> None:
+    results.add("a", "sums", [1.0] * 50)
+    results.add("b", "sums", [0.0] * 50)
+    assert compare(results.folder.parent, "a", "b") == compare(results.folder, "a", "b")
 
 
 def test_too_few_paired_questions_are_refused_unless_told(results: Results) -> None:

@@ -415,8 +415,8 @@ def test_of_two_servers_that_fill_the_limit_of_jobs_one_gives_way(
     assert "the server of small gives way: its evaluations wait for AssocMaxJobsLimit" in caplog.text
     assert "server_jobs.max_at_once (config)" in caplog.text
     assert {info.job.wildcards.model for info in snakemake.submitted} == {"tiny"}
-    assert not leases.live_leases(
-        run.paths.leases / "small", run.paths.servers_of("small") / "0001", run.paths.controller
+    assert not leases.is_leased(
+        run.paths.servers_of("small") / "0001", run.paths.leases / "small", run.paths.controller
     )
     slurm.end(small, "COMPLETED")
     slurm.start(str(snakemake.submitted[0].external_jobid))

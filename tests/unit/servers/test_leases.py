@@ -19,9 +19,9 @@ from slurmeval.servers.leases import (
     LocalDisk,
     acquire,
     close_if_unused,
+    counts,
     holds,
     is_leased,
-    live_leases,
     release,
 )
 from slurmeval.state.lease import Lease
@@ -51,7 +51,8 @@ def test_many_lessees_at_once_share_one_submission(bench: Bench) -> None:
         folders = set(pool.map(lambda number: take(bench, f"b{number}"), range(40)))
     assert folders == {bench.folder(1).path}
     assert (bench.folder(1).path / "submissions").read_text() == "x"
-    assert len(live_leases(Path(bench.spec.leases), bench.folder(1).path, bench.controller_path)) == 40
+    assert all(counts(bench.lease_path(f"b{number}"), bench.controller_path) for number in range(40))
+    assert len([*Path(bench.spec.leases).rglob("*.json")]) == 40
     assert sorted(path.name for path in Path(bench.spec.servers).iterdir()) == ["0001"]
     lease = read(bench.lease_path("b0"), Lease)
     assert lease == Lease(bench.folder(1).path, "smol", "b0", "7", bench.controller)

@@ -328,6 +328,33 @@ def test_files_that_are_missing_or_not_whole_are_told_and_nothing_stays(
     assert list(mine(scratch).iterdir()) == []
 
 
+def test_folder_that_cannot_be_written_is_told(spec: ServerSpec, scratch: Path, refused: Any) -> None:
+    """Root may write anywhere but to what is mounted read-only."""
+    mount = ["mount", "--bind", "-o", "ro", str(scratch), str(scratch)]
+    if os.geteuid() != 0:
+        scratch.chmod(0o555)
+    elif (done := subprocess.run(mount, capture_output=True, text=True, check=False)).returncode != 0:
+        lacking(f"cannot mount read-only: {done.stderr.strip()}")
+    try:
+        assert refused(spec).startswith(("Read-only file system", "Permission denied"))
+        assert list(scratch.iterdir()) == []
+    finally:
+        if os.geteuid() == 0:
+            subprocess.run(["umount", scratch], check=True)
+
+
+def test_file_that_changes_meanwhile_is_no_copy(
+    spec: ServerSpec, scratch: Path, refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "changing" / "cp"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\ntruncate --size=10 model.safetensors\nexec /bin/cp "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    assert refused(spec) == "a file of it is being changed"
+    assert list(mine(scratch).iterdir()) == []
+
+
 def test_disk_that_fills_up_leaves_nothing_half_made(spec: ServerSpec, scratch: Path, refused: Any) -> None:
     """A real file system with room for the bytes, but not for so many files."""
     disk = scratch.with_name("disk")

@@ -19,6 +19,8 @@ from slurmeval.staging.importing import ImportedFiles, import_lists
 from slurmeval.staging.manifest import HashCache, hash_files, verify, write_manifest
 from slurmeval.staging.models import stage_model
 from slurmeval.staging.repository import Repository
+from tests.lacking import lacking
+from tests.slurm.cluster import packages
 from tests.stand_ins.stand_in_hub import StandInHub
 
 from .conftest import MODEL, WANTED, share_blobs
@@ -90,25 +92,18 @@ def rsync(listed: Path, source: Path, goal: Path) -> None:
     subprocess.run(argv, check=True)
 
 
-def stand_in_for_rsync(listed: Path, source: Path, goal: Path) -> None:
-    """Files rather than links, with their times, and nothing else."""
-    for line in listed.read_text().splitlines():
-        (goal / line).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source / line, goal / line)
-
-
-CARRIER = rsync if shutil.which("rsync") else stand_in_for_rsync
-
-
-@pytest.fixture(params=[pytest.param(CARRIER, id=CARRIER.__name__)])
-def carry(request: pytest.FixtureRequest) -> Carry:
-    """Carries what is listed at one site to another: by rsync where there is one."""
-    carrier: Callable[[Path, Path, Path], None] = request.param
+@pytest.fixture
+def carry() -> Carry:
+    """Carries what is listed at one site to another."""
+    if not shutil.which("rsync"):
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            lacking("rsync is not installed")
+        packages.install(packages.CARRYING)
 
     def do(source: Site, goal: Site) -> None:
-        carrier(source.lists / "files.txt", source.hf_home, goal.hf_home)
+        rsync(source.lists / "files.txt", source.hf_home, goal.hf_home)
         if (source.lists / "images.txt").read_text():
-            carrier(source.lists / "images.txt", source.images, goal.images)
+            rsync(source.lists / "images.txt", source.images, goal.images)
 
     return do
 
