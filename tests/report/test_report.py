@@ -19,13 +19,14 @@ import pytest
 from slurmeval.files import write_json
 from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
 from slurmeval.paths import Paths
-from slurmeval.report import build, exports, rendering, tables
+from slurmeval.report import build, rendering, tables
 from slurmeval.report.build import _model_page
 from slurmeval.report.chart import chart
 from slurmeval.report.samples import page_name
 from slurmeval.report.tables import Tables
-from slurmeval.results import schema
+from slurmeval.results import exporting, schema
 from slurmeval.results.aggregate import aggregate
+from slurmeval.results.exports import latex
 from slurmeval.results.partitions import read_rows, write, write_rows
 from tests.report import example
 
@@ -186,7 +187,7 @@ def test_latex_table_is_escaped_and_complete(run: Paths) -> None:
     text = (run.report / "scores.tex").read_text()
     assert r"Benchmark & smollm2-135m & other.model\_2 \\" in text
     assert text.count(r"\\") == 1 + 4
-    assert r"bfcl.v3 & 0.967 {\scriptsize$\pm$\,0.050} & -- \\" in text
+    assert r"bfcl.v3 & 0.967 {\scriptsize [0.886, 0.991]} & -- \\" in text
 
 
 def test_without_any_evaluation(paths: Paths) -> None:
@@ -416,8 +417,8 @@ def test_what_was_asked_for_stands_on_the_model_s_page_and_in_the_latex_table(tm
     aggregate(paths, [("m", "b")])
     run = tables.load(paths)
     words = "first 20, 5-shot, temperature 0"
-    assert tables.settings(run.evaluations[0]) == words
-    assert exports.scores_tex(run).splitlines()[-1] == f"% b: {words}"
+    assert exporting.settings(run.evaluations[0]) == words
+    assert latex.text(exporting.load(paths.results)).splitlines()[-1] == f"% b: exact_match; {words}"
     values = _model_page(run, "m", "t", set(), paths)
     assert words in rendering.render("model.html.j2", **values)
 

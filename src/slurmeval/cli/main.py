@@ -22,6 +22,7 @@ FOR_PEOPLE = {
     "check": ("slurmeval.cli.check", "Checks config files and says what they mean."),
     "compare": ("slurmeval.cli.compare", "Compares two models on the questions that both answered."),
     "doctor": ("slurmeval.cli.doctor", "Says what this machine lacks, and what to do about it."),
+    "export": ("slurmeval.cli.export", "Writes results in the files of another program."),
     "images": ("slurmeval.cli.images", "Locks, pulls, verifies and removes images."),
     "import-bundles": ("slurmeval.cli.imports", "Imports results of NeMo Evaluator 0.3 and later."),
     "init": ("slurmeval.cli.init", "Writes a small project into FOLDER."),

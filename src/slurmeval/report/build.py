@@ -11,12 +11,13 @@ import yaml
 
 from slurmeval.config.models import Config, Report
 from slurmeval.files import write_atomically
-from slurmeval.report import exports, rendering, tables
+from slurmeval.report import rendering, tables
 from slurmeval.report.chart import chart
 from slurmeval.report.provenance import RunInfo, collect, of_project, staged
 from slurmeval.report.samples import page_name, write_pages
 from slurmeval.report.usage import job_words, usage
-from slurmeval.results import reasoning
+from slurmeval.results import exporting, reasoning, schema
+from slurmeval.results.exports import csv, latex
 
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
@@ -59,8 +60,9 @@ def _write(
         values = _model_page(run, model, title, written, paths)
         write_atomically(page, rendering.render("model.html.j2", **values))
         written.add(page)
-    write_atomically(paths.report / "metrics.csv", exports.metrics_csv(run))
-    write_atomically(paths.report / "scores.tex", exports.scores_tex(run))
+    write_atomically(paths.report / "metrics.csv", csv.text(schema.METRICS, run.metrics))
+    exported = exporting.Run(paths.results, run.evaluations, run.metrics)
+    write_atomically(paths.report / "scores.tex", latex.text(exported))
     index = paths.report / "index.html"
     more = {"title": title, "info": info, "staged": staged, "config": config}
     write_atomically(index, rendering.render("index.html.j2", **_index(run, paths, written), **more))
@@ -69,7 +71,7 @@ def _write(
 
 
 def _index(run: tables.Tables, paths: Paths, written: set[Path]) -> dict[str, Any]:
-    down, across = exports.sides(run)
+    down, across = latex.sides(run.models, run.benchmarks)
     return {
         "run": run,
         "down": down,
@@ -107,7 +109,7 @@ def _model_page(
         "on_slurm": any(row["slurm_state"] for row in evaluations),
         "has_gpus": any(row["gpus"] for row in run.servers if row["model"] == model),
         "job_words": job_words,
-        "settings": tables.settings,
+        "settings": exporting.settings,
         "chart": chart([run.scores[model, row["benchmark"]] for row in evaluations], MAX_MODEL_CHART),
         "sample_links": _sample_links(run, paths, written),
     }

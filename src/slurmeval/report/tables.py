@@ -103,22 +103,6 @@ class Tables:
         return ScoreCell(*key, status="ok", **{name: known[name] for name in names})
 
 
-def settings(row: Row) -> str:
-    """Returns an evaluation's settings that are not the task's own: limit, examples, sampling."""
-    parts = []
-    if row["limit"] is not None:
-        parts.append(f"first {row['limit']}")
-    if row["few_shot"] is not None:
-        parts.append(f"{row['few_shot']}-shot")
-    if row["temperature"] is not None:
-        parts.append(f"temperature {row['temperature']:g}")
-    if row["top_p"] is not None:
-        parts.append(f"top-p {row['top_p']:g}")
-    if (row["n_repeats"] or 1) > 1:
-        parts.append(f"{row['n_repeats']} answers each")
-    return ", ".join(parts) or "the task's own"
-
-
 def load(paths: Paths) -> Tables:
     """Reads the three combined tables. Raises SchemaDrift on tables of another version."""
     return Tables(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.results import TableName, schema
@@ -54,6 +57,14 @@ def read_samples(path: Path, columns: list[str]) -> pa.Table:
     return _read(path, schema.SAMPLES, columns)
 
 
+def sample_groups(path: Path) -> Iterator[pa.Table]:
+    """Yields an evaluation's samples, a row group in memory at a time. Raises as `read_combined` does."""
+    with _readable(path), pq.ParquetFile(path) as file:
+        schema.check(schema.SAMPLES, file.schema_arrow, path)
+        for number in range(file.num_row_groups):
+            yield file.read_row_group(number, use_threads=False)
+
+
 def to_frame(rows: pa.Table) -> pandas.DataFrame:
     """Returns an Arrow table as a DataFrame in which unknown whole numbers and flags stay unknown."""
     import pandas
@@ -73,8 +84,15 @@ def results_folder(folder: Path) -> Path:
 
 
 def _read(path: Path, table: schema.Table, columns: list[str] | None = None) -> pa.Table:
-    try:
+    with _readable(path):
         return read_rows(path, table, columns)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Says in one line what is wrong with a file that is read inside."""
+    try:
+        yield
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run the workflow, or `slurmeval rescore`, again") from None
     except (OSError, pa.ArrowInvalid) as error:
