@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,21 +117,20 @@ def compare(
         SchemaDrift: The results are of another version.
     """
     results = frames.results_folder(results)
-    ended = _ended_well(results)
+    ended = ended_well(results)
     of_either = _checked_names(results, ended, a, b, benchmarks)
     wanted = [benchmark for benchmark in of_either if not benchmarks or benchmark in benchmarks]
     both = [benchmark for benchmark in wanted if (a, benchmark) in ended and (b, benchmark) in ended]
     if not both:
         raise UserError(f"no benchmark has results of both {a} and {b} in {results}")
-    primary = _primary_metrics(results)
+    primary = primary_metrics(results)
+    read = partial(read_questions, results)
     compared = [
-        _compare_benchmark(
-            results, benchmark, (ended[a, benchmark], ended[b, benchmark]), primary, margin, min_paired
-        )
+        compare_benchmark((ended[a, benchmark], ended[b, benchmark]), primary, read, margin, min_paired)
         for benchmark in both
     ]
     missing = tuple(benchmark for benchmark in wanted if benchmark not in both)
-    return Comparison(a, b, margin, _with_holm(compared), missing, _mean(compared, margin))
+    return Comparison(a, b, margin, _with_holm(compared), missing, mean_difference(compared, margin))
 
 
 Row = dict[str, Any]
@@ -157,24 +157,27 @@ def _checked_names(
     return of_either
 
 
-def _ended_well(results: Path) -> dict[tuple[str, str], Row]:
+def ended_well(results: Path) -> dict[tuple[str, str], Row]:
+    """Returns the evaluations that ended well, by model and benchmark."""
     rows = frames.read_combined("evaluations", results).to_pylist()
     return {(row["model"], row["benchmark"]): row for row in rows if row["status"] == "ok"}
 
 
-def _primary_metrics(results: Path) -> dict[tuple[str, str], Row]:
+def primary_metrics(results: Path) -> dict[tuple[str, str], Row]:
+    """Returns the metric that each evaluation is known by."""
     rows = frames.read_combined("metrics", results)
     return {(row["model"], row["benchmark"]): row for row in rows.filter(rows["is_primary"]).to_pylist()}
 
 
-def _compare_benchmark(
-    results: Path,
-    benchmark: str,
+def compare_benchmark(
     evaluations: tuple[Row, Row],
     primary: dict[tuple[str, str], Row],
+    read: Callable[[Row], pa.Table],
     margin: float,
     min_paired: float,
 ) -> BenchmarkComparison:
+    """Compares two evaluations of one benchmark; `read` returns the questions of a metric's row."""
+    benchmark = evaluations[0]["benchmark"]
     models = [row["model"] for row in evaluations]
     metrics = [primary.get((model, benchmark)) for model in models]
     settings = tuple(
@@ -190,11 +193,7 @@ def _compare_benchmark(
     if (name, metrics[0]["filter"]) != (metrics[1]["metric"], metrics[1]["filter"]):
         why = f"{models[0]} is scored by {name}, {models[1]} by {metrics[1]['metric']}"
         return BenchmarkComparison(benchmark, name, better, empty, None, None, None, None, why, settings)
-    asked = [
-        _questions(results / "samples" / model / f"{benchmark}.parquet", metric)
-        for model, metric in zip(models, metrics, strict=True)
-        if metric is not None
-    ]
+    asked = [read(metric) for metric in metrics if metric is not None]
     certificate, a, b, clusters = _pair(*asked)
     refusal = None
     if not certificate.paired:
@@ -213,8 +212,11 @@ def _said(value: object) -> str:
     return "the default" if value is None else str(value)
 
 
-def _questions(path: Path, metric: Row) -> pa.Table:
-    """Returns a row for each question: its uid, mean score, cluster, whether it errored or was unparsed."""
+def read_questions(results: Path, metric: Row) -> pa.Table:
+    """Returns a row for each question: its uid, mean score, cluster, whether it errored or was unparsed.
+
+    Raises UserError if the evaluation has no samples."""
+    path = results / "samples" / metric["model"] / f"{metric['benchmark']}.parquet"
     columns = ["sample_uid", "task", "category", "status", "scores"]
     rows = frames.read_samples(path, columns)
     if metric["mean_of"] is not None:
@@ -287,13 +289,11 @@ def _with_holm(compared: Sequence[BenchmarkComparison]) -> tuple[BenchmarkCompar
     return tuple(replace(each, p_holm=corrected.get(each.benchmark)) for each in compared)
 
 
-def _mean(
+def mean_difference(
     compared: Sequence[BenchmarkComparison], margin: float
 ) -> tuple[float, Interval | None, Verdict] | None:
-    """Returns the mean difference over benchmarks whose scores lie between 0 and 1, higher being better."""
-    found = [
-        each.difference for each in compared if each.difference and each.higher_is_better and _on_scale(each)
-    ]
+    """Returns the mean difference over the benchmarks that can be averaged; None: fewer than two can."""
+    found = [each.difference for each in averaged(compared) if each.difference]
     if len(found) < 2:
         return None
     value, se = mean_of_benchmarks([each.value for each in found], [each.se for each in found])
@@ -302,6 +302,11 @@ def _mean(
     half = normal_quantile(0.975) * se
     interval = Interval(value - half, value + half, "normal")
     return value, interval, pairs.judge(interval, margin)
+
+
+def averaged(compared: Sequence[BenchmarkComparison]) -> list[BenchmarkComparison]:
+    """Returns the benchmarks whose scores lie between 0 and 1, higher being better."""
+    return [each for each in compared if each.difference and each.higher_is_better and _on_scale(each)]
 
 
 def _on_scale(compared: BenchmarkComparison) -> bool:

@@ -1,0 +1,224 @@
+"""All pairs of a run's models: on each benchmark, and on the mean over benchmarks."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slurmeval.results.comparison import (
+    MIN_PAIRED,
+    BenchmarkComparison,
+    Row,
+    averaged,
+    compare_benchmark,
+    ended_well,
+    mean_difference,
+    primary_metrics,
+    read_questions,
+)
+from slurmeval.statistics import families, power
+from slurmeval.statistics.intervals import LEVEL, normal_quantile
+from slurmeval.statistics.pairs import Verdict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from slurmeval.statistics.families import Pair
+    from slurmeval.statistics.intervals import Interval
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Two models, A − B, on one benchmark or on the mean over several."""
+
+    verdict: Verdict
+    """What it says of A, whichever way the metric goes."""
+    value: float | None = None
+    """None: they were not compared."""
+    interval: Interval | None = None
+    p_value: float | None = None
+    p_holm: float | None = None
+    """The p-value, corrected for the number of pairs of models."""
+    wins: int | None = None
+    """Questions that A alone has right; of a mean, benchmarks on which A is better. None: not countable."""
+    losses: int | None = None
+    n: int = 0
+    """Questions that both answered; of a mean, its benchmarks."""
+    detectable: float | None = None
+    remark: str | None = None
+    """Why they were not compared, or what stands in the way of it."""
+
+    @property
+    def sure(self) -> bool:
+        """Whether they differ even if one counts how many pairs were looked at."""
+        return self.p_holm is not None and self.p_holm < 1 - LEVEL
+
+    @property
+    def reversed(self) -> Cell:
+        """The same pair, B − A."""
+        interval = self.interval
+        return replace(
+            self,
+            verdict=self.verdict.reversed,
+            value=None if self.value is None else -self.value,
+            interval=interval and replace(interval, low=-interval.high, high=-interval.low),
+            wins=self.losses,
+            losses=self.wins,
+        )
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All pairs of models on one benchmark, or on the mean over benchmarks."""
+
+    benchmark: str | None
+    """None: the mean."""
+    metric: str
+    higher_is_better: bool
+    models: tuple[str, ...]
+    """Best first."""
+    cells: Mapping[Pair, Cell]
+    """Each pair once, in the order of the run."""
+
+    def cell(self, a: str, b: str) -> Cell | None:
+        """Returns A − B; None: one of them has no result."""
+        if (a, b) in self.cells:
+            return self.cells[a, b]
+        other = self.cells.get((b, a))
+        return other and other.reversed
+
+    @property
+    def detectable(self) -> tuple[float, float] | None:
+        """Smallest differences that the questions show with 80 % power, from the best pair to the worst."""
+        found = [cell.detectable for cell in self.cells.values() if cell.detectable is not None]
+        return (min(found), max(found)) if found else None
+
+
+def matrices(
+    results: Path, benchmarks: Sequence[str], margin: float = 0.0, min_paired: float = MIN_PAIRED
+) -> list[Matrix]:
+    """Compares all pairs of models of a results folder; the mean comes first if there are several benchmarks.
+
+    Evaluations without samples are left out. One benchmark's questions are in memory at a time.
+
+    Raises:
+        SchemaDrift: The results are of another version.
+    """
+    ended, primary = ended_well(results), primary_metrics(results)
+    order = list(dict.fromkeys(model for model, _ in ended))
+    compared: dict[str, dict[Pair, BenchmarkComparison]] = {}
+    for benchmark in benchmarks:
+        rows = [row for (_, of), row in ended.items() if of == benchmark and _has_samples(results, row)]
+        if len(rows) > 1:
+            compared[benchmark] = _pairs(results, rows, primary, margin, min_paired)
+    found = [_of_benchmark(benchmark, pairs, order) for benchmark, pairs in compared.items()]
+    return [*_mean(compared, order, margin), *found] if len(found) > 1 else found
+
+
+def _has_samples(results: Path, row: Row) -> bool:
+    return (results / "samples" / row["model"] / f"{row['benchmark']}.parquet").is_file()
+
+
+def _pairs(
+    results: Path, rows: Sequence[Row], primary: dict[Pair, Row], margin: float, min_paired: float
+) -> dict[Pair, BenchmarkComparison]:
+    @cache
+    def questions(model: str) -> pa.Table:
+        return read_questions(results, primary[model, rows[0]["benchmark"]])
+
+    return {
+        (a["model"], b["model"]): compare_benchmark(
+            (a, b), primary, lambda metric: questions(metric["model"]), margin, min_paired
+        )
+        for a, b in itertools.combinations(rows, 2)
+    }
+
+
+def _of_benchmark(benchmark: str, pairs: Mapping[Pair, BenchmarkComparison], order: list[str]) -> Matrix:
+    cells = _with_holm({pair: _cell(each) for pair, each in pairs.items()})
+    first = next(iter(pairs.values()))
+    sign = 1 if first.higher_is_better else -1
+    models = _best_first(cells, order, sign)
+    return Matrix(benchmark, first.metric, first.higher_is_better, models, cells)
+
+
+def _cell(compared: BenchmarkComparison) -> Cell:
+    found = compared.difference
+    remark = compared.refusal or (found and found.refusal)
+    if compared.settings:
+        remark = "; ".join(filter(None, [remark, f"not run alike: {', '.join(compared.settings)}"]))
+    if found is None:
+        return Cell(Verdict.CANNOT_TELL, n=compared.certificate.paired, remark=remark)
+    counts = (found.a_only, found.b_only)
+    wins, losses = counts if compared.higher_is_better else counts[::-1]
+    return Cell(
+        verdict=compared.verdict,
+        value=found.value,
+        interval=found.interval,
+        p_value=found.p_value,
+        wins=wins,
+        losses=losses,
+        n=found.n,
+        detectable=found.detectable,
+        remark=remark,
+    )
+
+
+def _mean(
+    compared: Mapping[str, Mapping[Pair, BenchmarkComparison]], order: list[str], margin: float
+) -> list[Matrix]:
+    """Returns the matrix of mean differences; empty if no pair has two benchmarks that can be averaged."""
+    cells = {}
+    for pair in itertools.combinations(order, 2):
+        both = [pairs[pair] for pairs in compared.values() if pair in pairs]
+        mean = mean_difference(both, margin)
+        if mean is not None:
+            cells[pair] = _mean_cell(averaged(both), mean, len(compared))
+    if not cells:
+        return []
+    corrected = _with_holm(cells)
+    return [Matrix(None, "", True, _best_first(corrected, order, 1), corrected)]
+
+
+def _mean_cell(
+    compared: Sequence[BenchmarkComparison], mean: tuple[float, Interval | None, Verdict], n_all: int
+) -> Cell:
+    value, interval, verdict = mean
+    p_value = detectable = None
+    if interval is not None:
+        se = (interval.high - interval.low) / 2 / normal_quantile(0.975)
+        p_value = math.erfc(abs(value) / se / math.sqrt(2)) if se else float(value == 0)
+        detectable = power.detectable(se)
+    verdicts = [each.verdict for each in compared]
+    return Cell(
+        verdict=verdict,
+        value=value,
+        interval=interval,
+        p_value=p_value,
+        wins=verdicts.count(Verdict.BETTER),
+        losses=verdicts.count(Verdict.WORSE),
+        n=len(compared),
+        detectable=detectable,
+        remark=None if len(compared) == n_all else f"on {len(compared)} of {n_all} benchmarks",
+    )
+
+
+def _with_holm(cells: Mapping[Pair, Cell]) -> dict[Pair, Cell]:
+    tested = {pair: cell.p_value for pair, cell in cells.items() if cell.p_value is not None}
+    corrected = dict(zip(tested, families.holm(list(tested.values())), strict=True))
+    return {pair: replace(cell, p_holm=corrected.get(pair)) for pair, cell in cells.items()}
+
+
+def _best_first(cells: Mapping[Pair, Cell], order: Iterable[str], sign: int) -> tuple[str, ...]:
+    """Returns the models of `cells` by how far each is ahead of the others together."""
+    ahead = dict.fromkeys((model for model in order if any(model in pair for pair in cells)), 0.0)
+    for (a, b), cell in cells.items():
+        if cell.value is not None:
+            ahead[a] += sign * cell.value
+            ahead[b] -= sign * cell.value
+    return tuple(sorted(ahead, key=lambda model: -ahead[model]))
