@@ -216,8 +216,22 @@ def read_questions(results: Path, metric: Row) -> pa.Table:
     """Returns a row for each question: its uid, mean score, cluster, whether it errored or was unparsed.
 
     Raises UserError if the evaluation has no samples."""
+    found = (
+        read_answers(results, metric)
+        .group_by("sample_uid")
+        .aggregate([("value", "mean"), ("cluster", "min"), ("errored", "any"), ("unparsed", "any")])
+    )
+    return found.select(["sample_uid", "value_mean", "cluster_min", "errored_any", "unparsed_any"])
+
+
+def read_answers(results: Path, metric: Row) -> pa.Table:
+    """Returns a row for each answer to a metric's questions: uid, task, score, cluster, and what befell it.
+
+    An answer is `errored` if there is none, or no score that is a number; `unparsed` if the harness could not
+    read it; `cut` if its prompt or the answer itself was cut off. Raises UserError if the evaluation has no
+    samples."""
     path = results / "samples" / metric["model"] / f"{metric['benchmark']}.parquet"
-    columns = ["sample_uid", "task", "category", "status", "scores"]
+    columns = ["sample_uid", "task", "category", "status", "scores", "finish_reason", "cut"]
     rows = frames.read_samples(path, columns)
     if metric["mean_of"] is not None:
         rows = rows.filter(pc.is_in(rows["task"], pa.array(metric["mean_of"])))
@@ -237,21 +251,20 @@ def read_questions(results: Path, metric: Row) -> pa.Table:
     scored = pa.concat_tables([rows.take(parents.filter(same)), rows.filter(unanswered)])
     values = pc.struct_field(scores, "value").filter(same)
     values = pa.concat_arrays([values, pa.nulls(len(scored) - len(values), values.type)])
-    flat = pa.table(
+    at_limit = pc.fill_null(pc.equal(scored["finish_reason"], "length"), False)
+    return pa.table(
         {
             "sample_uid": scored["sample_uid"],
+            "task": scored["task"],
             "value": values,
             "cluster": scored["task"] if metric["is_group"] else scored["category"],
             "errored": pc.or_(
                 pc.equal(scored["status"], "error"), pc.invert(pc.fill_null(pc.is_finite(values), False))
             ),
             "unparsed": pc.equal(scored["status"], "unparsed"),
+            "cut": pc.or_(at_limit, pc.fill_null(scored["cut"], False)),
         }
     )
-    found = flat.group_by("sample_uid").aggregate(
-        [("value", "mean"), ("cluster", "min"), ("errored", "any"), ("unparsed", "any")]
-    )
-    return found.select(["sample_uid", "value_mean", "cluster_min", "errored_any", "unparsed_any"])
 
 
 def _pair(a: pa.Table, b: pa.Table) -> tuple[Certificate, Floats, Floats, Labels | None]:

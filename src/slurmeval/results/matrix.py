@@ -121,7 +121,8 @@ def matrices(
 
 
 def _has_samples(results: Path, row: Row) -> bool:
-    return (results / "samples" / row["model"] / f"{row['benchmark']}.parquet").is_file()
+    path: Path = results / "samples" / row["model"] / f"{row['benchmark']}.parquet"
+    return path.is_file()
 
 
 def _pairs(
@@ -149,7 +150,7 @@ def _of_benchmark(benchmark: str, pairs: Mapping[Pair, BenchmarkComparison], ord
 
 def _cell(compared: BenchmarkComparison) -> Cell:
     found = compared.difference
-    remark = compared.refusal or (found and found.refusal)
+    remark = compared.refusal or (found.refusal if found else None)
     if compared.settings:
         remark = "; ".join(filter(None, [remark, f"not run alike: {', '.join(compared.settings)}"]))
     if found is None:

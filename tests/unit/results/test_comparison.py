@@ -23,6 +23,9 @@ from tests.lacking import lacking
 SOLUTIONS = Path(__file__).parents[4] / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl"
 
 
+_OF_ANSWERS = ("task", "category", "status", "finish_reason", "input", "output", "reference", "reasoning")
+
+
 class Results:
     """A results folder of which a test says who answered what."""
 
@@ -31,29 +34,28 @@ class Results:
         self.rows: dict[str, list[dict[str, Any]]] = {"evaluations": [], "metrics": [], "servers": []}
 
     def add(self, model: str, benchmark: str, values: list[float | None], **given: Any) -> None:
-        """An evaluation that ended well; `uids`, `status`, `category` go by answer, the rest is columns."""
+        """An evaluation that ended well; `uids` and columns of `samples` go by answer, the rest is columns of
+        `evaluations`."""
         uids = given.pop("uids", [f"q{number:05d}" for number in range(len(values))])
-        status = given.pop("status", ["ok"] * len(values))
-        category = given.pop("category", [None] * len(values))
+        told = {"task": [benchmark] * len(values), "status": ["ok"] * len(values)}
+        told |= {name: given.pop(name) for name in _OF_ANSWERS if name in given}
         metric = given.pop("metric", {})
         answers = [
             {
                 "sample_uid": uid,
                 "repeat_idx": 0,
-                "task": benchmark,
-                "category": part,
-                "status": said,
+                **{name: column[number] for name, column in told.items()},
                 "scores": []
                 if value is None
                 else [{"metric": "exact_match", "filter": "strict", "value": value}],
             }
-            for uid, part, said, value in zip(uids, category, status, values, strict=True)
+            for number, (uid, value) in enumerate(zip(uids, values, strict=True))
         ]
         key = {"model": model, "benchmark": benchmark}
         self.write(self.folder / "samples" / model / f"{benchmark}.parquet", schema.SAMPLES, answers, key)
         self.rows["evaluations"].append({**key, "status": "ok", **given})
-        told = {"metric": "exact_match", "filter": "strict", "is_primary": True, "is_group": False}
-        self.rows["metrics"].append({**key, "task": benchmark, **told, "higher_is_better": True, **metric})
+        primary = {"metric": "exact_match", "filter": "strict", "is_primary": True, "is_group": False}
+        self.rows["metrics"].append({**key, "task": benchmark, **primary, "higher_is_better": True, **metric})
         tables = {"evaluations": schema.ALL_EVALUATIONS, "metrics": schema.METRICS, "servers": schema.SERVERS}
         for name, table in tables.items():
             self.write(self.folder / f"{name}.parquet", table, self.rows[name], {})

@@ -1,0 +1,291 @@
+"""The leaderboard of a run: every score, how sure it is, and which models can be told apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slurmeval.errors import UserError
+from slurmeval.results import frames
+from slurmeval.results.comparison import Row, primary_metrics, read_answers
+from slurmeval.results.matrix import Matrix, matrices
+from slurmeval.statistics import families
+from slurmeval.statistics.intervals import Interval, mean_of_benchmarks, normal_quantile
+from slurmeval.statistics.pairs import Verdict
+from slurmeval.statistics.readings import Readings, readings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MEAN_TOLERANCE = 5e-4
+"""How far the samples' mean may lie from the harness's score for bounds of that score to be told."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model on one benchmark, by the benchmark's primary metric."""
+
+    model: str
+    benchmark: str
+    status: str
+    """`ok`, `failed`, `stopped` or `missing`, as in the table `evaluations`."""
+    reason: str | None = None
+    """Why there is no score."""
+    metric: str | None = None
+    value: float | None = None
+    """A proportion, 0 to 1; None: there is no score, or it is no proportion."""
+    harness_value: float | None = None
+    """The score as the harness wrote it, such as a perplexity."""
+    se: float | None = None
+    interval: Interval | None = None
+    n: int | None = None
+    """Questions that were scored."""
+    n_unanswered: int = 0
+    """Answers that nobody gave."""
+    n_unparsed: int = 0
+    """Answers that the harness could not read."""
+    n_cut: int = 0
+    """Answers that were cut off at the token limit, or whose prompt was cut."""
+    readings: Readings | None = None
+    """The score if all of these had been wrong, left out or right; None: the samples do not tell."""
+
+    @property
+    def depends_on_reading(self) -> bool:
+        """Whether the score moves more with the reading of doubtful answers than with the questions."""
+        if self.readings is None or not self.readings.n_doubtful:
+            return False
+        return self.interval is None or self.readings.width > self.interval.high - self.interval.low
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How the models of one benchmark, or of the mean over benchmarks, are ordered."""
+
+    order: tuple[str, ...]
+    """Those with a score, best first."""
+    groups: tuple[tuple[str, ...], ...]
+    """The largest groups of which no two can be told apart (Holm over all pairs, at 95 %)."""
+    bands: Mapping[str, tuple[int, int]]
+    """The best and the worst rank that the data leave to each model."""
+
+    def letters(self, model: str) -> str:
+        """The groups that a model is in, as letters: models that share none can be told apart."""
+        return "".join(_letter(index) for index, group in enumerate(self.groups) if model in group)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A model's mean over the benchmarks."""
+
+    model: str
+    mean: float | None
+    """Mean of the benchmarks' scores, each weighing the same; None: it lacks one of them."""
+    se: float | None = None
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """All scores of a run."""
+
+    models: tuple[str, ...]
+    """By the mean, or by the only benchmark, best first; those without come last."""
+    benchmarks: tuple[str, ...]
+    metrics: Mapping[str, str]
+    """The primary metric of each benchmark."""
+    entries: Mapping[tuple[str, str], Entry]
+    """By model and benchmark; a pair that the run does not have is left out."""
+    rankings: Mapping[str, Ranking]
+    """By benchmark."""
+    averaged: tuple[str, ...]
+    """Benchmarks that the mean is over: proportions of one metric, of which more is better."""
+    standings: Mapping[str, Standing]
+    """By model; empty if fewer than two benchmarks can be averaged."""
+    ranking: Ranking | None
+    """By the mean, or by the only benchmark."""
+
+
+def leaderboard(results: Path, benchmarks: Sequence[str] = ()) -> Leaderboard:
+    """Returns the leaderboard of a results folder, from its tables alone.
+
+    Args:
+        results: The results folder, or the project folder that holds it as `results`.
+        benchmarks: Ids of the benchmarks to show; none: all.
+
+    Raises:
+        UserError: There are no results, or a benchmark is unknown.
+        SchemaDrift: The results are of another version.
+    """
+    results = frames.results_folder(results)
+    rows = frames.read_combined("evaluations", results).to_pylist()
+    known = list(dict.fromkeys(row["benchmark"] for row in rows))
+    for benchmark in benchmarks:
+        if benchmark not in known:
+            raise UserError(f"unknown benchmark '{benchmark}'; {results} has: {', '.join(known) or 'none'}")
+    shown = [benchmark for benchmark in known if not benchmarks or benchmark in benchmarks]
+    primary = primary_metrics(results)
+    entries = {
+        (row["model"], row["benchmark"]): _entry(results, row, primary.get((row["model"], row["benchmark"])))
+        for row in rows
+        if row["benchmark"] in shown
+    }
+    by_benchmark = {matrix.benchmark: matrix for matrix in matrices(results, shown)}
+    models = list(dict.fromkeys(model for model, _ in entries))
+    lower = {benchmark for (_, benchmark), row in primary.items() if row["higher_is_better"] is False}
+    rankings = {
+        benchmark: _ranking(_values(entries, benchmark), by_benchmark.get(benchmark), benchmark in lower)
+        for benchmark in shown
+    }
+    averaged = tuple(benchmark for benchmark in shown if _averages(entries, benchmark, lower))
+    standings = {} if len(averaged) < 2 else {model: _standing(model, averaged, entries) for model in models}
+    means = {model: each.mean for model, each in standings.items() if each.mean is not None}
+    mean_matrix = by_benchmark.get(None)
+    ranking = rankings[shown[0]] if len(shown) == 1 else None
+    if standings:
+        ranking = _ranking(means, mean_matrix, False, len(averaged))
+    ahead = ranking.order if ranking else ()
+    return Leaderboard(
+        models=(*ahead, *(model for model in models if model not in ahead)),
+        benchmarks=tuple(shown),
+        metrics={benchmark: _metric(entries, benchmark) for benchmark in shown},
+        entries=entries,
+        rankings=rankings,
+        averaged=averaged,
+        standings=standings,
+        ranking=ranking,
+    )
+
+
+def _entry(results: Path, evaluation: Row, metric: Row | None) -> Entry:
+    key = evaluation["model"], evaluation["benchmark"]
+    if evaluation["status"] != "ok":
+        return Entry(*key, evaluation["status"], evaluation["reason"])
+    if metric is None:
+        return Entry(*key, "ok", "no metric stands for the whole benchmark")
+    value = _finite(metric["value"])
+    low, high = _finite(metric["ci_lo"]), _finite(metric["ci_hi"])
+    answers = _answers(results, metric)
+    flags = ("errored", "unparsed", "cut")
+    counts = {name: 0 if answers is None else int(answers[name].to_numpy().sum()) for name in flags}
+    return Entry(
+        *key,
+        "ok",
+        metric=metric["metric"],
+        value=value,
+        harness_value=_finite(metric["harness_value"]),
+        se=_finite(metric["se"]),
+        interval=None if low is None or high is None else Interval(low, high, metric["ci_method"] or ""),
+        n=metric["n_items"],
+        n_unanswered=max(metric["n_unanswered"] or 0, counts["errored"]),
+        n_unparsed=counts["unparsed"],
+        n_cut=counts["cut"],
+        readings=None if answers is None or value is None else _readings(answers, metric),
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
+
+
+def _answers(results: Path, metric: Row) -> pa.Table | None:
+    """Returns the answers that a metric is over; None: they are not there, or do not carry it."""
+    try:
+        answers = read_answers(results, metric)
+    except UserError:  # deleted: the score stands in `metrics` all the same
+        return None
+    return answers if len(answers) else None
+
+
+def _readings(answers: pa.Table, metric: Row) -> Readings | None:
+    """Returns the bounds of a score; None where it is no mean of answers' scores between 0 and 1.
+
+    Of a mean over tasks, each task's bounds are averaged."""
+    import numpy as np
+
+    values = answers["value"].to_numpy().astype(float)
+    doubtful = np.logical_or.reduce([answers[name].to_numpy() for name in ("errored", "unparsed", "cut")])
+    scored = np.isfinite(values)
+    if not scored.any() or values[scored].min() < 0 or values[scored].max() > 1:
+        return None
+    tasks = answers["task"].to_numpy().astype(str) if metric["mean_of"] else np.zeros(len(values), int)
+    parts = [tasks == task for task in np.unique(tasks)]
+    means = [float(values[part & scored].mean()) for part in parts if (part & scored).any()]
+    if abs(math.fsum(means) / len(means) - metric["value"]) > _MEAN_TOLERANCE:
+        return None
+    found = [readings(values[part], doubtful[part]) for part in parts]
+    left_out = [each.left_out for each in found if each.left_out is not None]
+    return Readings(
+        sum(each.n_doubtful for each in found),
+        math.fsum(each.wrong for each in found) / len(found),
+        math.fsum(left_out) / len(found) if len(left_out) == len(found) else None,
+        math.fsum(each.right for each in found) / len(found),
+    )
+
+
+def _values(entries: Mapping[tuple[str, str], Entry], benchmark: str) -> dict[str, float]:
+    """Returns the score of each model that has one, on the harness's scale where it is no proportion."""
+    found = {}
+    for entry in entries.values():
+        value = entry.harness_value if entry.value is None else entry.value
+        if entry.benchmark == benchmark and value is not None:
+            found[entry.model] = value
+    return found
+
+
+def _metric(entries: Mapping[tuple[str, str], Entry], benchmark: str) -> str:
+    """Returns the metric of the first model that has a score; empty: none has."""
+    return next((each.metric for each in entries.values() if each.benchmark == benchmark and each.metric), "")
+
+
+def _averages(entries: Mapping[tuple[str, str], Entry], benchmark: str, lower: set[str]) -> bool:
+    """Whether a benchmark's scores may be averaged with others'."""
+    scored = [each for each in entries.values() if each.benchmark == benchmark and each.metric is not None]
+    on_scale = all(each.value is not None and 0 <= each.value <= 1 for each in scored)
+    one_metric = len({each.metric for each in scored}) == 1
+    return bool(scored) and benchmark not in lower and one_metric and on_scale
+
+
+def _standing(model: str, averaged: Sequence[str], entries: Mapping[tuple[str, str], Entry]) -> Standing:
+    found = [entries.get((model, benchmark)) for benchmark in averaged]
+    values = [entry.value for entry in found if entry is not None and entry.value is not None]
+    if len(values) != len(averaged):
+        return Standing(model, None)
+    mean, se = mean_of_benchmarks(values, [_error(entry) for entry in found if entry is not None])
+    if se is None:
+        return Standing(model, mean)
+    half = normal_quantile(0.975) * se
+    return Standing(model, mean, se, Interval(max(0.0, mean - half), min(1.0, mean + half), "normal"))
+
+
+def _error(entry: Entry) -> float | None:
+    """Returns a standard error. Where all answers were equal, it is that of the interval."""
+    if entry.se is not None or entry.interval is None:
+        return entry.se
+    return (entry.interval.high - entry.interval.low) / 2 / normal_quantile(0.975)
+
+
+def _ranking(
+    values: Mapping[str, float], matrix: Matrix | None, lower: bool, n_averaged: int | None = None
+) -> Ranking:
+    """Orders models by `values`, and tells apart those of which `matrix` is sure.
+
+    `n_averaged`: benchmarks of a mean; a pair that was compared on others is not told apart."""
+    order = sorted(values, key=lambda model: values[model] if lower else -values[model])
+
+    def verdict(a: str, b: str) -> Verdict:
+        cell = None if matrix is None else matrix.cell(a, b)
+        if cell is None or not cell.sure or n_averaged not in (None, cell.n):
+            return Verdict.CANNOT_TELL
+        return cell.verdict
+
+    verdicts = {(a, b): verdict(a, b) for index, a in enumerate(order) for b in order[index + 1 :]}
+    groups = tuple(tuple(group) for group in families.groups(order, verdicts)) if order else ()
+    return Ranking(tuple(order), groups, families.rank_bands(order, verdicts))
+
+
+def _letter(index: int) -> str:
+    """Returns a, b, … z, (27), …"""
+    return chr(ord("a") + index) if index < 26 else f"({index + 1})"
