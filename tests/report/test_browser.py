@@ -118,6 +118,21 @@ def test_a_click_on_a_head_sorts_and_another_turns_it_round(browser: Any, report
     assert heads[2].get_attribute("aria-sort") is None
 
 
+def test_a_benchmark_is_chosen_for_the_pairs_of_models(browser: Any, report: Path) -> None:
+    _open(browser, report / "index.html")
+    choice = browser.find_element("id", "pairs-on")
+    names = [option.text for option in choice.find_elements("css selector", "option")]
+    assert names == ["the mean over benchmarks", "openbookqa", "asdiv", "humaneval"]
+    for number, name in enumerate(names):
+        choice.find_elements("css selector", "option")[number].click()
+        shown = [table.is_displayed() for table in _all(browser, "#pairs .matrix")]
+        assert shown == [position == number for position in range(4)], name
+    cells = [cell for cell in _all(browser, "#pairs td.num") if cell.is_displayed()]
+    one, other = (cell.text.split("\n")[0].split() for cell in cells)
+    assert {one[0], other[0]} == {"▲", "▼"}
+    assert one[1].strip("+−") == other[1].strip("+−")
+
+
 def test_a_score_leads_to_its_samples_their_next_page_and_back(browser: Any, report: Path) -> None:
     _open(browser, report / "index.html")
     browser.find_element("link text", "0.967").click()

@@ -19,13 +19,14 @@ import pytest
 from slurmeval.files import write_json
 from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
 from slurmeval.paths import Paths
-from slurmeval.report import build, rendering, tables
+from slurmeval.report import build, pairs, rendering, tables
 from slurmeval.report.build import _model_page
 from slurmeval.report.chart import chart
 from slurmeval.report.samples import page_name
 from slurmeval.report.tables import Tables
 from slurmeval.results import exporting, schema
 from slurmeval.results.aggregate import aggregate
+from slurmeval.results.comparison import compare
 from slurmeval.results.exports import latex
 from slurmeval.results.partitions import read_rows, write, write_rows
 from tests.report import example
@@ -172,6 +173,37 @@ def test_all_samples_are_shown_once(run: Paths) -> None:
     ]
     assert ids == [f"s{n}" for n in range(1, 61)]
     assert not (folder / page_name("asdiv", 4)).exists()
+
+
+def test_pairs_of_models_have_difference_interval_p_value_and_flips(run: Paths) -> None:
+    text = re.sub(r"\s+", " ", Page(run.report / "index.html").text)
+    (compared,) = compare(run.results, *example.MODELS, ["asdiv"]).benchmarks
+    found = compared.difference
+    assert found is not None and found.interval is not None and found.p_value is not None
+    assert found.a_only is not None and found.b_only is not None
+    value, low, high = map(rendering.signed, (found.value, found.interval.low, found.interval.high))
+    assert (
+        f"{value}{low} … {high}{rendering.p_value(found.p_value)}, {found.a_only} : {found.b_only} : " in text
+    )
+    assert "Three counts: questions that the row alone has right, the column alone, neither alone." in text
+    assert found.detectable is not None
+    assert f"So many questions show differences of {found.detectable:.3f} or more" in text
+
+
+def test_a_pair_that_was_not_run_alike_says_in_what(paths: Paths) -> None:
+    for model, asked in {"a": 0, "b": 5}.items():
+        made = example.samples("t", [True, False] * 10)
+        write(paths, model, "t", example.evaluation(few_shot=asked), example.output(made, "t"), [])
+    aggregate(paths, [("a", "t"), ("b", "t")])
+    assert "* a, b: not run alike: few_shot 0 and 5" in _build(paths).text
+
+
+def test_pairs_that_do_not_fit_on_the_page_are_named(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "MAX_CELLS", 8)
+    example.write_run(paths, n=20)
+    page = _build(paths)
+    assert "For want of room not compared here: asdiv, humaneval." in re.sub(r"\s+", " ", page.text)
+    assert "Mean over benchmarks" not in page.text
 
 
 def test_csv_has_every_metric_to_the_last_digit(run: Paths) -> None:

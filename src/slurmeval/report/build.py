@@ -11,7 +11,7 @@ import yaml
 
 from slurmeval.config.models import Config, Report
 from slurmeval.files import write_atomically
-from slurmeval.report import rendering, tables
+from slurmeval.report import pairs, rendering, tables
 from slurmeval.report.chart import chart
 from slurmeval.report.provenance import RunInfo, collect, of_project, staged
 from slurmeval.report.samples import page_name, write_pages
@@ -72,7 +72,10 @@ def _write(
 
 def _index(run: tables.Tables, paths: Paths, written: set[Path]) -> dict[str, Any]:
     down, across = latex.sides(run.models, run.benchmarks)
+    matrices, left_out = pairs.shown(paths, run)
     return {
+        "matrices": matrices,
+        "left_out": left_out,
         "run": run,
         "down": down,
         "across": across,

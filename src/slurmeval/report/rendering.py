@@ -46,6 +46,8 @@ def _environment() -> jinja2.Environment:
         shortened=shortened,
         number=number,
         score=score,
+        signed=signed,
+        p_value=p_value,
         duration=duration,
         hours=hours,
         share=share,
@@ -95,6 +97,16 @@ def href(*segments: str) -> str:
 def score(value: float | None, digits: int = 3) -> str:
     """Returns a score or its error with fixed digits, so that columns line up."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float) -> str:
+    """Returns a difference of scores with its sign."""
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    """Returns a p-value as papers write it: `p = .041`, `p < .001`."""
+    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
 
 
 def number(value: float | None) -> str:

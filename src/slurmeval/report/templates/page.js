@@ -24,3 +24,13 @@ for (const button of document.querySelectorAll("th > button")) {
     body.append(...keyed.map(({ row }) => row));
   });
 }
+
+// Of the matrices of pairs one is shown: the one that is chosen.
+const chosen = document.getElementById("pairs-on");
+if (chosen) {
+  const matrices = [...document.querySelectorAll(".matrix")];
+  const show = () => matrices.forEach((matrix, index) => { matrix.hidden = index !== Number(chosen.value); });
+  chosen.addEventListener("change", show);
+  document.documentElement.classList.add("choosing");
+  show();
+}
