@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurmeval.cli.naming import about_results
+from slurmeval.cli.suites import benchmark_options, wanted
 
 if TYPE_CHECKING:
     from slurmeval.results.comparison import BenchmarkComparison, Comparison
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@click.option("--benchmark", "benchmarks", multiple=True, help="Only this one; may be given several times.")
+@benchmark_options
 @click.option(
     "--margin",
     type=click.FloatRange(0, 1, max_open=True),
@@ -34,7 +35,13 @@ if TYPE_CHECKING:
 )
 @about_results
 def compare(
-    a: str, b: str, benchmarks: tuple[str, ...], margin: float, min_paired: float, results: Path
+    a: str,
+    b: str,
+    benchmarks: tuple[str, ...],
+    suites: tuple[str, ...],
+    margin: float,
+    min_paired: float,
+    results: Path,
 ) -> int:
     """Compares two models on the questions that both answered.
 
@@ -46,7 +53,7 @@ def compare(
     """
     from slurmeval.results.comparison import compare as compared
 
-    for line in lines(compared(results, a, b, benchmarks, margin, min_paired)):
+    for line in lines(compared(results, a, b, wanted(results, benchmarks, suites), margin, min_paired)):
         click.echo(line)
     return 0
 

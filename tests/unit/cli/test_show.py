@@ -1,0 +1,117 @@
+"""The leaderboard in the terminal, as CSV and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from slurmeval.cli import main, show
+from slurmeval.files import write_json
+from slurmeval.results.leaderboard import leaderboard
+from tests.unit.results.test_comparison import Results
+from tests.unit.results.test_leaderboard import add
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    made = Results(tmp_path / "results")
+    for model, right in (("low", 20), ("high", 80)):
+        for benchmark in ("sums", "facts"):
+            add(made, model, benchmark, right)
+    return made
+
+
+def shown(results: Results, *options: str) -> int:
+    return main.run(["show", "--results", str(results.folder), *options])
+
+
+def words(line: str) -> str:
+    return " ".join(line.split())
+
+
+def test_table_has_rank_mean_scores_intervals_and_letters(
+    results: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shown(results) == 0
+    head, first, second, *remarks = capsys.readouterr().out.splitlines()
+    assert words(head) == "rank model mean of 2 sums (exact_match, n 100) facts (exact_match, n 100)"
+    assert words(first).startswith("1 high 0.800 [0.744, 0.856] a 0.800 [0.711, 0.867] a")
+    assert words(second).startswith("2 low 0.200 [0.144, 0.256] b")
+    assert remarks == ["Models that share a letter cannot be told apart (paired, 95 %, Holm over all pairs)."]
+
+
+def test_benchmarks_that_do_not_fit_the_terminal_follow_below(results: Results) -> None:
+    found = list(show.lines(leaderboard(results.folder), 60))
+    assert [words(line).split(" ")[0] for line in found if "model" in line[:12]] == ["rank"] * 3
+    assert max(map(len, found[:-1])) <= 60
+
+
+def test_doubtful_answers_and_failures_are_said_below(results: Results) -> None:
+    add(results, "low", "words", 50, status=["ok"] * 60 + ["unparsed"] * 40)
+    found = list(show.lines(leaderboard(results.folder), 200))
+    assert "! low on words: 40 unparsed; 0.500 if all of them were wrong, 0.900 if right" in found
+    assert "0.500 [0.404, 0.596] !" in found[1]
+    assert "not in all" in found[2]
+
+
+def test_csv_has_each_score_and_each_mean(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(results, "--format", "csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["model"], row["benchmark"], row["value"], row["letters"]) for row in rows] == [
+        ("high", "", "0.8", "a"),
+        ("low", "", "0.2", "b"),
+        ("high", "sums", "0.8", "a"),
+        ("high", "facts", "0.8", "a"),
+        ("low", "sums", "0.2", "b"),
+        ("low", "facts", "0.2", "b"),
+    ]
+
+
+def test_json_has_all_of_it(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(results, "--format", "json", "--benchmark", "facts") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["models"], found["benchmarks"]) == (["high", "low"], ["facts"])
+    assert found["rankings"]["facts"]["groups"] == [["high"], ["low"]]
+    assert [entry["readings"]["n_doubtful"] for entry in found["entries"]] == [0, 0]
+
+
+def test_a_suite_of_the_config_limits_the_benchmarks(
+    results: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = {"config": {"suites": {"quick": ["facts"]}}}
+    write_json(results.folder / "state" / "runs" / "one.json", document)
+    assert shown(results, "--suite", "quick") == 0
+    assert "sums" not in capsys.readouterr().out
+    assert main.run(["compare", "high", "low", "--suite", "quick", "--results", str(results.folder)]) == 0
+    assert "sums" not in capsys.readouterr().out
+    assert shown(results, "--suite", "slow") == 2
+    assert "unknown suite 'slow'; the last run in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ['a,b\n"c"', "<script>alert(1)</script>", "Größe ≥ 3", "\x1b[2J", "x" * 10_000]
+)
+def test_hostile_names_stay_in_their_cell(
+    results: Results, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    for model in ("low", "high"):
+        add(results, model, "odd", 50, metric={"metric": name})
+    assert shown(results) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert max(map(len, printed.splitlines())) < 250
+    assert shown(results, "--format", "csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 8
+    assert show.printable(name) in {row["metric"] for row in rows}
+    assert shown(results, "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["odd"] == name
+
+
+def test_a_folder_without_results_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["show", "--results", str(tmp_path)]) == 2
+    assert "expected a folder with evaluations.parquet" in capsys.readouterr().err
