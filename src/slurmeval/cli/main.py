@@ -32,7 +32,7 @@ FOR_PEOPLE = {
         "Removes environments that no lock and no live run uses.",
     ),
     "rescore": ("slurmeval.cli.rescore", "Writes results anew, without a server."),
-    "show": ("slurmeval.cli.show", "Shows the leaderboard: every model's score on every benchmark."),
+    "show": ("slurmeval.cli.show", "Shows the leaderboard: all scores, and how sure they are."),
     "stage": ("slurmeval.cli.stage", "Resolves branches; carries what is staged to other machines."),
     "status": ("slurmeval.cli.status", "Shows the run: servers, evaluations, failures."),
     "stop": ("slurmeval.cli.stop", "Stops the servers of some models, or all."),

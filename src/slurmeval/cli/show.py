@@ -41,7 +41,7 @@ BADGE = "!"
 )
 @about_results
 def show(benchmarks: tuple[str, ...], suites: tuple[str, ...], form: str, results: Path) -> None:
-    """Shows the leaderboard: every model's score on every benchmark.
+    """Shows the leaderboard: all scores, and how sure they are.
 
     Scores are each benchmark's primary metric with its 95 % interval. The mean weighs each benchmark the
     same. Models that share a letter cannot be told apart; `!` marks a score that depends more on how doubtful
