@@ -30,10 +30,8 @@ def export(
     """
     from slurmeval.cli.scores import printable
     from slurmeval.results.exporting import export as exported
-    from slurmeval.results.exporting import listed
 
     written = exported(format_name, results, out, models, benchmarks)
-    count = f"{len(written.files)} file{'' if len(written.files) == 1 else 's'}"
-    click.echo(f"{written.folder}: {count}, {listed([str(name) for name in written.files])}")
+    click.echo(f"{written.folder}: {len(written.files):,} file{'' if len(written.files) == 1 else 's'}")
     for remark in written.remarks:
         click.echo(printable(remark), err=True)

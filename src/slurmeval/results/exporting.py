@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -145,6 +146,25 @@ def load(folder: Path, models: Sequence[str] = (), benchmarks: Sequence[str] = (
     if not run.ended:
         raise UserError(f"{results}: no evaluation has ended well, so there is nothing to export")
     return run
+
+
+def number_of(metric: Row) -> float | None:
+    """Returns a metric's number: a proportion, or what the harness wrote if it is none; None: not known."""
+    is_proportion = metric["value"] is not None or metric["harness_scale"] is not None
+    number: float | None = metric["value"] if is_proportion else metric["harness_value"]
+    return number
+
+
+def served(row: Row) -> dict[str, Any]:
+    """Returns how an evaluation's model was served, without what names places of this machine."""
+    known = json.loads(row["served_json"] or "{}") or {}
+    return {name: value for name, value in known.items() if name not in ("weights", "files", "env")}
+
+
+def repository(row: Row) -> str | None:
+    """Returns the repository of an evaluation's weights; None: they come from elsewhere."""
+    kind, _, name = (row["model_source"] or "").partition(" ")
+    return name if kind == "repo" else None
 
 
 def listed(names: Sequence[str]) -> str:

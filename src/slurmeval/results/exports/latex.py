@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from slurmeval.results.exporting import settings
+from slurmeval.results.exporting import number_of, settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,14 +70,11 @@ def _one_line(name: str) -> str:
 
 def _cell(metric: Row | None) -> str:
     """Returns a score with its interval; what is no proportion as the harness wrote it."""
-    if metric is None or (
-        metric["value"] is None and (metric["mismatch"] or metric["harness_value"] is None)
-    ):
+    number = None if metric is None else number_of(metric)
+    if metric is None or number is None:
         return "--"
-    if metric["value"] is None:
-        return f"{metric['harness_value']:.3f}"
     interval = ""
     if metric["ci_lo"] is not None:
         interval = rf" {{\scriptsize [{metric['ci_lo']:.3f}, {metric['ci_hi']:.3f}]}}"
     lost = rf" {{\scriptsize({metric['n_unanswered']:,} unanswered)}}" if metric["n_unanswered"] else ""
-    return f"{metric['value']:.3f}{interval}{lost}"
+    return f"{number:.3f}{interval}{lost}"

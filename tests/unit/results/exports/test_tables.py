@@ -94,7 +94,7 @@ def test_latex_shows_interval_unanswered_and_dash() -> None:
                 ("m", "b"): interval | {"n_unanswered": 1200},
                 ("m", "c"): None,
                 ("m", "perplexity"): {"value": None, "harness_value": 21.37},
-                ("m", "off"): {"value": None, "harness_value": 54.17, "mismatch": True},
+                ("m", "off"): {"value": None, "harness_value": 54.17, "harness_scale": 1.0},
             }
         )
     )
