@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.stand_ins.stand_in_hub import StandInHub
 
-from slurmeval.config.models import Weights
+from slurmeval.config.sources import Weights
 from slurmeval.staging import manifest
 from slurmeval.staging.manifest import HashCache, hash_files
 from slurmeval.staging.models import stage_model

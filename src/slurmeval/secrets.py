@@ -46,9 +46,10 @@ SECRET_MINIMUM_LENGTH = 8
 
 
 def needed(config: Config, benchmarks: Iterable[str]) -> list[str]:
-    """Returns the secrets for a run of these benchmarks: those that they name, and those for staging."""
+    """Returns the secrets for a run of these benchmarks: for staging, of servers, and for harnesses."""
     named = (name for benchmark in benchmarks for name in config.benchmarks[benchmark].secrets)
-    return [name for name in dict.fromkeys([*HUB, *REGISTRY, *named]) if name in config.secrets]
+    keys = (server.api_key for server in config.servers.values() if server.api_key is not None)
+    return [name for name in dict.fromkeys([*HUB, *REGISTRY, *keys, *named]) if name in config.secrets]
 
 
 def problems(

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from slurmeval.config.models import Dataset, Weights
+from slurmeval.config.sources import Dataset, Weights
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.models import stage_model
 from tests.internet import parts

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from slurmeval.config.models import Benchmark, Dataset, Model, Weights
+from slurmeval.config.models import Benchmark, Model
+from slurmeval.config.sources import Dataset, Weights
 from slurmeval.containment.scratch_dir import scratch_dir
 from slurmeval.engines.readiness import request
 from slurmeval.files import read_json

@@ -36,9 +36,9 @@ def check(files: tuple[Path, ...], configfiles: tuple[Path, ...], results: Path 
     )
     for name in models:
         model = config.models[name]
-        weights = model.weights
-        source = weights.repo or weights.package or weights.folder
-        revision = f" at {weights.revision[:12]}" if weights.revision else ""
+        wanted = model.source
+        source = wanted.repo or wanted.package or wanted.folder or model.served_name or name
+        revision = f" at {wanted.revision[:12]}" if wanted.revision else ""
         click.echo(f"  model {name}: {source}{revision}, served by {model.server}")
     for name, names in suites.items():
         click.echo(f"  suite {name}: {', '.join(names)}")

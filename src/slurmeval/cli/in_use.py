@@ -60,5 +60,5 @@ def _named_by_runs(results: Path) -> Iterator[Path]:
     for document in map(mapping, (results / "state" / "runs").glob("*.json")):
         for kind in ("models", "benchmarks"):
             for entry in (document.get(kind) or {}).values():
-                record = mapping(Path(entry["environment"]))
+                record = mapping(Path(entry["environment"] or ""))
                 yield from (Path(record[name]) for name in ("folder", "sif") if name in record)

@@ -142,12 +142,13 @@ def stage_model(run_file: Path, model: str, manifest: Path, here: bool) -> None:
     config, paths = Config.model_validate(run["config"]), Paths.of(run["paths"])
     entry = config.models[model]
     secrets.lend(paths.secrets, run["config"]["secrets"], secrets.HUB)
-    made = read_json(Path(run["models"][model]["environment"]))
+    environment = run["models"][model]["environment"]
+    made = read_json(Path(environment)) if environment else None
     python = Path(made["python"]) if made else None
     with recorded(run, "stage_model", manifest, f"staging the model {model}"):
         project = Path(run["project"])
-        stage_model(model, entry.weights, manifest.absolute(), paths.hf_home, project, python, to_stderr)
-        need_servable(model, entry, manifest, find_engine(config.servers[entry.server].engine, project))
+        stage_model(model, entry.source, manifest.absolute(), paths.hf_home, project, python, to_stderr)
+        need_servable(model, entry, manifest, find_engine(config.servers[entry.server].engine_name, project))
 
 
 @click.command("stage-dataset")

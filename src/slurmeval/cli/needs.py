@@ -27,7 +27,7 @@ def needs(config: Config, project: Path, paths: Paths, offline: bool) -> Iterato
             *(
                 name
                 for name in plan.models
-                if plan.runtime_refs.of_server(config.models[name]).kind == "image"
+                if (place := plan.runtime_refs.of_server(config.models[name])) and place.kind == "image"
             ),
             *(
                 b

@@ -131,7 +131,7 @@ def _branches(config: Config) -> list[Repository]:
     """Returns the repositories, each once, that the config names by a branch or tag."""
     from slurmeval.staging.repository import Repository
 
-    named = [Repository.of(model.weights) for model in config.models.values()]
+    named = [Repository.of(model.source) for model in config.models.values()]
     named += [Repository.of(dataset) for dataset in config.datasets.values()]
     return list(dict.fromkeys(found for found in named if found is not None and not found.is_commit))
 
@@ -161,4 +161,4 @@ def _places(plan: Plan) -> list[RuntimeRef]:
     config = plan.config
     found = [plan.runtime_refs.of_server(config.models[name]) for name in plan.models]
     found += [plan.runtime_refs.of_harness(config.benchmarks[name]) for name in plan.benchmarks]
-    return list({place.record: place for place in found}.values())
+    return list({place.record: place for place in found if place is not None}.values())

@@ -6,9 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from slurmeval.config.messages import Problem, nearest
-from slurmeval.config.models import Benchmark, Commit, Config, Model, Serving, Source
+from slurmeval.config.models import Benchmark, Config, Model
+from slurmeval.config.serving import EXTERNAL, Serving
+from slurmeval.config.sources import Commit, Source
 from slurmeval.config.yaml_files import shown
 from slurmeval.engines.base import Engine
 from slurmeval.engines.flags import FlagRules, flag_problems, misspelt, value_problems, variable_problems
@@ -30,6 +33,26 @@ ConfigCheck = Callable[[Config, Path], Iterable[Problem]]
 
 PairCheck = Callable[[Model, Benchmark], list[str]]
 """Returns why a benchmark cannot run on a model, in a few words (harnesses.base.Harness.model_problems)."""
+
+
+OF_ENGINES = frozenset({"weights", "dtype", "quantization", "chat_template", "flags", "env"})
+"""Keys of a model that say how an engine is started."""
+
+OF_ITS_KEEPER = "whoever started it decides on this"
+
+OF_EXTERNAL = frozenset(
+    {
+        "url",
+        "api_key",
+        "max_in_flight",
+        "budget",
+        "ready_timeout_s",
+        "time_limit_min",
+        "max_restarts",
+        "drain_s",
+    }
+)
+"""Keys of a server that is there already."""
 
 
 def check(
@@ -79,12 +102,10 @@ def _models(config: Config, project: Path) -> Iterator[Problem]:
         place = ("models", identifier)
         if model.server not in config.servers:
             yield _unknown((*place, "server"), "server", model.server, config.servers)
-        elif config.servers[model.server].image is not None and model.weights.package is not None:
-            text = (
-                "weights in a package are converted by the server's environment, and it has an image instead"
-            )
-            yield Problem((*place, "weights", "package"), text)
-        yield from _source((*place, "weights"), model.weights, config.staging.pinned, project)
+        else:
+            yield from _served(place, model, config.servers[model.server])
+        kind = "tokenizer" if model.weights is None else "weights"
+        yield from _source((*place, kind), model.source, config.staging.pinned, project)
         if model.chat_template is not None:
             yield from _file((*place, "chat_template"), model.chat_template, project)
         engine = engine_of(config, model, project)
@@ -99,12 +120,62 @@ def _models(config: Config, project: Path) -> Iterator[Problem]:
         yield from _for_engine(rules, place, model, of_model=True)
 
 
+def _served(place: tuple[str, ...], model: Model, server: Serving) -> Iterator[Problem]:
+    """Yields what a model has too much or too little for its server."""
+    if server.image is not None and model.source.package is not None:
+        text = "weights in a package are converted by the server's environment, and it has an image instead"
+        yield Problem((*place, "weights", "package"), text)
+    if server.url is None:
+        if model.weights is None:
+            yield Problem((*place, "weights"), "is missing; only a server with a url has weights of its own")
+        for key in sorted({"tokenizer", "served_name"} & model.model_fields_set):
+            yield Problem((*place, key), f"goes with a server that has a url, and {model.server} has none")
+    else:
+        for key in sorted(OF_ENGINES & model.model_fields_set):
+            yield Problem((*place, key), f"the server at {server.url} is there already: {OF_ITS_KEEPER}")
+        if model.reasoning is not None and model.reasoning.parser is not None:
+            yield Problem((*place, "reasoning", "parser"), f"{OF_ITS_KEEPER}; tags will do")
+
+
+def _external(config: Config, identifier: str) -> Iterator[Problem]:
+    """Yields what does not go together with a server's url, or without one."""
+    server, place = config.servers[identifier], ("servers", identifier)
+    if server.url is None:
+        for key in sorted({"api_key", "max_in_flight", "budget"} & server.model_fields_set):
+            yield Problem((*place, key), "goes with url")
+        if server.engine == EXTERNAL:
+            yield Problem((*place, "url"), f"is missing; the engine {EXTERNAL} needs it")
+        return
+    if (text := _no_address(server.url)) is not None:
+        yield Problem((*place, "url"), text)
+    for key in sorted(server.model_fields_set - OF_EXTERNAL):
+        yield Problem((*place, key), "does not go with url: that server is there already")
+    if server.api_key is not None and server.api_key not in config.secrets:
+        yield _unknown((*place, "api_key"), "secret", server.api_key, config.secrets)
+
+
+def _no_address(url: str) -> str | None:
+    """Returns why a server's url will not do. It may hold a password, so no text repeats it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "is no address"
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "expected an address that begins with http:// or https://"
+    if parts.username or parts.password or parts.query or parts.fragment:
+        return "expected an address without user, password and parameters; a key goes into api_key"
+    return None
+
+
 def _servers(config: Config, project: Path) -> Iterator[Problem]:
     locks = environment_locks(project)
     for identifier, server in config.servers.items():
+        yield from _external(config, identifier)
+        if server.url is not None:
+            continue
         engine = None
         try:
-            engine = find_engine(server.engine, project)
+            engine = find_engine(server.engine_name, project)
         except UserError as error:
             yield Problem(("servers", identifier, "engine"), str(error))
         if server.image is None and server.lock not in locks:
@@ -125,7 +196,7 @@ def engine_of(config: Config, model: Model, project: Path) -> Engine | None:
     """Returns the engine that serves a model; None where the config names one that is not there."""
     server = config.servers.get(model.server)
     try:
-        return find_engine(DEFAULT_ENGINE if server is None else server.engine, project)
+        return find_engine(DEFAULT_ENGINE if server is None else server.engine_name, project)
     except UserError:
         return None
 

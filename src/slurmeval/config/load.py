@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from slurmeval.config.checks import BenchmarkCheck, ConfigCheck, PairCheck, check
 from slurmeval.config.merging import Merged, display, merge
 from slurmeval.config.messages import Problem, config_error, problems_of
-from slurmeval.config.models import CONFIG_VERSION, Config, Section
+from slurmeval.config.models import CONFIG_VERSION, Config
 from slurmeval.config.site import SITE_VERSION, Site
+from slurmeval.config.sources import Section
 from slurmeval.config.yaml_files import read_yaml, shown
 from slurmeval.errors import ConfigError
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from slurmeval.config.merging import Key, Merged
-from slurmeval.config.models import Config, Section
+from slurmeval.config.models import Config
+from slurmeval.config.sources import Section
 from slurmeval.config.yaml_files import kind, shown
 from slurmeval.errors import ConfigError
 

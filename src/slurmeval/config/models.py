@@ -7,91 +7,24 @@ makes evaluations run again.
 
 from __future__ import annotations
 
-import os
-import re
-from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
+
+from slurmeval.config.serving import ServerLimits, Serving
+from slurmeval.config.sources import (
+    NO_SOURCE,
+    Dataset,
+    Identifier,
+    Location,
+    Scalar,
+    SecretName,
+    Section,
+    Tokenizer,
+    Weights,
+)
 
 CONFIG_VERSION = 1
-
-Identifier = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$", max_length=100),
-]
-Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!_-]+$")]
-
-
-def _stays_below(path: str) -> str:
-    if not path or path.startswith("/") or ".." in path.split("/"):
-        raise ValueError("a relative path without '..' is needed")
-    return path
-
-
-Location = Annotated[str, AfterValidator(os.path.expanduser)]
-"""A file or folder of this machine; `~` is the home folder."""
-RelativeFile = Annotated[str, AfterValidator(_stays_below)]
-_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"
-Repository = Annotated[str, StringConstraints(pattern=rf"^{_NAME}(/{_NAME})?$")]
-SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
-Commit = re.compile(r"^[0-9a-f]{40}$")
-Scalar = str | int | float | bool
-
-
-class Section(BaseModel):
-    """A mapping of the config."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Source(Section):
-    """Where weights or data come from: exactly one of `repo`, `package` and `folder`."""
-
-    repo: Repository | None = None
-    """A repository on the Hugging Face hub, staged into HF_HOME."""
-    revision: str | None = None
-    """The repository's commit: 40 hex digits (a branch or tag only with `staging.pinned: false`)."""
-    package: Requirement | None = None
-    """A package of the Python package index that carries the files, as `name==version`."""
-    folder: Location | None = None
-    """A folder that is already there; relative to the project folder, or absolute."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Source:
-        given = [name for name in ("repo", "package", "folder") if getattr(self, name) is not None]
-        if len(given) != 1:
-            found = " and ".join(given) or "none"
-            raise ValueError(f"exactly one of repo, package and folder is needed, not {found}")
-        if self.revision is not None and self.repo is None:
-            raise ValueError("revision goes with repo")
-        return self
-
-
-class Weights(Source):
-    """A model's weights, tokenizer and chat template."""
-
-    file: RelativeFile | None = None
-    """With `package`: the GGUF file inside it, converted to a Hugging Face folder when staged."""
-
-    @model_validator(mode="after")
-    def _file_goes_with_package(self) -> Weights:
-        if (self.package is None) != (self.file is None):
-            raise ValueError("package and file go together")
-        return self
-
-
-class Dataset(Source):
-    """Data that benchmarks read. A benchmark's task file names it as `${dataset:<id>}` (its folder)."""
-
-    files: list[RelativeFile] = []
-    """The files that are needed (in a repository: patterns); empty: all."""
-
-    @model_validator(mode="after")
-    def _package_names_files(self) -> Dataset:
-        if self.package is not None and not self.files:
-            raise ValueError("files is needed with package")
-        return self
 
 
 class Generation(Section):
@@ -147,8 +80,12 @@ class Model(Section):
     All but `server`, `endpoints` and `logprobs` alters answers.
     """
 
-    weights: Weights
-    """Where the weights come from."""
+    weights: Weights | None = None
+    """Where the weights come from; null only where the server is there already (`servers.<id>.url`)."""
+    tokenizer: Tokenizer | None = None
+    """Where the tokenizer comes from, where there are no weights: benchmarks by log-probabilities need it."""
+    served_name: Annotated[str, Field(min_length=1)] | None = None
+    """The name by which a server that is there already knows it; null: its id."""
     server: Identifier = "default"
     """The entry of `servers` that serves it."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
@@ -179,6 +116,11 @@ class Model(Section):
     benchmarks refused that ask otherwise."""
     logprobs: bool = True
     """Whether it gives log-probabilities of its prompt; false: benchmarks that need them are refused."""
+
+    @property
+    def source(self) -> Weights | Tokenizer:
+        """Returns where what is staged of it comes from; NO_SOURCE where nothing is."""
+        return self.weights or self.tokenizer or NO_SOURCE
 
 
 class Benchmark(Section):
@@ -230,63 +172,6 @@ class Benchmark(Section):
     """The largest share of samples that may stay without an answer; with more the evaluation fails."""
     time_limit_min: Annotated[float, Field(gt=0)] | None = None
     """Longest time of one try of an evaluation; null: from how long it took before, else from its size."""
-
-
-class Serving(Section):
-    """How models are served. Nothing here alters answers: time limits, ports, memory, retries."""
-
-    engine: Annotated[str, Field(min_length=1)] = "vllm"
-    """The inference engine: `vllm`, or a Python file of the project that describes another
-    (docs/engines.md)."""
-    environment: Identifier | None = None
-    """The locked environment with the engine: a file `containers/locks/<environment>.lock`; null: `vllm-cuda`
-    where `gpus` are asked for, else `vllm-cpu` (for another engine, its name in place of `vllm`)."""
-    image: Identifier | None = None
-    """The image with the engine, instead of an environment: an entry of `containers/images.lock.yaml`."""
-    flags: dict[str, Scalar | None] = {}
-    """Flags of the engine that alter no answer, such as `max-num-seqs: 8`; null: a flag without value. Others
-    are refused (`src/slurmeval/engines/vllm_flags.yaml` lists both): they belong to the model."""
-    env: dict[str, str] = {}
-    """Environment variables of the engine that alter no answer. Not for secrets: they are written to the
-    server's folder."""
-    gpus: Annotated[int, Field(ge=0)] = 0
-    """On a cluster: GPUs on each node of one server. Layers are split over them (tensor parallel) unless
-    `flags` say otherwise."""
-    nodes: Annotated[int, Field(ge=1)] = 1
-    """On a cluster: nodes of one server, for a model that is too large for one (pipeline parallel)."""
-    replicas: Annotated[int, Field(ge=1)] = 1
-    """Servers that share the requests for one model."""
-    cpus: Annotated[int, Field(ge=1)] | None = None
-    """On a cluster: cores on each node; null: as the site says for each GPU, or 4 without GPU."""
-    memory_gb: Annotated[float, Field(gt=0)] = 32
-    """On a cluster: memory of each node."""
-    ready_timeout_s: Annotated[float, Field(gt=0)] = 1800
-    """Longest time from start to the first answer."""
-    time_limit_min: Annotated[int, Field(ge=1)] = 1440
-    """Longest time of one server job."""
-    max_restarts: Annotated[int, Field(ge=0)] = 3
-    """How often the engine is started again after a crash, in one job."""
-    drain_s: Annotated[float, Field(ge=0)] = 60
-    """How long requests under way may take to end when the server is told to stop."""
-
-    @property
-    def lock(self) -> str:
-        """The name of the environment's lock."""
-        return self.environment or self.default_lock(self.gpus)
-
-    def default_lock(self, gpus: int) -> str:
-        """Returns the lock's name where `environment` is null."""
-        return f"{PurePath(self.engine).stem}-{'cuda' if gpus else 'cpu'}"
-
-
-class ServerLimits(Section):
-    """What holds for all servers."""
-
-    max_at_once: Annotated[int, Field(ge=1)] | None = None
-    """Servers of this project that run at once; null: one on one machine, any number on a cluster."""
-    renew_before_min: Annotated[float, Field(gt=0)] | None = 30
-    """On a cluster: so long before a server's time ends its successor is submitted, which takes over once it
-    answers. null: the server's job is requeued when its time ends, and evaluations wait for it."""
 
 
 class Gateway(Section):

@@ -13,8 +13,9 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from slurmeval.config.models import Config, Identifier, Section
+from slurmeval.config.models import Config
 from slurmeval.config.site import Site
+from slurmeval.config.sources import Identifier, Section
 
 COMMAND = "scripts/update-schema"
 

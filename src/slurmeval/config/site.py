@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from slurmeval.config.models import Identifier, Section
+from slurmeval.config.sources import Identifier, Section
 
 SITE_VERSION = 1
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from slurmeval import __version__
 from slurmeval.config.messages import ID_RULE
-from slurmeval.config.models import Identifier
+from slurmeval.config.sources import Identifier
 from slurmeval.config.yaml_files import shown
 from slurmeval.errors import UserError
 from slurmeval.harnesses import nemo_bundles

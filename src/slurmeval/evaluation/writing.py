@@ -56,7 +56,7 @@ def pins(evaluation: Evaluation) -> results.EvaluationRecord:
             {"id": name, "revision": data["revision"], "sha256": provenance.manifest_sha256(data)}
             for name, data in datasets.items()
         ],
-        model_source=provenance.source_text(model["source"]),
+        model_source=provenance.model_source(evaluation.run["models"][evaluation.model]["serving"], model),
         model_revision=model["revision"],
         model_sha256=provenance.manifest_sha256(model),
         served=evaluation.run["models"][evaluation.model]["params"],

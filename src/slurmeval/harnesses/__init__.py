@@ -46,13 +46,19 @@ def model_problems(model: Model, benchmark: Benchmark) -> list[str]:
     if benchmark.endpoint not in model.endpoints:
         allowed = " and ".join(model.endpoints)
         return [f"asks through {benchmark.endpoint}, and the model's endpoints are {allowed}"]
-    found = harness(benchmark.harness).model_problems(model, benchmark)
+    asking = harness(benchmark.harness)
+    found = asking.model_problems(model, benchmark)
+    if model.weights is None and model.tokenizer is None and asking.loads_tokenizer(model, benchmark):
+        found = [
+            *found,
+            "tokenizes prompts itself, and the model has no tokenizer: set models.<id>.tokenizer",
+        ]
     return [*found, *no_room(benchmark, _context(model))]
 
 
 def _context(model: Model) -> int | None:
     """Returns how many tokens the model holds, as far as that is known before it is staged."""
-    folder = model.weights.folder
+    folder = model.source.folder
     return model.max_model_len if folder is None else context_length(Path(folder), model.max_model_len)
 
 

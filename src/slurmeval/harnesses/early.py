@@ -17,7 +17,8 @@ import yaml
 from slurmeval import catalog
 from slurmeval.config.checks import engine_of
 from slurmeval.config.messages import Problem, nearest
-from slurmeval.config.models import Benchmark, Config, Dataset
+from slurmeval.config.models import Benchmark, Config
+from slurmeval.config.sources import Dataset
 from slurmeval.harnesses.context import too_long
 from slurmeval.harnesses.lm_eval_tasks import LIKELIHOOD_TYPES, TaskLoader
 from slurmeval.project_files import environment_lock
@@ -40,7 +41,7 @@ _PLACEHOLDER = re.compile(r"\$\{dataset:([^}]*)\}(?:/([^\s\"',\]}]+))?")
 def config_problems(config: Config, project: Path) -> Iterator[Problem]:
     """Yields all such problems, in the order of the file."""
     for identifier, model in config.models.items():
-        folder, engine = model.weights.folder, engine_of(config, model, project)
+        folder, engine = model.source.folder, engine_of(config, model, project)
         if folder is None or engine is None:
             continue
         if (said := too_long(project / folder, model, engine)) is not None:

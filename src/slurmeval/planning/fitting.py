@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from slurmeval.config.models import Config, Serving
+    from slurmeval.config.models import Config
+    from slurmeval.config.serving import Serving
     from slurmeval.config.site import Jobs, Site
     from slurmeval.slurm.parsing import Partition
 
@@ -46,12 +47,12 @@ def requests(
     """The jobs to be submitted, alike ones once: a server of each of `models`, and an evaluation on each
     benchmark of `limits_min` (its time limit)."""
     found: dict[Request, list[str]] = {}
-    models = list(models)
+    servers_of = {name: config.servers[config.models[name].server] for name in models}
+    models = [name for name, server in servers_of.items() if server.url is None]  # others need no job
     for model in models:
-        found.setdefault(_server(site, config.servers[config.models[model].server]), []).append(model)
+        found.setdefault(_server(site, servers_of[model]), []).append(model)
     if site.evaluations.where == "jobs":
-        servers = [config.servers[config.models[model].server] for model in models]
-        loading_s = max((server.ready_timeout_s for server in servers), default=0.0)
+        loading_s = max((server.ready_timeout_s for server in servers_of.values()), default=0.0)
         for benchmark, limit in limits_min.items():
             found.setdefault(_evaluation(site, limit, loading_s), []).append(benchmark)
     return [Request(**{**vars(request), "names": tuple(names)}) for request, names in found.items()]

@@ -35,9 +35,10 @@ def seats(config: Config, model: Model, engine: Engine) -> int:
 def by_default(config: Config, model: str, evaluations: int, engine: Engine) -> int:
     """Requests under way of each of a model's evaluations, of which so many run at once."""
     entry = config.models[model]
-    return (
-        of_each(seats(config, entry, engine), evaluations) if config.servers[entry.server].gpus else ON_CPUS
-    )
+    server = config.servers[entry.server]
+    if server.url is not None:
+        return of_each(server.max_in_flight, evaluations)
+    return of_each(seats(config, entry, engine), evaluations) if server.gpus else ON_CPUS
 
 
 def _number(value: object, otherwise: int) -> int:

@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from slurmeval.config.models import Benchmark, Config, Model, Source
+from slurmeval.config.models import Benchmark, Config, Model
 from slurmeval.config.site import Site
+from slurmeval.config.sources import Source
 from slurmeval.engines import registry
 from slurmeval.engines.base import Engine
 from slurmeval.files import sha256_of_file, sha256_of_json
@@ -70,7 +71,7 @@ class Plan:
     # would hide all that depends on it from Snakemake's plan, since those read it as `ancient`.
 
     def staged_model(self, model: str) -> Path:
-        return self.paths.staged_model(model, self._source_key(self.config.models[model].weights))
+        return self.paths.staged_model(model, self._source_key(self.config.models[model].source))
 
     def staged_dataset(self, dataset: str) -> Path:
         return self.paths.staged_dataset(dataset, self._source_key(self.config.datasets[dataset]))
@@ -90,8 +91,13 @@ class Plan:
             [altering, self._harness_runtime(benchmark).sha256, entry.network, entry.rehearse]
         )
 
-    def _server_runtime(self, model: str) -> RuntimeRef:
+    def _server_runtime(self, model: str) -> RuntimeRef | None:
         return self.runtime_refs.of_server(self.config.models[model])
+
+    def _server_record(self, model: str) -> list[Path]:
+        """The record of what a model's server runs in; none where the server is there already."""
+        runtime = self._server_runtime(model)
+        return [] if runtime is None else [runtime.record]
 
     def _harness_runtime(self, benchmark: str) -> RuntimeRef:
         return self.runtime_refs.of_harness(self.config.benchmarks[benchmark])
@@ -111,14 +117,14 @@ class Plan:
 
     def places_for(self, model: str, benchmark: str) -> list[Path]:
         """The records of what an evaluation runs in: the server's and the harness's environment or image."""
-        records = [self._server_runtime(model).record, self._harness_runtime(benchmark).record]
+        records = [*self._server_record(model), self._harness_runtime(benchmark).record]
         return list(dict.fromkeys(records))
 
     def staging_places(self, model: str) -> list[Path]:
         """Weights that are converted when staged need what the server runs in."""
-        if self.config.models[model].weights.package is None:
+        if self.config.models[model].source.package is None:
             return []
-        return [self._server_runtime(model).record]
+        return self._server_record(model)
 
     def rehearsal_inputs(self, benchmark: str) -> list[Path]:
         """A rehearsal needs what the harness runs in, the benchmark's data, and a model's tokenizer."""
@@ -151,14 +157,12 @@ class Plan:
         template = sha256_of_file(self.project / entry.chat_template) if entry.chat_template else None
         altering = [entry.trust_remote_code, entry.add_bos_token, template]
         place = self._harness_runtime(benchmark).sha256
-        return [sha256_of_json([self._source_key(entry.weights), *altering, place])[:KEY]]
+        return [sha256_of_json([self._source_key(entry.source), *altering, place])[:KEY]]
 
     @property
     def staged(self) -> list[Path]:
         """All that lies on disk before a server is asked for."""
-        models = [
-            file for m in self.models for file in (self._server_runtime(m).record, self.staged_model(m))
-        ]
+        models = [file for m in self.models for file in (*self._server_record(m), self.staged_model(m))]
         rehearsals = [self.rehearsal(benchmark) for benchmark in self.benchmarks]
         tokenizers = [file for pair in self.evaluations for file in self.tokenizers(*pair)]
         return list(dict.fromkeys([*models, *rehearsals, *tokenizers]))
@@ -228,19 +232,21 @@ class Plan:
             **model.model_dump(mode="json", exclude=NOT_IN_MODEL, exclude_defaults=True),
             "engine": self._engine_versions(model),
             "chat_template": sha256_of_file(self.project / template) if template else None,
-            "files": self._fingerprint(model.weights),
-            **({"commit": locked[0]} if (locked := self._locked(model.weights)) else {}),
+            "files": self._fingerprint(model.source),
+            **({"commit": locked[0]} if (locked := self._locked(model.source)) else {}),
         }
 
     def _engine_versions(self, model: Model) -> dict[str, str]:
-        engine = self.engine(model)
-        versions = self.runtime_refs.of_server(model).versions_of(engine)
+        engine, runtime = self.engine(model), self.runtime_refs.of_server(model)
+        if runtime is None:
+            return {"url": str(self.config.servers[model.server].url)}
+        versions = runtime.versions_of(engine)
         # Keys of answers from before there were other engines stay as they are
         return versions if engine.package == DEFAULT_ENGINE else {"name": engine.name} | versions
 
     def engine(self, model: Model) -> Engine:
         """Returns the engine that serves a model."""
-        return registry.find_engine(self.config.servers[model.server].engine, self.project)
+        return registry.find_engine(self.config.servers[model.server].engine_name, self.project)
 
     def _benchmark_params(self, benchmark: Benchmark) -> dict[str, Any]:
         datasets = {name: self.config.datasets[name] for name in benchmark.datasets}
@@ -329,8 +335,7 @@ class Plan:
                     "answers_key": self.answers_key(name),
                     "params": json.loads(self.model_params[name]),
                     "manifest": str(self.project / self.staged_model(name)),
-                    "runtime": self._server_runtime(name).kind,
-                    "environment": str(self.project / self._server_runtime(name).record),
+                    **self._runtime_entry(name),
                     "serving": self._serving(name),
                     "replicas": self.replicas(name),
                     "parallelism": by_default(
@@ -356,6 +361,13 @@ class Plan:
                 for name in self.benchmarks
             },
         }
+
+    def _runtime_entry(self, model: str) -> dict[str, Any]:
+        """What a model's server runs in, and the record of it."""
+        runtime = self._server_runtime(model)
+        if runtime is None:
+            return {"runtime": "none", "environment": None}
+        return {"runtime": runtime.kind, "environment": str(self.project / runtime.record)}
 
     def _serving(self, model: str) -> dict[str, Any]:
         """The server's spec but for `weights` and `python`, which are known once they are staged and made."""

@@ -8,7 +8,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from slurmeval.config.models import Model, Source
+from slurmeval.config.models import Model
+from slurmeval.config.sources import Source
 from slurmeval.engines.base import Engine
 from slurmeval.errors import UserError
 from slurmeval.files import read_json
@@ -45,7 +46,7 @@ def need_commits(plan: Plan, config_files: Sequence[Path]) -> None:
     """Raises UserError where a planned model or dataset is at a branch whose commit is not known yet.
 
     Weights and data are staged by commit, so the plan of a run depends on it."""
-    sources: list[Source] = [plan.config.models[name].weights for name in plan.models]
+    sources: list[Source] = [plan.config.models[name].source for name in plan.models]
     sources += [plan.config.datasets[name] for name in plan.datasets]
     lock = hub_lock.read(plan.project)
     unknown = [branch for branch in _branches(sources) if lock.pinned(branch) is None]
@@ -83,7 +84,7 @@ def need_servable(name: str, entry: Model, manifest: Path, engine: Engine) -> No
 
 
 def _hub_items(plan: Plan) -> list[disk_space.HubItem]:
-    models = {name: plan.config.models[name].weights for name in plan.models}
+    models = {name: plan.config.models[name].source for name in plan.models}
     datasets = {name: plan.config.datasets[name] for name in plan.datasets}
     return disk_space.hub_items(models, datasets, hub_lock.read(plan.project))
 

@@ -60,8 +60,11 @@ class RuntimeRefs:
     site: Site | None = None
     _found: dict[tuple[str, str], RuntimeRef] = field(default_factory=dict)
 
-    def of_server(self, model: Model) -> RuntimeRef:
+    def of_server(self, model: Model) -> RuntimeRef | None:
+        """What a model's server runs in; None where it is there already."""
         server = self.config.servers[model.server]
+        if server.url is not None:
+            return None
         if server.image is not None:
             return self.ref("image", server.image)
         return self.ref("environment", server.lock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slurmeval.config.models import Serving
+from slurmeval.config.serving import Serving
 from slurmeval.config.site import Site
 from slurmeval.slurm.request import CPUS_WITHOUT_GPU, server_flags, submitit_parameters, time_min
 

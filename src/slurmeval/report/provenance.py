@@ -17,7 +17,8 @@ from slurmeval.files import read_json, sha256_of_file
 from slurmeval.project_files import environment_lock
 
 if TYPE_CHECKING:
-    from slurmeval.config.models import Config, Source
+    from slurmeval.config.models import Config
+    from slurmeval.config.sources import Source
 
 
 SHOWN_LABELS = (
@@ -46,7 +47,9 @@ def collect(run: Mapping[str, Any], config: Config) -> RunInfo:
     info = of_project(project)
     versions, locks = dict(info.versions), {}
     servers = (config.servers[model.server] for model in config.models.values())
-    locks_of = {server.lock: server.engine for server in servers if server.image is None}
+    locks_of = {
+        server.lock: server.engine for server in servers if server.image is None and server.url is None
+    }
     for name, engine in sorted(locks_of.items()):
         lock = environment_lock(project, name)
         if lock.is_file():
@@ -88,7 +91,7 @@ def staged(run: Mapping[str, Any], config: Config) -> list[dict[str, Any]]:
     only what the config says.
     """
     models = [
-        _staged("model", name, Path(entry["manifest"]), config.models[name].weights)
+        _staged("model", name, Path(entry["manifest"]), config.models[name].source)
         for name, entry in run["models"].items()
     ]
     return models + [

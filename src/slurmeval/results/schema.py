@@ -94,7 +94,7 @@ EVALUATIONS = Table(
         ("task_version", _TEXT, "", "The task's version, as the harness said."),
         ("task_sha256", _TEXT, "", "Hash of the task file given in the config."),
         ("datasets_json", _TEXT, "JSON", "Staged datasets: id, revision, sha256."),
-        ("model_source", _TEXT, "", "Where the weights came from: repository, package or folder."),
+        ("model_source", _TEXT, "", "Where the weights came from, or the server that was there already."),
         ("model_revision", _TEXT, "", "The weights' revision."),
         ("model_sha256", _TEXT, "", "Hash over the names and hashes of the model's files."),
         ("served_json", _TEXT, "JSON", "How the model was served, as far as that alters answers."),

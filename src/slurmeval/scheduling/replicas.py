@@ -6,6 +6,7 @@ Replica r is a *track*: it has servers and leases of its own (`state/servers/<mo
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,11 +38,15 @@ def tracks(run: dict[str, Any], model: str) -> list[ServerSpec]:
     """Returns the specs of a model's replicas."""
     entry = run["models"][model]
     first = replace(decode(entry["serving"], ServerSpec), weights=_read(entry["manifest"])["folder"])
-    made = _read(entry["environment"])
-    if entry["runtime"] == "image":
+    if (
+        entry["environment"] is None
+    ):  # the server is there already, and slurmeval's own Python passes requests on
+        first = replace(first, python=sys.executable)
+    elif entry["runtime"] == "image":
+        made = _read(entry["environment"])
         first = replace(first, python=made["programs"]["python3"], image=made["sif"])
     else:
-        first = replace(first, python=made["python"])
+        first = replace(first, python=_read(entry["environment"])["python"])
     specs = [first]
     for replica in range(2, entry["replicas"] + 1):
         servers, leases = f"{first.servers}@{replica}", f"{first.leases}@{replica}"

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from slurmeval.engines import registry
 from slurmeval.engines.flags import canonical
+from slurmeval.state.external import ExternalServer, SpendingLimit
 from slurmeval.state.server_spec import ServerSpec
 
 if TYPE_CHECKING:
-    from slurmeval.config.models import Model, Serving
+    from slurmeval.config.models import Model
+    from slurmeval.config.serving import Serving
     from slurmeval.config.site import Site
     from slurmeval.paths import Paths
 
@@ -32,15 +34,13 @@ def server_spec(
     `servers` and `leases`. `project` is the folder that the config's relative files (chat templates) are
     relative to; `site` is the cluster, None on one machine, where one server runs at once by default."""
     where: dict[str, Any] = {"max_at_once": max_at_once or 1, "time_limit_min": server.time_limit_min}
-    if site is not None:
-        where = _on_cluster(site, server)
-        if site.evaluations.where == "server":
-            where["colocated"] = str(paths.state / "colocated" / model_id)
-            if server.replicas == server.nodes == 1:
-                where["host"] = "127.0.0.1"
+    if server.url is not None:
+        where = _there_already(model_id, model, server, paths, site)
+    elif site is not None:
+        where = _on_cluster(site, server) | _colocated(model_id, site, server, paths)
     return ServerSpec(
         model=model_id,
-        engine=registry.located(server.engine, project),
+        engine=registry.located(server.engine_name, project),
         served_name=model_id,
         weights=str(weights_folder),
         manifest=str(manifest),
@@ -60,11 +60,44 @@ def server_spec(
         flags={canonical(name): value for name, value in [*server.flags.items(), *model.flags.items()]},
         env={**server.env, **model.env},
         ready_timeout_s=server.ready_timeout_s,
-        cache=str(paths.state / f"{Path(server.engine).stem}-cache" / model_id),
+        cache=None if server.url else str(paths.state / f"{Path(server.engine).stem}-cache" / model_id),
         max_restarts=server.max_restarts,
         drain_s=server.drain_s,
         **where,
     )
+
+
+def _there_already(
+    model_id: str, model: Model, server: Serving, paths: Paths, site: Site | None
+) -> dict[str, Any]:
+    """What the spec says of a server that slurmeval did not start.
+
+    What passes requests on to it runs beside Snakemake, on a login node too: it may reach servers that
+    compute nodes cannot, and needs next to nothing.
+    """
+    assert server.url is not None
+    return {
+        "max_at_once": None,
+        "time_limit_min": server.time_limit_min,
+        "host": "127.0.0.1" if site is None else site.servers.address,
+        "external": ExternalServer(
+            url=server.url,
+            model=model.served_name or model_id,
+            key_file=None if server.api_key is None else str(paths.secrets / server.api_key),
+            max_in_flight=server.max_in_flight,
+            budget=SpendingLimit(server.budget.requests, server.budget.tokens),
+            spent_file=str(paths.state / "spent" / f"{model_id}.json"),
+            generation=model.generation.model_dump(exclude_none=True, exclude={"max_new_tokens"}),
+        ),
+    }
+
+
+def _colocated(model_id: str, site: Site, server: Serving, paths: Paths) -> dict[str, Any]:
+    """What the spec says of evaluations that run in the server's job."""
+    if site.evaluations.where != "server":
+        return {}
+    only_here = {"host": "127.0.0.1"} if server.replicas == server.nodes == 1 else {}
+    return {"colocated": str(paths.state / "colocated" / model_id), **only_here}
 
 
 def _on_cluster(site: Site, server: Serving) -> dict[str, Any]:

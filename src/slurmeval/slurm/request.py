@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
-from slurmeval.config.models import Serving
+from slurmeval.config.serving import Serving
 from slurmeval.config.site import WITH_KEYS, Jobs, Site, flag_name, placeholders
 from slurmeval.variables import OWN_PYTHON_LINE, checked
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.build_once import owned
-from slurmeval.config.models import Dataset
+from slurmeval.config.sources import Dataset
 from slurmeval.disk import disk_errors
 from slurmeval.errors import UserError
 from slurmeval.files import sha256_of_json

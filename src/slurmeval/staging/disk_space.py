@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from slurmeval.config.models import Dataset, Weights
+from slurmeval.config.sources import Dataset, Tokenizer, Weights
 from slurmeval.disk import require_space
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.progress import Progress, size_text
@@ -18,7 +18,7 @@ from slurmeval.staging.hub import Choose, missing_bytes
 from slurmeval.staging.hub_client import HubClient, explained
 from slurmeval.staging.hub_errors import HubRetries
 from slurmeval.staging.hub_lock import HubLock
-from slurmeval.staging.models import choose_model_files
+from slurmeval.staging.models import chooser
 from slurmeval.staging.repository import REMEDY, Repository
 
 CONCURRENT_REQUESTS = 16
@@ -35,13 +35,15 @@ class HubItem:
     choose: Choose
 
 
-def hub_items(models: Mapping[str, Weights], datasets: Mapping[str, Dataset], lock: HubLock) -> list[HubItem]:
+def hub_items(
+    models: Mapping[str, Weights | Tokenizer], datasets: Mapping[str, Dataset], lock: HubLock
+) -> list[HubItem]:
     """Returns the models and datasets, by id, that come from the hub; branches at their locked commits."""
     found: list[HubItem] = []
-    for identifier, weights in models.items():
-        if (repository := Repository.of(weights)) is not None:
+    for identifier, wanted in models.items():
+        if (repository := Repository.of(wanted)) is not None:
             repository = lock.pinned(repository) or repository
-            found.append(HubItem(f"model {identifier}", repository, choose_model_files))
+            found.append(HubItem(f"model {identifier}", repository, chooser(wanted)))
     for identifier, dataset in datasets.items():
         if (repository := Repository.of(dataset)) is not None:
             choose = partial(_choose, dataset)

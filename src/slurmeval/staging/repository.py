@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from slurmeval.config.models import Commit, Source, Weights
+from slurmeval.config.sources import Commit, Dataset, Source
 
 Kind = Literal["model", "dataset"]
 HUB_LOCK = "config/hub.lock.yaml"
@@ -31,7 +31,7 @@ class Repository:
         """Returns the repository of a model's weights or of a dataset; None where it is another source."""
         if source.repo is None:
             return None
-        kind: Kind = "model" if isinstance(source, Weights) else "dataset"
+        kind: Kind = "dataset" if isinstance(source, Dataset) else "model"
         return cls(kind, source.repo, source.revision or "main")
 
     def at(self, commit: str) -> Repository:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from slurmeval.state.external import ExternalServer
+
 Scalar = str | int | float | bool
 
 DEFAULT_ENGINE = "vllm"
@@ -34,6 +36,8 @@ class EngineSpec:
     """GPUs on each node; 0: the engine finds what there is."""
     nodes: int = 1
     """Nodes of this server."""
+    external: ExternalServer | None = None
+    """The server that is there already, where slurmeval starts none."""
 
 
 @dataclass(frozen=True, kw_only=True)

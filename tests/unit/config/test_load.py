@@ -41,8 +41,13 @@ def test_config_yaml_shows_every_key() -> None:
         "evaluate": (type(config.evaluate), written["evaluate"]),
         "server_jobs": (type(config.server_jobs), written["server_jobs"]),
     }
+    of_a_server_that_is_there_already = {
+        "models": {"tokenizer", "served_name"},
+        "servers": {"url", "api_key", "max_in_flight", "budget"},
+    }
     for place, (section, keys) in shown.items():
-        assert set(section.model_fields) == set(keys), place
+        apart = of_a_server_that_is_there_already.get(place, set())
+        assert set(section.model_fields) - apart == set(keys), place
 
 
 def test_loads_what_is_written(loaded: Callable[..., Config], good: dict[str, Any]) -> None:

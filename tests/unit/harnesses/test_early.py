@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from slurmeval.config.messages import dotted
-from slurmeval.config.models import Benchmark, Config, Model, Weights
+from slurmeval.config.models import Benchmark, Config, Model
+from slurmeval.config.sources import Weights
 from slurmeval.engines.vllm import Vllm
 from slurmeval.harnesses import model_problems
 from slurmeval.harnesses.context import too_long

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from slurmeval.config.models import Model, Weights
+from slurmeval.config.models import Model
+from slurmeval.config.sources import Weights
 from slurmeval.engines.vllm import Vllm
 from slurmeval.errors import UserError
 from slurmeval.planning.preflight import need_servable

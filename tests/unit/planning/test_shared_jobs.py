@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slurmeval.config.models import Serving
+from slurmeval.config.serving import Serving
 from slurmeval.config.site import Site
 from slurmeval.planning.shared_jobs import job_of, shared_jobs
 

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from slurmeval.config.models import Generation, Model, Reasoning, Serving, Weights
+from slurmeval.config.models import Generation, Model, Reasoning
+from slurmeval.config.serving import Serving
 from slurmeval.config.site import Site
+from slurmeval.config.sources import Weights
 from slurmeval.paths import Paths
 from slurmeval.servers.spec import server_spec
 from slurmeval.state.records import decode, encode

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slurmeval.config.models import Dataset, Weights
+from slurmeval.config.sources import Dataset, Weights
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.models import stage_model
 from tests.lacking import lacking

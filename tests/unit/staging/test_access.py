@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slurmeval.config.models import Weights
+from slurmeval.config.sources import Weights
 from slurmeval.staging import access
 from slurmeval.staging.access import Access
 from slurmeval.staging.repository import Repository

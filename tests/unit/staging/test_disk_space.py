@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from slurmeval.config.models import Dataset, Weights
+from slurmeval.config.sources import Dataset, Weights
 from slurmeval.errors import UserError
 from slurmeval.staging import disk_space, hub_lock
 from tests.stand_ins.stand_in_hub import StandInHub

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slurmeval.config.models import Dataset, Weights
+from slurmeval.config.sources import Dataset, Weights
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import sha256_of_file, write_json
 from slurmeval.staging import fetched, hub_lock

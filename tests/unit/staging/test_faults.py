@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from slurmeval.config.models import Weights
+from slurmeval.config.sources import Weights
 from slurmeval.errors import UserError
 from slurmeval.staging.manifest import verify
 from slurmeval.staging.models import stage_model
@@ -27,7 +27,7 @@ QUIZ = {"data/test.parquet": os.urandom(200_000), "README.md": b"x"}
 IN_ANOTHER_PROCESS = """
 import resource, sys
 from pathlib import Path
-from slurmeval.config.models import Dataset
+from slurmeval.config.sources import Dataset
 from slurmeval.errors import SlurmevalError
 from slurmeval.staging.datasets import stage_dataset
 name, commit, output, home, largest = sys.argv[1:]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from slurmeval.config.models import Dataset, Weights
+from slurmeval.config.sources import Dataset, Weights
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.retrying import requested_wait_s, retry_after_s
 from slurmeval.staging.hub import stage_repository

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slurmeval.config.models import Dataset, Weights
+from slurmeval.config.sources import Dataset, Weights
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.staging import hub_lock
 from slurmeval.staging.hub import stage_repository

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from slurmeval.config.models import Dataset, Weights
+from slurmeval.config.sources import Dataset, Weights
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.export import export

@@ -10,7 +10,7 @@ import yaml
 
 from slurmeval.cli import main
 from slurmeval.config.load import load
-from slurmeval.config.models import Dataset, Weights
+from slurmeval.config.sources import Dataset, Weights
 from slurmeval.planning.plan import Plan
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.manifest import verify, write_manifest

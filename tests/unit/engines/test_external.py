@@ -1,0 +1,189 @@
+"""Requests that are passed on to a server that slurmeval did not start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from slurmeval.engines.external import External
+from slurmeval.engines.failures import classify
+from slurmeval.engines.forwarder import Forwarder
+from slurmeval.errors import SlurmevalError
+from slurmeval.state.external import ExternalServer, SpendingLimit, Spent
+from slurmeval.state.records import load, write
+
+OWN = {"Authorization": "Bearer own"}
+EVENTS = [
+    {"model": "theirs-2026", "choices": [{"delta": {"content": "né"}}]},
+    {"model": "theirs-2026", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}},
+]
+
+
+class Theirs:
+    """A server that someone else keeps, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.answer: dict[str, Any] = {
+            "model": "theirs-2026",
+            "choices": [{"message": {"content": "yes"}}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 5},
+        }
+        self.status = 200
+        self.headers: dict[str, str] = {}
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_post("/api/v1/chat/completions", self._chat)
+        return app
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        self.bodies.append(await request.json())
+        self.keys.append(request.headers.get("Authorization"))
+        if not self.bodies[-1].get("stream"):
+            return web.json_response(self.answer, status=self.status, headers=self.headers)
+        response = web.StreamResponse()
+        response.content_type = "text/event-stream"
+        await response.prepare(request)
+        for event in EVENTS:
+            await response.write(f"data: {json.dumps(event)}\n\n".encode())
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+
+@pytest.fixture
+async def theirs() -> AsyncIterator[tuple[Theirs, str]]:
+    made = Theirs()
+    async with TestServer(made.app()) as server:
+        yield made, str(server.make_url("/api/v1"))
+
+
+def server_at(url: str, root: Path, **more: Any) -> ExternalServer:
+    (root / "key").write_text("the-real-key")
+    given: dict[str, Any] = {"key_file": str(root / "key"), "max_in_flight": 4, **more}
+    return ExternalServer(url=url, model="theirs", spent_file=str(root / "spent.json"), **given)
+
+
+async def test_a_request_goes_on_with_their_key_their_name_and_the_configs_defaults(
+    theirs: tuple[Theirs, str], tmp_path: Path
+) -> None:
+    them, url = theirs
+    forwarder = Forwarder(
+        server_at(url, tmp_path, generation={"top_p": 0.5, "temperature": 1}), "ours", "own"
+    )
+    async with TestClient(TestServer(forwarder.app())) as client:
+        body = {"model": "ours", "messages": [], "temperature": 0}
+        answer = await client.post("/v1/chat/completions", json=body, headers=OWN)
+        assert (await answer.json())["model"] == "ours"
+    assert them.bodies == [{"model": "theirs", "messages": [], "temperature": 0, "top_p": 0.5}]
+    assert them.keys == ["Bearer the-real-key"]
+    assert load(tmp_path / "spent.json", Spent) == Spent(1, 10, 5)
+
+
+async def test_who_lacks_its_key_gets_nothing(theirs: tuple[Theirs, str], tmp_path: Path) -> None:
+    them, url = theirs
+    async with TestClient(TestServer(Forwarder(server_at(url, tmp_path), "ours", "own").app())) as client:
+        for path in ("/v1/models", "/metrics", "/ready"):
+            assert (await client.get(path)).status == 401
+        answer = await client.post("/v1/chat/completions", json={}, headers={"Authorization": "Bearer né"})
+        assert answer.status == 401
+    assert them.bodies == []
+
+
+async def test_a_stream_is_passed_on_event_by_event_and_its_tokens_count(
+    theirs: tuple[Theirs, str], tmp_path: Path
+) -> None:
+    _, url = theirs
+    forwarder = Forwarder(server_at(url, tmp_path), "ours", "own")
+    async with TestClient(TestServer(forwarder.app())) as client:
+        answer = await client.post("/v1/chat/completions", json={"stream": True}, headers=OWN)
+        assert answer.content_type == "text/event-stream"
+        events = [line[6:] for line in (await answer.read()).split(b"\n") if line.startswith(b"data: ")]
+    assert events[-1] == b"[DONE]"
+    wanted = [event | {"model": "ours"} for event in EVENTS]
+    assert [json.loads(event) for event in events[:-1]] == wanted
+    assert load(tmp_path / "spent.json", Spent) == Spent(1, 3, 1)
+
+
+async def test_a_refusal_comes_back_with_what_the_gateway_reads(
+    theirs: tuple[Theirs, str], tmp_path: Path
+) -> None:
+    them, url = theirs
+    them.status, them.headers, them.answer = 429, {"Retry-After": "7"}, {"error": {"message": "slowly"}}
+    async with TestClient(TestServer(Forwarder(server_at(url, tmp_path), "ours", "own").app())) as client:
+        answer = await client.post("/v1/chat/completions", json={}, headers=OWN)
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
+        assert await answer.json() == {"error": {"message": "slowly"}}
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"{", b"", b'"text"'])
+async def test_what_is_no_request_is_not_passed_on(
+    body: bytes, theirs: tuple[Theirs, str], tmp_path: Path
+) -> None:
+    them, url = theirs
+    async with TestClient(TestServer(Forwarder(server_at(url, tmp_path), "ours", "own").app())) as client:
+        assert (await client.post("/v1/chat/completions", data=body, headers=OWN)).status == 400
+    assert them.bodies == []
+
+
+async def test_a_server_that_is_away_is_told_as_such(tmp_path: Path) -> None:
+    forwarder = Forwarder(server_at("http://127.0.0.1:9/v1", tmp_path), "ours", "own")
+    async with TestClient(TestServer(forwarder.app())) as client:
+        for answer in (
+            await client.post("/v1/chat/completions", json={}, headers=OWN),
+            await client.get("/ready", headers=OWN),
+        ):
+            assert answer.status == 502
+            assert "the server cannot be reached" in await answer.text()
+
+
+async def test_a_server_without_a_list_of_models_will_do(theirs: tuple[Theirs, str], tmp_path: Path) -> None:
+    _, url = theirs
+    async with TestClient(TestServer(Forwarder(server_at(url, tmp_path), "ours", "own").app())) as client:
+        assert (await client.get("/ready", headers=OWN)).status == 200
+
+
+async def test_its_figures_are_those_since_it_started(theirs: tuple[Theirs, str], tmp_path: Path) -> None:
+    _, url = theirs
+    write(tmp_path / "spent.json", Spent(100, 1000, 500))
+    async with TestClient(TestServer(Forwarder(server_at(url, tmp_path), "ours", "own").app())) as client:
+        await client.post("/v1/chat/completions", json={}, headers=OWN)
+        figures = External().figures(await (await client.get("/metrics", headers=OWN)).text())
+    assert (figures.requests, figures.prompt_tokens, figures.generated_tokens) == (1, 10, 5)
+    assert figures.requests_running == 0
+
+
+@pytest.mark.parametrize("budget", [SpendingLimit(requests=101), SpendingLimit(tokens=1501)])
+async def test_a_budget_counts_what_earlier_runs_spent(
+    budget: SpendingLimit, theirs: tuple[Theirs, str], tmp_path: Path
+) -> None:
+    them, url = theirs
+    write(tmp_path / "spent.json", Spent(100, 1000, 500))
+    forwarder = Forwarder(server_at(url, tmp_path, budget=budget), "ours", "own")
+    forwarder.refuse_if_spent()
+    async with TestClient(TestServer(forwarder.app())) as client:
+        await client.post("/v1/chat/completions", json={}, headers=OWN)
+        assert forwarder.is_spent.is_set()
+        with pytest.raises(TimeoutError):  # it is not answered: the process is to end
+            await client.post(
+                "/v1/chat/completions", json={}, headers=OWN, timeout=aiohttp.ClientTimeout(total=0.2)
+            )
+    assert len(them.bodies) == 1
+    with pytest.raises(SlurmevalError, match=r"the budget of .* is spent"):
+        Forwarder(server_at(url, tmp_path, budget=budget), "ours", "own").refuse_if_spent()
+
+
+def test_a_spent_budget_is_the_reason_of_the_servers_end() -> None:
+    engine = External()
+    log = (Path(__file__).parent / "external" / "budget.log").read_text()
+    found = classify(log, 1, engine=engine.name, known_failures=engine.known_failures)
+    words = "the budget of 1,000 tokens is spent (1,012 were used): raise servers.<id>.budget, or leave it"
+    assert (found.reason, found.retryable) == (words, False)

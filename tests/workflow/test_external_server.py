@@ -1,0 +1,162 @@
+"""Evaluations against a server that slurmeval did not start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.waiting import wait_for
+from tests.workflow.conftest import N_PROBLEMS, ROOT, Project, processes_in
+
+KEY = "the-key-of-the-course"
+
+
+class Course:
+    """A server that someone else keeps: it serves `their-model` to who has the key."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.seen = folder, folder / "asked of the course"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def start(self, **variables: str) -> None:
+        env = {**os.environ, "VLLM_API_KEY": KEY, "STAND_IN_SEEN": str(self.seen), "PYTHONPATH": str(ROOT)}
+        flags = ["--model", "x", "--served-model-name", "their-model", "--host", "127.0.0.1"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.stand_ins.stand_in_engine", *flags, "--port", str(self.port)],
+            env=env | variables,
+            cwd=self._folder,
+        )
+        wait_for(self._answers, "the course's server")
+
+    def _answers(self) -> bool:
+        try:
+            requests.get(f"http://127.0.0.1:{self.port}/health", timeout=5)
+        except requests.ConnectionError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def asked(self) -> list[str]:
+        """A hash of each request that was answered."""
+        return self.seen.read_text().split() if self.seen.exists() else []
+
+
+@pytest.fixture
+def course(tmp_path: Path) -> Iterator[Course]:
+    made = Course(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def external(project: Project, course: Course, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The project, with its model at the course's server."""
+    monkeypatch.setenv("COURSE_KEY", KEY)
+    project.config["servers"] = {"course": {"url": course.url, "api_key": "COURSE_KEY"}}
+    project.config["secrets"] = {"COURSE_KEY": {}}
+    project.config["models"] = {"tiny": {"server": "course", "served_name": "their-model"}}
+    return project
+
+
+def where_the_key_is(project: Project) -> list[Path]:
+    files = (path for path in project.folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_evaluations_run_on_it_and_a_second_run_has_nothing_to_do(external: Project, course: Course) -> None:
+    course.start()
+    run = external.run()
+    assert run.returncode == 0, run.stdout
+    rows = external.table("evaluations.parquet")
+    assert [(row["status"], row["n_samples"]) for row in rows] == [("ok", N_PROBLEMS)] * 3
+    assert len(course.asked()) == 3 * N_PROBLEMS
+    (server,) = external.table("servers.parquet")
+    assert (server["requests"], server["gpus"]) == (3 * N_PROBLEMS, 0)
+    assert where_the_key_is(external) == []
+    assert not processes_in(external.folder)
+
+    assert "Nothing to be done" in external.run().stdout
+    assert len(course.asked()) == 3 * N_PROBLEMS
+
+
+def test_after_a_kill_nothing_is_asked_twice(external: Project, course: Course) -> None:
+    course.start(STAND_IN_DELAY_S="0.4")
+    run = external.start()
+    wait_for(lambda: len(course.asked()) >= 4, "answers")
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    wait_for(lambda: not processes_in(external.folder), "all processes to go")
+    before = len(course.asked())
+
+    again = external.run()
+    assert again.returncode == 0, again.stdout
+    assert before < 3 * N_PROBLEMS
+    # Each of three evaluations may have had one request under way
+    assert len(course.asked()) <= 3 * N_PROBLEMS + 3
+
+
+def test_a_server_that_puts_off_requests_is_asked_again(external: Project, course: Course) -> None:
+    course.start(STAND_IN_FAULT='{"status": 429, "one_in": 2, "times": 2}')
+    run = external.run()
+    assert run.returncode == 0, run.stdout
+    assert {row["n_unanswered"] for row in external.table("evaluations.parquet")} == {0}
+
+
+REFUSED: list[tuple[str, Callable[[Project, pytest.MonkeyPatch], object], str]] = [
+    (
+        "another key",
+        lambda _project, patch: patch.setenv("COURSE_KEY", "another-key-than-that"),
+        "the server refuses the key (status 401): see api_key",
+    ),
+    (
+        "another model",
+        lambda project, _patch: project.config["models"]["tiny"].update(served_name="no-model"),
+        "the server has no model no-model, but their-model",
+    ),
+    (
+        "a budget",
+        lambda project, _patch: project.config["servers"]["course"].update(budget={"requests": 2}),
+        "the budget of 2 requests is spent: raise servers.<id>.budget",
+    ),
+]
+
+
+@pytest.mark.parametrize(("case", "change", "said"), REFUSED, ids=[case for case, _, _ in REFUSED])
+def test_why_it_does_not_serve_is_told_in_a_line(
+    case: str,
+    change: Callable[[Project, pytest.MonkeyPatch], object],
+    said: str,
+    external: Project,
+    course: Course,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    course.start()
+    change(external, monkeypatch)
+    run = external.run()
+    assert run.returncode != 0
+    assert said in run.stdout
+    assert len(course.asked()) == (2 if case == "a budget" else 0)
+    if case == "a budget":  # what was answered is kept, and no more than what is missing is asked for
+        external.config["servers"]["course"]["budget"] = {"requests": 1000}
+        again = external.run()
+        assert again.returncode == 0, again.stdout
+        assert len(course.asked()) == 3 * N_PROBLEMS
