@@ -23,6 +23,7 @@ FOR_PEOPLE = {
     "compare": ("slurmeval.cli.compare", "Compares two models on the questions that both answered."),
     "doctor": ("slurmeval.cli.doctor", "Says what this machine lacks, and what to do about it."),
     "export": ("slurmeval.cli.export", "Writes results in the files of another program."),
+    "gate": ("slurmeval.cli.gate", "Says whether scores drop by no more than allowed."),
     "images": ("slurmeval.cli.images", "Locks, pulls, verifies and removes images."),
     "import-bundles": ("slurmeval.cli.imports", "Imports results of NeMo Evaluator 0.3 and later."),
     "init": ("slurmeval.cli.init", "Writes a small project into FOLDER."),

@@ -12,6 +12,7 @@ from slurmeval.config.checks import BenchmarkCheck, ConfigCheck, PairCheck, chec
 from slurmeval.config.merging import Merged, display, merge
 from slurmeval.config.messages import Problem, config_error, problems_of
 from slurmeval.config.models import CONFIG_VERSION, Config
+from slurmeval.config.policy import POLICY_VERSION, GatePolicy, contradictions
 from slurmeval.config.site import SITE_VERSION, Site
 from slurmeval.config.sources import Section
 from slurmeval.config.yaml_files import read_yaml, shown
@@ -58,6 +59,20 @@ def load_site(file: Path, *, project: Path | None = None) -> Site:
         merged = Merged(name=name)
         merged.put(read_yaml(Path(file), name), name)
         return _validated(merged, Site, SITE_VERSION)
+    except ConfigError as error:
+        raise ConfigError(_one_line(str(error))) from None
+
+
+def load_policy(file: Path, *, project: Path | None = None) -> GatePolicy:
+    """Reads a gate's policy file. Raises ConfigError, one line with file and key, for any wrong input."""
+    try:
+        name = display(Path(file), project or Path.cwd())
+        merged = Merged(name=name)
+        merged.put(read_yaml(Path(file), name), name)
+        policy = _validated(merged, GatePolicy, POLICY_VERSION)
+        if problems := list(contradictions(policy)):
+            raise config_error([Problem(key, text) for key, text in problems], merged)
+        return policy
     except ConfigError as error:
         raise ConfigError(_one_line(str(error))) from None
 

@@ -175,8 +175,11 @@ def compare_benchmark(
     read: Callable[[Row], pa.Table],
     margin: float,
     min_paired: float,
+    factors: tuple[float, float] = (1.0, 1.0),
 ) -> BenchmarkComparison:
-    """Compares two evaluations of one benchmark; `read` returns the questions of a metric's row."""
+    """Compares two evaluations of one benchmark; `read` returns the questions of a metric's row.
+
+    `factors`: what the scores of either are multiplied by for the difference."""
     benchmark = evaluations[0]["benchmark"]
     models = [row["model"] for row in evaluations]
     metrics = [primary.get((model, benchmark)) for model in models]
@@ -201,7 +204,7 @@ def compare_benchmark(
     elif certificate.share < min_paired:
         refusal = f"{certificate.share:.0%} of the questions are paired; at least {min_paired:.0%} must be"
     n_clusters = None if clusters is None else int(clusters.max()) + 1
-    found = None if refusal else pairs.difference(a, b, clusters, margin)
+    found = None if refusal else pairs.difference(a * factors[0], b * factors[1], clusters, margin)
     mean_a, mean_b = (float(a.mean()), float(b.mean())) if certificate.paired else (None, None)
     return BenchmarkComparison(
         benchmark, name, better, certificate, mean_a, mean_b, found, n_clusters, refusal, settings

@@ -140,21 +140,11 @@ def tango(n: int, a_only: int, b_only: int) -> tuple[float, float]:
     score statistic is ∓1.96; it falls with the difference, so bisection finds them to 1e-12."""
     z = normal_quantile((1 + LEVEL) / 2)
 
-    def score(delta: float) -> float:
-        """The statistic, with the larger discordant probability estimated under `delta`."""
-        linear = (2 * n - a_only + b_only) * delta - a_only - b_only
-        constant = -b_only * delta * (1 - delta)
-        q = (math.sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
-        variance = n * (2 * q + delta * (1 - delta))
-        above = a_only - b_only - n * delta
-        if variance < ROUNDING_ERROR:
-            return 0.0 if abs(above) < ROUNDING_ERROR else math.copysign(math.inf, above)
-        return above / math.sqrt(variance)
-
     def bound(target: float, low: float, high: float) -> float:
         while high - low > 1e-12:
             middle = (low + high) / 2
-            low, high = (middle, high) if score(middle) > target else (low, middle)
+            above = tango_score(n, a_only, b_only, middle) > target
+            low, high = (middle, high) if above else (low, middle)
         return (low + high) / 2
 
     seen = (a_only - b_only) / n
@@ -163,9 +153,38 @@ def tango(n: int, a_only: int, b_only: int) -> tuple[float, float]:
     return low, high
 
 
+def tango_score(n: int, a_only: int, b_only: int, delta: float) -> float:
+    """Returns Tango's statistic against a true difference of `delta`, normal if that is the true one.
+
+    The larger discordant probability is estimated under `delta`."""
+    linear = (2 * n - a_only + b_only) * delta - a_only - b_only
+    constant = -b_only * delta * (1 - delta)
+    q = (math.sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
+    variance = n * (2 * q + delta * (1 - delta))
+    above = a_only - b_only - n * delta
+    if variance < ROUNDING_ERROR:
+        return 0.0 if abs(above) < ROUNDING_ERROR else math.copysign(math.inf, above)
+    return above / math.sqrt(variance)
+
+
+def p_below(found: Difference, limit: float, n_clusters: int | None = None) -> float:
+    """Returns the one-sided p-value against a true difference of `limit` or more; small: it is below.
+
+    It is that of the interval: Tango's score test, or Student's t. 1 if there is no interval."""
+    from scipy.special import ndtr, stdtr  # type: ignore[import-untyped]
+
+    if found.interval is None or found.se is None:
+        return 1.0
+    if found.interval.method == "tango" and found.a_only is not None and found.b_only is not None:
+        return float(ndtr(tango_score(found.n, found.a_only, found.b_only, limit)))
+    if found.se**2 < ROUNDING_ERROR:
+        return 0.0 if found.value < limit - ROUNDING_ERROR else 1.0
+    return float(stdtr((n_clusters or found.n) - 1, (found.value - limit) / found.se))
+
+
 def mcnemar(a_only: int, b_only: int) -> float:
     """Returns the p-value of McNemar's exact two-sided test (15 and 5: .0414)."""
-    from scipy.special import bdtr  # type: ignore[import-untyped]
+    from scipy.special import bdtr
 
     discordant = a_only + b_only
     return min(1.0, 2 * float(bdtr(min(a_only, b_only), discordant, 0.5))) if discordant else 1.0

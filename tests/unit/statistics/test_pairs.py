@@ -147,3 +147,28 @@ def test_power_is_millers_and_enumerated() -> None:
     assert power.detectable(float(np.sqrt(0.2 / 1000))) == pytest.approx(0.03962, abs=1e-5)
     assert power.mcnemar_power(500, 0.10, 0.06) == pytest.approx(0.5693058, abs=1e-6)
     assert power.mcnemar_power(1000, 0.10, 0.06) == pytest.approx(0.8745431, abs=1e-6)
+
+
+@pytest.mark.parametrize(("a_only", "b_only"), [(15, 5), (3, 0), (0, 3), (0, 0), (40, 52)])
+def test_a_limit_at_an_end_of_tangos_interval_has_half_of_five_percent(a_only: int, b_only: int) -> None:
+    found = difference(*pair(20, a_only, b_only, 20))
+    assert found.interval is not None
+    assert pairs.p_below(found, found.interval.high) == pytest.approx(0.025, abs=1e-6)
+    assert pairs.p_below(found, found.interval.low) == pytest.approx(0.975, abs=1e-6)
+
+
+def test_p_value_against_a_limit_is_scipys_one_sided_t() -> None:
+    random = np.random.default_rng(2)
+    a, b = random.random(60), random.random(60)
+    found, theirs = difference(a, b), stats.ttest_1samp(a - b, 0.05, alternative="less")
+    assert pairs.p_below(found, 0.05) == pytest.approx(float(theirs.pvalue))
+    clusters = np.repeat(np.arange(12), 5)
+    clustered = difference(a, b, clusters)
+    assert clustered.interval is not None
+    assert pairs.p_below(clustered, clustered.interval.high, 12) == pytest.approx(0.025)
+
+
+def test_without_variance_or_interval_a_limit_is_decided_or_open() -> None:
+    same = difference(np.full(40, 0.5), np.full(40, 0.7))
+    assert (pairs.p_below(same, -0.1), pairs.p_below(same, -0.3)) == (0, 1)
+    assert pairs.p_below(difference(np.ones(5), np.zeros(5)), 2.0) == 1
