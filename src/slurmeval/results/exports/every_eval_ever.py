@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,21 +27,23 @@ UNKNOWN = "unknown"
 
 def export(run: Run, folder: Path) -> Iterator[str]:
     """Writes `data/<benchmark>/<developer>/<model>/<uuid>.json`, and `<uuid>_samples.jsonl`."""
-    nameless: dict[str, None] = {}
+    scoreless, other, nameless = [], [], list[str]()
     for row in run.ended:
         record = _Record(run, row)
-        n_rows, n_other = record.write(folder)
         pair = f"{row['model']} on {row['benchmark']}"
         if not record.numbers:
-            yield f"left out: {pair} has no score"
-        elif not n_rows:
-            yield f"{pair}: no samples, since none carries a score of right or wrong"
-        elif n_other:
-            yield f"{pair}: {n_other:,} scores of samples left out, which are not of right or wrong"
+            scoreless.append(pair)
+            continue
+        if n_other := record.write(folder):
+            other.append(f"{pair} ({n_other:,})")
         if record.developer == UNKNOWN:
-            nameless[row["model"]] = None
+            nameless.append(row["model"])
+    if scoreless:
+        yield f"left out, no score: {listed(scoreless)}"
+    if other:
+        yield f"scores of samples left out, not of right or wrong: {listed(other)}"
     if nameless:
-        yield f"weights of no repository, so the developer is unknown: {listed([*nameless])}"
+        yield f"weights of no repository, so the developer is unknown: {listed([*dict.fromkeys(nameless)])}"
     yield "who evaluated is not in the results: fill in source_organization_name and evaluator_relationship"
 
 
@@ -75,10 +78,8 @@ class _Record:
     def _ended(self) -> str:
         return str(self.row["ended_at"].timestamp())
 
-    def write(self, folder: Path) -> tuple[int, int]:
-        """Writes both files. Returns how many lines of samples there are, and how many scores are no line."""
-        if not self.numbers:
-            return 0, 0
+    def write(self, folder: Path) -> int:
+        """Writes both files. Returns how many scores of samples are no line of theirs."""
         name = uuid.UUID(bytes=hashlib.sha256(self.id.encode()).digest()[:16], version=4)
         model = self.model_id.split("/")[-1]
         place = f"data/{self.row['benchmark']}/{self.developer}/{model}"
@@ -108,7 +109,7 @@ class _Record:
             samples.unlink()
         text = json.dumps(record, indent=1, allow_nan=False)
         (folder / place / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-        return n_rows, n_other
+        return n_other
 
     def _record(self) -> dict[str, Any]:
         row = self.row
@@ -197,8 +198,10 @@ class _Record:
             for score in sample["scores"] or ():
                 read = (score["metric"], score["filter"])
                 metric = of_task.get((sample["task"], *read)) or of_whole.get(read)
-                known = metric is not None and score["value"] is not None
-                yield self._line(sample, score, metric) if metric is not None and known else None
+                if metric is None or score["value"] is None or not math.isfinite(score["value"]):
+                    yield None
+                else:
+                    yield self._line(sample, score, metric)
 
     def _line(self, sample: Row, score: Row, metric: Row) -> dict[str, Any]:
         names = ("sample_uid", "repeat_idx", "task", "category", "status", "finish_reason", "cut")

@@ -87,7 +87,7 @@ def _entry(row: Row, metric: Row, number: float, data: str, revision: str | None
 
 def _words(metric: Row) -> str:
     """Returns a metric's name with what a number alone does not say."""
-    words = metric["metric"] + (f" ({metric['filter']})" if metric["filter"] else "")
+    words = f"{metric['metric']} ({metric['filter']})" if metric["filter"] else str(metric["metric"])
     if metric["ci_lo"] is not None:
         words += f", 95 % interval {metric['ci_lo']:.3f}–{metric['ci_hi']:.3f}"
     return words + (f", {metric['n_items']:,} questions" if metric["n_items"] is not None else "")
