@@ -4,76 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import requests
 
+from tests.external_server import KEY, Course, course, keep_to
 from tests.waiting import wait_for
-from tests.workflow.conftest import N_PROBLEMS, ROOT, Project, processes_in
+from tests.workflow.conftest import N_PROBLEMS, Project, processes_in
 
-KEY = "the-key-of-the-course"
-
-
-class Course:
-    """A server that someone else keeps: it serves `their-model` to who has the key."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self.seen = folder, folder / "asked of the course"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    def start(self, **variables: str) -> None:
-        env = {**os.environ, "VLLM_API_KEY": KEY, "STAND_IN_SEEN": str(self.seen), "PYTHONPATH": str(ROOT)}
-        flags = ["--model", "x", "--served-model-name", "their-model", "--host", "127.0.0.1"]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.stand_ins.stand_in_engine", *flags, "--port", str(self.port)],
-            env=env | variables,
-            cwd=self._folder,
-        )
-        wait_for(self._answers, "the course's server")
-
-    def _answers(self) -> bool:
-        try:
-            requests.get(f"http://127.0.0.1:{self.port}/health", timeout=5)
-        except requests.ConnectionError:
-            return False
-        return True
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def asked(self) -> list[str]:
-        """A hash of each request that was answered."""
-        return self.seen.read_text().split() if self.seen.exists() else []
-
-
-@pytest.fixture
-def course(tmp_path: Path) -> Iterator[Course]:
-    made = Course(tmp_path)
-    yield made
-    made.stop()
+__all__ = ["course"]
 
 
 @pytest.fixture
 def external(project: Project, course: Course, monkeypatch: pytest.MonkeyPatch) -> Project:
     """The project, with its model at the course's server."""
     monkeypatch.setenv("COURSE_KEY", KEY)
-    project.config["servers"] = {"course": {"url": course.url, "api_key": "COURSE_KEY"}}
-    project.config["secrets"] = {"COURSE_KEY": {}}
-    project.config["models"] = {"tiny": {"server": "course", "served_name": "their-model"}}
+    keep_to(course, project.config)
     return project
 
 

@@ -133,7 +133,7 @@ class Keeper:
         failed: dict[str, ServerFailed] = {}
         track = Path(spec.servers).name
         for server, lessees in leased.items():
-            if server is not None:
+            if server is not None and spec.external is None:
                 self._bury(ServerFolder(server), queue)
                 self._give_up(ServerFolder(server), queue)
             try:

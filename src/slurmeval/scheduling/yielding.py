@@ -60,7 +60,8 @@ class GivingWay:
         for model, (others, until) in list(self._resting.items()):
             if now >= until or not others <= queue.keys():
                 del self._resting[model]
-        blocked = {model: reason for model in jobs if (reason := self._limit(model, jobs[model], queue))}
+        limits = {model: self._limit(model, jobs[model], queue) for model in jobs if self._has_job(model)}
+        blocked = {model: reason for model, reason in limits.items() if reason}
         self._idle_since = {model: self._idle_since.get(model, now) for model in blocked}
         late = [model for model in blocked if now - self._idle_since[model] >= IDLE_S]
         if not late:
@@ -68,6 +69,10 @@ class GivingWay:
         model = max(late, key=self.run["order"].index)
         self._idle_since.clear()
         return model, self._give_way(model, blocked[model], queue)
+
+    def _has_job(self, model: str) -> bool:
+        """Whether its server is a job: what passes requests on to another server stands in nobody's way."""
+        return self.run["models"][model]["serving"].get("external") is None
 
     def _limit(self, model: str, job_ids: Iterable[str], queue: Mapping[str, QueuedJob]) -> str | None:
         """The limit that all evaluations of a model wait for though its server answers."""
