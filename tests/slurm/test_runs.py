@@ -234,3 +234,17 @@ def test_evaluations_inside_the_servers_job(project: ClusterProject) -> None:
     project.assert_complete()
     names = {job["JobName"].removeprefix(project.job_prefix) for job in project.all_jobs()}
     assert names == {"serve-tiny"}
+
+
+def test_each_server_runs_on_the_nodes_of_its_pool(project: ClusterProject) -> None:
+    project.site["servers"]["pools"] = {"second": {"constraint": None, "exclude": "gpu1"}}
+    project.site["servers"]["exclude"] = "gpu2"
+    server = project.config["servers"]["stand-in"]
+    project.config["servers"]["other"] = server | {"pool": "second"}
+    project.config["models"]["big"] = project.config["models"]["tiny"] | {"server": "other"}
+    project.config["suites"]["all"] = ["first"]
+    done = project.run()
+    assert done.returncode == 0, done.stdout[-6000:]
+    jobs = {row["model"]: row["job_id"] for row in project.lives()}
+    nodes = {model: {row["NodeList"] for row in project.cluster.sacct(jobs[model])} for model in jobs}
+    assert nodes == {"tiny": {"gpu1"}, "big": {"gpu2"}}

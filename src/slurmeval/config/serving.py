@@ -54,6 +54,9 @@ class Serving(Section):
     env: dict[str, str] = {}
     """Environment variables of the engine that alter no answer. Not for secrets: they are written to the
     server's folder."""
+    pool: Identifier | None = None
+    """On a cluster: the kind of node, an entry of `servers.pools` in the site file; null: as its `servers`
+    says."""
     gpus: Annotated[int, Field(ge=0)] = 0
     """On a cluster: GPUs on each node of one server. Layers are split over them (tensor parallel) unless
     `flags` say otherwise."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from slurmeval.config.sources import Identifier, Section
+from slurmeval.errors import UserError
 
 SITE_VERSION = 1
 
@@ -165,8 +166,8 @@ class Jobs(Section):
         yield from (("extra", flag) for flag in self.extra)
 
 
-class ServerJobs(Jobs):
-    """Jobs that serve models.
+class PoolJobs(Jobs):
+    """Jobs that serve models on one kind of node.
 
     Braces in `gpus`, `cpus` and `memory` stand for what the model's entry of `servers` in the config says.
     """
@@ -187,6 +188,38 @@ class ServerJobs(Jobs):
     """Name under which other nodes reach a server's node; {host} is the node's own name."""
     gpus_per_job: Annotated[int, Field(ge=1)] | None = None
     """GPUs of a node, on clusters that give nodes whole. Small servers then share jobs with this many."""
+
+
+class ServerJobs(PoolJobs):
+    """Jobs that serve models.
+
+    Braces in `gpus`, `cpus` and `memory` stand for what the model's entry of `servers` in the config says.
+    """
+
+    pools: dict[Identifier, PoolJobs] = Field(default={})
+    """Further kinds of nodes, by the name that `servers.<id>.pool` in the config gives; a key that is left
+    out is as here."""
+
+    @model_validator(mode="after")
+    def _usable_pools(self) -> ServerJobs:
+        for name in self.pools:
+            self.of(name)
+        return self
+
+    def of(self, pool: str | None) -> PoolJobs:
+        """Returns how jobs in a pool are asked for; None: in none.
+
+        Raises:
+            UserError: There is no such pool.
+        """
+        if pool is None:
+            return self
+        if pool not in self.pools:
+            named = ", ".join(self.pools) or "none"
+            raise UserError(f"servers.<id>.pool: {pool!r} is not in the site file's servers.pools ({named})")
+        shared = {name: getattr(self, name) for name in PoolJobs.model_fields}
+        own = {name: getattr(self.pools[pool], name) for name in self.pools[pool].model_fields_set}
+        return PoolJobs.model_validate(shared | own)
 
 
 class EvaluationJobs(Jobs):

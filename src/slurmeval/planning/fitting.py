@@ -61,7 +61,7 @@ def requests(
 def _server(site: Site, server: Serving) -> Request:
     from slurmeval.slurm.request import CPUS_WITHOUT_GPU, serving_flags, time_min
 
-    jobs = site.servers
+    jobs = site.servers.of(server.pool)
     cpus = server.cpus or server.gpus * jobs.cpus_per_gpu or CPUS_WITHOUT_GPU
     return Request(
         kind="server",

@@ -308,12 +308,12 @@ class Plan:
     @cached_property
     def _shared_jobs(self) -> dict[str, dict[str, Any]]:
         """By model: which models share its job, and the parameters of that job. Only those that share one."""
-        if self.site is None or self.site.servers.gpus_per_job is None:
+        if self.site is None:
             return {}
         servers = {name: self.config.servers[self.config.models[name].server] for name in self.order}
         return {
             name: {"models": shared, "job": job_of(self.site, [servers[member] for member in shared])}
-            for shared in shared_jobs(servers, self.site.servers.gpus_per_job)
+            for shared in shared_jobs(self.site, servers)
             for name in shared
         }
 

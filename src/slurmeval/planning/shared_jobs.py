@@ -10,7 +10,19 @@ from slurmeval.config.site import Site
 from slurmeval.slurm.request import CPUS_WITHOUT_GPU, server_flags, submitit_parameters, time_min
 
 
-def shared_jobs(servers: Mapping[str, Serving], gpus_per_job: int) -> list[list[str]]:
+def shared_jobs(site: Site, servers: Mapping[str, Serving]) -> list[list[str]]:
+    """The models that share jobs, those of one pool each."""
+    pools = dict.fromkeys(server.pool for server in servers.values())
+    found = ((site.servers.of(pool).gpus_per_job, pool) for pool in pools)
+    return [
+        members
+        for gpus, pool in found
+        if gpus is not None
+        for members in packed({n: server for n, server in servers.items() if server.pool == pool}, gpus)
+    ]
+
+
+def packed(servers: Mapping[str, Serving], gpus_per_job: int) -> list[list[str]]:
     """The models that share jobs of so many GPUs: each goes to the first job that has room, in their order. A
     model whose server fills a job, or is more than one server, is in none; nor is one that is left alone."""
     bins: list[tuple[list[str], int]] = []
@@ -29,15 +41,16 @@ def shared_jobs(servers: Mapping[str, Serving], gpus_per_job: int) -> list[list[
 def job_of(site: Site, servers: Sequence[Serving]) -> dict[str, Any]:
     """What is asked for servers that share a job, as parameters of submitit's executor: the GPUs of a node,
     the memory and cores of all, the time of the longest."""
-    gpus = site.servers.gpus_per_job
+    jobs = site.servers.of(servers[0].pool)
+    gpus = jobs.gpus_per_job
     assert gpus is not None
-    cpus = [server.cpus or server.gpus * site.servers.cpus_per_gpu or CPUS_WITHOUT_GPU for server in servers]
+    cpus = [server.cpus or server.gpus * jobs.cpus_per_gpu or CPUS_WITHOUT_GPU for server in servers]
     flags = server_flags(
-        site,
+        jobs,
         gpus=gpus,
         nodes=1,
         cpus=sum(cpus),
         memory_gb=sum(server.memory_gb for server in servers),
-        time_min=time_min(max(server.time_limit_min for server in servers), site.servers),
+        time_min=time_min(max(server.time_limit_min for server in servers), jobs),
     )
-    return submitit_parameters(flags, site.servers.setup)
+    return submitit_parameters(flags, jobs.setup)

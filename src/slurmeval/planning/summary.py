@@ -109,7 +109,7 @@ def _servers_of(
 ) -> ServersOf:
     server = config.servers[config.models[model].server]
     uptime = forecast.uptime(model, benchmarks)
-    longest = None if site is None else site.servers.max_time_min
+    longest = None if site is None else site.servers.of(server.pool).max_time_min
     return ServersOf(
         model,
         server.replicas,
@@ -173,7 +173,8 @@ def _slurm_jobs(summary: Summary) -> str:
         return ""
     own = site.evaluations.where == "jobs"
     total = summary.servers + (summary.evaluations if own else 0)
-    most = "at most " if site.servers.gpus_per_job else ""
+    pools = (site.servers, *(site.servers.of(name) for name in site.servers.pools))
+    most = "at most " if any(jobs.gpus_per_job for jobs in pools) else ""
     return f": {most}{counted(total, 'Slurm job')}"
 
 

@@ -104,10 +104,11 @@ def _on_cluster(site: Site, server: Serving) -> dict[str, Any]:
     """What a server's spec says of its job on a cluster."""
     from slurmeval.slurm.request import serving_flags, submitit_parameters, time_min
 
+    jobs = site.servers.of(server.pool)
     return {
         "max_at_once": None,
-        "time_limit_min": time_min(server.time_limit_min, site.servers),
-        "host": site.servers.address,
+        "time_limit_min": time_min(server.time_limit_min, jobs),
+        "host": jobs.address,
         "gpus": server.gpus,
         "nodes": server.nodes,
         "containers": site.containers.model_dump(mode="json"),
@@ -116,5 +117,5 @@ def _on_cluster(site: Site, server: Serving) -> dict[str, Any]:
         "to_copy": list(site.scratch.to_copy),
         "keep_free_gb": site.scratch.keep_free_gb,
         "cluster": "slurm",
-        "job": submitit_parameters(serving_flags(site, server), site.servers.setup),
+        "job": submitit_parameters(serving_flags(site, server), jobs.setup),
     }

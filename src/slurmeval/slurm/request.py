@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from slurmeval.config.serving import Serving
-from slurmeval.config.site import WITH_KEYS, Jobs, Site, flag_name, placeholders
+from slurmeval.config.site import WITH_KEYS, Jobs, PoolJobs, Site, flag_name, placeholders
 from slurmeval.variables import OWN_PYTHON_LINE, checked
 
 CPUS_WITHOUT_GPU = 4
@@ -65,14 +65,13 @@ def staging_command(site: Site) -> list[str]:
 
 
 def server_flags(
-    site: Site, *, gpus: int, nodes: int, cpus: int | None, memory_gb: float, time_min: int
+    jobs: PoolJobs, *, gpus: int, nodes: int, cpus: int | None, memory_gb: float, time_min: int
 ) -> list[str]:
     """The flags of a job that serves; `gpus`, `cpus` and `memory_gb` are for each of its nodes.
 
     Slurm may put it back in the queue after its node went down or it was preempted (--requeue), whatever the
     cluster's default is.
     """
-    jobs = site.servers
     cores = cpus or gpus * jobs.cpus_per_gpu or CPUS_WITHOUT_GPU
     flags = [*_keys(jobs), f"--nodes={nodes}", "--ntasks-per-node=1"]
     if gpus and jobs.gpus is not None:
@@ -88,13 +87,14 @@ def server_flags(
 
 def serving_flags(site: Site, server: Serving) -> list[str]:
     """Returns the flags of the job of one server."""
+    jobs = site.servers.of(server.pool)
     return server_flags(
-        site,
+        jobs,
         gpus=server.gpus,
         nodes=server.nodes,
         cpus=server.cpus,
         memory_gb=server.memory_gb,
-        time_min=time_min(server.time_limit_min, site.servers),
+        time_min=time_min(server.time_limit_min, jobs),
     )
 
 

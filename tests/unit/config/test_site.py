@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 from slurmeval.config.load import load_site
+from slurmeval.config.serving import Serving
 from slurmeval.config.site import ServerJobs, Site
-from slurmeval.errors import ConfigError
+from slurmeval.errors import ConfigError, UserError
+from slurmeval.slurm.request import serving_flags
 
 PROJECT = Path(__file__).parents[3]
 PROFILES = PROJECT / "profiles"
@@ -170,3 +172,47 @@ def test_one_line_says_what_is_wrong(tmp_path: Path, text: str, message: str) ->
 def test_missing_site_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^profiles/mine/site\.yaml: no such file$"):
         load_site(tmp_path / "profiles" / "mine" / "site.yaml", project=tmp_path)
+
+
+POOLS = """
+version: 1
+servers:
+  account: mine
+  partition: small
+  cpus_per_gpu: 8
+  setup: [module load CUDA]
+  pools:
+    big: {partition: big, gpus: "--gres=gpu:a100:{gpus}", cpus_per_gpu: 16}
+"""
+
+
+def test_pool_says_what_differs_and_the_rest_is_shared(tmp_path: Path) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text(POOLS)
+    site = load_site(file)
+    big = serving_flags(site, Serving(pool="big", gpus=2))
+    assert {"--account=mine", "--partition=big", "--gres=gpu:a100:2", "--cpus-per-task=32"} <= set(big)
+    small = serving_flags(site, Serving(gpus=2))
+    assert {"--partition=small", "--gpus-per-node=2", "--cpus-per-task=16"} <= set(small)
+    assert site.servers.of("big").setup == ["module load CUDA"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("{partitions: big}", "servers.pools.big.partitions: unknown key; did you mean 'partition'?"),
+        ("{pools: {}}", "servers.pools.big.pools: unknown key"),
+        ('{extra: ["--gpus-per-node=2"]}', "--gpus-per-node is given twice (gpus and extra)"),
+        ("{min_time_min: 100, max_time_min: 1}", "max_time_min is less than min_time_min, 100"),
+        ("small", "servers.pools.big: 'small' is text; expected a mapping"),
+    ],
+)
+def test_pool_that_will_not_do_is_refused(keys: str, message: str, tmp_path: Path) -> None:
+    assert message in problem(tmp_path, f"version: 1\nservers:\n  pools:\n    big: {keys}\n")
+
+
+def test_pool_that_is_not_there_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text(POOLS)
+    with pytest.raises(UserError, match=r"'huge' is not in the site file's servers\.pools \(big\)"):
+        serving_flags(load_site(file), Serving(pool="huge", gpus=1))

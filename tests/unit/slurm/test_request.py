@@ -130,7 +130,7 @@ EVALUATION_STYLES: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 def flags_of(jobs: dict[str, Any], need: dict[str, Any]) -> list[str]:
     wanted = {"nodes": 1, "cpus": None, "memory_gb": 32, "time_min": 90} | need
-    return server_flags(Site(version=1, servers=ServerJobs(**jobs)), **wanted)
+    return server_flags(ServerJobs(**jobs), **wanted)
 
 
 @pytest.mark.parametrize("style", SERVER_STYLES)
