@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slurmeval.report import build
+from slurmeval.results.comparison import compare
 from tests.lacking import lacking
 from tests.report import example
 
@@ -70,42 +71,77 @@ def test_every_page_opens_without_console_message_and_nothing_planted_runs(
     browser: Any, report: Path
 ) -> None:
     pages = sorted(report.rglob("*.html"))
-    assert len(pages) == 1 + 2 + 7 * 3
+    assert len(pages) == 1 + 2 + 1
     for page in pages:
         _open(browser, page)
         assert browser.get_log("browser") == [], page
         assert browser.title.endswith(TITLE)
 
 
+def _until(browser: Any, condition: Callable[[], bool]) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    WebDriverWait(browser, 30).until(lambda _: condition())
+
+
+def _until_shown(browser: Any) -> None:
+    """Waits until the samples are those of the address."""
+    script = "return document.getElementById('samples')?.dataset.shown === location.hash"
+    _until(browser, lambda: bool(browser.execute_script(script)))
+
+
+def _open_samples(browser: Any, report: Path, state: str) -> None:
+    browser.get("about:blank")  # another address of the same page would not load it again
+    browser.get_log("browser")
+    browser.get(f"{(report / 'samples.html').as_uri()}#{state}")
+    _until_shown(browser)
+
+
+def _count(browser: Any) -> str:
+    return str(browser.find_element("id", "count").text)
+
+
+def _chosen(browser: Any) -> tuple[str, str]:
+    a, b = (browser.find_element("id", name).get_attribute("value") for name in ("a", "b"))
+    return a, b
+
+
+def _number_beside(browser: Any, kind: str) -> int:
+    label = browser.find_element("css selector", f"label:has(#show-{kind}) small")
+    return int(label.text)
+
+
 def test_a_script_in_an_answer_is_text(browser: Any, report: Path) -> None:
-    _open(browser, report / "samples" / example.MODELS[0] / "asdiv.html")
+    _open_samples(browser, report, "on=asdiv")
     shown = [element.text for element in _all(browser, "pre.output")]
     assert example.HOSTILE[0] in shown
     assert example.HOSTILE[1] in shown
     assert not _all(browser, "main script, main img")
 
 
-def test_the_policy_would_stop_a_script_that_got_in(browser: Any, report: Path) -> None:
+@pytest.mark.parametrize("page", ["index.html", "samples.html"])
+def test_the_policy_would_stop_a_script_that_got_in(browser: Any, report: Path, page: str) -> None:
     """Were the escaping to fail one day, the page's policy is the second wall."""
-    _open(browser, report / "index.html")
+    _open(browser, report / page)
+    title = browser.title
     browser.execute_script(
         "const s = document.createElement('script'); s.textContent = 'document.title = \"owned\"';"
         "document.body.append(s);"
         "const d = document.createElement('div'); d.innerHTML = '<img src=x onerror=\"document.title=1\">';"
         "document.body.append(d);"
     )
-    assert browser.title == TITLE
+    assert browser.title == title
     assert "Content Security Policy" in str(browser.get_log("browser"))
 
 
 def _column(browser: Any, number: int) -> list[str]:
-    rows = _all(browser, "table.scores tbody tr")
+    rows = _all(browser, "#scores tbody tr")
     return [row.find_elements("css selector", "th, td")[number].text.split("\n")[0] for row in rows]
 
 
 def test_a_click_on_a_head_sorts_and_another_turns_it_round(browser: Any, report: Path) -> None:
     _open(browser, report / "index.html")
-    heads = _all(browser, "table.scores thead th")
+    heads = _all(browser, "#scores thead th")
     assert [head.text for head in heads] == ["Benchmark", *example.MODELS]
     heads[2].find_element("css selector", "button").click()
     down = [cell.split()[0] for cell in _column(browser, 2)]
@@ -136,25 +172,125 @@ def test_a_benchmark_is_chosen_for_the_pairs_of_models(browser: Any, report: Pat
 def test_a_score_leads_to_its_samples_their_next_page_and_back(browser: Any, report: Path) -> None:
     _open(browser, report / "index.html")
     browser.find_element("link text", "0.967").click()
+    _until_shown(browser)
     assert browser.find_element("css selector", "h1").text == "bfcl.v3"
-    assert browser.find_element("css selector", ".lead").text == "Samples 1–20 of 60"
+    assert _count(browser).startswith("Samples 1–20 of 60.")
     browser.find_element("css selector", "nav.pages").find_element("link text", "3").click()
-    assert browser.find_element("css selector", ".lead").text == "Samples 41–60 of 60"
+    _until_shown(browser)
+    assert _count(browser).startswith("Samples 41–60 of 60.")
+    browser.back()
+    _until_shown(browser)
+    assert _count(browser).startswith("Samples 1–20 of 60.")
     browser.find_element("link text", TITLE).click()
     assert browser.find_element("css selector", "h1").text == TITLE
 
 
 def test_samples_are_shown_by_how_they_were_scored(browser: Any, report: Path) -> None:
-    _open(browser, report / "samples" / example.MODELS[0] / "asdiv.html")
-    everything = _all(browser, "article")
+    _open_samples(browser, report, "on=asdiv")
     counts = {}
     for kind in ("right", "wrong", "other"):
         browser.find_element("id", f"show-{kind}").click()
-        visible = [article for article in everything if article.is_displayed()]
-        assert all(article.get_attribute("class") == kind for article in visible)
-        counts[kind] = len(visible)
-    assert counts["right"] + counts["wrong"] == 20
-    assert 0 < counts["right"] < 20
+        _until_shown(browser)
+        assert {article.get_attribute("class") for article in _all(browser, "article")} <= {kind}
+        counts[kind] = _number_beside(browser, kind)
+    assert counts["right"] + counts["wrong"] == 60
+    assert 0 < counts["right"] < 60 and counts["other"] == 0
+
+
+def _pair(report: Path) -> tuple[int, int]:
+    """How many questions of ASDiv only the first model has right, and only the second."""
+    (compared,) = compare(report.parent, *example.MODELS, ["asdiv"]).benchmarks
+    found = compared.difference
+    assert found is not None and found.a_only is not None and found.b_only is not None
+    return found.a_only, found.b_only
+
+
+def test_a_cell_of_the_matrix_leads_to_the_pair_with_its_flips_first(browser: Any, report: Path) -> None:
+    _open(browser, report / "index.html")
+    browser.find_element("css selector", "#pairs-on option[value='2']").click()
+    cell = next(link for link in _all(browser, "#pairs-2 td a") if link.is_displayed())
+    difference = cell.text
+    cell.click()
+    _until_shown(browser)
+    said = browser.find_element("id", "said").text
+    assert f"is {difference} exact_match on 60 questions" in said
+    (a, b), only = _chosen(browser), _pair(report)
+    a_only, b_only = only if (a, b) == example.MODELS else only[::-1]
+    assert (_number_beside(browser, "a"), _number_beside(browser, "b")) == (a_only, b_only)
+    assert _number_beside(browser, "different") == a_only + b_only
+    tags = [tag.text for tag in _all(browser, "article .tag")]
+    expected = [f"only {a} right"] * a_only + [f"only {b} right"] * b_only + ["scored alike"] * 60
+    assert tags == expected[:20]
+    browser.find_element("id", "show-b").click()
+    _until_shown(browser)
+    for article in _all(browser, "article"):
+        sides = [side.get_attribute("class") for side in article.find_elements("css selector", ".side")]
+        assert sides == ["side wrong", "side right"]
+    assert len(_all(browser, "article")) == min(20, b_only)
+
+
+def test_words_that_differ_are_marked_on_either_side(browser: Any, report: Path) -> None:
+    _open_samples(browser, report, "on=asdiv")
+    found = browser.execute_script(
+        "const marks = (pre) => [...pre.querySelectorAll('mark')].map((mark) => mark.textContent);"
+        "const [one, other] = outputs(['The sum of 2 and 3 is 5.', 'The sum of 2 and 4 is <b>6</b>.']);"
+        "const [same] = outputs(['equal', 'equal']);"
+        "const long = outputs(['a '.repeat(9e3), 'b '.repeat(9e3)]);"
+        "return [marks(one), marks(other), one.textContent, other.textContent, marks(same), marks(long[0])]"
+    )
+    assert found[:2] == [["3", "5"], ["4", "<b>6</b>"]]
+    assert found[2:4] == ["The sum of 2 and 3 is 5.", "The sum of 2 and 4 is <b>6</b>."]
+    assert found[4:] == [[], []]
+
+
+def test_every_sample_has_a_link_and_what_is_shown_stands_in_the_address(browser: Any, report: Path) -> None:
+    one, other = example.MODELS
+    _open_samples(browser, report, f"a={one}&b={other}&on=asdiv&show=different&page=2")
+    number = _all(browser, "article h2 a")[3]
+    expected, link = number.text, number.get_attribute("href")
+    browser.get("about:blank")
+    browser.get(link)
+    _until_shown(browser)
+    assert [number.text for number in _all(browser, "article h2 a")] == [expected]
+    assert _chosen(browser) == (one, other)
+    browser.find_element("link text", "Show all").click()
+    _until_shown(browser)
+    assert _count(browser).startswith("Samples 1–20 of 60.")
+
+
+def test_samples_are_searched_by_words(browser: Any, report: Path) -> None:
+    _open_samples(browser, report, "on=asdiv")
+    browser.find_element("id", "search").send_keys("MAPLE leaf")
+    _until(browser, lambda: "search=" in browser.current_url)
+    _until_shown(browser)
+    assert _count(browser).startswith("Samples 1–15 of 15, 60 in all.")
+    assert all("maple leaf" in article.text for article in _all(browser, "article"))
+
+
+def test_samples_are_gone_through_by_keys(browser: Any, report: Path) -> None:
+    _open_samples(browser, report, "on=asdiv")
+    body = browser.find_element("css selector", "body")
+    body.send_keys("jj")
+    assert browser.switch_to.active_element.get_attribute("id") == _all(browser, "article")[1].get_attribute(
+        "id"
+    )
+    body.send_keys("k")
+    assert browser.switch_to.active_element.get_attribute("id") == _all(browser, "article")[0].get_attribute(
+        "id"
+    )
+    body.send_keys("/")
+    assert browser.switch_to.active_element.get_attribute("id") == "search"
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["a=nobody&on=nothing&page=99&show=nonsense", "a=../../x&b=constructor&on=__proto__&page=-1", "&&=%"],
+)
+def test_an_address_that_names_nothing_shows_what_there_is(browser: Any, report: Path, state: str) -> None:
+    _open_samples(browser, report, state)
+    assert browser.find_element("css selector", "h1").text == "openbookqa"
+    assert len(_all(browser, "article")) == 20
+    assert browser.get_log("browser") == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -178,8 +314,11 @@ def test_text_has_enough_contrast(browser: Any, report: Path, scheme: str) -> No
 def test_a_narrow_screen_scrolls_tables_not_the_page(browser: Any, report: Path) -> None:
     size = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    for page in ("index.html", f"models/{example.MODELS[0]}.html", f"samples/{example.MODELS[0]}/asdiv.html"):
-        _open(browser, report / page)
+    for page in ("index.html", f"models/{example.MODELS[0]}.html", "samples.html"):
+        if page == "samples.html":
+            _open_samples(browser, report, f"a={example.MODELS[0]}&b={example.MODELS[1]}&on=asdiv")
+        else:
+            _open(browser, report / page)
         width = browser.execute_script("return document.documentElement.scrollWidth")
         assert width <= 360, page
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

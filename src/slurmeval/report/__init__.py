@@ -1,4 +1,4 @@
-"""The report: one offline page with its sample pages, and the score table as CSV and LaTeX."""
+"""The report: an offline page, one for samples, and the score table as CSV and LaTeX."""
 
 from slurmeval.report.build import build
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,9 @@ import yaml
 
 from slurmeval.config.models import Config, Report
 from slurmeval.files import write_atomically
-from slurmeval.report import pairs, rendering, tables
+from slurmeval.report import pairs, rendering, samples, tables
 from slurmeval.report.chart import chart
 from slurmeval.report.provenance import RunInfo, collect, of_project, staged
-from slurmeval.report.samples import page_name, write_pages
 from slurmeval.report.usage import job_words, usage
 from slurmeval.results import exporting, reasoning, schema
 from slurmeval.results.exports import csv, latex
@@ -32,8 +32,8 @@ MAX_MODEL_CHART = 60
 def build(paths: Paths, document: Mapping[str, Any]) -> Path:
     """Writes `results/report/` from the combined tables, and returns the first page.
 
-    It has `index.html`, a page for each model, the sample pages, `metrics.csv` and `scores.tex`. `document`
-    is the run file (its `config` and `project`). Raises SchemaDrift on tables of another version.
+    It has `index.html`, a page for each model, one for all samples, `metrics.csv` and `scores.tex`.
+    `document` is the run file (its `config` and `project`). Raises SchemaDrift on tables of another version.
     """
     config = Config.model_validate(document["config"])
     shown = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -50,11 +50,10 @@ def _write(
 ) -> Path:
     """Writes all pages. `config` is shown as it is; None: there is none."""
     run = tables.load(paths)
-    title, per_page = settings.title, settings.samples_per_page
-    written: set[Path] = set()
-    for row in run.of_status("ok"):
-        if paths.samples(row["model"], row["benchmark"]).exists():
-            written.update(write_pages(paths, row["model"], row["benchmark"], title, per_page))
+    title = settings.title
+    matrices, left_out = pairs.shown(paths, run)
+    written = _write_samples(paths, run, settings)
+    samples.write_script(paths.report / "pairs.js", "pairs", pairs.sentences(matrices))
     for model in run.models:
         page = paths.report / "models" / f"{model}.html"
         values = _model_page(run, model, title, written, paths)
@@ -65,17 +64,37 @@ def _write(
     write_atomically(paths.report / "scores.tex", latex.text(exported))
     index = paths.report / "index.html"
     more = {"title": title, "info": info, "staged": staged, "config": config}
+    more |= {"matrices": matrices, "left_out": left_out}
     write_atomically(index, rendering.render("index.html.j2", **_index(run, paths, written), **more))
     _remove_others(paths.report, written)
     return index
 
 
+def _write_samples(paths: Paths, run: tables.Tables, settings: Report) -> set[Path]:
+    """Writes the page of samples and the scripts that it loads."""
+    written: set[Path] = set()
+    evaluations: dict[str, list[str]] = {}
+    for row in run.of_status("ok"):
+        model, benchmark = row["model"], row["benchmark"]
+        if paths.samples(model, benchmark).exists():
+            metric = tables.primary(run.metrics_by_evaluation.get((model, benchmark), []))
+            written.update(samples.write_samples(paths, model, benchmark, metric))
+            evaluations.setdefault(benchmark, []).append(model)
+    page = rendering.render(
+        "samples.html.j2",
+        title=settings.title,
+        per_page=settings.samples_per_page,
+        models=[model for model in run.models if any(model in models for models in evaluations.values())],
+        benchmarks=list(evaluations),
+        evaluations=json.dumps(evaluations),
+    )
+    write_atomically(paths.report / samples.PAGE, page)
+    return written
+
+
 def _index(run: tables.Tables, paths: Paths, written: set[Path]) -> dict[str, Any]:
     down, across = latex.sides(run.models, run.benchmarks)
-    matrices, left_out = pairs.shown(paths, run)
     return {
-        "matrices": matrices,
-        "left_out": left_out,
         "run": run,
         "down": down,
         "across": across,
@@ -91,6 +110,7 @@ def _index(run: tables.Tables, paths: Paths, written: set[Path]) -> dict[str, An
         "mismatches": [row for row in run.metrics if row["mismatch"]],
         "chart": chart(list(run.scores.values())),
         "sample_links": _sample_links(run, paths, written),
+        "samples_link": samples.link,
         "server_sums": _server_sums(run),
         "usage": usage(run),
         "on_slurm": any(row["slurm_state"] for row in run.servers),
@@ -119,12 +139,11 @@ def _model_page(
 
 
 def _sample_links(run: tables.Tables, paths: Paths, written: set[Path]) -> dict[tuple[str, str], str]:
-    """Returns the link to the first sample page of each evaluation, relative to the report's folder."""
+    """Returns the link to each evaluation's samples, relative to the report's folder."""
     links = {}
     for model, benchmark in run.scores:
-        name = page_name(benchmark, 1)
-        if paths.report / "samples" / model / name in written:
-            links[model, benchmark] = rendering.href("samples", model, name)
+        if paths.report / "samples" / model / samples.file_name(benchmark, 0) in written:
+            links[model, benchmark] = samples.link(benchmark, model)
     return links
 
 
@@ -153,7 +172,7 @@ def _server_sums(run: tables.Tables) -> dict[str, float]:
 
 
 def _remove_others(report: Path, written: set[Path]) -> None:
-    """Removes the pages of evaluations and models that are no longer in the run."""
+    """Removes the files of evaluations and models that are no longer in the run."""
     for page in list(_pages(report)):
         if page not in written:
             page.unlink(missing_ok=True)
@@ -163,4 +182,4 @@ def _remove_others(report: Path, written: set[Path]) -> None:
 
 def _pages(report: Path) -> Iterator[Path]:
     yield from (report / "models").glob("*.html")
-    yield from (report / "samples").glob("*/*.html")
+    yield from (report / "samples").glob("*/*.*")

@@ -1,7 +1,7 @@
 """Turns data into HTML.
 
 Whatever a model or a harness wrote stays text: templates escape everything, the page's policy lets only its
-own script and style run, and no data is in a script.
+own script and style run, and no data is in a script but as base64.
 """
 
 from __future__ import annotations
@@ -27,9 +27,21 @@ _UNSEEN = re.compile(
 )
 
 
+_SCRIPTS = {"samples.html.j2": "samples.js"}
+"""Scripts of pages; the others have `page.js`. This one loads further scripts, from beside the page."""
+
+
 def render(template: str, **values: Any) -> str:
     """Returns a page from `templates/<template>`."""
-    return _environment().get_template(template).render(**values)
+    name = _SCRIPTS.get(template, "page.js")
+    script, style = asset(name), asset("style.css")
+    loading = " 'self' file:" if template in _SCRIPTS else ""
+    policy = (
+        f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}{loading}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    own = {"script": Markup(script), "style": Markup(style), "policy": Markup(policy)}
+    return _environment().get_template(template).render(**own, **values)
 
 
 @cache
@@ -54,13 +66,6 @@ def _environment() -> jinja2.Environment:
         moment=moment,
         size=size,
         href=href,
-    )
-    style, script = asset("style.css"), asset("page.js")
-    policy = f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; base-uri 'none'"
-    environment.globals.update(
-        style=Markup(style),
-        script=Markup(script),
-        policy=Markup(f"{policy}; form-action 'none'"),
     )
     return environment
 

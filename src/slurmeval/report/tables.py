@@ -95,10 +95,10 @@ class Tables:
         key = row["model"], row["benchmark"]
         if row["status"] != "ok":
             return ScoreCell(*key, status=row["status"], error_class=row["error_class"])
-        primary = _primary(self.metrics_by_evaluation.get(key, []))
-        if primary is None:
+        metric = primary(self.metrics_by_evaluation.get(key, []))
+        if metric is None:
             return ScoreCell(*key, status="ok")
-        known = row | primary
+        known = row | metric
         names = ScoreCell.__dataclass_fields__.keys() & known.keys() - {"model", "benchmark", "status"}
         return ScoreCell(*key, status="ok", **{name: known[name] for name in names})
 
@@ -112,6 +112,6 @@ def load(paths: Paths) -> Tables:
     )
 
 
-def _primary(rows: Iterable[Row]) -> Row | None:
+def primary(rows: Iterable[Row]) -> Row | None:
     """Returns the metric by which the benchmark is known; None if none stands for the whole."""
     return next((row for row in rows if row["is_primary"]), None)

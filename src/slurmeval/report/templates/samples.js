@@ -1,0 +1,344 @@
+"use strict";
+// The samples of one evaluation, or of two models side by side. What is shown stands in the address, after `#`:
+// a, b (models), on (benchmark), show (filter), search, page, q (one question). Text is only ever set as text.
+const main = document.getElementById("samples");
+const evaluations = JSON.parse(main.dataset.evaluations);
+const perPage = Number(main.dataset.perPage);
+const element = (id) => document.getElementById(id);
+
+// Loading: a script calls slurmeval() with what it holds.
+const waiting = new Map();
+const loaded = new Map();
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
+globalThis.slurmeval = (name, text) => waiting.get(name)(text);
+function load(name, path) {
+  if (!loaded.has(name)) {
+    loaded.set(name, new Promise((resolve, reject) => {
+      waiting.set(name, (text) => resolve(unpacked(text)));
+      const script = document.createElement("script");
+      script.src = path;
+      script.onload = () => script.remove();
+      script.onerror = () => reject(new Error(`${path} is missing`));
+      document.head.append(script);
+    }));
+  }
+  return loaded.get(name);
+}
+function part(model, benchmark, number) {
+  const file = number ? `${benchmark}~${number}.js` : `${benchmark}.js`;
+  return load(`${model}/${file}`, `samples/${encodeURIComponent(model)}/${encodeURIComponent(file)}`);
+}
+const PER_FILE = 100;
+async function sample(model, benchmark, position) {
+  return (await part(model, benchmark, Math.floor(position / PER_FILE) + 1))[position % PER_FILE];
+}
+
+// The address
+function read() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const state = Object.fromEntries(["a", "b", "on", "show", "search", "q"].map((name) => [name, given.get(name) ?? ""]));
+  const has = (model, benchmark) => evaluations[benchmark]?.includes(model);
+  const benchmarks = Object.keys(evaluations);
+  if (!Object.hasOwn(evaluations, state.on)) {
+    state.on = benchmarks.find((name) => has(state.a, name) && (!state.b || has(state.b, name)))
+      ?? benchmarks.find((name) => has(state.a, name)) ?? benchmarks[0];
+  }
+  if (!evaluations[state.on]) return null;
+  if (!has(state.a, state.on)) state.a = evaluations[state.on][0];
+  if (!has(state.b, state.on) || state.b === state.a) state.b = "";
+  state.show = state.show || "all";
+  state.page = Math.max(1, Number.parseInt(given.get("page"), 10) || 1);
+  return state;
+}
+function address(state) {
+  const kept = Object.entries(state).filter(([name, value]) => value && !(name === "show" && value === "all") && !(name === "page" && value === 1));
+  return `#${new URLSearchParams(kept)}`;
+}
+let now = null;
+const go = (change) => { location.hash = address({ ...now, page: 1, q: "", ...change }); };
+
+// Elements
+function make(tag, className = "", text = "", children = []) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== "") made.textContent = text;
+  made.append(...children);
+  return made;
+}
+const count = (number) => number.toLocaleString("en").replaceAll(",", "\u2009");
+const seconds = (ms) => (ms < 60000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.floor(ms / 60000)} min ${String(Math.round(ms / 1000) % 60).padStart(2, "0")} s`);
+
+// A row: one answer to one question. `kind`: whose score is better; `flags`: the letters of either model.
+function paired(a, b) {
+  const sign = a.higher ? 1 : -1;
+  const of = new Map(b.rows.map(([uid, repeat], position) => [`${uid} ${repeat}`, position]));
+  const rows = a.rows.map(([uid, repeat, value, flags], position) => {
+    const key = `${uid} ${repeat}`;
+    const other = of.get(key);
+    of.delete(key);
+    const [, , otherValue, otherFlags] = b.rows[other] ?? [uid, repeat, null, ""];
+    const known = value !== null && otherValue !== null;
+    const kind = !known ? "unpaired" : value === otherValue ? "same" : (value - otherValue) * sign > 0 ? "a" : "b";
+    return { uid, repeat, a: position, b: other, kind, flags: [flags, otherFlags] };
+  });
+  for (const position of of.values()) {
+    const [uid, repeat, , flags] = b.rows[position];
+    rows.push({ uid, repeat, b: position, kind: "unpaired", flags: ["", flags] });
+  }
+  const order = ["a", "b", "same", "unpaired"];
+  return order.flatMap((kind) => rows.filter((row) => row.kind === kind));
+}
+const alone = (a) => a.rows.map(([uid, repeat, , flags], position) => ({ uid, repeat, a: position, flags: [flags] }));
+const some = (letter) => (row) => row.flags.some((flags) => flags.includes(letter));
+const every = (letter) => (row) => row.flags.every((flags) => flags.includes(letter));
+const FILTERS = { unparsed: ["unparsed", some("u")], cut: ["cut", some("c")], unanswered: ["unanswered", some("e")] };
+function words(kind, state, binary) {
+  if (kind === "same") return "scored alike";
+  if (kind === "unpaired") return "not paired";
+  return binary ? `only ${state[kind]} right` : `${state[kind]} scored better`;
+}
+function filters(state, binary) {
+  if (!state.b) {
+    const other = (row) => !/[rw]/.test(row.flags[0]);
+    return { all: ["all", () => true], right: ["right", every("r")], wrong: ["wrong", every("w")], other: ["not scored", other], ...FILTERS };
+  }
+  const kinds = (...wanted) => (row) => wanted.includes(row.kind);
+  return {
+    all: ["all, differences first", () => true],
+    different: ["scored differently", kinds("a", "b")],
+    a: [words("a", state, binary), kinds("a")],
+    b: [words("b", state, binary), kinds("b")],
+    wrong: ["both wrong", every("w")],
+    unpaired: ["not paired", kinds("unpaired")],
+    ...FILTERS,
+  };
+}
+
+// Words that the other answer does not have in this place, by the longest common subsequence.
+const MAX_PRODUCT = 4_000_000;
+const tokens = (text) => text.match(/\s+|[\p{L}\p{N}_]+|[^\s\p{L}\p{N}_]/gu) ?? [];
+function common(one, other) {
+  let start = 0;
+  while (start < one.length && start < other.length && one[start] === other[start]) start++;
+  let end = 0;
+  while (end < one.length - start && end < other.length - start && one[one.length - 1 - end] === other[other.length - 1 - end]) end++;
+  const [n, m] = [one.length - start - end, other.length - start - end];
+  if (n * m > MAX_PRODUCT) return null;
+  const width = m + 1;
+  const longest = new Uint16Array((n + 1) * width);
+  for (let i = n - 1; i >= 0; i--) {
+    for (let j = m - 1; j >= 0; j--) {
+      longest[i * width + j] = one[start + i] === other[start + j]
+        ? longest[(i + 1) * width + j + 1] + 1
+        : Math.max(longest[(i + 1) * width + j], longest[i * width + j + 1]);
+    }
+  }
+  const kept = [new Array(one.length).fill(true), new Array(other.length).fill(true)];
+  kept[0].fill(false, start, start + n);
+  kept[1].fill(false, start, start + m);
+  for (let i = 0, j = 0; i < n && j < m;) {
+    if (one[start + i] === other[start + j]) kept[0][start + i++] = kept[1][start + j++] = true;
+    else if (longest[(i + 1) * width + j] >= longest[i * width + j + 1]) i++;
+    else j++;
+  }
+  return kept;
+}
+function marked(words, kept) {
+  const parts = [];
+  for (let from = 0; from < words.length;) {
+    let to = from;
+    while (to < words.length && kept[to] === kept[from]) to++;
+    const text = words.slice(from, to).join("");
+    parts.push(kept[from] || !text.trim() ? document.createTextNode(text) : make("mark", "", text));
+    from = to;
+  }
+  return parts;
+}
+function outputs(texts) {
+  const pres = texts.map((text) => make("pre", "output", text ?? ""));
+  if (texts.length === 2 && texts[0] && texts[1] && texts[0] !== texts[1]) {
+    const split = texts.map(tokens);
+    const kept = common(...split);
+    if (kept) pres.forEach((pre, side) => pre.replaceChildren(...marked(split[side], kept[side])));
+  }
+  return pres;
+}
+
+// One sample
+function facts(shown) {
+  const line = make("p", "facts");
+  const add = (text, className = "dim") => line.append(make("span", className, text));
+  if (shown.status !== "ok") add(shown.status === "error" ? "no answer" : shown.status, "bad");
+  for (const score of shown.scores) {
+    const judged = score.correct ?? null;
+    const span = make("span", judged === null ? "" : judged ? "good" : "bad", score.metric);
+    if (score.filter) span.append(" ", make("small", "", score.filter));
+    span.append(` ${(score.value ?? null) === null ? "–" : Number(score.value.toPrecision(6))}${judged === null ? "" : judged ? " ✓" : " ✗"}`);
+    line.append(span);
+  }
+  if (shown.ms !== undefined) add(seconds(shown.ms));
+  if (shown.tokens_in !== undefined || shown.tokens_out !== undefined) add(`${count(shown.tokens_in ?? 0)} → ${count(shown.tokens_out ?? 0)} tokens`);
+  if (shown.requests > 1) add(`${count(shown.requests)} requests`);
+  if (shown.cut) add("prompt cut to what the model holds", "bad");
+  if (shown.finish) add(shown.finish === "length" ? "cut off at the token limit" : shown.finish, shown.finish === "length" ? "bad" : "dim");
+  return line;
+}
+const field = (name, text) => (text === undefined ? [] : [make("h3", "", name), make("pre", "", text)]);
+function question(shown) {
+  const choices = (shown.choices ?? []).map((choice) => make("li", "", choice));
+  return [...field("Input", shown.input), ...(choices.length ? [make("h3", "", "Choices"), make("ol", "", "", choices)] : []), ...field("Reference", shown.reference)];
+}
+function answer(shown, output) {
+  const thoughts = shown.thoughts === undefined ? [] : [make("details", "", "", [make("summary", "", "Thoughts"), make("pre", "", shown.thoughts)])];
+  const read = shown.scores.flatMap((score) => [...field("Read as", score.answer ?? undefined), ...field("Because", score.explanation || undefined)]);
+  return [...thoughts, make("h3", "", "Output"), output, ...read];
+}
+const verdict = (flags) => (flags.includes("r") ? "right" : flags.includes("w") ? "wrong" : "other");
+function article(state, row, shown, binary) {
+  const first = shown.find(Boolean);
+  const where = [first.task, first.category].filter(Boolean).join(" / ");
+  const repeat = row.repeat ? `, repeat ${row.repeat}` : "";
+  const number = make("a", "", String((row.a ?? row.b) + 1));
+  number.href = address({ a: state.a, b: state.b, on: state.on, q: row.uid });
+  const head = make("h2", "", "", [number, " ", make("span", "dim", `${where}, id ${first.id}${repeat}`)]);
+  const made = make("article", state.b ? "pair" : verdict(row.flags[0]), "", [head]);
+  made.tabIndex = -1;
+  made.id = `s${row.uid}-${row.repeat}`;
+  if (!state.b) {
+    made.append(facts(first), ...question(first), ...answer(first, ...outputs([first.output])));
+    return made;
+  }
+  head.append(" ", make("span", "tag", words(row.kind, state, binary)));
+  const pres = outputs(shown.map((one) => one?.output));
+  const sides = shown.map((one, side) => {
+    const model = make("h3", "model", side ? state.b : state.a);
+    if (!one) return make("section", "side other", "", [model, make("p", "dim", "was not asked")]);
+    return make("section", `side ${verdict(row.flags[side])}`, "", [model, facts(one), ...answer(one, pres[side])]);
+  });
+  made.append(...question(first), make("div", "sides", "", sides));
+  return made;
+}
+
+// The page
+function controls(state) {
+  const models = evaluations[state.on];
+  for (const [id, chosen] of [["a", state.a], ["b", state.b], ["on", state.on]]) {
+    for (const option of element(id).options) {
+      if (id !== "on") option.disabled = option.value !== "" && !models.includes(option.value);
+    }
+    element(id).value = chosen;
+  }
+  if (document.activeElement !== element("search")) element("search").value = state.search;
+  element("heading").textContent = state.on;
+  const title = `${state.on}, ${state.b ? `${state.a} beside ${state.b}` : state.a}`;
+  document.title = `${title} – ${main.dataset.title}`;
+}
+function choices(state, known, rows) {
+  const labels = Object.entries(known).map(([name, [label, test]]) => {
+    const input = make("input");
+    input.type = "radio";
+    input.name = "show";
+    input.id = `show-${name}`;
+    input.checked = name === state.show;
+    input.addEventListener("change", () => go({ show: name }));
+    return make("label", "", "", [input, ` ${label} `, make("small", "", count(rows.filter(test).length))]);
+  });
+  const focused = document.activeElement?.id;
+  element("show").replaceChildren(make("legend", "", "Show"), ...labels);
+  if (focused?.startsWith("show-")) element(focused)?.focus();
+}
+function pages(state, total) {
+  const last = Math.max(1, Math.ceil(total / perPage));
+  const near = Array.from({ length: last }, (_, index) => index + 1).filter((page) => page === 1 || page === last || Math.abs(page - state.page) <= 3);
+  for (const nav of document.querySelectorAll("nav.pages")) {
+    nav.replaceChildren(...(last === 1 ? [] : near.map((page) => {
+      const link = make(page === state.page ? "span" : "a", "", String(page));
+      if (page === state.page) link.setAttribute("aria-current", "page");
+      else link.href = address({ ...state, page });
+      return link;
+    })));
+  }
+}
+const both = (state, row) => Promise.all([["a", row.a], ["b", row.b]].filter(([side]) => state[side]).map(([side, position]) => (position === undefined ? null : sample(state[side], state.on, position))));
+async function searched(state, rows, current) {
+  if (!state.search) return rows;
+  const wanted = state.search.toLowerCase();
+  const holds = (one) => one && [one.input, one.output, one.reference, one.thoughts, one.id, ...(one.choices ?? []), ...one.scores.map((score) => score.answer)].some((text) => text?.toLowerCase().includes(wanted));
+  const found = [];
+  for (const row of rows) {
+    if ((await both(state, row)).some(holds)) found.push(row);
+    if (!current()) break;
+  }
+  return found;
+}
+let turn = 0;
+async function show() {
+  const mine = ++turn;
+  const current = () => mine === turn;
+  const state = read();
+  if (!state) {
+    element("count").textContent = "There are no samples.";
+    return;
+  }
+  now = state;
+  controls(state);
+  const [a, b] = await Promise.all([part(state.a, state.on, 0), state.b ? part(state.b, state.on, 0) : null]);
+  const said = state.b ? (await load("pairs", "pairs.js"))[state.on]?.[`${state.a}\t${state.b}`] : "";
+  const binary = a.binary && (!b || b.binary);
+  const all = b ? paired(a, b) : alone(a);
+  const known = filters(state, binary);
+  if (!known[state.show]) state.show = "all";
+  const fit = all.filter((row) => (state.q ? row.uid === state.q : known[state.show][1](row)));
+  const found = await searched(state, fit, current);
+  if (!current()) return;
+  const last = Math.max(1, Math.ceil(found.length / perPage));
+  state.page = Math.min(state.page, last);
+  const from = (state.page - 1) * perPage;
+  const rows = found.slice(from, from + perPage);
+  const shown = await Promise.all(rows.map((row) => both(state, row)));
+  if (!current()) return;
+  element("said").textContent = said ?? "";
+  choices(state, known, all);
+  pages(state, found.length);
+  const range = found.length ? `Samples ${count(from + 1)}–${count(from + rows.length)} of ${count(found.length)}` : "No samples";
+  element("count").textContent = `${range}${found.length < all.length ? `, ${count(all.length)} in all` : ""}. Keys: j next, k previous, / search.`;
+  if (state.q) {
+    const link = make("a", "", "Show all");
+    link.href = address({ ...state, q: "", page: 1 });
+    element("count").append(" ", link);
+  }
+  main.replaceChildren(...rows.map((row, index) => article(state, row, shown[index], binary)));
+  main.dataset.shown = location.hash;
+}
+function failed(error) {
+  element("count").textContent = `The samples cannot be shown: ${error.message}`;
+}
+const start = () => show().catch(failed);
+
+for (const id of ["a", "b", "on"]) element(id).addEventListener("change", () => go({ [id]: element(id).value, show: "" }));
+let typed;
+element("search").addEventListener("input", () => {
+  clearTimeout(typed);
+  typed = setTimeout(() => go({ search: element("search").value }), 200);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select")) return;
+  if (event.key === "/") {
+    event.preventDefault();
+    element("search").focus();
+  }
+  if (event.key !== "j" && event.key !== "k") return;
+  const articles = [...main.children];
+  const here = articles.indexOf(document.activeElement.closest?.("article"));
+  const next = articles[event.key === "j" ? here + 1 : Math.max(0, here - 1)];
+  next?.focus();
+  next?.scrollIntoView();
+});
+addEventListener("hashchange", () => {
+  start();
+  scrollTo(0, 0);
+});
+start();
