@@ -57,12 +57,14 @@ def read_samples(path: Path, columns: list[str]) -> pa.Table:
     return _read(path, schema.SAMPLES, columns)
 
 
-def sample_groups(path: Path) -> Iterator[pa.Table]:
-    """Yields an evaluation's samples, a row group in memory at a time. Raises as `read_combined` does."""
+def sample_groups(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """Yields an evaluation's samples, all columns or some, with a row group in memory at a time.
+
+    Raises as `read_combined` does."""
     with _readable(path), pq.ParquetFile(path) as file:
         schema.check(schema.SAMPLES, file.schema_arrow, path)
         for number in range(file.num_row_groups):
-            yield file.read_row_group(number, use_threads=False)
+            yield file.read_row_group(number, columns, use_threads=False)
 
 
 def to_frame(rows: pa.Table) -> pandas.DataFrame:
