@@ -156,9 +156,17 @@ def number_of(metric: Row) -> float | None:
 
 
 def served(row: Row) -> dict[str, Any]:
-    """Returns how an evaluation's model was served, without what names places of this machine."""
+    """Returns how an evaluation's model was served, without what names this machine's places."""
     known = json.loads(row["served_json"] or "{}") or {}
-    return {name: value for name, value in known.items() if name not in ("weights", "files", "env")}
+    engine = {name: value for name, value in (known.get("engine") or {}).items() if name != "url"}
+    private = ("weights", "tokenizer", "files", "env", "engine")
+    return {name: value for name, value in known.items() if name not in private} | {"engine": engine}
+
+
+def is_external(row: Row) -> bool:
+    """Returns whether the model's server was there already (docs/external.md)."""
+    known = json.loads(row["served_json"] or "{}") or {}
+    return "url" in (known.get("engine") or {})
 
 
 def repository(row: Row) -> str | None:

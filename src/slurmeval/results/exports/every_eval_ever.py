@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from slurmeval.results.exporting import listed, number_of, repository, served
+from slurmeval.results.exporting import is_external, listed, number_of, repository, served
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,12 +139,13 @@ class _Record:
         row = self.row
         details = _texts(row, "model_revision", "model_sha256")
         details["served"] = json.dumps(served(row))
-        details["deployment_type"] = UNKNOWN if row["model_source"] is None else "self_deployed"
+        staged = UNKNOWN if row["model_source"] is None else "self_deployed"
+        details["deployment_type"] = "externally_managed" if is_external(row) else staged
         details["model_availability"] = UNKNOWN if self.developer == UNKNOWN else "open_weights"
         known: dict[str, Any] = {"name": row["model"], "id": self.model_id, "additional_details": details}
         if self.developer != UNKNOWN:
             known["developer"] = self.developer
-        engine = served(row).get("engine") or {}
+        engine = served(row)["engine"]
         name = engine.get("name", "vllm")
         if name in engine:
             known["inference_engine"] = {"name": name, "version": engine[name]}

@@ -12,6 +12,8 @@ import pytest
 
 from slurmeval.paths import Paths
 from slurmeval.results import exporting
+from slurmeval.results.aggregate import aggregate
+from slurmeval.results.partitions import write
 from tests.report import example
 
 SCHEMAS = Path(__file__).parent / "every_eval_ever"
@@ -112,3 +114,32 @@ def test_exporting_again_gives_the_same_files(every_harness: Paths, tmp_path: Pa
     before = {name: (tmp_path / name).read_bytes() for name in files}
     assert exporting.export("every-eval-ever", every_harness.results, tmp_path, **chosen).files == files
     assert {name: (tmp_path / name).read_bytes() for name in files} == before
+
+
+def test_a_server_that_was_there_already_is_said_to_be_one(tmp_path: Path) -> None:
+    paths = example.paths_in(tmp_path)
+    made = example.samples("sums", [True])
+    served = {"served_name": "org/model", "engine": {"url": "http://10.1.2.3:8000/v1"}}
+    record = example.evaluation(served=served, model_source="org/model at http://10.1.2.3:8000/v1")
+    write(paths, "m", "b", record, example.output(made, "sums"), None)
+    aggregate(paths, [("m", "b")])
+    (found,) = records(exporting.export("every-eval-ever", paths.results).folder).values()
+    info = found["model_info"]
+    assert (info["id"], info["additional_details"]["deployment_type"]) == ("m", "externally_managed")
+    assert "inference_engine" not in info
+    assert json.loads(info["additional_details"]["served"])["served_name"] == "org/model"
+    assert "10.1.2.3" not in json.dumps(found)
+
+
+def test_a_sample_s_score_that_is_no_number_is_left_out(tmp_path: Path) -> None:
+    paths = example.paths_in(tmp_path)
+    made = example.samples("sums", [True, True, False])
+    output = example.output(made, "sums")
+    made[0].scores[0].value = float("nan")
+    made[1].scores[0].value = None
+    write(paths, "m", "b", example.evaluation(), output, None)
+    aggregate(paths, [("m", "b")])
+    exported = exporting.export("every-eval-ever", paths.results)
+    assert "scores of samples left out, not of right or wrong: m on b (2)" in exported.remarks
+    for record in records(exported.folder).values():
+        assert [sample["evaluation"]["score"] for sample in record["samples"]] == [0.0]
