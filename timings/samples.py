@@ -15,18 +15,18 @@ import random
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from slurmeval.gateway.log import Record
+from slurmeval.gateway import log as gateway_log
 from slurmeval.harnesses.base import HarnessOutput
 from slurmeval.harnesses.lm_eval_metrics import read_metrics
 from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_samples
 from slurmeval.paths import Paths
+from slurmeval.processes import identity
 from slurmeval.results import partitions
 from slurmeval.results.evaluation import EvaluationRecord
 
@@ -98,20 +98,33 @@ def write_output(folder: Path, kind: str, n: int) -> None:
     (folder / f"results_{STAMP}.json").write_text(json.dumps(results))
 
 
-def requests(folder: Path) -> Iterator[Record]:
-    """A request for each sample, as the gateway's log gives them."""
-    path = folder / f"samples_task_{STAMP}.jsonl"
-    with path.open("rb") as stream:
-        for index, line in enumerate(stream):
+def write_log(folder: Path) -> None:
+    """A gateway's log with a request for each generation, and its answer."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 100, "total_tokens": 200}
+    meta = {
+        "key": "0" * 64, "endpoint": "/v1/chat/completions", "latency_ms": 1000.0, "ttft_ms": None,
+        "http_status": 200, "attempt": 1, "server_id": "m/0001", "life": 1, "prompt_tokens": 100,
+        "completion_tokens": 100, "finish_reason": "stop", "error": None, "content_type": "application/json",
+        "waited_ms": 5.0,
+    }  # fmt: skip
+    log = folder / "gateway"
+    log.mkdir()
+    with (
+        (folder / f"samples_task_{STAMP}.jsonl").open("rb") as samples,
+        (log / "0001.jsonl").open("wb") as stream,
+    ):
+        stream.write(gateway_log.encode_header(1, 1.7e9, identity()))
+        for index, line in enumerate(samples):
             sample = orjson.loads(line)
-            asked = {"messages": [{"role": "user", "content": sample["arguments"]["gen_args_0"]["arg_0"]}]}
-            yield Record(
-                request_id=f"r{index}", key="0" * 64, endpoint="/v1/chat/completions",
-                started_at=1.7e9 + index, latency_ms=1000.0, ttft_ms=None, http_status=200, attempt=1,
-                server_id="m/0001", life=1,
-                prompt_tokens=100, completion_tokens=100, finish_reason="stop", error=None,
-                content_type="application/json", request_body=orjson.dumps(asked), response_body=b"{}",
-            )  # fmt: skip
+            prompt, answer = sample["arguments"]["gen_args_0"]["arg_0"], sample["resps"][0][0]
+            asked = {"model": "m", "messages": [{"role": "user", "content": prompt}], "max_tokens": 256}
+            message = {"role": "assistant", "content": answer, "tool_calls": [], "reasoning": None}
+            choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+            given = {"id": f"chatcmpl-{index}", "model": "m", "choices": [choice], "usage": usage}
+            own = {"request_id": f"r{index}", "started_at": 1.7e9 + index}
+            stream.write(
+                gateway_log.encode_exchange(own | meta, orjson.dumps(asked), True, orjson.dumps(given), True)
+            )
 
 
 def measure(folder: Path, with_requests: bool) -> None:
@@ -126,7 +139,8 @@ def measure(folder: Path, with_requests: bool) -> None:
     read = time.process_time()
     output = HarnessOutput(read_metrics(files, "task"), samples, n, "0.4.13", "1")
     paths = Paths(folder / "results", folder / "environments", folder / "hf", folder / "images")
-    partitions.write(paths, "m", "b", evaluation, output, requests(folder) if with_requests else ())
+    log = gateway_log.read(folder / "gateway") if with_requests else ()
+    partitions.write(paths, "m", "b", evaluation, output, log)
     written, wall = time.process_time(), time.perf_counter() - wall
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
@@ -146,6 +160,8 @@ def main() -> None:
     for kind in arguments.kind or KINDS:
         with tempfile.TemporaryDirectory() as name:
             write_output(Path(name), kind, arguments.samples)
+            if arguments.requests:
+                write_log(Path(name))
             size = sum(path.stat().st_size for path in Path(name).iterdir())
             print(f"{kind}, {size / 1e6:.0f} MB: ", end="", flush=True)
             child = multiprocessing.get_context("spawn").Process(

@@ -43,7 +43,7 @@ class ByteRange(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Record:
     """One exchange. Times are in milliseconds; `started_at` is in seconds since 1970, UTC."""
 

@@ -40,24 +40,17 @@ def check(kind: str | None, line: dict[str, Any]) -> None:
     _ = line["doc"], requests["gen_args_0"]["arg_0"]
     if type(answered) is not list or len(answered) != len(requests):
         raise ValueError(f"{len(requests)} requests, and answers to {len(answered)}")
-    for answers in answered:
-        if type(answers) is not list:
-            raise TypeError("resps is no list of lists")
     if type(line.get("metrics", [])) is not list:
         raise TypeError("metrics is no list")
     if kind == _CHOICE:
-        _check_choices(requests, answered)
-    elif kind in _LIKELIHOODS:
-        for answers in answered:
+        for request in requests.values():
+            if not type(request["arg_0"]) is type(request["arg_1"]) is str:
+                raise TypeError("a choice is no text")
+    for answers in answered:
+        if type(answers) is not list or (kind == _CHOICE and type(answers[0]) is not list):
+            raise TypeError("resps is no list of lists")
+        if kind in _LIKELIHOODS:
             _likelihood(answers)
-
-
-def _check_choices(requests: dict[str, Any], answered: list[list[Any]]) -> None:
-    for request, answers in zip(requests.values(), answered, strict=True):
-        if type(request["arg_0"]) is not str or type(request["arg_1"]) is not str:
-            raise TypeError("a choice is no text")
-        if type(answers[0]) is not list:
-            raise TypeError("resps is no list of lists of lists")
 
 
 def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
@@ -68,13 +61,16 @@ def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
     first = lines[0]
     arguments = first["arguments"]
     requests = [arguments[name] for name in _names(len(arguments))]
+    scores = _scores(task, first)
+    for line in lines[1:]:
+        scores += _scores(task, line)
     made = Sample(
         native_id=str(first["doc_id"]),
         task=task,
         input=_prompt(requests[0]["arg_0"]),
         output=None,
         reference=_text(first.get("target")),
-        scores=[score for line in lines for score in _scores(task, line)],
+        scores=scores,
         metadata={"doc": first["doc"], "doc_hash": first.get("doc_hash")},
     )
     if kind == _CHOICE:
@@ -170,7 +166,7 @@ def _fill_answer(made: Sample, line: dict[str, Any]) -> None:
         made.metadata["responses"] = responses
     if made.output is None:
         made.status = "error"
-    elif made.scores and all(score.answer == _INVALID for score in made.scores):
+    elif made.scores and {score.answer for score in made.scores} == {_INVALID}:
         made.status = "unparsed"
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.gateway.thoughts import cut, split, stops_of
 from slurmeval.results.joining import prompts_of, prompts_of_sample
-from slurmeval.results.reasoning import choices_of
+from slurmeval.results.reasoning import Choice
 
 if TYPE_CHECKING:
     from slurmeval.gateway.log import Record
@@ -60,12 +60,10 @@ class Accounts:
         self._scored: Counter[_Key] = Counter()
         self._sums: dict[_Key, float] = {}
 
-    def answered(self, record: Record) -> None:
-        """Takes in a request of any try."""
-        if record.answered:
-            texts = list(_texts(record.response, self._tags, stops_of(record.request)))
-            self._n_answers += max(1, len(texts))
-            self._answers.update(_fingerprint(text) for text in texts)
+    def answered(self, record: Record, choices: Sequence[Choice]) -> None:
+        """Takes in an answered request of any try. `choices`: those of its answer."""
+        self._answers.update(map(_fingerprint, _texts(choices, self._tags, stops_of(record.request))))
+        self._n_answers += max(1, len(choices))
 
     def sample(self, sample: Sample, n_requests: int, status: str) -> bool:
         """Takes in a sample, and says whether nobody answered it. `n_requests`: those of it that were
@@ -160,9 +158,9 @@ class Accounts:
         return Bounds(n_unanswered, min(1.0, max(0.0, right / (n - scored))) if known else None, low, high)
 
 
-def _texts(response: Any, tags: Sequence[str] | None, stops: Sequence[str]) -> Iterator[str]:
-    """The answers in a response: as they came, and without the thoughts before them; up to a stop word."""
-    for _, text, reason in choices_of(response):
+def _texts(choices: Sequence[Choice], tags: Sequence[str] | None, stops: Sequence[str]) -> Iterator[str]:
+    """The answers in choices: as they came, and without the thoughts before them; up to a stop word."""
+    for _, text, reason in choices:
         yield text
         if stops:
             yield cut(text if tags is None else split(text, tags, reason)[1], stops)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
 from slurmeval.results import schema
 
 if TYPE_CHECKING:
-    from slurmeval.harnesses.base import Sample
+    from slurmeval.harnesses.base import Score
 
 ROWS_PER_GROUP = 2000
 BYTES_PER_GROUP = 32 << 20
 """Characters of the long texts in a row group: answers may have a megabyte each."""
+_of_score = attrgetter("metric", "filter", "value", "correct", "answer", "explanation")
 T = TypeVar("T")
 Columns = Mapping[str, Sequence[Any] | pa.Array]
 """Values by the name of their column, all equally many."""
@@ -69,14 +72,20 @@ def array(values: Sequence[Any] | pa.Array, kind: pa.DataType) -> pa.Array:
         return pa.array([_cleaned(value, kind) for value in values], kind)
 
 
-def scores(samples: Sequence[Sample]) -> pa.Array:
+def scores(of_samples: Sequence[Sequence[Score]]) -> pa.Array:
     """Returns the column `scores`: for each sample a list of records."""
     kind = schema.SAMPLES.schema.field("scores").type
-    every = [score for sample in samples for score in sample.scores]
-    parts = [array([getattr(score, part.name) for score in every], part.type) for part in kind.value_type]
-    ends = accumulate((len(sample.scores) for sample in samples), initial=0)
+    every = list(map(_of_score, chain.from_iterable(of_samples)))
+    values = zip(*every, strict=True) if every else [()] * kind.value_type.num_fields
+    parts = [array(found, part.type) for found, part in zip(values, kind.value_type, strict=True)]
+    ends = accumulate(map(len, of_samples), initial=0)
     records = pa.StructArray.from_arrays(parts, fields=list(kind.value_type))
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), records, type=kind)
+
+
+def times(seconds: Sequence[float]) -> pa.Array:
+    """Returns times, of seconds since 1970."""
+    return pa.array(np.rint(np.array(seconds) * 1e6).astype(np.int64)).cast(pa.timestamp("us", "UTC"))
 
 
 def json_text(value: Any) -> str:

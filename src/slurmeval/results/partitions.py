@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
-from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from slurmeval.results import columns, schema, statistics
 from slurmeval.results.accounts import Accounts, Bounds
 from slurmeval.results.evaluation import EvaluationRecord
 from slurmeval.results.joining import Join
-from slurmeval.results.reasoning import tags_of, thoughts_of
+from slurmeval.results.reasoning import choices_of, tags_of, thoughts_of
 from slurmeval.results.sample_names import SampleNames
 
 if TYPE_CHECKING:
@@ -38,8 +38,21 @@ _REPEATED = [
     *("scores.list.element.metric", "scores.list.element.filter"),
 ]
 """Columns whose values come again and again. The others are not worth a dictionary of their values."""
-_OF_SAMPLE = ("repeat_idx", "native_id", "task", "category", "input", "choices", "reference", "cut")
-"""Columns of `samples` that are a sample's own fields."""
+_OF_SAMPLE = ("repeat_idx", "native_id", "task", "category", "choices", "reference", "cut")
+_OF_ROW = ("metadata_json", "input", "output", "sample_uid", "scores", "status", "reasoning", *_OF_SAMPLE)
+"""Columns of `samples` but for the costs; the first three are the long texts."""
+_OF_RECORD = (
+    *("request_id", "endpoint", "attempt", "server_id", "life", "waited_ms", "prompt_tokens"),
+    *("completion_tokens", "finish_reason", "http_status", "error", "replayed", "key"),
+)
+_OF_REQUEST = (
+    *("sample_uid", "repeat_idx", "started_at", "ttft_ms", "latency_ms", "response_sha256"),
+    *_OF_RECORD[:-1],
+    "request_key",
+)
+_of_record = attrgetter(*_OF_RECORD)
+_of_sample = attrgetter(*_OF_SAMPLE)
+_CUTS = {cut: f"cut {cut}" for cut in (None, False, True)}
 JSON_FIELDS = {
     "versions": "versions_json",
     "datasets": "datasets_json",
@@ -78,8 +91,8 @@ def write(
         tempfile.TemporaryFile(dir=aside["samples"].parent) as thoughts,
     ):
         join = Join(output.samples, SampleNames(revisions).of, thoughts)
-        rows = _request_rows(requests or (), join, totals, accounts, tags)
-        write_rows(aside["requests"], schema.REQUESTS, rows, key)
+        asked = _request_groups(requests or (), join, totals, accounts, tags)
+        _write(aside["requests"], schema.REQUESTS, asked, key)
         groups = _sample_groups(output.samples, join, accounts, statuses, scores)
         _write(aside["samples"], schema.SAMPLES, groups, key)
         if requests is not None:
@@ -187,47 +200,52 @@ def _set_aside(targets: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
             temporary_path.unlink(missing_ok=True)
 
 
+def _request_groups(
+    requests: Iterable[Record],
+    join: Join,
+    totals: Counter[str],
+    accounts: Accounts,
+    tags: Sequence[str] | None,
+) -> Iterator[columns.Columns]:
+    """Yields the rows by group, and counts what their columns tell."""
+    for group in columns.groups(_request_rows(requests, join, totals, accounts, tags)):
+        found = dict(zip(_OF_REQUEST, zip(*group, strict=True), strict=True))
+        totals["n_requests"] += len(group)
+        totals["n_replayed"] += sum(map(bool, found["replayed"]))
+        for name in ("prompt_tokens", "completion_tokens"):
+            totals[name] += sum(filter(None, found[name]))
+        yield found | {"started_at": columns.times(found["started_at"])}
+
+
 def _request_rows(
     requests: Iterable[Record],
     join: Join,
     totals: Counter[str],
     accounts: Accounts,
     tags: Sequence[str] | None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[Any, ...]]:
+    """Yields the values of `_OF_REQUEST`."""
     for record in requests:
-        position = join.assign(record)
-        accounts.answered(record)
-        thoughts, marked = thoughts_of(record, tags) if record.answered else (None, False)
-        if position is not None and thoughts is not None:
-            join.costs.think(position, thoughts)
-        uid, repeat_idx = (None, None) if position is None else join.named(position)
-        totals["n_think_tags"] += marked
-        totals["n_requests"] += 1
-        totals["n_replayed"] += bool(record.replayed)
+        uid = repeat_idx = None
+        if record.answered:
+            choices = choices_of(record.response)
+            accounts.answered(record, choices)
+            thoughts, marked = thoughts_of(choices, tags)
+            totals["n_think_tags"] += marked
+            if (position := join.assign(record)) is not None:
+                uid, repeat_idx = join.named(position)
+                if thoughts is not None:
+                    join.costs.think(position, thoughts)
         totals["n_truncated"] += record.cut_off
-        totals["prompt_tokens"] += record.prompt_tokens or 0
-        totals["completion_tokens"] += record.completion_tokens or 0
-        yield {
-            "request_id": record.request_id,
-            "sample_uid": uid,
-            "repeat_idx": repeat_idx,
-            "endpoint": record.endpoint,
-            "attempt": record.attempt,
-            "server_id": record.server_id,
-            "life": record.life,
-            "started_at": datetime.fromtimestamp(record.sent_at, UTC),
-            "waited_ms": record.waited_ms,
-            "ttft_ms": record.ttft_ms and record.ttft_ms - (record.waited_ms or 0.0),
-            "latency_ms": record.server_ms,
-            "prompt_tokens": record.prompt_tokens,
-            "completion_tokens": record.completion_tokens,
-            "finish_reason": record.finish_reason,
-            "http_status": record.http_status,
-            "error": record.error,
-            "replayed": record.replayed,
-            "request_key": record.key,
-            "response_sha256": _sha256(record.response_body),
-        }
+        yield (
+            uid,
+            repeat_idx,
+            record.sent_at,
+            record.ttft_ms and record.ttft_ms - (record.waited_ms or 0.0),
+            record.server_ms,
+            _sha256(record.response_body),
+            *_of_record(record),
+        )
 
 
 def _sample_groups(
@@ -239,38 +257,46 @@ def _sample_groups(
 ) -> Iterator[columns.Columns]:
     """Yields the rows by group; what stands in other tables too is counted on the way."""
     start = 0
-    with_metadata = ((sample, columns.json_text(sample.metadata)) for sample in samples)
-    for group in columns.groups(with_metadata, _length):
-        made, metadata = zip(*group, strict=True)
-        positions = range(start, start := start + len(made))
-        reasoning = [join.costs.reasoning(position) for position in positions]
-        found = []
-        for position, sample, thoughts in zip(positions, made, reasoning, strict=True):
-            status = _status(sample, thoughts)
-            if accounts.sample(sample, join.costs.n_requests[position], status):
-                status = "error"
-            found.append(status)
-            scores.add(sample)
-        statuses.update(found)
-        statuses.update(f"cut {sample.cut}" for sample in made)
-        yield {
-            "sample_uid": [join.name(*each).hex() for each in zip(positions, made, strict=True)],
-            **{name: [getattr(sample, name) for sample in made] for name in _OF_SAMPLE},
-            "output": [
-                None if status == "error" and not sample.output else sample.output
-                for status, sample in zip(found, made, strict=True)
-            ],
-            "scores": columns.scores(made),
-            "status": found,
-            "metadata_json": metadata,
-            "reasoning": reasoning,
-            **join.costs.columns(positions.start, positions.stop),
-        }
+    rows = _sample_rows(samples, join, accounts, statuses, scores)
+    for group in columns.groups(rows, _length):
+        found = dict(zip(_OF_ROW, zip(*group, strict=True), strict=True))
+        found["scores"] = columns.scores(found["scores"])
+        stop = start + len(group)
+        yield found | join.costs.columns(start, stop)
+        start = stop
 
 
-def _length(sample_and_metadata: tuple[Sample, str]) -> int:
-    sample, metadata = sample_and_metadata
-    return len(sample.input) + len(sample.output or "") + len(metadata)
+def _sample_rows(
+    samples: Iterable[Sample],
+    join: Join,
+    accounts: Accounts,
+    statuses: Counter[str],
+    scores: statistics.Scores,
+) -> Iterator[tuple[Any, ...]]:
+    """Yields the values of `_OF_ROW`; a sample, with all that its harness wrote, is then let go."""
+    for position, sample in enumerate(samples):
+        thoughts = join.costs.reasoning(position)
+        status = _status(sample, thoughts)
+        if accounts.sample(sample, join.costs.n_requests[position], status):
+            status = "error"
+        scores.add(sample)
+        statuses[status] += 1
+        statuses[_CUTS[sample.cut]] += 1
+        yield (
+            columns.json_text(sample.metadata),
+            sample.input,
+            (sample.output or None) if status == "error" else sample.output,
+            join.name(position, sample).hex(),
+            sample.scores,
+            status,
+            thoughts,
+            *_of_sample(sample),
+        )
+
+
+def _length(row: tuple[Any, ...]) -> int:
+    metadata, question, output, *_ = row
+    return len(metadata) + len(question) + len(output or "")
 
 
 def _status(sample: Sample, thoughts: str | None) -> str:

@@ -15,6 +15,7 @@ from slurmeval.gateway.thoughts import STOPS
 from slurmeval.harnesses.base import Metric, Sample, Score
 from slurmeval.results.accounts import Accounts
 from slurmeval.results.joining import Join
+from slurmeval.results.reasoning import choices_of
 from slurmeval.results.sample_costs import Cost
 
 
@@ -47,7 +48,7 @@ def accounts(samples: Sequence[Sample], answered: Sequence[Record], lost: Sequen
     made, join = Accounts(lost), Join(samples)
     for each in answered:
         join.assign(each)
-        made.answered(each)
+        made.answered(each, choices_of(each.response))
     for each_sample, n_requests in zip(samples, join.costs.n_requests, strict=True):
         made.sample(each_sample, n_requests, each_sample.status)
     return made
@@ -57,7 +58,8 @@ def test_an_answer_that_was_cut_at_a_stop_word_is_in_the_log() -> None:
     each = record("question 0", "<think>a. b</think>answer 0. And more", 0)
     body = json.loads(each.request_body or b"{}") | {STOPS: ["."]}
     made = Accounts([], ["<think>", "</think>"])
-    made.answered(replace(each, request_body=json.dumps(body).encode()))
+    each = replace(each, request_body=json.dumps(body).encode())
+    made.answered(each, choices_of(each.response))
     made.sample(sample(0), Cost(), "ok")
     assert made.n_unlogged == 0
 

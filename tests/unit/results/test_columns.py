@@ -43,7 +43,7 @@ def test_a_partition_has_what_arrow_makes_of_the_samples_one_by_one(output: Path
 
 def test_scores_are_lists_of_records() -> None:
     scores = [[Score("a", 0.5, "f", None, "x")], [], [Score("a", 1.0, correct=True), Score("b", None)]]
-    found = columns.scores([Sample("0", "t", "q", "a", scores=each) for each in scores])
+    found = columns.scores(scores)
     assert found.to_pylist() == [[asdict(score) for score in each] for each in scores]
     assert found.type == schema.SAMPLES.schema.field("scores").type
 
