@@ -131,7 +131,7 @@ def stage_model(run_file: Path, model: str, manifest: Path, here: bool) -> None:
     """Stages a model's weights and writes their manifest."""
     from slurmeval import secrets
     from slurmeval.config.models import Config
-    from slurmeval.engines.registry import find_engine
+    from slurmeval.config.site import Site
     from slurmeval.files import read_json
     from slurmeval.planning.preflight import need_servable
     from slurmeval.scheduling.failures import recorded
@@ -148,7 +148,8 @@ def stage_model(run_file: Path, model: str, manifest: Path, here: bool) -> None:
     with recorded(run, "stage_model", manifest, f"staging the model {model}"):
         project = Path(run["project"])
         stage_model(model, entry.source, manifest.absolute(), paths.hf_home, project, python, to_stderr)
-        need_servable(model, entry, manifest, find_engine(config.servers[entry.server].engine_name, project))
+        site = None if run["site"] is None else Site.model_validate(run["site"])
+        need_servable(config, model, manifest, project, site)
 
 
 @click.command("stage-dataset")

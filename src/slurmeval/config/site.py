@@ -184,6 +184,9 @@ class PoolJobs(Jobs):
     """How memory is asked for: {memory_gb} and {memory_mb} are that of a node, {memory_per_gpu_gb},
     {memory_per_gpu_mb} and {memory_per_cpu_mb} a share of it. null: not at all, for clusters that refuse
     it."""
+    gpu_memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """Memory of one GPU. A staged model that cannot fit is then refused before a job is queued. null: that
+    is seen when it is loaded."""
     address: Annotated[str, AfterValidator(_address)] = "{host}"
     """Name under which other nodes reach a server's node; {host} is the node's own name."""
     gpus_per_job: Annotated[int, Field(ge=1)] | None = None

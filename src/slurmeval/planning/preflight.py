@@ -8,12 +8,14 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from slurmeval.config.models import Model
+from slurmeval.config.models import Config
+from slurmeval.config.site import Site
 from slurmeval.config.sources import Source
-from slurmeval.engines.base import Engine
+from slurmeval.engines.registry import find_engine
 from slurmeval.errors import UserError
 from slurmeval.files import read_json
 from slurmeval.harnesses.context import too_long
+from slurmeval.planning.gpu_memory import too_large
 from slurmeval.planning.plan import Plan
 from slurmeval.progress import Progress
 from slurmeval.staging import access, disk_space, hub_lock
@@ -65,12 +67,15 @@ def _branches(sources: Iterable[Source]) -> list[Repository]:
     return list(dict.fromkeys(found for found in named if found is not None and not found.is_commit))
 
 
-def need_servable(name: str, entry: Model, manifest: Path, engine: Engine) -> None:
+def need_servable(config: Config, name: str, manifest: Path, project: Path, site: Site | None) -> None:
     """Raises UserError where a staged model cannot be served as the config says: with more context than it
-    was made for, or by code that is not staged."""
+    was made for, by code that is not staged, or on GPUs that are too small."""
+    entry = config.models[name]
+    server = config.servers[entry.server]
+    engine = find_engine(server.engine_name, project)
     try:
         staged = read_json(manifest) or {}
-        folder, own = Path(staged["folder"]), staged["source"].get("repo")
+        folder, own, files = Path(staged["folder"]), staged["source"].get("repo"), staged["files"]
     except (ValueError, KeyError, OSError):
         return  # not staged yet, or half
     other = foreign_code(folder) if entry.trust_remote_code else None
@@ -81,6 +86,9 @@ def need_servable(name: str, entry: Model, manifest: Path, engine: Engine) -> No
         )
     if (said := too_long(folder, entry, engine)) is not None:
         raise UserError(f"models.{name}.{said}")
+    memory = None if site is None else site.servers.of(server.pool).gpu_memory_gb
+    if (said := too_large(folder, files, entry, server, memory)) is not None:
+        raise UserError(f"models.{name}: {said}")
 
 
 def _hub_items(plan: Plan) -> list[disk_space.HubItem]:

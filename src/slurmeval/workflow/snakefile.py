@@ -107,8 +107,7 @@ class Workflow:
         self.plan = Plan(config, project, hf_home(config.staging.hf_home, project), site)
         need_plain_paths(self.plan)
         for name in self.plan.models:
-            model, manifest = config.models[name], project / self.plan.staged_model(name)
-            need_servable(name, model, manifest, self.plan.engine(model))
+            need_servable(config, name, project / self.plan.staged_model(name), project, site)
         self.controller = Controller(self.plan.absolute)
         self._keep_files_of_a_live_run()
         speak_briefly()

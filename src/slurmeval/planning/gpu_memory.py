@@ -1,0 +1,120 @@
+"""Whether a model fits the GPUs that its server asks for, by its config.json, before a job is queued.
+
+An engine needs the weights and the KV cache of at least one request of full length. What else it needs
+(activations, graphs) is left out, and where a model's cache cannot be told, that is too: what is refused here
+cannot fit, and what is not may still turn out too large.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slurmeval.config.models import Model
+from slurmeval.config.serving import Serving
+from slurmeval.engines.flags import canonical
+from slurmeval.harnesses.context import context_length, text_config
+from slurmeval.progress import size_text
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1}
+WEIGHTS = (".safetensors", ".bin")
+SPLIT = frozenset({"tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size", "cpu-offload-gb"})
+"""Flags by which a config itself says where weights go."""
+OTHER_CACHES = ("kv_lora_rank", "attn_layer_period", "ssm_cfg", "mamba_d_state", "layers_block_type")
+"""Keys of a config.json whose models keep less than a plain KV cache."""
+FULL = "full_attention"
+GIB = 1024**3
+MOST_GPUS = 64
+SHORTEST = 16
+"""Tokens of context: with fewer a model is of no use."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one GPU of a server must hold, in bytes."""
+
+    weights: float
+    cache_per_token: float
+    context: int
+
+    @property
+    def total(self) -> float:
+        """Returns the sum for one request of full length."""
+        return self.weights + self.cache_per_token * self.context
+
+
+def too_large(
+    folder: Path, files: list[dict[str, Any]], model: Model, server: Serving, gpu_memory_gb: float | None
+) -> str | None:
+    """Returns why a staged model does not fit its server's GPUs, with the sum; None: it may, as far as known.
+
+    Args:
+        folder: The model's folder.
+        files: What its manifest lists.
+        model: Its entry in the config.
+        server: Its server's entry.
+        gpu_memory_gb: Memory of one GPU, in GiB; None: not known.
+    """
+    flags = {canonical(name) for name in (*server.flags, *model.flags)}
+    if gpu_memory_gb is None or not server.gpus or model.quantization is not None or flags & SPLIT:
+        return None
+    stored = float(sum(file["size"] for file in files if file["path"].endswith(WEIGHTS)))
+    need = _need(folder, stored, model, server.gpus, server.nodes)
+    room = gpu_memory_gb * GIB
+    if need.total <= room:
+        return None
+    gpus = f"{server.gpus * server.nodes} GPU{'s' if server.gpus * server.nodes > 1 else ''}"
+    cache = need.cache_per_token * need.context
+    of_cache = f" and {size_text(cache)} for the KV cache of {need.context:,} tokens" if cache else ""
+    return (
+        f"does not fit {gpus} of {gpu_memory_gb:g} GB: each would hold {size_text(need.weights)} of weights"
+        f"{of_cache}; {_remedies(need, room, folder, stored, model, server)}"
+    )
+
+
+def _need(folder: Path, stored: float, model: Model, gpus: int, nodes: int) -> Need:
+    """Returns what each GPU holds where layers are split over GPUs, and groups of layers over nodes."""
+    config = text_config(folder)
+    weights = stored * _conversion(config, model.dtype) / (gpus * nodes)
+    context = context_length(folder, model.max_model_len) or 0
+    heads = config.get("num_key_value_heads") or config.get("num_attention_heads")
+    layers, width = config.get("num_hidden_layers"), _head_width(config)
+    if _keeps_less(config) or not (heads and layers and width):
+        return Need(weights, 0.0, context)
+    heads_here = -(-int(heads) // gpus)
+    return Need(weights, 2 * 2 * heads_here * width * layers / nodes, context)
+
+
+def _keeps_less(config: dict[str, Any]) -> bool:
+    """Returns whether some layers keep less than all tokens in full."""
+    window = config.get("sliding_window") and config.get("use_sliding_window", True)
+    kinds = set(config.get("layer_types") or [FULL])
+    return bool(window) or kinds != {FULL} or any(config.get(key) for key in OTHER_CACHES)
+
+
+def _head_width(config: dict[str, Any]) -> int | None:
+    if config.get("head_dim"):
+        return int(config["head_dim"])
+    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    return int(hidden) // int(heads) if hidden and heads else None
+
+
+def _conversion(config: dict[str, Any], dtype: str) -> float:
+    """Returns by how much weights grow when they are loaded; engines load float32 as 16 bits by default."""
+    stored = BYTES.get(str(config.get("dtype") or config.get("torch_dtype")))
+    if stored is None or config.get("quantization_config"):
+        return 1.0
+    return (min(stored, 2) if dtype == "auto" else BYTES[dtype]) / stored
+
+
+def _remedies(need: Need, room: float, folder: Path, stored: float, model: Model, server: Serving) -> str:
+    found = []
+    if need.cache_per_token and (fitting := int((room - need.weights) / need.cache_per_token)) >= SHORTEST:
+        found.append(f"max_model_len: {fitting // 1024 * 1024 or fitting}")
+    gpus = server.gpus * 2
+    while gpus <= MOST_GPUS and _need(folder, stored, model, gpus, server.nodes).total > room:
+        gpus *= 2
+    if gpus <= MOST_GPUS:
+        found.append(f"servers.{model.server}.gpus: {gpus}")
+    return f"set {', '.join([*found, 'a pool with larger GPUs'])} or a quantization"
