@@ -16,6 +16,11 @@ from tests.unit.results.test_comparison import Results
 from tests.unit.results.test_leaderboard import add
 
 
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
     made = Results(tmp_path / "results")
