@@ -229,6 +229,56 @@ def test_what_comparisons_say_stands_above_two_models_samples(run: Paths) -> Non
     assert f"{other} − {one} is {rendering.signed(-found.value)}" in told["humaneval"][f"{other}\t{one}"]
 
 
+def _run_of(paths: Paths, right: dict[str, dict[str, int]], **asked: Any) -> str:
+    """The first page of models that have so many of 100 questions right, by benchmark."""
+    for model, benchmarks in right.items():
+        for benchmark, count in benchmarks.items():
+            made = example.samples(benchmark, [number < count for number in range(100)])
+            write(paths, model, benchmark, example.evaluation(**asked), example.output(made, benchmark), None)
+    aggregate(paths, [(model, benchmark) for model, of in right.items() for benchmark in of])
+    return re.sub(r"\s+", " ", _build(paths).source)
+
+
+def test_models_stand_best_first_with_letters_of_those_that_cannot_be_told_apart(paths: Paths) -> None:
+    right = {"poor": (20, 30), "good": (80, 85), "better": (82, 85)}
+    source = _run_of(paths, {model: {"a": a, "b": b} for model, (a, b) in right.items()})
+    assert re.findall(r'<th scope="row" data-value="(\w+)">', source) == ["better", "good", "poor"]
+    rows = re.findall(r'<tr><th scope="row" data-value=.*?</tr>', source)
+    letters = [re.findall(r'<span class="letters">(\w)</span>', row) for row in rows]
+    assert letters == [["a"] * 3, ["a"] * 3, ["b"] * 3]
+    assert [row.count('class="num best"') for row in rows] == [3, 3, 0]
+    assert "0.835 <" in rows[0] and "0.250 <" in rows[2]
+    assert "Models that share a" in source and "Bold</b> is the best" in source
+
+
+def test_nothing_is_bold_where_no_model_differs(paths: Paths) -> None:
+    source = _run_of(paths, {"a": {"t": 50}, "b": {"t": 52}})
+    assert "num best" not in source and "Bold" not in source
+    assert source.count('<span class="letters">a</span>') == 2
+
+
+def test_settings_stand_below_a_benchmark_s_name(paths: Paths) -> None:
+    source = _run_of(paths, {"a": {"t": 50}}, limit=200, few_shot=5, temperature=0.0)
+    assert "exact_match; first 200, 5-shot, temperature 0" in source
+    assert "letters" not in source[source.index("<body") :]
+
+
+def test_a_model_without_one_of_the_benchmarks_has_no_mean(paths: Paths) -> None:
+    source = _run_of(paths, {"a": {"t": 50, "u": 60}, "b": {"t": 52, "u": 60}, "c": {"t": 90}})
+    assert source.count("not in all") == 1
+
+
+def test_a_score_that_depends_on_how_answers_are_read_says_so(paths: Paths) -> None:
+    made = example.samples("t", [True] * 50 + [False] * 50)
+    for sample in made[50:]:
+        sample.status = "unparsed"
+    write(paths, "m", "t", example.evaluation(), example.output(made, "t"), None)
+    aggregate(paths, [("m", "t")])
+    text = re.sub(r"\s+", " ", _build(paths).text)
+    assert "doubtful answers: 0.500–1.000" in text
+    assert "Doubtful answers (none, not read, or cut) move a score further than its interval" in text
+
+
 def test_pairs_of_models_have_difference_interval_p_value_and_flips(run: Paths) -> None:
     text = re.sub(r"\s+", " ", Page(run.report / "index.html").text)
     (compared,) = compare(run.results, *example.MODELS, ["asdiv"]).benchmarks

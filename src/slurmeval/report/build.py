@@ -12,7 +12,7 @@ import yaml
 
 from slurmeval.config.models import Config, Report
 from slurmeval.files import write_atomically
-from slurmeval.report import pairs, rendering, samples, tables
+from slurmeval.report import board, pairs, rendering, samples, tables
 from slurmeval.report.chart import chart
 from slurmeval.report.provenance import RunInfo, collect, of_project, staged
 from slurmeval.report.usage import job_words, usage
@@ -21,6 +21,7 @@ from slurmeval.results.exports import csv, latex
 
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
+    from slurmeval.results.matrix import Matrix
 
 # What bounds the first page: beyond these a table is shortened, and says where the rest is.
 MAX_FULL_CELLS = 2000
@@ -64,8 +65,10 @@ def _write(
     write_atomically(paths.report / "scores.tex", latex.text(exported))
     index = paths.report / "index.html"
     more = {"title": title, "info": info, "staged": staged, "config": config}
-    more |= {"matrices": matrices, "left_out": left_out}
-    write_atomically(index, rendering.render("index.html.j2", **_index(run, paths, written), **more))
+    more |= {"left_out": left_out}
+    write_atomically(
+        index, rendering.render("index.html.j2", **_index(run, paths, written, matrices), **more)
+    )
     _remove_others(paths.report, written)
     return index
 
@@ -92,15 +95,21 @@ def _write_samples(paths: Paths, run: tables.Tables, settings: Report) -> set[Pa
     return written
 
 
-def _index(run: tables.Tables, paths: Paths, written: set[Path]) -> dict[str, Any]:
-    down, across = latex.sides(run.models, run.benchmarks)
+def _index(run: tables.Tables, paths: Paths, written: set[Path], matrices: list[Matrix]) -> dict[str, Any]:
+    full = len(run.scores) <= MAX_FULL_CELLS
+    shown = board.of_run(paths, run, matrices) if full else None
+    models = run.models if shown is None else list(shown.board.models)
+    by_model = len(run.benchmarks) <= board.MAX_BENCHMARKS or len(models) >= len(run.benchmarks)
     return {
+        "matrices": matrices,
+        "board": shown,
         "run": run,
-        "down": down,
-        "across": across,
-        "by_model": down == run.models,
-        "full": len(run.scores) <= MAX_FULL_CELLS,
-        "metric_names": _metric_names(run),
+        "down": models if by_model else run.benchmarks,
+        "across": run.benchmarks if by_model else models,
+        "by_model": by_model,
+        "full": full,
+        "notes": _notes(run, shown),
+        "means": bool(shown and shown.board.standings),
         "max_metrics": MAX_METRIC_ROWS,
         "max_rows": MAX_OTHER_ROWS,
         "failed": run.of_status("failed"),
@@ -147,13 +156,15 @@ def _sample_links(run: tables.Tables, paths: Paths, written: set[Path]) -> dict[
     return links
 
 
-def _metric_names(run: tables.Tables) -> dict[str, str]:
-    """Returns the name of each benchmark's primary metric, as its first score says."""
+def _notes(run: tables.Tables, shown: board.Board | None) -> dict[str, str]:
+    """Returns each benchmark's primary metric, as its first score says, and its settings."""
     names: dict[str, str] = {}
     for score in run.scores.values():
         if score.metric is not None:
             parts = f", mean of {len(score.mean_of)} tasks" if score.mean_of else ""
             names.setdefault(score.benchmark, score.metric + parts)
+    if shown is not None:
+        return {name: "; ".join(filter(None, [text, shown.asked.get(name)])) for name, text in names.items()}
     return names
 
 

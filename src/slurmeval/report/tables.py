@@ -75,18 +75,6 @@ class Tables:
         """Scores by model and benchmark."""
         return {(row["model"], row["benchmark"]): self._score(row) for row in self.evaluations}
 
-    @cached_property
-    def best(self) -> dict[str, float]:
-        """The best value of each benchmark that more than one model has a score in."""
-        values: dict[str, list[float]] = defaultdict(list)
-        lower = set()
-        for score in self.scores.values():
-            if score.value is not None:
-                values[score.benchmark].append(score.value)
-                if score.higher_is_better is False:
-                    lower.add(score.benchmark)
-        return {b: (min if b in lower else max)(v) for b, v in values.items() if len(v) > 1}
-
     def of_status(self, status: str) -> list[Row]:
         """Returns the evaluations of a status."""
         return [row for row in self.evaluations if row["status"] == status]

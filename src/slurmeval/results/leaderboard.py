@@ -108,12 +108,15 @@ class Leaderboard:
     """By the mean, or by the only benchmark."""
 
 
-def leaderboard(results: Path, benchmarks: Sequence[str] = ()) -> Leaderboard:
+def leaderboard(
+    results: Path, benchmarks: Sequence[str] = (), compared: Sequence[Matrix] | None = None
+) -> Leaderboard:
     """Returns the leaderboard of a results folder, from its tables alone.
 
     Args:
         results: The results folder, or the project folder that holds it as `results`.
         benchmarks: Ids of the benchmarks to show; none: all.
+        compared: All pairs of models; None: they are compared here.
 
     Raises:
         UserError: There are no results, or a benchmark is unknown.
@@ -121,18 +124,15 @@ def leaderboard(results: Path, benchmarks: Sequence[str] = ()) -> Leaderboard:
     """
     results = frames.results_folder(results)
     rows = frames.read_combined("evaluations", results).to_pylist()
-    known = list(dict.fromkeys(row["benchmark"] for row in rows))
-    for benchmark in benchmarks:
-        if benchmark not in known:
-            raise UserError(f"unknown benchmark '{benchmark}'; {results} has: {', '.join(known) or 'none'}")
-    shown = [benchmark for benchmark in known if not benchmarks or benchmark in benchmarks]
+    shown = _shown(results, rows, benchmarks)
     primary = primary_metrics(results)
     entries = {
         (row["model"], row["benchmark"]): _entry(results, row, primary.get((row["model"], row["benchmark"])))
         for row in rows
         if row["benchmark"] in shown
     }
-    by_benchmark = {matrix.benchmark: matrix for matrix in matrices(results, shown)}
+    compared = matrices(results, shown) if compared is None else compared
+    by_benchmark = {matrix.benchmark: matrix for matrix in compared}
     models = list(dict.fromkeys(model for model, _ in entries))
     lower = {benchmark for (_, benchmark), row in primary.items() if row["higher_is_better"] is False}
     rankings = {
@@ -157,6 +157,15 @@ def leaderboard(results: Path, benchmarks: Sequence[str] = ()) -> Leaderboard:
         standings=standings,
         ranking=ranking,
     )
+
+
+def _shown(results: Path, rows: Sequence[Row], benchmarks: Sequence[str]) -> list[str]:
+    """Returns the benchmarks of `rows`, all or those named. Raises UserError if one is unknown."""
+    known = list(dict.fromkeys(row["benchmark"] for row in rows))
+    for benchmark in benchmarks:
+        if benchmark not in known:
+            raise UserError(f"unknown benchmark '{benchmark}'; {results} has: {', '.join(known) or 'none'}")
+    return [benchmark for benchmark in known if not benchmarks or benchmark in benchmarks]
 
 
 def _entry(results: Path, evaluation: Row, metric: Row | None) -> Entry:
