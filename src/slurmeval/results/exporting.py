@@ -175,6 +175,28 @@ def repository(row: Row) -> str | None:
     return name if kind == "repo" else None
 
 
+def tracked(run: Run) -> Iterator[tuple[str, dict[str, Any], dict[str, float]]]:
+    """Yields each model with its settings and its numbers, as experiment trackers want them.
+
+    Settings are by benchmark. Numbers are named `<benchmark>/<metric>`, and have the interval beside them.
+    """
+    for model in dict.fromkeys(row["model"] for row in run.ended):
+        config: dict[str, Any] = {}
+        numbers: dict[str, float] = {}
+        for row in (row for row in run.ended if row["model"] == model):
+            benchmark = row["benchmark"]
+            names = ("harness", "harness_version", "task", "task_version", "limit", "few_shot", "temperature")
+            config[benchmark] = {name: row[name] for name in names if row[name] is not None}
+            config |= {"model_repository": repository(row), "model_revision": row["model_revision"]}
+            metric = run.primary(model, benchmark)
+            if metric is None or (number := number_of(metric)) is None:
+                continue
+            numbers[f"{benchmark}/{metric['metric']}"] = number
+            beside = {"ci_lower": metric["ci_lo"], "ci_upper": metric["ci_hi"], "n": metric["n_items"]}
+            numbers |= {f"{benchmark}/{name}": each for name, each in beside.items() if each is not None}
+        yield model, config, numbers
+
+
 def listed(names: Sequence[str]) -> str:
     """Returns names for one line: the first ones, and how many more there are."""
     more = len(names) - NAMES_LIMIT
