@@ -41,6 +41,15 @@ class Paths:
         return self.results / "evaluations" / model / f"{benchmark}.parquet"
 
     @property
+    def history(self) -> Path:
+        """Every evaluation that ended well, also those that are no longer in the tables."""
+        return self.results / "history"
+
+    def past_evaluation(self, model: str, benchmark: str, key: str) -> Path:
+        """Score and pins of an evaluation. `key` names all that alters results."""
+        return self.history / model / benchmark / f"{key}.json"
+
+    @property
     def all_metrics(self) -> Path:
         return self.results / "metrics.parquet"
 

@@ -55,6 +55,8 @@ def test_a_newer_version_of_the_tables_rescores_by_itself_and_starts_no_server(p
     assert f"tiny on first: {N_PROBLEMS} samples rescored" in rescored.stdout
     assert servers(project) == ["0001"]
     assert project.planned() == {"aggregate": 1, "report": 1}
+    history = sorted(file.parent.name for file in project.results.glob("history/tiny/*/*.json"))
+    assert history == ["first", "second", "third"]
 
 
 def test_what_was_never_answered_is_not_rescored(project: Project) -> None:

@@ -33,6 +33,7 @@ FOR_PEOPLE = {
         "Removes environments that no lock and no live run uses.",
     ),
     "rescore": ("slurmeval.cli.rescore", "Writes results anew, without a server."),
+    "runs": ("slurmeval.cli.runs", "Shows every evaluation that ended well, the latest first."),
     "samples": ("slurmeval.cli.samples", "Shows questions, a model's answers, references and scores."),
     "show": ("slurmeval.cli.show", "Shows the leaderboard: all scores, and how sure they are."),
     "stage": ("slurmeval.cli.stage", "Resolves branches; carries what is staged to other machines."),

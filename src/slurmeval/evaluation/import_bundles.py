@@ -20,7 +20,7 @@ from slurmeval.harnesses import nemo_bundles
 from slurmeval.harnesses.nemo_bundles import Bundle
 from slurmeval.ownership import Claim
 from slurmeval.paths import Paths
-from slurmeval.results import partitions, schema
+from slurmeval.results import history, partitions, schema
 from slurmeval.results.aggregate import aggregate
 from slurmeval.results.evaluation import EvaluationRecord
 
@@ -63,6 +63,7 @@ def import_bundles(
             if each.new:
                 evaluation = EvaluationRecord(**each.bundle.known, slurmeval_version=__version__)
                 partitions.write(paths, each.model, each.benchmark, evaluation, each.bundle.output, None)
+                history.keep(paths, each.model, each.benchmark)
         aggregate(paths, sorted(_pairs(paths)))
     finally:
         claim.release()

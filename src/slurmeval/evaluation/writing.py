@@ -13,7 +13,7 @@ from slurmeval.files import read_json, sha256_of_json
 from slurmeval.gateway import log as gateway_log
 from slurmeval.harnesses.base import HarnessOutput
 from slurmeval.results import evaluation as results
-from slurmeval.results import partitions
+from slurmeval.results import history, partitions
 
 if TYPE_CHECKING:
     from slurmeval.evaluation.evaluate import Evaluation
@@ -33,6 +33,7 @@ def write_partition(evaluation: Evaluation, pinned: results.EvaluationRecord, ou
         gateway_log.unanswered(log),
         evaluation.benchmark.max_unanswered,
     )
+    history.keep(evaluation.paths, evaluation.model, evaluation.benchmark_id)
 
 
 def pins(evaluation: Evaluation) -> results.EvaluationRecord:

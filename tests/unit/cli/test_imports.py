@@ -65,6 +65,8 @@ def test_tables_and_report(run: Path, capsys: pytest.CaptureFixture[str]) -> Non
     shown = capsys.readouterr().out
     assert f"{MODEL} on arith: 15 samples\n" in shown
     assert f"report: {Path.cwd()}/imported/report/index.html\n" in shown
+    assert main.run(["runs", "--results", "imported", "--benchmark", "arith"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith(f"*  {MODEL}  arith")
     tables = {table.name: table for table in schema.TABLES}
     for name in FOUR:
         for benchmark in ("arith", "essay-script"):

@@ -71,6 +71,15 @@ def test_answers_that_another_model_has_otherwise_stand_beside_its_own(
     assert "figs" not in worse
 
 
+def test_a_question_that_the_other_model_was_not_asked_is_no_difference(
+    results: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results.add("new", "more", [0.0, 0.0], uids=["both", "new only"])
+    results.add("old", "more", [1.0], uids=["both"])
+    different = found(results, capsys, "--different-from", "old", "--benchmark", "more")
+    assert [each["sample_uid"] for each in different] == ["both"]
+
+
 @pytest.mark.parametrize(
     ("text", "uids"), [("äpfel", ["q00000"]), ("SEVEN", ["q00001"]), (".*", []), ("pears?", ["q00001"])]
 )
