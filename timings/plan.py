@@ -22,6 +22,7 @@ from slurmeval.config.load import load
 from slurmeval.files import write_json
 from slurmeval.planning.plan import Plan
 from slurmeval.processes import identity
+from slurmeval.state.records import write
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,14 +49,14 @@ def prepare_lease(folder: Path) -> Path:
     """A run under way with a server that answers, both this process by name; gives the run's document."""
     config = load([folder / "config.yaml"], project=folder)
     plan = Plan(config, folder, folder / "hf")
-    write_json(plan.run_file, plan.document)
-    model = plan.document["models"]["model-0"]
-    write_json(Path(model["manifest"]), {"folder": "weights"})
-    write_json(Path(model["environment"]), {"python": "python"})
+    write(plan.run_file, plan.document)
+    model = plan.document.models["model-0"]
+    write_json(model.manifest, {"folder": "weights"})
+    write_json(model.environment, {"python": "python"})
     controller = asdict(replace(identity(), token="benchmark"))
     write_json(plan.absolute.controller, controller)
     server = plan.absolute.servers_of("model-0") / "0001"
-    write_json(server / "spec.json", {**model["serving"], "weights": "weights", "python": "python"})
+    write(server / "spec.json", replace(model.serving, weights="weights", python="python"))
     write_json(server / "submitter.json", controller)
     write_json(server / "job.json", {"job_id": "1", "process": asdict(identity())})
     write_json(server / "state.json", {"status": "ready", "owner": asdict(identity())})

@@ -35,6 +35,8 @@ from tests.slurm.project import ClusterProject
 from tests.waiting import wait_for
 
 from slurmeval.scheduling import finished
+from slurmeval.state.records import load
+from slurmeval.state.run_document import RunDocument
 
 BENCHMARKS, PROBLEMS, RATE, START_S = 10, 20, 10, 60
 IDEAL_S = START_S + BENCHMARKS * PROBLEMS / RATE
@@ -277,7 +279,7 @@ def node_parts(project: ClusterProject) -> dict[str, float]:
 def finished_cpu_s(project: ClusterProject) -> float:
     """CPU seconds of the job of an evaluation that an earlier run has left finished."""
     (run_file,) = (project.results / "state" / "runs").glob("*.json")
-    finished.keep(json.loads(run_file.read_bytes()), "model-0", "task-0")
+    finished.keep(load(run_file, RunDocument), "model-0", "task-0")
     command = [sys.executable, "-m", "slurmeval", "evaluate", str(run_file), "model-0", "task-0"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, cwd=project.folder, check=True, capture_output=True)

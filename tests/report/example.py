@@ -17,6 +17,8 @@ from slurmeval.results.aggregate import aggregate
 from slurmeval.results.evaluation import EvaluationRecord
 from slurmeval.results.partitions import write
 from slurmeval.slurm.commands import JobLife
+from slurmeval.state.run_document import RunDocument
+from tests.run_documents import benchmark_entry, model_entry, run_document
 
 START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 MODELS = ("smollm2-135m", "other.model_2")
@@ -57,18 +59,16 @@ def config(title: str = "Evaluation", samples_per_page: int = 20, **more: Any) -
     )
 
 
-def document(project: Path, **more: Any) -> dict[str, Any]:
-    """As much of a run file as the report reads."""
-    return {
-        "project": str(project),
-        "config": config(**more).model_dump(mode="json"),
-        "models": {m: {"manifest": str(paths_in(project).staged_model(m, "key"))} for m in MODELS},
-        "datasets": {},
-        "benchmarks": {
-            name: {"runtime": "image", "environment": str(paths_in(project).image_record("harness", "key"))}
-            for name in BENCHMARKS
-        },
-    }
+def document(project: Path, **more: Any) -> RunDocument:
+    """The run that the report tells of."""
+    paths = paths_in(project)
+    image = benchmark_entry(runtime="image", environment=paths.image_record("harness", "key"))
+    return run_document(
+        paths,
+        {m: model_entry(paths, m, manifest=paths.staged_model(m, "key")) for m in MODELS},
+        dict.fromkeys(BENCHMARKS, image),
+        config=config(**more).model_dump(mode="json"),
+    )
 
 
 def samples(task: str, right: Sequence[bool], metric: str = "exact_match") -> list[Sample]:

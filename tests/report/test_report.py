@@ -31,6 +31,8 @@ from slurmeval.results.aggregate import aggregate
 from slurmeval.results.comparison import compare
 from slurmeval.results.exports import latex
 from slurmeval.results.partitions import read_rows, write, write_rows
+from slurmeval.state.records import encode, load
+from slurmeval.state.run_document import RunDocument
 from slurmeval.statistics.pairs import Verdict
 from tests.report import example
 
@@ -535,9 +537,9 @@ def test_images_are_shown_by_their_digests(paths: Paths) -> None:
     assert "sha256:c0ffee,version<26.10>" in text and "someone" not in text
 
 
-def test_report_reads_the_run_file_as_json(run: Paths) -> None:
-    document = json.loads(json.dumps(example.document(run.results.parent)))
-    assert build(run, document) == run.report / "index.html"
+def test_report_reads_the_run_file(run: Paths, tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", encode(example.document(run.results.parent)))
+    assert build(run, load(tmp_path / "run.json", RunDocument)) == run.report / "index.html"
 
 
 def test_where_no_metric_stands_for_the_whole_no_score_is_shown() -> None:

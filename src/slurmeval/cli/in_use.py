@@ -9,6 +9,8 @@ from slurmeval.cli.run_state import live_servers, mapping
 from slurmeval.errors import UserError
 from slurmeval.ownership import live_owner
 from slurmeval.paths import Paths
+from slurmeval.state.records import load
+from slurmeval.state.run_document import RunDocument
 
 SEARCH_DEPTH = 3
 """Levels below the project at which results folders are looked for."""
@@ -57,8 +59,8 @@ def _is_under_way(results: Path) -> bool:
 
 
 def _named_by_runs(results: Path) -> Iterator[Path]:
-    for document in map(mapping, (results / "state" / "runs").glob("*.json")):
-        for kind in ("models", "benchmarks"):
-            for entry in (document.get(kind) or {}).values():
-                record = mapping(Path(entry["environment"] or ""))
-                yield from (Path(record[name]) for name in ("folder", "sif") if name in record)
+    for file in (results / "state" / "runs").glob("*.json"):
+        run = load(file, RunDocument)
+        for entry in (*run.models.values(), *run.benchmarks.values()):
+            record = {} if entry.environment is None else mapping(entry.environment)
+            yield from (Path(record[name]) for name in ("folder", "sif") if name in record)

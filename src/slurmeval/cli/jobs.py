@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 
-from slurmeval.paths import Paths
 from slurmeval.progress import to_stderr
+from slurmeval.state.records import load
+from slurmeval.state.run_document import RunDocument
 
 RUN_FILE = click.argument("run_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
@@ -25,14 +24,13 @@ SERVERS_END_S = 30.0
 """Servers end within seconds after their last evaluation, and then their figures are whole."""
 
 
-def _where_there_is_internet(run: dict[str, Any], here: bool) -> None:
+def _where_there_is_internet(run: RunDocument, here: bool) -> None:
     """Replaces this process by the same command in a Slurm job, where only some nodes have internet."""
-    from slurmeval.config.site import Site
+    from slurmeval.config.of_run import site_of
     from slurmeval.slurm.request import staging_command
 
-    if here or run["site"] is None:
-        return
-    if command := staging_command(Site.model_validate(run["site"])):
+    site = None if here else site_of(run)
+    if site is not None and (command := staging_command(site)):
         name, *arguments = sys.argv[1:]
         own = [sys.executable, "-m", "slurmeval", name, "--here", *arguments]
         os.execvp(command[0], [*command, *own])
@@ -50,11 +48,11 @@ def environment(run_file: Path, name: str, record: Path, here: bool) -> None:
     from slurmeval.project_files import environment_lock
     from slurmeval.scheduling.failures import recorded
 
-    run = json.loads(run_file.read_bytes())
+    run = load(run_file, RunDocument)
     _where_there_is_internet(run, here)
-    environments = Paths.of(run["paths"]).environments
+    environments = run.paths.environments
     with recorded(run, "environment", record, f"making the environment {name}"):
-        made = ensure(environment_lock(Path(run["project"]), name), environments, to_stderr)
+        made = ensure(environment_lock(run.project, name), environments, to_stderr)
     write_json(record, {"folder": str(made.folder), "python": str(made.python)})
 
 
@@ -66,19 +64,21 @@ def environment(run_file: Path, name: str, record: Path, here: bool) -> None:
 def image(run_file: Path, name: str, record: Path, here: bool) -> None:
     """Pulls an image, or finds it pulled, and verifies it."""
     from slurmeval import secrets
+    from slurmeval.config.of_run import config_of, site_of
     from slurmeval.containers.images import Image, ensure, read_lock, read_wanted
     from slurmeval.evaluation.runtimes import apptainer_of
     from slurmeval.files import read_json, write_json
     from slurmeval.project_files import IMAGES, IMAGES_LOCK, images_file
     from slurmeval.scheduling.failures import recorded
 
-    run = json.loads(run_file.read_bytes())
+    run = load(run_file, RunDocument)
     _where_there_is_internet(run, here)
-    paths = Paths.of(run["paths"])
-    secrets.lend(paths.secrets, run["config"]["secrets"], secrets.REGISTRY)
-    project = Path(run["project"])
+    paths = run.paths
+    secrets.lend(paths.secrets, config_of(run).secrets, secrets.REGISTRY)
+    project = run.project
     lock = images_file(project, IMAGES_LOCK)
-    given = ((run["site"] or {}).get("containers") or {}).get("images", {}).get(name)
+    site = site_of(run)
+    given = None if site is None else site.containers.images.get(name)
     locked = read_lock(lock).get(name) if lock.exists() else None
     file = None if given is None else Path(os.path.expandvars(given))
     wanted = read_wanted(images_file(project, IMAGES)).get(name) if locked is None else None
@@ -95,14 +95,15 @@ def image(run_file: Path, name: str, record: Path, here: bool) -> None:
 def rehearse(run_file: Path, benchmark: str, manifest: Path, here: bool) -> None:
     """Rehearses a benchmark without network. What its harness lacks it fetches first."""
     from slurmeval import secrets
+    from slurmeval.config.of_run import config_of
     from slurmeval.evaluation.rehearsal import rehearse
 
-    run = json.loads(run_file.read_bytes())
+    run = load(run_file, RunDocument)
     _where_there_is_internet(run, here)
-    paths = Paths.of(run["paths"])
-    secrets.lend(paths.secrets, run["config"]["secrets"], secrets.HUB)
+    paths = run.paths
+    secrets.lend(paths.secrets, config_of(run).secrets, secrets.HUB)
     log = paths.log("rehearse", f"{manifest.stem}-harness")
-    given = secrets.take(paths.secrets, run["config"]["benchmarks"][benchmark]["secrets"])
+    given = secrets.take(paths.secrets, config_of(run).benchmarks[benchmark].secrets)
     rehearse(run, benchmark, manifest.absolute(), log, to_stderr, given)
 
 
@@ -116,9 +117,9 @@ def try_tokenizer(run_file: Path, model: str, key: str, output: Path, here: bool
     """Loads a model's tokenizer where harnesses run."""
     from slurmeval.evaluation.tokenizers import try_tokenizer
 
-    run = json.loads(run_file.read_bytes())
+    run = load(run_file, RunDocument)
     _where_there_is_internet(run, here)
-    log = Paths.of(run["paths"]).log("try_tokenizer", f"{model}~{key}-harness")
+    log = run.paths.log("try_tokenizer", f"{model}~{key}-harness")
     try_tokenizer(run, model, key, output.absolute(), log)
 
 
@@ -130,26 +131,24 @@ def try_tokenizer(run_file: Path, model: str, key: str, output: Path, here: bool
 def stage_model(run_file: Path, model: str, manifest: Path, here: bool) -> None:
     """Stages a model's weights and writes their manifest."""
     from slurmeval import secrets
-    from slurmeval.config.models import Config
-    from slurmeval.config.site import Site
+    from slurmeval.config.of_run import config_of, site_of
     from slurmeval.files import read_json
     from slurmeval.planning.preflight import need_servable
     from slurmeval.scheduling.failures import recorded
     from slurmeval.staging.models import stage_model
 
-    run = json.loads(run_file.read_bytes())
+    run = load(run_file, RunDocument)
     _where_there_is_internet(run, here)
-    config, paths = Config.model_validate(run["config"]), Paths.of(run["paths"])
+    config, paths = config_of(run), run.paths
     entry = config.models[model]
-    secrets.lend(paths.secrets, run["config"]["secrets"], secrets.HUB)
-    environment = run["models"][model]["environment"]
-    made = read_json(Path(environment)) if environment else None
+    secrets.lend(paths.secrets, config.secrets, secrets.HUB)
+    environment = run.models[model].environment
+    made = None if environment is None else read_json(environment)
     python = Path(made["python"]) if made else None
     with recorded(run, "stage_model", manifest, f"staging the model {model}"):
-        project = Path(run["project"])
+        project = run.project
         stage_model(model, entry.source, manifest.absolute(), paths.hf_home, project, python, to_stderr)
-        site = None if run["site"] is None else Site.model_validate(run["site"])
-        need_servable(config, model, manifest, project, site)
+        need_servable(config, model, manifest, project, site_of(run))
 
 
 @click.command("stage-dataset")
@@ -160,16 +159,16 @@ def stage_model(run_file: Path, model: str, manifest: Path, here: bool) -> None:
 def stage_dataset(run_file: Path, dataset: str, manifest: Path, here: bool) -> None:
     """Stages a dataset and writes its manifest."""
     from slurmeval import secrets
-    from slurmeval.config.models import Config
+    from slurmeval.config.of_run import config_of
     from slurmeval.scheduling.failures import recorded
     from slurmeval.staging.datasets import stage_dataset
 
-    run = json.loads(run_file.read_bytes())
+    run = load(run_file, RunDocument)
     _where_there_is_internet(run, here)
-    entry, paths = Config.model_validate(run["config"]).datasets[dataset], Paths.of(run["paths"])
-    secrets.lend(paths.secrets, run["config"]["secrets"], secrets.HUB)
+    entry, paths = config_of(run).datasets[dataset], run.paths
+    secrets.lend(paths.secrets, config_of(run).secrets, secrets.HUB)
     with recorded(run, "stage_dataset", manifest, f"staging the dataset {dataset}"):
-        stage_dataset(dataset, entry, manifest.absolute(), paths.hf_home, Path(run["project"]), to_stderr)
+        stage_dataset(dataset, entry, manifest.absolute(), paths.hf_home, run.project, to_stderr)
 
 
 @click.command()
@@ -180,7 +179,7 @@ def lease(run_file: Path, model: str, benchmark: str) -> None:
     """Leases a model's server for an evaluation; submits the server if there is none."""
     from slurmeval.scheduling.leasing import lease_for_rule
 
-    lease_for_rule(json.loads(run_file.read_bytes()), model, benchmark)
+    lease_for_rule(load(run_file, RunDocument), model, benchmark)
 
 
 @click.command()
@@ -193,9 +192,9 @@ def evaluate(run_file: Path, model: str, benchmark: str) -> None:
     from slurmeval.evaluation.evaluate import evaluate
     from slurmeval.results import partitions, reasoning, schema
 
-    run = json.loads(run_file.read_bytes())
+    run = load(run_file, RunDocument)
     samples = evaluate(run, model, benchmark)
-    paths = Paths.of(run["paths"])
+    paths = run.paths
     score = score_of(paths, model, benchmark)
     scored = f", {score.metric} {score.words}" if score else ""
     replayed = partitions.evaluation_row(paths.evaluation(model, benchmark)).get("n_replayed")
@@ -214,9 +213,9 @@ def aggregate(run_file: Path) -> None:
     from slurmeval.cli.run_state import live_servers
     from slurmeval.evaluation.aggregating import gather
 
-    run = json.loads(run_file.read_bytes())
+    run = load(run_file, RunDocument)
     deadline = time.monotonic() + SERVERS_END_S
-    while live_servers(Paths.of(run["paths"])) and time.monotonic() < deadline:
+    while live_servers(run.paths) and time.monotonic() < deadline:
         time.sleep(0.2)
     gather(run, to_stderr)
 
@@ -230,10 +229,10 @@ def report(run_file: Path) -> None:
     from slurmeval.report import build, tables
     from slurmeval.results.aggregate import are_of
 
-    run = json.loads(run_file.read_bytes())
-    if not are_of(Paths.of(run["paths"]), [(model, benchmark) for model, benchmark in run["evaluations"]]):
+    run = load(run_file, RunDocument)
+    if not are_of(run.paths, run.evaluations):
         gather(run, to_stderr)  # the tables tell of another config's run
-    page = build(Paths.of(run["paths"]), run)
-    for line in scores.lines(tables.load(Paths.of(run["paths"]))):
+    page = build(run.paths, run)
+    for line in scores.lines(tables.load(run.paths)):
         to_stderr(line)
     to_stderr(f"report: {page}")

@@ -20,25 +20,21 @@ def rescore(model: str | None, benchmark: str | None, results: Path) -> int:
     stored answers; what was never answered is refused. Tables and report follow. Exits with 1 where something
     could not be rescored: its results stay as they are.
     """
-    from slurmeval.cli.run_state import newest_document, owner_of
+    from slurmeval.cli.run_state import last_run, owner_of
     from slurmeval.errors import UserError
     from slurmeval.evaluation.aggregating import gather
     from slurmeval.evaluation.rescoring import rescore_all
-    from slurmeval.paths import Paths
     from slurmeval.planning.untracked import disown
     from slurmeval.report import build
 
-    root = results.absolute()
-    run = newest_document(Paths.of_results(root))
-    if not run:
-        raise UserError(f"nothing has run in {results}")
-    paths = Paths.of(run["paths"])
+    run = last_run(results)
+    paths = run.paths
     if owner_of(paths.controller) is not None:
         raise UserError(f"a run is under way in {results}; wait for it or stop it")
-    for given, known in ((model, run["models"]), (benchmark, run["benchmarks"])):
+    for given, known in ((model, run.models), (benchmark, run.benchmarks)):
         if given is not None and given not in known:
             raise UserError(f"unknown '{given}'; the last run in {results} has: {', '.join(known)}")
-    pairs = [(m, b) for m, b in run["evaluations"] if model in (None, m) and benchmark in (None, b)]
+    pairs = [(m, b) for m, b in run.evaluations if model in (None, m) and benchmark in (None, b)]
     ended = [pair for pair in pairs if paths.evaluation(*pair).exists()]
     if not ended:
         raise UserError(f"no evaluation of {model or 'any model'} has ended well in {results}")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from slurmeval.cli.queued import queued, why_it_waits
-from slurmeval.errors import ErrorClass
+from slurmeval.errors import ErrorClass, UserError
 from slurmeval.ownership import live_owner
 from slurmeval.paths import Paths
 from slurmeval.processes import is_alive
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.state.owner import Owner
-from slurmeval.state.records import read
+from slurmeval.state.records import load, read
+from slurmeval.state.run_document import RunDocument
 from slurmeval.state.server import ServerJob, ServerState, ServerStatus, read_gone
 
 if TYPE_CHECKING:
@@ -103,13 +104,11 @@ def read_run(results: Path) -> RunState:
     """Returns what `status` shows."""
     results = results.absolute()
     paths = Paths.of_results(results)
-    document = newest_document(paths)
+    run = next((run for file in _run_files(paths) if (run := _found(file, RunDocument))), None)
     controller = owner_of(paths.controller)
     jobs = queued(paths)
-    evaluations = [
-        _evaluation(paths, document, model, benchmark, controller is not None)
-        for model, benchmark in _evaluations_of(document)
-    ]
+    pairs = [] if run is None else [(run.models[m].answers_key, m, b) for m, b in run.evaluations]
+    evaluations = [_evaluation(paths, *pair, controller is not None) for pair in pairs]
     return RunState(
         controller=controller,
         servers=[server for folder in _newest_servers(paths) if (server := read_server(folder, jobs))],
@@ -199,17 +198,19 @@ def mapping(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def newest_document(paths: Paths) -> dict[str, Any]:
-    """Returns the document of the latest run; empty where nothing has run."""
-    files = sorted((paths.state / "runs").glob("*.json"), key=_modified, reverse=True)
-    return next((document for file in files if (document := mapping(file))), {})
+def last_run(results: Path) -> RunDocument:
+    """Returns the document of the latest run in a results folder.
+
+    Raises UserError where nothing has run, Unreadable where it is another version's.
+    """
+    for file in _run_files(Paths.of_results(results)):
+        return load(file, RunDocument)
+    raise UserError(f"nothing has run in {results}")
 
 
-def _evaluations_of(document: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    listed = document.get("evaluations")
-    for pair in listed if isinstance(listed, list) else []:
-        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair):
-            yield pair[0], pair[1]
+def _run_files(paths: Paths) -> list[Path]:
+    """Returns the run documents of a results folder, the latest first."""
+    return sorted((paths.state / "runs").glob("*.json"), key=_modified, reverse=True)
 
 
 def _newest_servers(paths: Paths) -> list[Path]:
@@ -221,9 +222,7 @@ def _newest_servers(paths: Paths) -> list[Path]:
     return newest
 
 
-def _evaluation(
-    paths: Paths, document: dict[str, Any], model: str, benchmark: str, runs: bool
-) -> ShownEvaluation:
+def _evaluation(paths: Paths, answers_key: str, model: str, benchmark: str, runs: bool) -> ShownEvaluation:
     if paths.evaluation(model, benchmark).exists():
         samples = _row_count(paths.samples(model, benchmark))
         return ShownEvaluation(
@@ -235,12 +234,8 @@ def _evaluation(
             unanswered=_unanswered(paths.evaluation(model, benchmark)),
             score=score_of(paths, model, benchmark),
         )
-    models = document.get("models")
-    entry = models.get(model) if isinstance(models, dict) else None
-    key = _text(entry.get("answers_key")) if isinstance(entry, dict) else None
-    work = paths.work(model, benchmark, key) if key else None
-    failure = mapping(paths.failure(model, benchmark))
-    if work is not None and owner_of(work / "owner.json") is not None:
+    work, failure = paths.work(model, benchmark, answers_key), mapping(paths.failure(model, benchmark))
+    if owner_of(work / "owner.json") is not None:
         return _under_way(model, benchmark, work)
     if failure:
         return ShownEvaluation(

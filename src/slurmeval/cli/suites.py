@@ -31,14 +31,12 @@ def wanted(results: Path, benchmarks: Sequence[str], suites: Sequence[str]) -> l
     """
     if not suites:
         return list(benchmarks)
-    from slurmeval.cli.run_state import newest_document
-    from slurmeval.paths import Paths
+    from slurmeval.cli.run_state import last_run
+    from slurmeval.config.of_run import config_of
     from slurmeval.results.frames import results_folder
 
     folder = results_folder(results)
-    known: dict[str, list[str]] = (
-        newest_document(Paths.of_results(folder)).get("config", {}).get("suites", {})
-    )
+    known = config_of(last_run(folder)).suites
     for suite in suites:
         if suite not in known:
             raise UserError(

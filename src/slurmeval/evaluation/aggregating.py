@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from slurmeval.errors import SlurmevalError
 from slurmeval.paths import Paths
 from slurmeval.results import SCHEMA_VERSION, partitions
 from slurmeval.results.aggregate import aggregate
 from slurmeval.results.gathering import unchanged
+from slurmeval.state.run_document import RunDocument
 
 Pair = tuple[str, str]
 
@@ -28,9 +28,9 @@ def outdated(paths: Paths, pairs: Iterable[Pair]) -> list[Pair]:
     return found
 
 
-def gather(run: dict[str, Any], say: Callable[[str], None]) -> None:
+def gather(run: RunDocument, say: Callable[[str], None]) -> None:
     """Writes the tables over all evaluations; partitions of another version are rescored before."""
-    paths, pairs = Paths.of(run["paths"]), [(model, benchmark) for model, benchmark in run["evaluations"]]
+    paths, pairs = run.paths, run.evaluations
     failed: dict[Pair, SlurmevalError] = {}
     if stale := outdated(paths, pairs):
         from slurmeval.evaluation.rescoring import rescore_all  # takes longer to import than tables to write

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from slurmeval import secrets
-from slurmeval.config.models import Benchmark, Config
+from slurmeval.config.of_run import config_of
 from slurmeval.containment.scratch_dir import ScratchDir, scratch_dir
 from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, SlurmevalError
 from slurmeval.evaluation.runtimes import runtime_of
@@ -31,7 +30,6 @@ from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job
 from slurmeval.harnesses.context import context_length
 from slurmeval.harnesses.prompts import no_room
 from slurmeval.ownership import Claim, live_owner
-from slurmeval.paths import Paths
 from slurmeval.processes import raise_open_files
 from slurmeval.results.partitions import evaluation_row
 from slurmeval.scheduling import finished, leasing, replicas
@@ -39,6 +37,7 @@ from slurmeval.scheduling.failures import failed_attempts, no_server, record
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.state.owner import Owner
 from slurmeval.state.records import read
+from slurmeval.state.run_document import RunDocument
 from slurmeval.state.server import ServerState, ServerStatus
 
 POLL_S = 0.25
@@ -65,25 +64,24 @@ FULL_BYTES = 1 << 20
 class Evaluation:
     """One benchmark on one model, as the run document describes it."""
 
-    run: dict[str, Any]
+    run: RunDocument
     model: str
     benchmark_id: str
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     out_of_reach_since: float | None = None
 
     def __post_init__(self) -> None:
-        self.paths = Paths.of(self.run["paths"])
-        self.config = Config.model_validate(self.run["config"])
+        self.paths = self.run.paths
+        self.config = config_of(self.run)
+        self.planned_model = self.run.models[self.model]
+        self.planned_benchmark = self.run.benchmarks[self.benchmark_id]
         entry = self.config.benchmarks[self.benchmark_id]
-        self.parallelism: int = entry.parallelism or self.run["models"][self.model]["parallelism"]
-        self.benchmark: Benchmark = entry.model_copy(update={"parallelism": self.parallelism})
-        self.time_limit_min: float = self.run["benchmarks"][self.benchmark_id]["time_limit_min"]
-        self.answers_key: str = self.run["models"][self.model]["answers_key"]
-        self.work = self.paths.work(self.model, self.benchmark_id, self.answers_key)
+        self.parallelism = entry.parallelism or self.planned_model.parallelism
+        self.benchmark = entry.model_copy(update={"parallelism": self.parallelism})
+        self.work = self.run.work(self.model, self.benchmark_id)
         self.model_entry = self.config.models[self.model]
-        self.model_manifest = Path(self.run["models"][self.model]["manifest"])
         self.leases = replicas.lease_files(self.run, self.model, self.benchmark_id)
-        self.on_cluster = self.run["site"] is not None
+        self.on_cluster = self.run.site is not None
         self.harness_log = self.work / "harness.log"
         self.answered_before = finished.all_answered(self.run, self.model, self.benchmark_id)
         self.attempt = 1 + failed_attempts(self.paths.failure(self.model, self.benchmark_id))
@@ -91,7 +89,7 @@ class Evaluation:
     @cached_property
     def context(self) -> int | None:
         """Tokens that the model holds, as its files say, or its server said."""
-        folder = Path(read_json(self.model_manifest)["folder"])
+        folder = Path(read_json(self.planned_model.manifest)["folder"])
         told = context_length(folder, self.model_entry.max_model_len)
         return told or read_json(self.work / CONTEXT)
 
@@ -110,7 +108,7 @@ class Evaluation:
         )
 
 
-def evaluate(run: dict[str, Any], model: str, benchmark: str) -> int:
+def evaluate(run: RunDocument, model: str, benchmark: str) -> int:
     """Runs it to the end; returns the number of samples. Raises EvaluationFailed, after writing the failure's
     record and giving the lease back."""
     evaluation = Evaluation(run, model, benchmark)
@@ -156,7 +154,7 @@ def _as_failure(error: Exception, work: Path) -> EvaluationFailed:
 def _run_alone(evaluation: Evaluation) -> int:
     """One at a time: another of a dead run or a dead node is waited for until it has stopped, or counts as
     dead."""
-    claim = Claim(evaluation.paths.claim(evaluation.model, evaluation.benchmark_id, evaluation.answers_key))
+    claim = Claim(replicas.claim_of(evaluation.run, evaluation.model, evaluation.benchmark_id))
     job_id = os.environ.get("SLURM_JOB_ID") if evaluation.on_cluster else None
     if job_id is not None and (was := read(claim.path, Owner)) and was.job_id == job_id:
         claim.path.unlink()  # this very job, before it was requeued
@@ -276,12 +274,10 @@ def gateway_config(evaluation: Evaluation, place: ScratchDir) -> GatewayConfig:
 
 def job_of(evaluation: Evaluation, url: str, api_key: str) -> Job:
     """The evaluation as its harness sees it, behind a gateway."""
-    prepared = Path(
-        read_json(Path(evaluation.run["benchmarks"][evaluation.benchmark_id]["rehearsal"]))["folder"]
-    )
-    manifests = {name: Path(evaluation.run["datasets"][name]) for name in evaluation.benchmark.datasets}
+    prepared = Path(read_json(evaluation.planned_benchmark.rehearsal)["folder"])
+    manifests = {name: evaluation.run.datasets[name] for name in evaluation.benchmark.datasets}
     task_file, template = evaluation.benchmark.task_file, evaluation.model_entry.chat_template
-    project = Path(evaluation.run["project"])
+    project = evaluation.run.project
     return Job(
         model=evaluation.model,
         benchmark_id=evaluation.benchmark_id,
@@ -291,7 +287,7 @@ def job_of(evaluation: Evaluation, url: str, api_key: str) -> Job:
         base_url=url,
         api_key=api_key,
         served_name=evaluation.model,
-        tokenizer=Path(read_json(evaluation.model_manifest)["folder"]),
+        tokenizer=Path(read_json(evaluation.planned_model.manifest)["folder"]),
         model_entry=evaluation.model_entry,
         chat_template=project / template if template else None,
         context=evaluation.context,
@@ -314,9 +310,9 @@ def _supervise(
         while running.poll() is None:
             if deadline is None and (evaluation.answered_before or _server_answers(evaluation)):
                 # loading is not the harness's time
-                deadline = time.monotonic() + evaluation.time_limit_min * 60
+                deadline = time.monotonic() + evaluation.planned_benchmark.time_limit_min * 60
             if deadline is not None and time.monotonic() >= deadline:
-                limit = f"{evaluation.time_limit_min:g} min"
+                limit = f"{evaluation.planned_benchmark.time_limit_min:g} min"
                 raise EvaluationFailed(ErrorClass.TIME_LIMIT, f"not done within time_limit_min ({limit})")
             if time.monotonic() >= next_look:
                 _check_surroundings(evaluation, gateway)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.files import sha256_of_file, sha256_of_json
+from slurmeval.state.server_spec import ServerSpec
 
 
 def commit(project: Path) -> tuple[str | None, bool | None]:
@@ -26,9 +27,9 @@ def _git(project: Path, *arguments: str) -> str:
     ).stdout.strip()
 
 
-def file_sha256(run: dict[str, Any], file: str | None) -> str | None:
+def file_sha256(project: Path, file: str | None) -> str | None:
     """Hash of a file of the project, as it is now."""
-    return sha256_of_file(Path(run["project"]) / file) if file else None
+    return sha256_of_file(project / file) if file else None
 
 
 def manifest_sha256(manifest: dict[str, Any]) -> str:
@@ -42,8 +43,8 @@ def source_text(source: dict[str, Any]) -> str:
     return next(found, "nothing is staged")
 
 
-def model_source(serving: dict[str, Any], manifest: dict[str, Any]) -> str:
+def model_source(spec: ServerSpec, manifest: dict[str, Any]) -> str:
     """Where a model's answers come from, in one line: its weights, or a server that is there already."""
-    if (server := serving.get("external")) is not None:
-        return f"{server['model']} at {server['url']}"
+    if spec.external is not None:
+        return f"{spec.external.model} at {spec.external.url}"
     return source_text(manifest["source"])

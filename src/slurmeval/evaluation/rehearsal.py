@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.build_once import owned
-from slurmeval.config.models import Benchmark, Config
+from slurmeval.config.of_run import config_of
 from slurmeval.containment.scratch_dir import ScratchDir, scratch_dir
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
 from slurmeval.evaluation.runtimes import runtime_of
@@ -30,12 +30,12 @@ from slurmeval.harnesses.context import context_length
 from slurmeval.harnesses.job_environment import KEPT
 from slurmeval.harnesses.logs import may_lack_network
 from slurmeval.harnesses.rehearsal_model import serving
-from slurmeval.paths import Paths
 from slurmeval.progress import Progress
 from slurmeval.scheduling.failures import record
 from slurmeval.secrets import make_private, scrub
 from slurmeval.staging import fetched
 from slurmeval.staging.manifest import HashCache, StagedFile, hash_files, is_whole, write_manifest
+from slurmeval.state.run_document import RunDocument
 
 MODEL = "rehearsal"
 SAMPLES = 2
@@ -49,19 +49,19 @@ SAY_EVERY_S = 15.0
 class Rehearsal:
     """One benchmark's, as the run document describes it."""
 
-    run: dict[str, Any]
+    run: RunDocument
     benchmark_id: str
     log: Path
     progress: Progress
     secrets: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        entry = self.run["benchmarks"][self.benchmark_id]
-        self.paths = Paths.of(self.run["paths"])
-        config = Config.model_validate(self.run["config"])
+        entry = self.run.benchmarks[self.benchmark_id]
+        self.paths = self.run.paths
+        config = config_of(self.run)
         self.models = config.models
-        self.benchmark: Benchmark = config.benchmarks[self.benchmark_id]
-        self.store = self.paths.hf_home / "slurmeval" / "benchmarks" / entry["rehearsal_key"]
+        self.benchmark = config.benchmarks[self.benchmark_id]
+        self.store = self.paths.hf_home / "slurmeval" / "benchmarks" / entry.rehearsal_key
         self.hash_cache = self.store.with_name(f"{self.store.name}.ledger.json")
         self.what = f"rehearsal of {self.benchmark_id}"
         self.log_hint = f" (log: {self.log})"
@@ -108,10 +108,10 @@ class Rehearsal:
         hub = self.paths.hf_home / "hub"
         hub.mkdir(parents=True, exist_ok=True)
         task_file = self.benchmark.task_file
-        manifests = {name: Path(self.run["datasets"][name]) for name in self.benchmark.datasets}
-        model = self.run["tokenizer_model"]
-        tokenizer = Path(read_json(Path(self.run["models"][model]["manifest"]))["folder"])
-        entry, project = self.models[model], Path(self.run["project"])
+        manifests = {name: self.run.datasets[name] for name in self.benchmark.datasets}
+        model = self.run.tokenizer_model
+        tokenizer = Path(read_json(self.run.models[model].manifest)["folder"])
+        entry, project = self.models[model], self.run.project
         return Job(
             model=MODEL,
             benchmark_id=self.benchmark_id,
@@ -183,7 +183,7 @@ class Rehearsal:
 
 
 def rehearse(
-    run: dict[str, Any],
+    run: RunDocument,
     benchmark: str,
     output: Path,
     log: Path,
@@ -199,9 +199,9 @@ def rehearse(
     except SlurmevalError as error:
         _record(rehearsal, error, started_at)
         raise
-    key = run["benchmarks"][benchmark]["rehearsal_key"]
-    source = {"task": rehearsal.benchmark.task, "runtime": run["benchmarks"][benchmark]["environment_sha256"]}
-    write_manifest(output, "benchmark", benchmark, source, key, rehearsal.store, files)
+    entry = run.benchmarks[benchmark]
+    source = {"task": rehearsal.benchmark.task, "runtime": entry.environment_sha256}
+    write_manifest(output, "benchmark", benchmark, source, entry.rehearsal_key, rehearsal.store, files)
 
 
 def _record(rehearsal: Rehearsal, error: SlurmevalError, started_at: datetime) -> None:
@@ -209,6 +209,6 @@ def _record(rehearsal: Rehearsal, error: SlurmevalError, started_at: datetime) -
     reason = str(error).removesuffix(rehearsal.log_hint)
     failure = EvaluationFailed(ErrorClass.HARNESS_ERROR, reason)
     log = str(rehearsal.log.relative_to(rehearsal.paths.results))
-    for model, benchmark in rehearsal.run["evaluations"]:
+    for model, benchmark in rehearsal.run.evaluations:
         if benchmark == rehearsal.benchmark_id:
             record(rehearsal.paths.failure(model, benchmark), failure, model, benchmark, started_at, log)

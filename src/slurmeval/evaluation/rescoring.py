@@ -27,8 +27,10 @@ from slurmeval.ownership import Claim
 from slurmeval.processes import identity
 from slurmeval.results import evaluation as results
 from slurmeval.results import partitions
+from slurmeval.scheduling.replicas import claim_of
 from slurmeval.state.lease import Lease
 from slurmeval.state.records import write
+from slurmeval.state.run_document import RunDocument
 
 NO_SERVER = "no-server.json"
 """The lease of a gateway that answers from its log alone."""
@@ -40,7 +42,7 @@ Pair = tuple[str, str]
 
 
 def rescore_all(
-    run: dict[str, Any], pairs: Iterable[Pair], say: Callable[[str], None]
+    run: RunDocument, pairs: Iterable[Pair], say: Callable[[str], None]
 ) -> dict[Pair, SlurmevalError]:
     """Rescores evaluations one after another and returns those that could not be, with the reason."""
     failed: dict[Pair, SlurmevalError] = {}
@@ -55,14 +57,14 @@ def rescore_all(
     return failed
 
 
-def rescore(run: dict[str, Any], model: str, benchmark: str) -> int:
+def rescore(run: RunDocument, model: str, benchmark: str) -> int:
     """Writes the partition of an evaluation that has ended well anew; returns the number of its samples.
     Raises EvaluationFailed, leaving the partition as it is."""
     evaluation = Evaluation(run, model, benchmark)
     known = partitions.evaluation_row(evaluation.paths.evaluation(model, benchmark))
     if not evaluation.work.is_dir():
         raise EvaluationFailed(ErrorClass.BAD_RESULT, f"nothing is left of it in {evaluation.work}")
-    claim = Claim(evaluation.paths.claim(model, benchmark, evaluation.answers_key))
+    claim = Claim(claim_of(run, model, benchmark))
     if claim.take() is not None:
         raise EvaluationFailed(ErrorClass.CANCELLED, "it runs just now")
     try:
@@ -91,7 +93,7 @@ def _replayed(evaluation: Evaluation) -> HarnessOutput:
         with start_gateway(config, evaluation.work) as gateway:
             job = job_of(evaluation, gateway.url, gateway.api_key)
             command = program.prepare(job)
-            deadline = time.monotonic() + evaluation.time_limit_min * 60
+            deadline = time.monotonic() + evaluation.planned_benchmark.time_limit_min * 60
             running = harness_process.start(job, command, place, gateway.port, evaluation.harness_log)
             try:
                 while running.poll() is None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from slurmeval.config.models import Config
+from slurmeval.config.of_run import config_of
 from slurmeval.containment.scratch_dir import scratch_dir
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
 from slurmeval.evaluation.runtimes import runtime_of
@@ -18,8 +17,8 @@ from slurmeval.harnesses.base import Command, Job
 from slurmeval.harnesses.job_environment import environment_variables
 from slurmeval.harnesses.logs import telling_line
 from slurmeval.harnesses.tokenizer_files import place_tokenizer
-from slurmeval.paths import Paths
 from slurmeval.scheduling.failures import record
+from slurmeval.state.run_document import RunDocument
 
 LONGEST_S = 900.0
 _LOAD = """
@@ -30,11 +29,11 @@ print(type(tokenizer).__name__, tokenizer("Question: 2 + 2 = ?").input_ids)
 """
 
 
-def try_tokenizer(run: dict[str, Any], model: str, key: str, output: Path, log: Path) -> None:
+def try_tokenizer(run: RunDocument, model: str, key: str, output: Path, log: Path) -> None:
     """Loads the tokenizer, and writes to `output` that it can be. Raises SlurmevalError with the reason why
     not, which the evaluations that will not start say too."""
-    started_at, paths = datetime.now(UTC), Paths.of(run["paths"])
-    pairs: list[tuple[str, str]] = [(model, benchmark) for benchmark in run["tokenizers"][f"{model}~{key}"]]
+    started_at, paths = datetime.now(UTC), run.paths
+    pairs = [(model, benchmark) for benchmark in run.tokenizers[f"{model}~{key}"]]
     log.parent.mkdir(parents=True, exist_ok=True)
     paths.state.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tokenizer-", dir=paths.state) as folder:
@@ -48,9 +47,9 @@ def try_tokenizer(run: dict[str, Any], model: str, key: str, output: Path, log: 
     raise SlurmevalError(f"model {model}: {failure.reason} (log: {log})")
 
 
-def _job(run: dict[str, Any], model: str, benchmark: str, folder: Path) -> Job:
-    config = Config.model_validate(run["config"])
-    entry, project = config.models[model], Path(run["project"])
+def _job(run: RunDocument, model: str, benchmark: str, folder: Path) -> Job:
+    config = config_of(run)
+    entry, project = config.models[model], run.project
     return Job(
         model=model,
         benchmark_id=benchmark,
@@ -60,7 +59,7 @@ def _job(run: dict[str, Any], model: str, benchmark: str, folder: Path) -> Job:
         base_url="",
         api_key="",
         served_name=model,
-        tokenizer=Path(read_json(Path(run["models"][model]["manifest"]))["folder"]),
+        tokenizer=Path(read_json(run.models[model].manifest)["folder"]),
         model_entry=entry,
         chat_template=project / entry.chat_template if entry.chat_template else None,
     )

@@ -4,7 +4,6 @@ repeated."""
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurmeval import __version__
@@ -39,9 +38,9 @@ def write_partition(evaluation: Evaluation, pinned: results.EvaluationRecord, ou
 def pins(evaluation: Evaluation) -> results.EvaluationRecord:
     """Returns all by which the evaluation can be repeated."""
     benchmark = evaluation.benchmark
-    model = read_json(evaluation.model_manifest)
-    datasets = {name: read_json(Path(evaluation.run["datasets"][name])) for name in benchmark.datasets}
-    commit, dirty = provenance.commit(Path(evaluation.run["project"]))
+    model = read_json(evaluation.planned_model.manifest)
+    datasets = {name: read_json(evaluation.run.datasets[name]) for name in benchmark.datasets}
+    commit, dirty = provenance.commit(evaluation.run.project)
     return results.EvaluationRecord(
         attempt=evaluation.attempt,
         started_at=evaluation.started_at,
@@ -50,18 +49,18 @@ def pins(evaluation: Evaluation) -> results.EvaluationRecord:
         task=benchmark.task,
         endpoint=benchmark.endpoint,
         log=str(evaluation.harness_log),
-        versions=evaluation.run["benchmarks"][evaluation.benchmark_id]["versions"],
-        environment_sha256=evaluation.run["benchmarks"][evaluation.benchmark_id]["environment_sha256"],
-        task_sha256=provenance.file_sha256(evaluation.run, benchmark.task_file),
+        versions=evaluation.planned_benchmark.versions,
+        environment_sha256=evaluation.planned_benchmark.environment_sha256,
+        task_sha256=provenance.file_sha256(evaluation.run.project, benchmark.task_file),
         datasets=[
             {"id": name, "revision": data["revision"], "sha256": provenance.manifest_sha256(data)}
             for name, data in datasets.items()
         ],
-        model_source=provenance.model_source(evaluation.run["models"][evaluation.model]["serving"], model),
+        model_source=provenance.model_source(evaluation.planned_model.serving, model),
         model_revision=model["revision"],
         model_sha256=provenance.manifest_sha256(model),
-        served=evaluation.run["models"][evaluation.model]["params"],
-        answers_key=evaluation.answers_key,
+        served=evaluation.planned_model.params,
+        answers_key=evaluation.planned_model.answers_key,
         few_shot=benchmark.few_shot,
         limit=benchmark.limit,
         n_repeats=benchmark.repeats,
@@ -72,5 +71,5 @@ def pins(evaluation: Evaluation) -> results.EvaluationRecord:
         slurmeval_version=__version__,
         workflow_commit=commit,
         workflow_dirty=dirty,
-        config_sha256=sha256_of_json(evaluation.run["config"]),
+        config_sha256=sha256_of_json(evaluation.run.config),
     )

@@ -5,7 +5,6 @@ use it. Its `document` is what jobs read (`results/state/runs/<hash>.json`)."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from functools import cached_property
 from pathlib import Path
@@ -20,16 +19,14 @@ from slurmeval.files import sha256_of_file, sha256_of_json
 from slurmeval.harnesses import harness
 from slurmeval.paths import Paths
 from slurmeval.planning import untracked
+from slurmeval.planning.document import document_of
 from slurmeval.planning.forecast import Forecast
-from slurmeval.planning.parallelism import by_default
 from slurmeval.planning.runtime_refs import KEY, RuntimeRef, RuntimeRefs
-from slurmeval.planning.shared_jobs import job_of, shared_jobs
 from slurmeval.results import ANSWERS_VERSION, SCHEMA_VERSION
-from slurmeval.servers.spec import server_spec
-from slurmeval.slurm.commands import job_name
 from slurmeval.staging import hub_lock
 from slurmeval.staging.repository import Repository
 from slurmeval.state.records import encode
+from slurmeval.state.run_document import RunDocument
 from slurmeval.state.server_spec import DEFAULT_ENGINE
 
 NOT_IN_MODEL = {"server", "endpoints", "logprobs"}
@@ -88,18 +85,18 @@ class Plan:
         altering = {key: value for key, value in params.items() if key not in NOT_IN_REHEARSAL}
         entry = self.config.benchmarks[benchmark]
         return sha256_of_json(
-            [altering, self._harness_runtime(benchmark).sha256, entry.network, entry.rehearse]
+            [altering, self.harness_runtime(benchmark).sha256, entry.network, entry.rehearse]
         )
 
-    def _server_runtime(self, model: str) -> RuntimeRef | None:
+    def server_runtime(self, model: str) -> RuntimeRef | None:
         return self.runtime_refs.of_server(self.config.models[model])
 
     def _server_record(self, model: str) -> list[Path]:
         """The record of what a model's server runs in; none where the server is there already."""
-        runtime = self._server_runtime(model)
+        runtime = self.server_runtime(model)
         return [] if runtime is None else [runtime.record]
 
-    def _harness_runtime(self, benchmark: str) -> RuntimeRef:
+    def harness_runtime(self, benchmark: str) -> RuntimeRef:
         return self.runtime_refs.of_harness(self.config.benchmarks[benchmark])
 
     @property
@@ -117,7 +114,7 @@ class Plan:
 
     def places_for(self, model: str, benchmark: str) -> list[Path]:
         """The records of what an evaluation runs in: the server's and the harness's environment or image."""
-        records = [*self._server_record(model), self._harness_runtime(benchmark).record]
+        records = [*self._server_record(model), self.harness_runtime(benchmark).record]
         return list(dict.fromkeys(records))
 
     def staging_places(self, model: str) -> list[Path]:
@@ -129,7 +126,7 @@ class Plan:
     def rehearsal_inputs(self, benchmark: str) -> list[Path]:
         """A rehearsal needs what the harness runs in, the benchmark's data, and a model's tokenizer."""
         tokenizer = self.staged_model(self.models[0])
-        return [self._harness_runtime(benchmark).record, tokenizer, *self.datasets_for(benchmark)]
+        return [self.harness_runtime(benchmark).record, tokenizer, *self.datasets_for(benchmark)]
 
     def tokenizers(self, model: str, benchmark: str) -> list[Path]:
         """What says that the model's tokenizer can be loaded where the benchmark's harness does so; empty: it
@@ -138,11 +135,11 @@ class Plan:
 
     def tokenizer_inputs(self, model: str, key: str) -> list[Path]:
         """What is needed to load it."""
-        benchmark = self._tokenizer_users[f"{model}~{key}"][0]
-        return [self._harness_runtime(benchmark).record, self.staged_model(model)]
+        benchmark = self.tokenizer_users[f"{model}~{key}"][0]
+        return [self.harness_runtime(benchmark).record, self.staged_model(model)]
 
     @cached_property
-    def _tokenizer_users(self) -> dict[str, list[str]]:
+    def tokenizer_users(self) -> dict[str, list[str]]:
         """The benchmarks that load one, by model and key."""
         found: dict[str, list[str]] = {}
         for model, benchmark in self.evaluations:
@@ -156,7 +153,7 @@ class Plan:
             return []
         template = sha256_of_file(self.project / entry.chat_template) if entry.chat_template else None
         altering = [entry.trust_remote_code, entry.add_bos_token, template]
-        place = self._harness_runtime(benchmark).sha256
+        place = self.harness_runtime(benchmark).sha256
         return [sha256_of_json([self._source_key(entry.source), *altering, place])[:KEY]]
 
     @property
@@ -170,7 +167,7 @@ class Plan:
     @property
     def read_as_ancient(self) -> list[Path]:
         """What jobs read as `ancient`, but for leases: all that a run makes before it leases a server."""
-        harnesses = [self._harness_runtime(benchmark).record for benchmark in self.benchmarks]
+        harnesses = [self.harness_runtime(benchmark).record for benchmark in self.benchmarks]
         datasets = [file for benchmark in self.benchmarks for file in self.datasets_for(benchmark)]
         return list(dict.fromkeys([*self.staged, *harnesses, *datasets]))
 
@@ -287,104 +284,10 @@ class Plan:
     def replicas(self, model: str) -> int:
         return self.config.servers[self.config.models[model].server].replicas
 
-    # What is written down for jobs
-
     @cached_property
-    def _job_names(self) -> dict[str, list[str]]:
-        """The names of the jobs of each model's replicas. Where only so many servers may run at once, that
-        many names are shared: Slurm runs jobs of one name one after another (`--dependency=singleton`)."""
-        limit, results = self.config.server_jobs.max_at_once, self.absolute.results
-        slots = (
-            job_name(results, f"slot-{number}") for number in itertools.cycle(range(1, (limit or 1) + 1))
-        )
-        return {
-            model: [
-                next(slots) if limit else job_name(results, f"serve-{model}")
-                for _ in range(self.replicas(model))
-            ]
-            for model in self.order
-        }
-
-    @cached_property
-    def _shared_jobs(self) -> dict[str, dict[str, Any]]:
-        """By model: which models share its job, and the parameters of that job. Only those that share one."""
-        if self.site is None:
-            return {}
-        servers = {name: self.config.servers[self.config.models[name].server] for name in self.order}
-        return {
-            name: {"models": shared, "job": job_of(self.site, [servers[member] for member in shared])}
-            for shared in shared_jobs(self.site, servers)
-            for name in shared
-        }
-
-    @cached_property
-    def document(self) -> dict[str, Any]:
-        """All that jobs need, as JSON: the same config and the same earlier runs give the same document, on
-        every machine that sees the same folders."""
-        return {
-            "project": str(self.project),
-            "paths": {name: str(place) for name, place in vars(self.absolute).items()},
-            "config": self.config.model_dump(mode="json"),
-            "site": None if self.site is None else self.site.model_dump(mode="json"),
-            "evaluations": self.evaluations,
-            "order": self.order,
-            "tokenizer_model": self.models[0],
-            "tokenizers": self._tokenizer_users,
-            "models": {
-                name: {
-                    "answers_key": self.answers_key(name),
-                    "params": json.loads(self.model_params[name]),
-                    "manifest": str(self.project / self.staged_model(name)),
-                    **self._runtime_entry(name),
-                    "serving": self._serving(name),
-                    "replicas": self.replicas(name),
-                    "parallelism": by_default(
-                        self.config, name, len(self.benchmarks), self.engine(self.config.models[name])
-                    ),
-                    "job_names": self._job_names[name],
-                    "shared_job": self._shared_jobs.get(name),
-                }
-                for name in self.models
-            },
-            "datasets": {name: str(self.project / self.staged_dataset(name)) for name in self.datasets},
-            "benchmarks": {
-                name: {
-                    "runtime": self._harness_runtime(name).kind,
-                    "environment": str(self.project / self._harness_runtime(name).record),
-                    "environment_sha256": self._harness_runtime(name).sha256,
-                    "rehearsal": str(self.project / self.rehearsal(name)),
-                    "rehearsal_key": f"{name}-{self.rehearsal_key(name)[:12]}",
-                    "versions": json.loads(self.benchmark_params[name])["versions"],
-                    "results_key": sha256_of_json(self.benchmark_params[name]),
-                    "time_limit_min": self.forecast.time_limit_min(name),
-                }
-                for name in self.benchmarks
-            },
-        }
-
-    def _runtime_entry(self, model: str) -> dict[str, Any]:
-        """What a model's server runs in, and the record of it."""
-        runtime = self._server_runtime(model)
-        if runtime is None:
-            return {"runtime": "none", "environment": None}
-        return {"runtime": runtime.kind, "environment": str(self.project / runtime.record)}
-
-    def _serving(self, model: str) -> dict[str, Any]:
-        """The server's spec but for `weights` and `python`, which are known once they are staged and made."""
-        entry = self.config.models[model]
-        spec = server_spec(
-            model,
-            entry,
-            self.config.servers[entry.server],
-            paths=self.absolute,
-            weights_folder=Path(),
-            manifest=self.project / self.staged_model(model),
-            python=Path(),
-            max_at_once=self.config.server_jobs.max_at_once,
-            project=self.project,
-            site=self.site,
-        )
-        return encode(spec)
+    def document(self) -> RunDocument:
+        """All that jobs need."""
+        return document_of(self)
 
     @property
     def retries(self) -> int:
@@ -393,7 +296,7 @@ class Plan:
 
     @cached_property
     def run_file(self) -> Path:
-        return self.absolute.state / "runs" / f"{sha256_of_json(self.document)[:12]}.json"
+        return self.absolute.state / "runs" / f"{sha256_of_json(encode(self.document))[:12]}.json"
 
 
 def _canonical(value: Any) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from slurmeval.config.models import Config, Report
+from slurmeval.config.models import Report
+from slurmeval.config.of_run import config_of
 from slurmeval.files import write_atomically
 from slurmeval.report import board, pairs, rendering, samples, tables
 from slurmeval.report.chart import chart
@@ -22,6 +23,7 @@ from slurmeval.results.exports import csv, latex
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
     from slurmeval.results.matrix import Matrix
+    from slurmeval.state.run_document import RunDocument
 
 # What bounds the first page: beyond these a table is shortened, and says where the rest is.
 MAX_FULL_CELLS = 2000
@@ -30,15 +32,15 @@ MAX_OTHER_ROWS = 500
 MAX_MODEL_CHART = 60
 
 
-def build(paths: Paths, document: Mapping[str, Any]) -> Path:
+def build(paths: Paths, run: RunDocument) -> Path:
     """Writes `results/report/` from the combined tables, and returns the first page.
 
-    It has `index.html`, a page for each model, one for all samples, `metrics.csv` and `scores.tex`.
-    `document` is the run file (its `config` and `project`). Raises SchemaDrift on tables of another version.
+    It has `index.html`, a page for each model, one for all samples, `metrics.csv` and `scores.tex`. Raises
+    SchemaDrift on tables of another version.
     """
-    config = Config.model_validate(document["config"])
+    config = config_of(run)
     shown = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return _write(paths, config.report, collect(document, config), staged(document, config), shown)
+    return _write(paths, config.report, collect(run, config), staged(run, config), shown)
 
 
 def build_imported(paths: Paths, project: Path) -> Path:

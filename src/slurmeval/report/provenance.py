@@ -15,6 +15,7 @@ from slurmeval.engines.registry import find_engine
 from slurmeval.evaluation import provenance
 from slurmeval.files import read_json, sha256_of_file
 from slurmeval.project_files import environment_lock
+from slurmeval.state.run_document import RunDocument
 
 if TYPE_CHECKING:
     from slurmeval.config.models import Config
@@ -41,9 +42,9 @@ class RunInfo:
     dirty: bool | None
 
 
-def collect(run: Mapping[str, Any], config: Config) -> RunInfo:
+def collect(run: RunDocument, config: Config) -> RunInfo:
     """Returns versions of this environment and of the servers' locks, images, and the project's git state."""
-    project = Path(run["project"])
+    project = run.project
     info = of_project(project)
     versions, locks = dict(info.versions), {}
     servers = (config.servers[model.server] for model in config.models.values())
@@ -67,14 +68,14 @@ def of_project(project: Path) -> RunInfo:
     return RunInfo(datetime.now(UTC), versions, {}, {}, *provenance.commit(project))
 
 
-def _images(run: Mapping[str, Any]) -> dict[str, str]:
+def _images(run: RunDocument) -> dict[str, str]:
     """Returns the digests of the images that servers and harnesses ran in, if they were pulled.
 
     What their labels say of version, revision and lock stands behind.
     """
-    entries = [*run["models"].values(), *run["benchmarks"].values()]
-    files = {entry["environment"] for entry in entries if entry.get("runtime") == "image"}
-    records = (read_json(Path(file)) for file in sorted(files))
+    entries = [*run.models.values(), *run.benchmarks.values()]
+    files = {entry.environment for entry in entries if entry.environment and entry.runtime == "image"}
+    records = map(read_json, sorted(files))
     return {record["id"]: _image_text(record) for record in records if record is not None}
 
 
@@ -84,19 +85,18 @@ def _image_text(record: Mapping[str, Any]) -> str:
     return ", ".join([record["digest"] or record["sif"], *told])
 
 
-def staged(run: Mapping[str, Any], config: Config) -> list[dict[str, Any]]:
+def staged(run: RunDocument, config: Config) -> list[dict[str, Any]]:
     """Returns a run's models and datasets as they were staged.
 
     Each has kind, id, source, revision, n_files, bytes, and sha256 over all files. One that is not staged has
     only what the config says.
     """
     models = [
-        _staged("model", name, Path(entry["manifest"]), config.models[name].source)
-        for name, entry in run["models"].items()
+        _staged("model", name, entry.manifest, config.models[name].source)
+        for name, entry in run.models.items()
     ]
     return models + [
-        _staged("dataset", name, Path(manifest), config.datasets[name])
-        for name, manifest in run["datasets"].items()
+        _staged("dataset", name, manifest, config.datasets[name]) for name, manifest in run.datasets.items()
     ]
 
 

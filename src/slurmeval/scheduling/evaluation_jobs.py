@@ -12,11 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slurmeval.config.site import Site
+from slurmeval.config.of_run import site_of
 from slurmeval.errors import ErrorClass, EvaluationFailed, NotYet, ServerFailed, SlurmevalError
 from slurmeval.files import append_json, read_json
 from slurmeval.ownership import live_owner
-from slurmeval.paths import Paths
 from slurmeval.scheduling import finished
 from slurmeval.scheduling.failures import failed_attempts, last_words, no_server, record
 from slurmeval.scheduling.job_ends import CLASSES, Ends, certainly_died
@@ -30,6 +29,7 @@ from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob, job_name
 from slurmeval.slurm.reasons import launch_failed
 from slurmeval.slurm.request import evaluation_flags
+from slurmeval.state.run_document import RunDocument
 from slurmeval.variables import checked
 
 FILES_S = 60.0
@@ -77,7 +77,7 @@ class Ended:
 class SlurmJobs:
     """The evaluations' jobs of one run."""
 
-    run: dict[str, Any]
+    run: RunDocument
     clock: Any = time.monotonic
     _ends: Ends = field(default_factory=Ends)
     _over: set[str] = field(default_factory=set)
@@ -85,8 +85,10 @@ class SlurmJobs:
     _out_of_memory: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.site = Site.model_validate(self.run["site"])
-        self.paths = Paths.of(self.run["paths"])
+        site = site_of(self.run)
+        assert site is not None
+        self.site = site
+        self.paths = self.run.paths
         self.name = job_name(self.paths.results, "evaluate")
         self._left_over = LeftOver(self.paths, self.name, self._over)
 
@@ -159,7 +161,7 @@ class SlurmJobs:
             "--requeue",
         ]
         lines = ["#!/bin/bash", *checked(self.site.evaluations.setup), command]
-        project = Path(self.run["project"])
+        project = self.run.project
         job_id = commands.submit([*request, *own, *dependency], "\n".join(lines) + "\n", project)
         line = {"job_id": job_id, "submitted_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
         comment = {"comment": self._comment(model, benchmark)}
@@ -174,7 +176,7 @@ class SlurmJobs:
 
     def colocated_folder(self, model: str) -> Path | None:
         """The folder of requests to the model's server; None where evaluations are jobs of their own."""
-        folder = self.run["models"][model]["serving"]["colocated"]
+        folder = self.run.models[model].serving.colocated
         return None if folder is None else Path(folder)
 
     def _request(self, model: str, benchmark: str, command: str) -> str:
@@ -187,7 +189,7 @@ class SlurmJobs:
 
     def _comment(self, model: str, benchmark: str) -> str:
         """What a job is for, to the last parameter: a later run knows its own by it."""
-        keys = self.run["models"][model]["answers_key"], self.run["benchmarks"][benchmark]["results_key"]
+        keys = self.run.models[model].answers_key, self.run.benchmarks[benchmark].results_key
         return f"{model} {benchmark} {keys[0][:12]} {keys[1][:12]}"
 
     # What became of them
@@ -310,9 +312,7 @@ class SlurmJobs:
             if life.state not in CLASSES and (words := last_words(self._logs(job))):
                 reason = f"job {job.job_id} ended{where}; its last words: {words}"
             elif life.state == "FAILED":
-                reason = (
-                    f"{reason}: is {self.run['project']} there, under this name, for jobs (docs/sites.md)?"
-                )
+                reason = f"{reason}: is {self.run.project} there, under this name, for jobs (docs/sites.md)?"
         failure = EvaluationFailed(error_class, reason)
         return self.fail(job, failure)
 

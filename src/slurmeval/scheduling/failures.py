@@ -7,11 +7,10 @@ import traceback
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, SlurmevalError
 from slurmeval.files import read_json, write_json
-from slurmeval.paths import Paths
+from slurmeval.state.run_document import RunDocument
 
 
 def no_server(failure: ServerFailed) -> EvaluationFailed:
@@ -56,26 +55,27 @@ def record(
 
 
 @contextlib.contextmanager
-def recorded(run: dict[str, Any], rule: str, made: Path, what: str) -> Iterator[None]:
+def recorded(run: RunDocument, rule: str, made: Path, what: str) -> Iterator[None]:
     """Puts what fails inside on the record of every evaluation that needs the file `made` and has no result:
     none of them will start. `what`: what is being done, in a word or two."""
-    paths, started_at = Paths.of(run["paths"]), datetime.now(UTC)
+    paths, started_at = run.paths, datetime.now(UTC)
     try:
         yield
     except (SlurmevalError, OSError) as error:
         failure = EvaluationFailed(ErrorClass.HARNESS_ERROR, f"{what}: {error}")
         log = str(paths.log(rule, made.stem).relative_to(paths.results))
-        for model, benchmark in run["evaluations"]:
+        for model, benchmark in run.evaluations:
             if _needs(run, model, benchmark, made) and not paths.evaluation(model, benchmark).exists():
                 record(paths.failure(model, benchmark), failure, model, benchmark, started_at, log)
         raise
 
 
-def _needs(run: dict[str, Any], model: str, benchmark: str, made: Path) -> bool:
-    entries = run["models"][model], run["benchmarks"][benchmark]
-    datasets = run["config"]["benchmarks"][benchmark]["datasets"]
-    files = [entries[0]["manifest"], *(entry["environment"] for entry in entries)]
-    return str(made.absolute()) in [*files, *(run["datasets"][name] for name in datasets)]
+def _needs(run: RunDocument, model: str, benchmark: str, made: Path) -> bool:
+    from slurmeval.config.of_run import config_of  # here, since every lease imports this module
+
+    served, asked = run.models[model], run.benchmarks[benchmark]
+    datasets = [run.datasets[name] for name in config_of(run).benchmarks[benchmark].datasets]
+    return made.absolute() in [served.manifest, served.environment, asked.environment, *datasets]
 
 
 def failed_attempts(path: Path) -> int:

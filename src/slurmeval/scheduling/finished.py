@@ -10,44 +10,43 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from slurmeval.files import read_json, write_json
-from slurmeval.paths import Paths
+from slurmeval.state.run_document import RunDocument
 
 MARK = "finished.json"
 ANSWERED = "answered.json"
 FOLDER = "finished"
 
 
-def is_there(run: dict[str, Any], model: str, benchmark: str) -> bool:
+def is_there(run: RunDocument, model: str, benchmark: str) -> bool:
     """Whether the evaluation, with just these parameters, has ended well and is kept."""
-    mark = _work(run, model, benchmark) / MARK
+    mark = run.work(model, benchmark) / MARK
     try:
         content = read_json(mark)
     except ValueError:
         return False
-    if content is None or content["results_key"] != run["benchmarks"][benchmark]["results_key"]:
+    if content is None or content["results_key"] != run.benchmarks[benchmark].results_key:
         return False
     return all((mark.parent / FOLDER / name).exists() for name, _ in _partitions(run, model, benchmark))
 
 
-def keep(run: dict[str, Any], model: str, benchmark: str) -> None:
+def keep(run: RunDocument, model: str, benchmark: str) -> None:
     """Keeps the partitions just written."""
-    work = _work(run, model, benchmark)
+    work = run.work(model, benchmark)
     forget(run, model, benchmark)
     (work / FOLDER).mkdir(exist_ok=True)
     for name, partition in _partitions(run, model, benchmark):
         (work / FOLDER / name).unlink(missing_ok=True)
         _link(partition, work / FOLDER / name)
-    write_json(work / MARK, {"results_key": run["benchmarks"][benchmark]["results_key"]})
+    write_json(work / MARK, {"results_key": run.benchmarks[benchmark].results_key})
 
 
-def publish(run: dict[str, Any], model: str, benchmark: str) -> int:
+def publish(run: RunDocument, model: str, benchmark: str) -> int:
     """Puts what is kept in its place. Returns the number of samples."""
     import pyarrow.parquet as pq  # here, since every lease imports this module
 
-    work = _work(run, model, benchmark)
+    work = run.work(model, benchmark)
     for name, partition in _partitions(run, model, benchmark):
         partition.parent.mkdir(parents=True, exist_ok=True)
         aside = partition.with_name(f".{partition.name}.kept")
@@ -55,12 +54,12 @@ def publish(run: dict[str, Any], model: str, benchmark: str) -> int:
         _link(work / FOLDER / name, aside)
         os.utime(aside)  # Snakemake wants outputs that are younger than the lease
         aside.replace(partition)
-    return int(pq.read_metadata(Paths.of(run["paths"]).samples(model, benchmark)).num_rows)
+    return int(pq.read_metadata(run.paths.samples(model, benchmark)).num_rows)
 
 
-def forget(run: dict[str, Any], model: str, benchmark: str) -> None:
+def forget(run: RunDocument, model: str, benchmark: str) -> None:
     """Keeps nothing any more."""
-    work = _work(run, model, benchmark)
+    work = run.work(model, benchmark)
     (work / MARK).unlink(missing_ok=True)
     # Without the mark it counts no more; network file systems keep what someone has open
     shutil.rmtree(work / FOLDER, ignore_errors=True)
@@ -69,40 +68,35 @@ def forget(run: dict[str, Any], model: str, benchmark: str) -> None:
 # Evaluations whose answers are all stored
 
 
-def note_answered(run: dict[str, Any], model: str, benchmark: str) -> None:
+def note_answered(run: RunDocument, model: str, benchmark: str) -> None:
     """Notes that every request of the evaluation, with these parameters, has a stored answer."""
-    mark = _work(run, model, benchmark) / ANSWERED
-    write_json(mark, {"results_key": run["benchmarks"][benchmark]["results_key"]})
+    mark = run.work(model, benchmark) / ANSWERED
+    write_json(mark, {"results_key": run.benchmarks[benchmark].results_key})
 
 
-def all_answered(run: dict[str, Any], model: str, benchmark: str) -> bool:
+def all_answered(run: RunDocument, model: str, benchmark: str) -> bool:
     """Whether the evaluation can do without a server: it has ended well before, with just these parameters,
     and its gateway's log is there."""
-    work = _work(run, model, benchmark)
+    work = run.work(model, benchmark)
     try:
         content = read_json(work / ANSWERED)
     except ValueError:
         return False
-    if content is None or content["results_key"] != run["benchmarks"][benchmark]["results_key"]:
+    if content is None or content["results_key"] != run.benchmarks[benchmark].results_key:
         return False
     # Inside a server's job it needs that job
-    colocated = run["models"][model]["serving"]["colocated"]
+    colocated = run.models[model].serving.colocated
     return colocated is None and any((work / "gateway").glob("0*.jsonl"))
 
 
-def forget_answered(run: dict[str, Any], model: str, benchmark: str) -> None:
+def forget_answered(run: RunDocument, model: str, benchmark: str) -> None:
     """Has the evaluation lease a server the next time."""
-    (_work(run, model, benchmark) / ANSWERED).unlink(missing_ok=True)
+    (run.work(model, benchmark) / ANSWERED).unlink(missing_ok=True)
 
 
-def _work(run: dict[str, Any], model: str, benchmark: str) -> Path:
-    return Paths.of(run["paths"]).work(model, benchmark, run["models"][model]["answers_key"])
-
-
-def _partitions(run: dict[str, Any], model: str, benchmark: str) -> Iterator[tuple[str, Path]]:
-    paths = Paths.of(run["paths"])
+def _partitions(run: RunDocument, model: str, benchmark: str) -> Iterator[tuple[str, Path]]:
     for kind in ("metrics", "samples", "requests", "evaluation"):
-        yield f"{kind}.parquet", getattr(paths, kind)(model, benchmark)
+        yield f"{kind}.parquet", getattr(run.paths, kind)(model, benchmark)
 
 
 def _link(source: Path, target: Path) -> None:

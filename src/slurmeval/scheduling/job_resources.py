@@ -16,6 +16,7 @@ from slurmeval.config.site import Site
 from slurmeval.errors import UserError
 from slurmeval.scheduling.snakemake_compat import ResourceOptions
 from slurmeval.slurm.request import MB_PER_GB, evaluation_time_min
+from slurmeval.state.run_document import RunDocument
 
 FLAGS = {
     "slurm_account": "account",
@@ -67,10 +68,10 @@ def request_of(site: Site, resources: Mapping[str, Any], threads: int) -> Evalua
     )
 
 
-def by_the_site(run: Mapping[str, Any], site: Site, model: str, benchmark: str) -> EvaluationRequest:
+def by_the_site(run: RunDocument, site: Site, model: str, benchmark: str) -> EvaluationRequest:
     """Returns what an evaluation's job asks for, by the site file alone."""
-    loading_s = run["models"][model]["serving"]["ready_timeout_s"]
-    limit_min = run["benchmarks"][benchmark]["time_limit_min"]
+    loading_s = run.models[model].serving.ready_timeout_s
+    limit_min = run.benchmarks[benchmark].time_limit_min
     minutes = evaluation_time_min(limit_min, loading_s, site.evaluations)
     return request_of(site, {**of_site(site), "runtime": minutes}, site.evaluations.cpus)
 

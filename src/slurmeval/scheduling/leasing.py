@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from slurmeval.errors import NotYet, ServerFailed
 from slurmeval.paths import Paths
@@ -16,9 +15,10 @@ from slurmeval.scheduling.server_submission import acquire, submit_earlier
 from slurmeval.servers import leases
 from slurmeval.state.lease import Lease
 from slurmeval.state.records import Unreadable, read, write
+from slurmeval.state.run_document import RunDocument
 
 
-def lease(run: dict[str, Any], model: str, benchmark: str) -> None:
+def lease(run: RunDocument, model: str, benchmark: str) -> None:
     """Holds the leases of an evaluation: takes them, or leaves those that hold as they are. Raises
     ServerFailed where no replica is to be had, NotYet where none is to be had yet, SlurmevalError where no
     run is under way."""
@@ -40,7 +40,7 @@ def lease(run: dict[str, Any], model: str, benchmark: str) -> None:
         raise not_yet or failure  # type: ignore[misc]
 
 
-def check(run: dict[str, Any], model: str, benchmark: str) -> bool:
+def check(run: RunDocument, model: str, benchmark: str) -> bool:
     """Whether a server is there or on its way, taking no lease. Raises ServerFailed where all have failed
     for good."""
     failure = None
@@ -57,18 +57,18 @@ def check(run: dict[str, Any], model: str, benchmark: str) -> bool:
     return there > 0
 
 
-def release(run: dict[str, Any], model: str, benchmark: str) -> None:
+def release(run: RunDocument, model: str, benchmark: str) -> None:
     """Gives the leases back."""
     for file in lease_files(run, model, benchmark):
         leases.release(file)
 
 
-def server_jobs(run: dict[str, Any], model: str, benchmark: str) -> list[str]:
+def server_jobs(run: RunDocument, model: str, benchmark: str) -> list[str]:
     """The batch system's jobs of the servers that the evaluation holds leases of."""
     return [lease.job_id for lease in held(run, model, benchmark) if lease.job_id is not None]
 
 
-def lease_for_rule(run: dict[str, Any], model: str, benchmark: str) -> None:
+def lease_for_rule(run: RunDocument, model: str, benchmark: str) -> None:
     """`lease`, for the rule: where there is no server to be had, the evaluation will not start, so its
     failure is recorded here. Raises EvaluationFailed then. An evaluation that an earlier run left finished
     needs no server, nor does one whose answers are all stored: its lease says so."""
@@ -82,7 +82,7 @@ def lease_for_rule(run: dict[str, Any], model: str, benchmark: str) -> None:
         lease(run, model, benchmark)
     except ServerFailed as error:
         failure = no_server(error)
-        record(Paths.of(run["paths"]).failure(model, benchmark), failure, model, benchmark, started_at, None)
+        record(run.paths.failure(model, benchmark), failure, model, benchmark, started_at, None)
         raise failure from error
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from slurmeval.config.of_run import config_of
 from slurmeval.errors import NotYet, ServerFailed, ServerStopped
 from slurmeval.files import read_json
 from slurmeval.ownership import live_owner
@@ -30,6 +31,7 @@ from slurmeval.slurm.commands import QueuedJob
 from slurmeval.slurm.reasons import launch_failed
 from slurmeval.state.lease import Lease
 from slurmeval.state.records import read, write
+from slurmeval.state.run_document import RunDocument
 from slurmeval.state.server import Gone, ServerJob, ServerState, ServerStatus, failed
 from slurmeval.state.server_spec import ServerSpec
 
@@ -75,7 +77,7 @@ Pair = tuple[str, str]
 class Keeper:
     """Looks after the servers of one run."""
 
-    run: dict[str, Any]
+    run: RunDocument
     clock: Any = time.monotonic
     _missing: dict[Path, float] = field(default_factory=dict)
     """When a server's job was first seen to be out of the queue."""
@@ -240,9 +242,7 @@ class Keeper:
             if failed_to_start and (words := _last_words(server)):
                 reason = f"{reason}; its last words: {words}"
             elif failed_to_start:
-                reason = (
-                    f"{reason}: is {self.run['project']} there, under this name, for jobs (docs/sites.md)?"
-                )
+                reason = f"{reason}: is {self.run.project} there, under this name, for jobs (docs/sites.md)?"
             _fail(server, reason)
         write(server.gone, Gone(slurm_state, reason))
 
@@ -269,9 +269,9 @@ class Keeper:
     def _successor(self, spec: ServerSpec, model: str, server: Path) -> str | None:
         """Has a successor started where the server's time ends soon; its name once it answers. Raises
         ServerFailed, NotYet."""
-        limits = self.run["config"]["server_jobs"]
-        before_min = limits["renew_before_min"]
-        if before_min is None or limits["max_at_once"] is not None or spec.colocated is not None:
+        limits = config_of(self.run).server_jobs
+        before_min = limits.renew_before_min
+        if before_min is None or limits.max_at_once is not None or spec.colocated is not None:
             # Beside its predecessor a successor would be one too many, or would run what that one runs
             return None
         state = read(server / ServerFolder.STATE, ServerState)

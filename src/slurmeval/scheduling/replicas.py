@@ -14,11 +14,11 @@ from typing import Any
 
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import read_json
-from slurmeval.paths import Paths
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.state.lease import Lease
 from slurmeval.state.owner import Owner
-from slurmeval.state.records import decode, read
+from slurmeval.state.records import read
+from slurmeval.state.run_document import RunDocument
 from slurmeval.state.server import ServerState
 from slurmeval.state.server_spec import ServerSpec
 
@@ -28,41 +28,38 @@ def _staged(file: Path, modified_ns: int) -> Any:
     return read_json(file)
 
 
-def _read(file: str) -> Any:
+def _read(path: Path) -> Any:
     """A file that `stage` or `environment` made; cached for as long as it stays as it is."""
-    path = Path(file)
     return _staged(path, path.stat().st_mtime_ns)
 
 
-def tracks(run: dict[str, Any], model: str) -> list[ServerSpec]:
+def tracks(run: RunDocument, model: str) -> list[ServerSpec]:
     """Returns the specs of a model's replicas."""
-    entry = run["models"][model]
-    first = replace(decode(entry["serving"], ServerSpec), weights=_read(entry["manifest"])["folder"])
-    if (
-        entry["environment"] is None
-    ):  # the server is there already, and slurmeval's own Python passes requests on
+    entry = run.models[model]
+    first = replace(entry.serving, weights=_read(entry.manifest)["folder"])
+    if entry.environment is None:  # the server is there already, and our own Python passes requests on
         first = replace(first, python=sys.executable)
-    elif entry["runtime"] == "image":
-        made = _read(entry["environment"])
+    elif entry.runtime == "image":
+        made = _read(entry.environment)
         first = replace(first, python=made["programs"]["python3"], image=made["sif"])
     else:
-        first = replace(first, python=_read(entry["environment"])["python"])
+        first = replace(first, python=_read(entry.environment)["python"])
     specs = [first]
-    for replica in range(2, entry["replicas"] + 1):
+    for replica in range(2, entry.replicas + 1):
         servers, leases = f"{first.servers}@{replica}", f"{first.leases}@{replica}"
         specs.append(replace(first, replica=replica, servers=servers, leases=leases, colocated=None))
     return specs
 
 
-def lease_files(run: dict[str, Any], model: str, benchmark: str) -> list[Path]:
+def lease_files(run: RunDocument, model: str, benchmark: str) -> list[Path]:
     """The evaluation's leases, one for each replica."""
-    leases_of = run["models"][model]["serving"]["leases"]
-    replicas = run["models"][model]["replicas"]
-    folders = [leases_of, *(f"{leases_of}@{r}" for r in range(2, replicas + 1))]
+    entry = run.models[model]
+    first = entry.serving.leases
+    folders = [first, *(f"{first}@{replica}" for replica in range(2, entry.replicas + 1))]
     return [Path(folder) / f"{benchmark}.json" for folder in folders]
 
 
-def held(run: dict[str, Any], model: str, benchmark: str) -> Iterator[Lease]:
+def held(run: RunDocument, model: str, benchmark: str) -> Iterator[Lease]:
     """Yields the leases that are not released and name a server."""
     for file in lease_files(run, model, benchmark):
         lease = read(file, Lease)
@@ -70,14 +67,14 @@ def held(run: dict[str, Any], model: str, benchmark: str) -> Iterator[Lease]:
             yield lease
 
 
-def claim_of(run: dict[str, Any], model: str, benchmark: str) -> Path:
+def claim_of(run: RunDocument, model: str, benchmark: str) -> Path:
     """The file by which the evaluation claims to run."""
-    return Paths.of(run["paths"]).claim(model, benchmark, run["models"][model]["answers_key"])
+    return run.paths.claim(model, benchmark, run.models[model].answers_key)
 
 
-def controller_of(run: dict[str, Any]) -> Owner:
+def controller_of(run: RunDocument) -> Owner:
     """Returns who runs this run. Raises SlurmevalError where nobody does."""
-    controller = read(Paths.of(run["paths"]).controller, Owner)
+    controller = read(run.paths.controller, Owner)
     if controller is None:
         raise SlurmevalError("no run is under way here: leases are taken for Snakemake's jobs")
     return controller

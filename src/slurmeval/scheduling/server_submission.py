@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from slurmeval.errors import NotYet, ServerFailed
-from slurmeval.paths import Paths
 from slurmeval.scheduling.replicas import controller_of, tracks
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.state.lease import Lease
 from slurmeval.state.records import write
+from slurmeval.state.run_document import RunDocument
 from slurmeval.state.server import SharedJob
 from slurmeval.state.server_spec import ServerSpec
 
@@ -22,7 +21,7 @@ FIRST = "~first"
 
 
 def acquire(
-    run: dict[str, Any],
+    run: RunDocument,
     model: str,
     spec: ServerSpec,
     lease: str,
@@ -34,21 +33,28 @@ def acquire(
     return leases.acquire(spec, lease, controller_of(run), submit, evaluation=evaluation, above=above)
 
 
-def _submission(run: dict[str, Any], model: str, replica: int) -> Callable[[Path], None]:
-    if run["site"] is None:
+def _submission(run: RunDocument, model: str, replica: int) -> Callable[[Path], None]:
+    if run.site is None:
         return leases.submit_detached
-    options = ["--name", run["models"][model]["job_names"][replica - 1]]
-    if run["config"]["server_jobs"]["max_at_once"] is not None:
+    options = ["--name", run.models[model].job_names[replica - 1]]
+    if _are_limited(run):
         options.append("--one-at-a-time")
     return functools.partial(_submit, run, model, options)
 
 
-def _submit(run: dict[str, Any], model: str, options: list[str], folder: Path) -> None:
-    shared = run["models"][model]["shared_job"]
+def _are_limited(run: RunDocument) -> bool:
+    """Whether only so many servers run at once."""
+    from slurmeval.config.of_run import config_of  # here, since every lease imports this module
+
+    return config_of(run).server_jobs.max_at_once is not None
+
+
+def _submit(run: RunDocument, model: str, options: list[str], folder: Path) -> None:
+    shared = run.models[model].shared_job
     if shared is not None:
-        others = [made for other in shared["models"] if other != model for made in _prepared(run, other)]
+        others = [made for other in shared.models if other != model for made in _prepared(run, other)]
         if others:
-            write(ServerFolder(folder).shared_job, SharedJob([str(other) for other in others], shared["job"]))
+            write(ServerFolder(folder).shared_job, SharedJob([str(other) for other in others], shared.job))
     else:
         others = []
     try:
@@ -59,7 +65,7 @@ def _submit(run: dict[str, Any], model: str, options: list[str], folder: Path) -
         raise
 
 
-def _prepared(run: dict[str, Any], model: str) -> Iterator[Path]:
+def _prepared(run: RunDocument, model: str) -> Iterator[Path]:
     """The folder of a model's server that is to share a job, if one is wanted."""
     if not _is_wanted(run, model):
         return
@@ -72,14 +78,14 @@ def _prepared(run: dict[str, Any], model: str) -> Iterator[Path]:
         yield folder
 
 
-def submit_earlier(run: dict[str, Any], model: str) -> None:
+def submit_earlier(run: RunDocument, model: str) -> None:
     """Where only so many servers run at once, Slurm takes those of one name in the order of submission: so
     those that free their GPUs sooner are submitted first. One that nobody leases ends itself."""
-    if run["site"] is None or run["config"]["server_jobs"]["max_at_once"] is None:
+    if run.site is None or not _are_limited(run):
         return
-    names = set(run["models"][model]["job_names"])
-    for earlier in run["order"][: run["order"].index(model)]:
-        if names.isdisjoint(run["models"][earlier]["job_names"]) or not _is_wanted(run, earlier):
+    names = set(run.models[model].job_names)
+    for earlier in run.order[: run.order.index(model)]:
+        if names.isdisjoint(run.models[earlier].job_names) or not _is_wanted(run, earlier):
             continue
         for spec in tracks(run, earlier):
             try:
@@ -89,10 +95,9 @@ def submit_earlier(run: dict[str, Any], model: str) -> None:
             leases.release(Path(spec.leases) / f"{FIRST}.json")
 
 
-def _is_wanted(run: dict[str, Any], model: str) -> bool:
+def _is_wanted(run: RunDocument, model: str) -> bool:
     """Whether a model is staged, and has evaluations that are not done."""
-    if not Path(run["models"][model]["manifest"]).exists():
+    if not run.models[model].manifest.exists():
         return False
-    paths = Paths.of(run["paths"])
-    benchmarks = [benchmark for name, benchmark in run["evaluations"] if name == model]
-    return not all(paths.evaluation(model, benchmark).exists() for benchmark in benchmarks)
+    benchmarks = [benchmark for name, benchmark in run.evaluations if name == model]
+    return not all(run.paths.evaluation(model, benchmark).exists() for benchmark in benchmarks)

@@ -17,6 +17,7 @@ from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm.commands import QueuedJob
 from slurmeval.slurm.reasons import is_limit, is_of_group, may_be_behind_a_limit
 from slurmeval.state.records import read
+from slurmeval.state.run_document import RunDocument
 from slurmeval.state.server import ServerJob, ServerState, ServerStatus
 
 IDLE_S = 600.0
@@ -35,7 +36,7 @@ REMEDY = (
 class GivingWay:
     """Which models' servers stand in the way, or have given way. `say` tells the user something."""
 
-    run: dict[str, Any]
+    run: RunDocument
     evaluation_name: str
     """The name of evaluations' jobs."""
     say: Callable[[str], None]
@@ -66,13 +67,13 @@ class GivingWay:
         late = [model for model in blocked if now - self._idle_since[model] >= IDLE_S]
         if not late:
             return None
-        model = max(late, key=self.run["order"].index)
+        model = max(late, key=self.run.order.index)
         self._idle_since.clear()
         return model, self._give_way(model, blocked[model], queue)
 
     def _has_job(self, model: str) -> bool:
         """Whether its server is a job: what passes requests on to another server stands in nobody's way."""
-        return self.run["models"][model]["serving"].get("external") is None
+        return self.run.models[model].serving.external is None
 
     def _limit(self, model: str, job_ids: Iterable[str], queue: Mapping[str, QueuedJob]) -> str | None:
         """The limit that all evaluations of a model wait for though its server answers."""
@@ -102,8 +103,8 @@ class GivingWay:
 
     def _servers(self, model: str) -> list[ServerFolder]:
         """The newest server of each replica."""
-        first = Path(self.run["models"][model]["serving"]["servers"])
-        replicas = range(2, self.run["models"][model]["replicas"] + 1)
+        first = Path(self.run.models[model].serving.servers)
+        replicas = range(2, self.run.models[model].replicas + 1)
         places = [first, *(first.with_name(f"{first.name}@{replica}") for replica in replicas)]
         newest = (max(place.glob("[0-9]" * 4), default=None) for place in places)
         return [ServerFolder(folder) for folder in newest if folder is not None]

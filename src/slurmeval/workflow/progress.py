@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.files import read_json
-from slurmeval.paths import Paths
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.state.records import read
+from slurmeval.state.run_document import RunDocument
 from slurmeval.state.server import ServerState, ServerStatus
 
 EVERY_S = 30.0
@@ -39,10 +39,10 @@ class Sight:
 class Telling:
     """Says every `EVERY_S` seconds what runs, from a thread of its own."""
 
-    def __init__(self, run: dict[str, Any], say: Callable[[str], None]) -> None:
+    def __init__(self, run: RunDocument, say: Callable[[str], None]) -> None:
         self._run = run
         self._say = say
-        self._paths = Paths.of(run["paths"])
+        self._paths = run.paths
         self._before: dict[tuple[str, str], tuple[float, int]] = {}
         self._end = threading.Event()
 
@@ -84,11 +84,10 @@ class Telling:
         return found
 
     def _look(self) -> Iterator[Sight]:
-        for model, benchmark in self._run["evaluations"]:
-            key = self._run["models"][model]["answers_key"]
-            if not self._paths.claim(model, benchmark, key).exists():
+        for model, benchmark in self._run.evaluations:
+            if not self._run.lock_file(model, benchmark).exists():
                 continue
-            work = self._paths.work(model, benchmark, key)
+            work = self._run.work(model, benchmark)
             progress, gateway = _read(work / "progress.json"), _read(work / "gateway" / "progress.json")
             phase = str(progress.get("phase", ""))
             if phase.startswith(("waiting", "running")):
@@ -124,13 +123,12 @@ def _of_server(model: str, status: str | None) -> str:
     return f"{model}: waits for its server" if status is None else f"{model}: its server is {status}"
 
 
-def answers_kept(run: dict[str, Any]) -> int:
+def answers_kept(run: RunDocument) -> int:
     """Answers that are stored of the evaluations without a result: a later run does not ask for them."""
-    paths, kept = Paths.of(run["paths"]), 0
-    for model, benchmark in run["evaluations"]:
-        if not paths.evaluation(model, benchmark).exists():
-            work = paths.work(model, benchmark, run["models"][model]["answers_key"])
-            progress = _read(work / "gateway" / "progress.json")
+    kept = 0
+    for model, benchmark in run.evaluations:
+        if not run.paths.evaluation(model, benchmark).exists():
+            progress = _read(run.work(model, benchmark) / "gateway" / "progress.json")
             stored, replayed = int(progress.get("stored") or 0), int(progress.get("replayed") or 0)
             kept += stored + int(progress.get("answered") or 0) - replayed
     return kept

@@ -17,7 +17,6 @@ from slurmeval.build_once import forget_lost
 from slurmeval.config.load import load, load_site
 from slurmeval.config.site import Site
 from slurmeval.errors import UserError
-from slurmeval.files import write_json
 from slurmeval.harnesses import model_problems, problems
 from slurmeval.harnesses.early import config_problems
 from slurmeval.ownership import live_owner
@@ -37,6 +36,7 @@ from slurmeval.scheduling import snakemake_compat
 from slurmeval.scheduling.job_resources import site_of_options
 from slurmeval.scheduling.leasing import forget_leases
 from slurmeval.slurm.request import forget_own_job
+from slurmeval.state.records import write
 from slurmeval.variables import (
     forget_missing_certificates,
     isolate_python,
@@ -159,7 +159,7 @@ class Workflow:
         self.controller.begin()
         secrets.hand_out(config, project, benchmarks, self.plan.absolute.secrets)
         forget_requests(self.plan.absolute)
-        write_json(self.plan.run_file, self.plan.document)
+        write(self.plan.run_file, self.plan.document)
         self._note_interrupts()
         self._telling = Telling(self.plan.document, to_stderr)
         self._telling.begin()

@@ -19,6 +19,9 @@ from slurmeval import __version__
 from slurmeval.cli import main
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError, UserError
 from slurmeval.files import write_json
+from slurmeval.paths import Paths
+from slurmeval.state.records import write
+from tests.run_documents import benchmark_entry, model_entry, run_document
 from tests.waiting import wait_for
 
 SLURMEVAL = [sys.executable, "-m", "slurmeval"]
@@ -140,10 +143,10 @@ def test_failure_that_was_not_foreseen_is_not_hidden(
 
 def test_nobody_reading_is_quiet(tmp_path: Path) -> None:
     """As in `slurmeval status --json | head -1`."""
-    runs = tmp_path / "state" / "runs"
-    runs.mkdir(parents=True)
-    evaluations = [["model", f"benchmark-{number}"] for number in range(5000)]
-    (runs / "a.json").write_text(json.dumps({"evaluations": evaluations}))
+    paths = Paths.of_results(tmp_path)
+    benchmarks = {f"benchmark-{number}": benchmark_entry() for number in range(5000)}
+    document = run_document(paths, {"model": model_entry(paths, "model")}, benchmarks)
+    write(paths.state / "runs" / "a.json", document)
     for arguments in (["--version"], ["status", "--json", "--results", str(tmp_path)]):
         reader, writer = os.pipe()
         os.close(reader)

@@ -23,6 +23,8 @@ from slurmeval.cli import status as status_module
 from slurmeval.cli.run_state import ShownEvaluation, ShownServer, live_servers, read_run
 from slurmeval.paths import Paths
 from slurmeval.processes import identity
+from slurmeval.state.records import write
+from tests.run_documents import benchmark_entry, model_entry, run_document
 
 KEY = "a" * 64
 BENCHMARKS = ["done", "going", "queued", "broken"]
@@ -50,11 +52,9 @@ def paths(tmp_path: Path) -> Paths:
 def run(paths: Paths) -> Paths:
     """One model with an evaluation in each state; run, server and one evaluation live in this process."""
     put(paths.controller, {**asdict(identity()), "since": "2026-01-02T03:04:05Z"})
-    document = {
-        "evaluations": [["tiny", name] for name in BENCHMARKS],
-        "models": {"tiny": {"answers_key": KEY}},
-    }
-    put(paths.state / "runs" / "abc.json", document)
+    models = {"tiny": model_entry(paths, "tiny", answers_key=KEY)}
+    document = run_document(paths, models, {name: benchmark_entry() for name in BENCHMARKS})
+    write(paths.state / "runs" / "abc.json", document)
     server = paths.servers_of("tiny") / "0002"
     put(paths.servers_of("tiny") / "0001" / "state.json", {"status": "failed", "reason": "an earlier one"})
     put(server / "job.json", {"job_id": "17", "cluster": "local"})

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from slurmeval.cli import main, show
-from slurmeval.files import write_json
+from slurmeval.paths import Paths
 from slurmeval.results.leaderboard import leaderboard
+from slurmeval.state.records import write
+from tests.run_documents import benchmark_entry, config_for, model_entry, run_document
 from tests.unit.results.test_comparison import Results
 from tests.unit.results.test_leaderboard import add
 
@@ -87,8 +89,10 @@ def test_json_has_all_of_it(results: Results, capsys: pytest.CaptureFixture[str]
 def test_a_suite_of_the_config_limits_the_benchmarks(
     results: Results, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    document = {"config": {"suites": {"quick": ["facts"]}}}
-    write_json(results.folder / "state" / "runs" / "one.json", document)
+    paths, benchmarks = Paths.of_results(results.folder), dict.fromkeys(("sums", "facts"), benchmark_entry())
+    config = config_for(["low"], benchmarks, suites={"quick": ["facts"]}).model_dump(mode="json")
+    run = run_document(paths, {"low": model_entry(paths, "low")}, benchmarks, config=config)
+    write(paths.state / "runs" / "one.json", run)
     assert shown(results, "--suite", "quick") == 0
     assert "sums" not in capsys.readouterr().out
     assert main.run(["compare", "high", "low", "--suite", "quick", "--results", str(results.folder)]) == 0

@@ -10,7 +10,10 @@ import pytest
 from slurmeval.cli import main
 from slurmeval.environments.environments import environment_for
 from slurmeval.files import sha256_of_file, write_json
+from slurmeval.paths import Paths
 from slurmeval.processes import identity
+from slurmeval.state.records import write
+from tests.run_documents import benchmark_entry, model_entry, run_document
 
 
 @pytest.fixture
@@ -73,8 +76,9 @@ def begin_run(results: Path, environment: Path, kind: str = "folder", **files: s
     """A run's document that names an environment, and `files` that a live process holds."""
     record = results / "record.json"
     write_json(record, {kind: str(environment)})
-    entry = {"m": {"environment": str(record), "answers_key": "k"}}
-    write_json(results / "state" / "runs" / "0123.json", {"models": entry, "benchmarks": {}})
+    paths = Paths.of_results(results)
+    models = {"m": model_entry(paths, "m", environment=record)}
+    write(results / "state" / "runs" / "0123.json", run_document(paths, models, {"b": benchmark_entry()}))
     for name in files.values():
         write_json(results / name, asdict(identity()))
 

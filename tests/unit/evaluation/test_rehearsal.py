@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric
 from slurmeval.harnesses.job_environment import environment_variables
 from slurmeval.harnesses.logs import failure
 from slurmeval.paths import Paths
+from slurmeval.state.run_document import RunDocument
+from tests.run_documents import benchmark_entry, config_for, model_entry, run_document
 
 PROGRAM = """
 import json, os, pathlib, sys, urllib.request
@@ -73,53 +76,31 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandI
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> dict[str, Any]:
-    """As much of a run document as a rehearsal reads."""
+def run(tmp_path: Path) -> RunDocument:
     environment, manifest = tmp_path / "environment.json", tmp_path / "model.json"
     write_json(environment, {"folder": sys.prefix, "python": sys.executable})
     (tmp_path / "model").mkdir()
     write_json(manifest, {"folder": str(tmp_path / "model")})
-    config = {
-        "version": 1,
-        "models": {"m": {"weights": {"folder": "model"}, "server": "s"}},
-        "servers": {"s": {}},
-        "benchmarks": {"b": {"harness": "nemo", "task": "x.y"}},
-        "suites": {"all": ["b"]},
-        "evaluate": {"suites": ["all"]},
-    }
-    names = ("results", "environments", "hf_home", "images")
-    return {
-        "project": str(tmp_path),
-        "paths": {name: str(tmp_path / name) for name in names},
-        "config": config,
-        "site": None,
-        "tokenizer_model": "m",
-        "evaluations": [("m", "b")],
-        "models": {"m": {"manifest": str(manifest)}},
-        "datasets": {},
-        "benchmarks": {
-            "b": {
-                "environment": str(environment),
-                "environment_sha256": "00",
-                "runtime": "environment",
-                "rehearsal_key": "b-c0ffee",
-            }
-        },
-    }
+    paths = Paths(*(tmp_path / name for name in ("results", "environments", "hf_home", "images")))
+    models = {"m": model_entry(paths, "m", manifest=manifest)}
+    return run_document(paths, models, {"b": benchmark_entry(environment=environment)}, config=config())
 
 
-def rehearse(run: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+def config(**more: Any) -> dict[str, Any]:
+    benchmark = {"harness": "nemo", "task": "x.y", **more}
+    return config_for(["m"], ["b"], benchmarks={"b": benchmark}).model_dump(mode="json")
+
+
+def rehearse(run: RunDocument, tmp_path: Path) -> dict[str, Any]:
     said: list[str] = []
     output = tmp_path / "b.json"
-    rehearsal.rehearse(
-        run, "b", output, Path(run["paths"]["results"]) / "logs" / "harness.log", said.append, {}
-    )
+    rehearsal.rehearse(run, "b", output, run.paths.results / "logs" / "harness.log", said.append, {})
     manifest: dict[str, Any] = json.loads(output.read_text())
     return {**manifest, "said": said}
 
 
 def test_what_is_lacking_is_fetched_once_and_then_there_without_network(
-    stand_in: StandInHarness, run: dict[str, Any], tmp_path: Path
+    stand_in: StandInHarness, run: RunDocument, tmp_path: Path
 ) -> None:
     manifest = rehearse(run, tmp_path)
     assert stand_in.tries == ["1", "online", "1"]
@@ -130,7 +111,7 @@ def test_what_is_lacking_is_fetched_once_and_then_there_without_network(
 
 
 def test_what_was_fetched_and_damaged_is_fetched_again(
-    stand_in: StandInHarness, run: dict[str, Any], tmp_path: Path
+    stand_in: StandInHarness, run: RunDocument, tmp_path: Path
 ) -> None:
     manifest = rehearse(run, tmp_path)
     words = Path(manifest["folder"]) / manifest["files"][0]["path"]
@@ -141,7 +122,7 @@ def test_what_was_fetched_and_damaged_is_fetched_again(
 
 
 def test_a_harness_that_cannot_fetch_says_why(
-    stand_in: StandInHarness, run: dict[str, Any], tmp_path: Path
+    stand_in: StandInHarness, run: RunDocument, tmp_path: Path
 ) -> None:
     stand_in.variables = {"LOST": "1"}
     with pytest.raises(
@@ -150,14 +131,14 @@ def test_a_harness_that_cannot_fetch_says_why(
         rehearse(run, tmp_path)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "b.json").exists()
-    recorded = json.loads(Paths.of(run["paths"]).failure("m", "b").read_text())
+    recorded = json.loads(run.paths.failure("m", "b").read_text())
     assert "words: cannot be reached" in recorded["reason"]
     stand_in.variables = {}
     rehearse(run, tmp_path)
 
 
 def test_a_mistake_that_no_network_mends_is_tried_once(
-    stand_in: StandInHarness, run: dict[str, Any], tmp_path: Path
+    stand_in: StandInHarness, run: RunDocument, tmp_path: Path
 ) -> None:
     stand_in.variables = {"MISTAKEN": "1"}
     with pytest.raises(SlurmevalError, match=r"rehearsal of b: the harness .*'qestion' is undefined"):
@@ -166,7 +147,7 @@ def test_a_mistake_that_no_network_mends_is_tried_once(
 
 
 def test_one_that_works_with_network_only_is_refused(
-    stand_in: StandInHarness, run: dict[str, Any], tmp_path: Path
+    stand_in: StandInHarness, run: RunDocument, tmp_path: Path
 ) -> None:
     stand_in.variables = {"FORGETS": "1"}
     with pytest.raises(SlurmevalError, match="it fetched what it lacked, but without network"):
@@ -174,15 +155,15 @@ def test_one_that_works_with_network_only_is_refused(
 
 
 def test_one_that_is_not_to_be_rehearsed_is_not_started(
-    stand_in: StandInHarness, run: dict[str, Any], tmp_path: Path
+    stand_in: StandInHarness, run: RunDocument, tmp_path: Path
 ) -> None:
-    run["config"]["benchmarks"]["b"]["rehearse"] = False
+    run = replace(run, config=config(rehearse=False))
     assert rehearse(run, tmp_path)["files"] == []
     assert not stand_in.tries
 
 
 def test_no_proxy_and_no_token_without_network(
-    stand_in: StandInHarness, run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stand_in: StandInHarness, run: RunDocument, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_planted")
     seen: list[dict[str, str]] = []

@@ -78,7 +78,7 @@ def test_what_an_earlier_run_left_finished_needs_no_server(make_plan: MakePlan) 
     plan = make_plan()
     model, benchmark = plan.evaluations[0]
     work = plan.absolute.work(model, benchmark, plan.answers_key(model))
-    key = plan.document["benchmarks"][benchmark]["results_key"]
+    key = plan.document.benchmarks[benchmark].results_key
     for name in ("metrics", "samples", "requests", "evaluation"):
         (work / finished.FOLDER).mkdir(parents=True, exist_ok=True)
         (work / finished.FOLDER / f"{name}.parquet").touch()
@@ -99,9 +99,7 @@ def test_an_evaluation_with_stored_answers_needs_no_server(make_plan: MakePlan) 
     work = plan.absolute.work(model, benchmark, plan.answers_key(model))
     (work / "gateway").mkdir(parents=True)
     (work / "gateway" / "0001.jsonl").touch()
-    write_json(
-        work / finished.ANSWERED, {"results_key": plan.document["benchmarks"][benchmark]["results_key"]}
-    )
+    write_json(work / finished.ANSWERED, {"results_key": plan.document.benchmarks[benchmark].results_key})
     found = text(plan, plan.evaluations[:2], ask=False)
     assert found[0] == "Will start 1 server and 2 evaluations on this machine."
     assert found[2] == "Without a server, from stored answers: 1 evaluation."
@@ -110,7 +108,7 @@ def test_an_evaluation_with_stored_answers_needs_no_server(make_plan: MakePlan) 
 
 
 def test_jobs_are_told_their_time_limit(make_plan: MakePlan) -> None:
-    assert make_plan().document["benchmarks"]["first"]["time_limit_min"] == 70
+    assert make_plan().document.benchmarks["first"].time_limit_min == 70
 
 
 def test_a_run_under_way_is_told(make_plan: MakePlan) -> None:

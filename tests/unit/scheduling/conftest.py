@@ -21,6 +21,7 @@ from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import JobLife, QueuedJob, SlurmAway, SubmissionRefused
 from slurmeval.state.records import write
+from tests.run_documents import benchmark_entry, model_entry, run_document
 
 POLICY = (
     "Batch job submission failed: Job violates accounting/QOS policy "
@@ -123,40 +124,31 @@ class Run:
         write(self.paths.controller, self.controller)
         write_json(root / "manifest.json", {"folder": str(root / "weights")})
         write_json(root / "environment.json", {"folder": str(root), "python": "/no/python"})
-        self.document: dict[str, Any] = {
-            "project": str(root),
-            "paths": {name: str(place) for name, place in vars(self.paths).items()},
-            "site": Site.model_validate({"version": 1}).model_dump(mode="json"),
-            "config": {"server_jobs": {"max_at_once": None, "renew_before_min": 30}},
-            "order": ["tiny"],
-            "evaluations": [("tiny", benchmark) for benchmark in BENCHMARKS],
-            "models": {
-                "tiny": {
-                    "answers_key": "a" * 64,
-                    "manifest": str(root / "manifest.json"),
-                    "environment": str(root / "environment.json"),
-                    "runtime": "environment",
-                    "replicas": 1,
-                    "job_names": ["serve-tiny"],
-                    "shared_job": None,
-                    "serving": {
-                        "model": "tiny",
-                        "servers": str(self.paths.servers_of("tiny")),
-                        "leases": str(self.paths.leases / "tiny"),
-                        "controller": str(self.paths.controller),
-                        "ready_timeout_s": 1800,
-                        "time_limit_min": 120,
-                        "drain_s": 60,
-                        "colocated": None,
-                        "job": {},
-                        **dict.fromkeys(("served_name", "weights", "manifest", "python", "slots"), ""),
-                    },
-                }
-            },
-            "benchmarks": {
-                benchmark: {"results_key": "b" * 64, "time_limit_min": 30} for benchmark in BENCHMARKS
-            },
-        }
+        tiny = model_entry(
+            self.paths, "tiny", manifest=root / "manifest.json", environment=root / "environment.json"
+        )
+        self.document = run_document(
+            self.paths,
+            {"tiny": replace(tiny, serving=replace(tiny.serving, time_limit_min=120))},
+            {benchmark: benchmark_entry() for benchmark in BENCHMARKS},
+            site=Site.model_validate({"version": 1}).model_dump(mode="json"),
+        )
+
+    def alter(self, model: str, **more: Any) -> None:
+        """Says something else of a model."""
+        self.document.models[model] = replace(self.document.models[model], **more)
+
+    def alter_results(self, benchmark: str) -> None:
+        """Gives a benchmark other parameters."""
+        entry = replace(self.document.benchmarks[benchmark], results_key="c" * 64)
+        self.document.benchmarks[benchmark] = entry
+
+    def limit(self, **server_jobs: Any) -> None:
+        """Says something else of all servers."""
+        config = self.document.config
+        self.document = replace(
+            self.document, config={**config, "server_jobs": {**config["server_jobs"], **server_jobs}}
+        )
 
     def clock(self) -> float:
         return self.now

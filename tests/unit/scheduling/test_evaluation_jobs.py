@@ -61,7 +61,7 @@ def test_evaluations_depend_on_one_server(run: Run, jobs: SlurmJobs, slurm: Stan
 
 
 def test_replicas_are_waited_for_as_a_whole(run: Run, jobs: SlurmJobs, slurm: StandInSlurm) -> None:
-    run.document["models"]["tiny"] |= {"replicas": 2, "job_names": ["serve-tiny", "serve-tiny"]}
+    run.alter("tiny", replicas=2, job_names=["serve-tiny", "serve-tiny"])
     job = submitted(jobs)
     servers = [read_json(file)["job_id"] for file in lease_files(run.document, *PAIR)]
     assert slurm.jobs[job.job_id].dependency == "?".join(f"after:{server}" for server in servers)
@@ -70,7 +70,7 @@ def test_replicas_are_waited_for_as_a_whole(run: Run, jobs: SlurmJobs, slurm: St
 def test_nothing_is_submitted_before_the_server_runs_where_dependencies_are_forbidden(
     run: Run, slurm: StandInSlurm
 ) -> None:
-    run.document["site"]["dependencies"] = False
+    run.document = replace(run.document, site={"version": 1, "dependencies": False})
     jobs = SlurmJobs(run.document, clock=run.clock)
     assert jobs.submit(*PAIR, "true") is None
     run.state("starting")
@@ -89,7 +89,7 @@ def test_a_job_left_with_other_parameters_is_cancelled(
     run: Run, jobs: SlurmJobs, slurm: StandInSlurm
 ) -> None:
     left = submitted(jobs)
-    run.document["benchmarks"]["first"]["results_key"] = "c" * 64
+    run.alter_results("first")
     again = SlurmJobs(run.document, clock=run.clock)
     assert submitted(again).job_id != left.job_id
     assert slurm.ended[left.job_id] == "CANCELLED"
@@ -260,7 +260,7 @@ def test_a_job_left_behind_is_known_though_the_site_overwrites_comments(
     ids = [submitted(jobs, benchmark).job_id for benchmark in ("first", "second")]
     for job_id in ids:
         slurm.jobs[job_id] = replace(slurm.jobs[job_id], comment="x")
-    run.document["benchmarks"]["second"]["results_key"] = "c" * 64
+    run.alter_results("second")
     again = SlurmJobs(run.document, clock=run.clock)
     assert submitted(again, "first").job_id == ids[0]
     assert submitted(again, "second").job_id not in ids

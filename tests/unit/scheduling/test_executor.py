@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from slurmeval.scheduling.yielding import IDLE_S
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
+from tests.run_documents import model_entry
 from tests.unit.scheduling.conftest import BENCHMARKS, POLICY, Run, StandInSlurm
 
 
@@ -385,15 +387,10 @@ def test_a_job_that_a_node_could_not_start_is_replaced(
 
 def two_models(run: Run, slurm: StandInSlurm) -> list[str]:
     """A second model, `small`; returns the order of both."""
-    serving = run.document["models"]["tiny"]["serving"]
-    places = {"servers": str(run.paths.servers_of("small")), "leases": str(run.paths.leases / "small")}
-    run.document["models"]["small"] = {
-        **run.document["models"]["tiny"],
-        "serving": {**serving, **places, "model": "small"},
-        "job_names": ["serve-small"],
-    }
-    run.document["order"] = ["tiny", "small"]
-    run.document["evaluations"] += [("small", benchmark) for benchmark in BENCHMARKS]
+    tiny, small = run.document.models["tiny"], model_entry(run.paths, "small")
+    run.document.models["small"] = replace(tiny, serving=small.serving, job_names=small.job_names)
+    run.document.order.append("small")
+    run.document.evaluations.extend(("small", benchmark) for benchmark in BENCHMARKS)
     return ["tiny", "small"]
 
 

@@ -40,7 +40,7 @@ def test_what_snakemake_deleted_is_put_back(ended: Run) -> None:
 
 
 def test_results_of_other_parameters_do_not_count(ended: Run) -> None:
-    ended.document["benchmarks"]["first"]["results_key"] = "c" * 64
+    ended.alter_results("first")
     assert not finished.is_there(ended.document, *PAIR)
 
 

@@ -4,7 +4,7 @@ over."""
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def test_a_job_that_left_nothing_asks_whether_nodes_see_the_project(
     keeper.look(PAIRS, slurm.jobs)
     run.now += GONE_S
     said = str(keeper.look(PAIRS, slurm.jobs)[PAIRS[0]])
-    assert f"is {run.document['project']} there, under this name, for jobs" in said
+    assert f"is {run.document.project} there, under this name, for jobs" in said
 
 
 def test_a_server_that_failed_fails_its_evaluations(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
@@ -150,10 +150,11 @@ def test_a_successor_takes_over_once_it_answers(run: Run, keeper: Keeper, slurm:
 def test_a_successor_comes_before_slurms_signal_and_not_at_all_in_too_short_a_job(
     run: Run, keeper: Keeper, slurm: StandInSlurm
 ) -> None:
-    serving = run.document["models"]["tiny"]["serving"]
+    run.limit(renew_before_min=1)
+    keeper.run = run.document
     for limit_min, has_successor in ((3, False), (5, True)):
-        serving["time_limit_min"] = limit_min
-        run.document["config"]["server_jobs"]["renew_before_min"] = 1
+        serving = run.document.models["tiny"].serving
+        run.alter("tiny", serving=replace(serving, time_limit_min=limit_min))
         for pair in PAIRS:
             lease(run.document, *pair)
         number = max(int(folder.name) for folder in run.paths.servers_of("tiny").iterdir())
@@ -164,14 +165,15 @@ def test_a_successor_comes_before_slurms_signal_and_not_at_all_in_too_short_a_jo
 
 
 def test_no_successor_where_the_config_wants_none(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
-    run.document["config"]["server_jobs"]["renew_before_min"] = None
+    run.limit(renew_before_min=None)
+    keeper.run = run.document
     run.state("ready", ends_at=datetime.now(UTC).isoformat())
     keeper.look(PAIRS, slurm.jobs)
     assert not run.server(2).path.exists()
 
 
 def test_one_replica_that_failed_fails_no_evaluation(run: Run, slurm: StandInSlurm) -> None:
-    run.document["models"]["tiny"] |= {"replicas": 2, "job_names": ["serve-tiny", "serve-tiny"]}
+    run.alter("tiny", replicas=2, job_names=["serve-tiny", "serve-tiny"])
     for pair in PAIRS:
         lease(run.document, *pair)
     run.state("failed", reason="no memory")
@@ -204,7 +206,7 @@ def test_an_evaluation_that_scores_gets_no_lease_anew(run: Run, keeper: Keeper, 
 def test_files_of_one_model_that_cannot_be_read_keep_no_other_from_being_looked_at(
     run: Run, keeper: Keeper, slurm: StandInSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run.document["models"]["broken"] = {**run.document["models"]["tiny"], "manifest": "/nowhere"}
+    run.document.models["broken"] = replace(run.document.models["tiny"], manifest=Path("/nowhere"))
     run.state("failed", reason="no memory")
     for _ in range(2):
         failed = keeper.look([("broken", "first"), *PAIRS], slurm.jobs)

@@ -14,8 +14,10 @@ from slurmeval.errors import SlurmevalError
 from slurmeval.files import read_json, write_json
 from slurmeval.paths import Paths
 from slurmeval.scheduling.failures import recorded
+from slurmeval.state.run_document import RunDocument
 from slurmeval.workflow import progress
 from slurmeval.workflow.terminal import Brief, because
+from tests.run_documents import benchmark_entry, config_for, model_entry, run_document
 
 KEY = "a" * 64
 
@@ -68,15 +70,21 @@ def paths(tmp_path: Path) -> Paths:
     return Paths(tmp_path, tmp_path / "e", tmp_path / "h", tmp_path / "i")
 
 
-def run_of(paths: Paths, benchmarks: list[str]) -> dict[str, Any]:
-    return {
-        "paths": {name: str(place) for name, place in vars(paths).items()},
-        "evaluations": [["m", name] for name in benchmarks],
-        "models": {"m": {"answers_key": KEY, "manifest": "/m", "environment": "/e"}},
-        "benchmarks": {name: {"environment": "/h"} for name in benchmarks},
-        "datasets": {"d": "/d"},
-        "config": {"benchmarks": {name: {"datasets": ["d"] if name == "b0" else []} for name in benchmarks}},
-    }
+def run_of(paths: Paths, benchmarks: list[str]) -> RunDocument:
+    asked = {"harness": "nemo", "task": "x.y"}
+    config = config_for(
+        ["m"],
+        benchmarks,
+        benchmarks={name: {**asked, "datasets": ["d"] if name == "b0" else []} for name in benchmarks},
+        datasets={"d": {"folder": "/data"}},
+    )
+    return run_document(
+        paths,
+        {"m": model_entry(paths, "m", answers_key=KEY, manifest=Path("/m"))},
+        {name: benchmark_entry() for name in benchmarks},
+        datasets={"d": Path("/d")},
+        config=config.model_dump(mode="json"),
+    )
 
 
 def under_way(paths: Paths, benchmark: str, phase: str, **gateway: int) -> None:
