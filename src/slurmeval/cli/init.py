@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-SITES = ("local", "slurm", "alvis", "leonardo", "lumi")
-"""`local` is one machine; `slurm` a cluster that asks for nothing special."""
+from slurmeval.cli.known_sites import FOLDER, SITES, site_here
 
 EXAMPLE = {"repo": "Qwen/Qwen2.5-0.5B-Instruct", "revision": "7ae557604adf67be50417f59c2c2f167def9a775"}
 """Weights where none are named: a small model, at a commit."""
@@ -57,14 +56,13 @@ SERVER_GB = 64
 @click.option(
     "--site",
     type=click.Choice(SITES),
-    default="local",
-    show_default=True,
-    help="Where it runs: on one machine, on any Slurm cluster, or on one that is known.",
+    help="Where it runs: on one machine, on any Slurm cluster, or on one that is known.  [default: the one "
+    "that this is, if that can be told]",
 )
 @click.option("--model", help="A repository of the hub, or a folder with weights.")
 @click.option("--revision", help="The repository's commit, branch or tag.  [default: main]")
 @click.option("--gpus", type=click.IntRange(0), help="GPUs of a server.  [default: 1 on a cluster, else 0]")
-def init(folder: Path, site: str, model: str | None, revision: str | None, gpus: int | None) -> None:
+def init(folder: Path, site: str | None, model: str | None, revision: str | None, gpus: int | None) -> None:
     """Writes a small project into FOLDER: config, site profile and Snakefile.
 
     The workflow, locks and suites stay in the package; a file of the same name in FOLDER takes their place.
@@ -73,6 +71,9 @@ def init(folder: Path, site: str, model: str | None, revision: str | None, gpus:
     from slurmeval.files import write_atomically
 
     weights = _weights(model, revision)
+    if site is None:
+        site, reason = site_here()
+        click.echo(f"site: {site} ({reason}; --site says otherwise)")
     files = {
         "Snakefile": SNAKEFILE,
         "config/config.yaml": _config(weights, (0 if site == "local" else 1) if gpus is None else gpus),
@@ -137,7 +138,7 @@ def _profile(site: str) -> dict[str, str]:
     from slurmeval.project_files import DATA
 
     profiles = DATA / "profiles"
-    own = profiles / site if site in ("local", "slurm") else profiles / "sites" / site
+    own = profiles / site if site in ("local", "slurm") else FOLDER / site
     shared, its = ((folder / "config.yaml").read_text() for folder in (profiles / "default", own))
     text = f"# The profile that Snakemake reads by itself.\n{_without_heading(its)}{_without_heading(shared)}"
     found = {"profiles/default/config.yaml": text}
