@@ -237,8 +237,10 @@ def test_evaluations_inside_the_servers_job(project: ClusterProject) -> None:
 
 
 def test_each_server_runs_on_the_nodes_of_its_pool(project: ClusterProject) -> None:
-    project.site["servers"]["pools"] = {"second": {"constraint": None, "exclude": "gpu1"}}
-    project.site["servers"]["exclude"] = "gpu2"
+    project.site["servers"] |= {
+        "extra": ["--nodelist=gpu1"],
+        "pools": {"second": {"partition": "gpu-high", "extra": ["--nodelist=gpu2"]}},
+    }
     server = project.config["servers"]["stand-in"]
     project.config["servers"]["other"] = server | {"pool": "second"}
     project.config["models"]["big"] = project.config["models"]["tiny"] | {"server": "other"}
