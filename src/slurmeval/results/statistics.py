@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from slurmeval.statistics.intervals import LEVEL, student_t, wilson
+from slurmeval.statistics.intervals import LEVEL, standard_error, student_t, wilson
 
 if TYPE_CHECKING:
     from slurmeval.harnesses.base import Metric, Sample
@@ -147,7 +147,9 @@ def spread(metric: Metric, questions: Questions) -> Spread:
     trusted = mismatch is False and metric.n_items in (None, len(questions.means))
     error, method = metric.se, "harness"
     if error is None and trusted and len(questions.means) > 1:
-        error, method = standard_error(questions.means), "questions"
+        import numpy as np
+
+        error, method = standard_error(np.asarray(questions.means)), "questions"
     if metric.value is None:
         error = None
     low = high = how = None
@@ -210,12 +212,6 @@ def _interval(
         return *wilson(value * n, n), "wilson"
     effective = max(most / error**2, _NOTHING)
     return *wilson(value * effective, effective, student_t(n - 1)), "wilson_effective"
-
-
-def standard_error(means: Sequence[float]) -> float:
-    """Standard error of the mean of independent questions (0..9: .957)."""
-    mean = math.fsum(means) / len(means)
-    return math.sqrt(math.fsum((x - mean) ** 2 for x in means) / (len(means) - 1) / len(means))
 
 
 def tolerance(written: float | None, scale: float) -> float:

@@ -30,10 +30,6 @@ def _questions(values: Sequence[float]) -> statistics.Questions:
     return statistics.Questions.of([[value] for value in values])
 
 
-def test_standard_error_of_independent_questions() -> None:
-    assert statistics.standard_error(range(10)) == pytest.approx(0.957, abs=5e-4)
-
-
 def test_binary_scores_get_wilson_and_keep_the_harness_error() -> None:
     questions = statistics.Scores(_samples([1, 0, 1, 1])).of(_metric(0.75))
     spread = statistics.spread(_metric(0.75, se=0.25, n_items=4), questions)

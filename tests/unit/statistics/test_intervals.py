@@ -47,6 +47,7 @@ def test_clusters_enter_the_error_as_in_statsmodels_and_inspect() -> None:
     assert intervals.standard_error(values, clusters) == pytest.approx(0.2673325, abs=1e-7)
     assert intervals.standard_error(values, clusters) == pytest.approx(float(fit.bse[0]), abs=1e-9)
     assert intervals.standard_error(values) == pytest.approx(0.1632993, abs=1e-7)
+    assert intervals.standard_error(np.arange(10.0)) == pytest.approx(0.957, abs=5e-4)
 
 
 def test_questions_in_clusters_of_one_are_independent() -> None:
