@@ -30,7 +30,7 @@ def _where_there_is_internet(run: RunDocument, here: bool) -> None:
     from slurmeval.slurm.request import staging_command
 
     site = None if here else site_of(run)
-    if site is not None and (command := staging_command(site)):
+    if site is not None and (command := staging_command(site, os.environ)):
         name, *arguments = sys.argv[1:]
         own = [sys.executable, "-m", "slurmeval", name, "--here", *arguments]
         os.execvp(command[0], [*command, *own])

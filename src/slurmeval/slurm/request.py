@@ -47,16 +47,18 @@ def evaluation_flags(site: Site, *, time_min: int, memory_gb: float) -> list[str
     return [*flags, f"--time={time_min}", *jobs.extra]
 
 
-def staging_command(site: Site) -> list[str]:
+def staging_command(site: Site, variables: Mapping[str, str]) -> list[str]:
     """Returns the command that runs a command where there is internet, its arguments to follow.
 
     That is nothing, or srun, which stays for as long as its job does, passes on its output, and ends it when
-    it is ended.
+    it is ended. srun does not read SBATCH_*, so what those of `variables` say for the user is a flag.
     """
     jobs = site.staging
     if jobs.where == "controller":
         return []
-    flags = [*_keys(jobs), "--nodes=1", "--ntasks=1", f"--cpus-per-task={jobs.cpus}"]
+    users = {name: variables.get(f"SBATCH_{name.upper()}") for name in OF_THE_USER}
+    keys = [f"--{name}={value}" for name, value in users.items() if value and getattr(jobs, name) is None]
+    flags = [*_keys(jobs), *keys, "--nodes=1", "--ntasks=1", f"--cpus-per-task={jobs.cpus}"]
     if jobs.memory is not None:
         flags.append(jobs.memory.format(**_memory(jobs.memory_gb, jobs.cpus, 0)))
     flags += [f"--time={time_min(jobs.time_limit_min, jobs)}", "--job-name=slurmeval-stage", *jobs.extra]

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from slurmeval.config.site import EvaluationJobs, Jobs, ServerJobs, Site
+from slurmeval.config.site import EvaluationJobs, Jobs, ServerJobs, Site, StagingJobs
 from slurmeval.slurm.request import (
     SUBMITIT_DEFAULTS,
     environment,
     evaluation_flags,
     forget_own_job,
     server_flags,
+    staging_command,
     submitit_parameters,
     time_min,
 )
@@ -145,6 +146,17 @@ def test_evaluation_is_asked_for_in_the_style_of_the_site(style: str) -> None:
     jobs, wanted = EVALUATION_STYLES[style]
     site = Site(version=1, evaluations=EvaluationJobs(**jobs))
     assert evaluation_flags(site, time_min=30, memory_gb=4) == wanted
+
+
+def test_download_is_paid_by_whom_the_user_names() -> None:
+    """srun reads no SBATCH_ACCOUNT."""
+    variables = {"SBATCH_ACCOUNT": "mine", "SBATCH_PARTITION": "other", "SBATCH_QOS": ""}
+    site = Site(version=1, staging=StagingJobs(where="jobs", partition="serial"))
+    flags = staging_command(site, variables)
+    assert {"--account=mine", "--partition=serial"} <= set(flags)
+    assert not {"--partition=other", "--qos="} & set(flags)
+    own = Site(version=1, staging=StagingJobs(where="jobs", account="its"))
+    assert [word for word in staging_command(own, variables) if "account" in word] == ["--account=its"]
 
 
 Script = Callable[[list[str], list[str]], str]

@@ -52,7 +52,7 @@ def test_jobs_are_asked_for_as_in_the_examples_of_the_site(site: str) -> None:
     wanted = None if file.evaluations.where == "server" else sorted(evaluation)
     assert wanted == flags_by_hand(site, "evaluation")
 
-    srun = staging_command(file)
+    srun = staging_command(file, {})
     added = {"--quiet", "--input=none", "--job-name=slurmeval-stage"}
     fetching = sorted({word for word in srun if word.startswith("--")} - added) if srun else None
     assert fetching == flags_by_hand(site, "staging")
