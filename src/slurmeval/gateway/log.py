@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from slurmeval import files
 from slurmeval.errors import SlurmevalError
 from slurmeval.gateway.bodies import NoJSON, broken, is_stream, lacking, stream_events, value_of
 from slurmeval.state.owner import Owner
@@ -255,7 +256,7 @@ def _last_newline(descriptor: int, end: int) -> int:
 
 def lines(segment: Path) -> Iterator[tuple[ByteRange, bytes]]:
     """The whole lines of a segment after its header. Raises LogFormatError on another format or version."""
-    with segment.open("rb") as stream:
+    with segment.open("rb", files.READ_BUFFER_BYTES) as stream:
         header = stream.readline()
         if not header.endswith(b"\n"):
             return
@@ -308,7 +309,7 @@ def read(folder: Path) -> Iterator[Record]:
 
 def _replays(folder: Path) -> Iterator[str]:
     for segment in segments(folder):
-        for _, line in lines(segment):
+        for line in files.lines(segment):
             if line.startswith(REPLAY_PREFIX):
                 try:
                     yield str(orjson.loads(line)["replay_of"])

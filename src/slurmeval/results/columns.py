@@ -17,7 +17,7 @@ from slurmeval.results import schema
 if TYPE_CHECKING:
     from slurmeval.harnesses.base import Score
 
-ROWS_PER_GROUP = 2000
+ROWS_PER_GROUP = 5000
 BYTES_PER_GROUP = 32 << 20
 """Characters of the long texts in a row group: answers may have a megabyte each."""
 _of_score = attrgetter("metric", "filter", "value", "correct", "answer", "explanation")

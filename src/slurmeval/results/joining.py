@@ -121,11 +121,11 @@ def prompts_of(record: Record) -> list[str]:
     """The text by which a request is known, the most specific first. Of a prompt sent as token numbers it is
     in the answer, where the server was told to echo it (how likelihoods are asked for)."""
     request = record.request
-    if not isinstance(request, Mapping):
+    if not isinstance(request, dict):
         return []
     messages, prompt = request.get("messages"), request.get("prompt")
     if isinstance(messages, list) and messages:
-        texts = [(message, _text_of_message(message)) for message in messages if isinstance(message, Mapping)]
+        texts = [(message, _text_of_message(message)) for message in messages if isinstance(message, dict)]
         conversation = "\n\n".join(f"{message.get('role')}: {text}" for message, text in texts)
         return [conversation, *(text for _, text in texts[-1:])]
     if isinstance(prompt, list) and len(prompt) == 1:
@@ -162,7 +162,7 @@ def prompts_of_sample(sample: Sample) -> Iterator[str]:
 def _text_of_message(message: Mapping[str, Any]) -> str:
     content = message.get("content")
     if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slurmeval.gateway.thoughts import split
@@ -21,19 +21,16 @@ def tags_of(served: Mapping[str, Any]) -> Sequence[str] | None:
     return (served.get("reasoning") or {}).get("tags")
 
 
-def thoughts_of(choices: Iterable[Choice], tags: Sequence[str] | None) -> tuple[str | None, bool]:
+def thoughts_of(choices: Sequence[Choice], tags: Sequence[str] | None) -> tuple[str | None, bool]:
     """The thoughts in the choices of an answer (None: there are none), and whether the text that the harness
     got holds the marks of thoughts all the same."""
-    apart, texts, marked = list[str](), list[str](), False
-    for thoughts, text, reason in choices:
-        answer = text
+    found, marked = [thoughts for thoughts, _, _ in choices if thoughts], False
+    for _, answer, reason in choices:
         if tags is not None:
-            found, answer = split(text, tags, reason)
-            texts += [] if found is None else [found]
-        apart += [thoughts] if thoughts else []
+            thoughts, answer = split(answer, tags, reason)
+            found += [] if thoughts is None else [thoughts]
         marked = marked or (_MARK in answer and any(mark in answer for mark in MARKS))
-    found_all = [*apart, *texts]
-    return ("\n\n".join(found_all) if found_all else None), marked
+    return ("\n\n".join(found) if found else None), marked
 
 
 def choices_of(response: Any) -> list[Choice]:

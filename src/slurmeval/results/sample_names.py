@@ -22,7 +22,7 @@ class SampleNames:
     `revisions`: of the datasets, by id."""
 
     def __init__(self, revisions: Mapping[str, Any]) -> None:
-        self._revisions = _canonical(revisions)
+        self._revisions = _encoder.encode(revisions)
         self._taken: set[int] = set()
         self._again: Counter[int] = Counter()
 
@@ -40,14 +40,12 @@ class SampleNames:
 def sample_uid(sample: Sample, revisions: Mapping[str, Any]) -> str:
     """The name of a question: hash of the JSON list of task, dataset revisions, input and reference. Neither
     position nor the harness's numbering is in it."""
-    return _hashed(sample, _canonical(revisions)).hex()
+    return _hashed(sample, _encoder.encode(revisions)).hex()
 
 
 def _hashed(sample: Sample, revisions: str) -> bytes:
-    rest = f"{_canonical(sample.input)}, {_canonical(sample.reference)}"
-    return hashlib.sha256(f"[{_canonical(sample.task)}, {revisions}, {rest}]".encode()).digest()
-
-
-def _canonical(value: Any) -> str:
-    """As `json.dumps` writes it, with sorted keys."""
-    return encode_basestring_ascii(value) if isinstance(value, str) else _encoder.encode(value)
+    texts = sample.task, sample.input, sample.reference
+    task, question, reference = [
+        encode_basestring_ascii(text) if type(text) is str else _encoder.encode(text) for text in texts
+    ]
+    return hashlib.sha256(f"[{task}, {revisions}, {question}, {reference}]".encode()).digest()
