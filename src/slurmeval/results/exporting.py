@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from slurmeval.errors import UserError
 from slurmeval.results import frames
+from slurmeval.results.records import read_record
 
 Row = dict[str, Any]
 Pair = tuple[str, str]
@@ -173,6 +174,20 @@ def repository(row: Row) -> str | None:
     """Returns the repository of an evaluation's weights; None: they come from elsewhere."""
     kind, _, name = (row["model_source"] or "").partition(" ")
     return name if kind == "repo" else None
+
+
+def hub_dataset(run: Run, row: Row) -> tuple[str | None, str | None]:
+    """Returns repository and revision of the one dataset that an evaluation read, if it is of the Hub."""
+    datasets = json.loads(row["datasets_json"] or "[]")
+    if len(datasets) != 1:
+        return None, None
+    (known,) = datasets
+    for path in sorted((run.results / "staged" / "datasets").glob(f"{known['id']}~*.json")):
+        manifest = read_record(path) or {}
+        repo = (manifest.get("source") or {}).get("repo")
+        if repo is not None and manifest.get("revision") == known["revision"]:
+            return repo, known["revision"]
+    return None, None
 
 
 def tracked(run: Run) -> Iterator[tuple[str, dict[str, Any], dict[str, float]]]:

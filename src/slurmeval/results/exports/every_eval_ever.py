@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from slurmeval.results.exporting import is_external, listed, number_of, repository, served
+from slurmeval.results.exporting import hub_dataset, is_external, listed, number_of, repository, served
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,11 +157,7 @@ class _Record:
         result: dict[str, Any] = {
             "evaluation_result_id": self._result_id(metric),
             "evaluation_name": _name(metric),
-            "source_data": {
-                "dataset_name": metric["task"],
-                "source_type": "other",
-                "additional_details": _texts(row, "datasets_json", "task_version", "task_sha256"),
-            },
+            "source_data": self._source_data | {"dataset_name": metric["task"]},
             "metric_config": _metric_config(metric),
             "score_details": {
                 "score": number,
@@ -185,6 +181,13 @@ class _Record:
         if uncertainty := _uncertainty(metric):
             result["score_details"]["uncertainty"] = uncertainty
         return result
+
+    @cached_property
+    def _source_data(self) -> dict[str, Any]:
+        details = _texts(self.row, "datasets_json", "task_version", "task_sha256")
+        data, _ = hub_dataset(self.run, self.row)
+        kind = {"source_type": "other"} if data is None else {"source_type": "hf_dataset", "hf_repo": data}
+        return {**kind, "additional_details": details}
 
     def _result_id(self, metric: Row) -> str:
         parts = (metric["task"], metric["subset"], metric["metric"], metric["filter"])

@@ -4,14 +4,12 @@ The formats: https://huggingface.co/docs/hub/model-cards and https://huggingface
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from slurmeval.results.exporting import listed, number_of, settings
-from slurmeval.results.records import read_record
+from slurmeval.results.exporting import hub_dataset, listed, number_of, settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +33,7 @@ def export(run: Run, folder: Path) -> Iterator[str]:
         if metric is None or number is None:
             no_score.append(pair)
             continue
-        data, revision = _dataset(run, row)
+        data, revision = hub_dataset(run, row)
         result = EvalResult(
             task_type=TASK_TYPE,
             dataset_type=data or row["task"],
@@ -63,20 +61,6 @@ def export(run: Run, folder: Path) -> Iterator[str]:
         yield f"not in .eval_results, read no single dataset of the Hub: {listed(no_dataset)}"
     if limited:
         yield f"not in .eval_results, asked the first questions only: {listed(limited)}"
-
-
-def _dataset(run: Run, row: Row) -> tuple[str | None, str | None]:
-    """Returns repository and revision of the one dataset that an evaluation read, if it is of the Hub."""
-    datasets = json.loads(row["datasets_json"] or "[]")
-    if len(datasets) != 1:
-        return None, None
-    (known,) = datasets
-    for path in sorted((run.results / "staged" / "datasets").glob(f"{known['id']}~*.json")):
-        manifest = read_record(path) or {}
-        repo = (manifest.get("source") or {}).get("repo")
-        if repo is not None and manifest.get("revision") == known["revision"]:
-            return repo, known["revision"]
-    return None, None
 
 
 def _entry(row: Row, metric: Row, number: float, data: str, revision: str | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from slurmeval.files import write_json
 from slurmeval.paths import Paths
 from slurmeval.results import exporting
 from slurmeval.results.aggregate import aggregate
@@ -85,6 +86,7 @@ def test_a_record_says_what_is_known_of_model_and_run(every_harness: Paths, tmp_
     assert "/secret/place" not in json.dumps(record)
     assert record["eval_library"]["name"] == "nemo"
     assert [*tmp_path.glob("data/nemo_asdiv/HuggingFaceTB/SmolLM2-135M-Instruct/*.json")] != []
+    assert record["evaluation_results"][0]["source_data"]["source_type"] == "other"
     arguments = record["evaluation_results"][0]["generation_config"]
     assert arguments["generation_args"] == {"temperature": 0.5, "max_tokens": 64}
     assert arguments["additional_details"]["limit"] == "4"
@@ -143,3 +145,16 @@ def test_a_sample_s_score_that_is_no_number_is_left_out(tmp_path: Path) -> None:
     assert "scores of samples left out, not of right or wrong: m on b (2)" in exported.remarks
     for record in records(exported.folder).values():
         assert [sample["evaluation"]["score"] for sample in record["samples"]] == [0.0]
+
+
+def test_a_dataset_of_the_hub_is_named_by_its_repository(tmp_path: Path) -> None:
+    paths = example.paths_in(tmp_path)
+    made = example.samples("sums", [True])
+    write(paths, "m", "b", example.evaluation(), example.output(made, "sums"), None)
+    aggregate(paths, [("m", "b")])
+    manifest = {"revision": "b" * 40, "source": {"repo": "org/sums"}}
+    write_json(paths.staged_dataset("data", "key"), manifest)
+    (record,) = records(exporting.export("every-eval-ever", paths.results).folder).values()
+    source = record["evaluation_results"][0]["source_data"]
+    assert (source["source_type"], source["hf_repo"]) == ("hf_dataset", "org/sums")
+    assert json.loads(source["additional_details"]["datasets_json"])[0]["revision"] == "b" * 40
