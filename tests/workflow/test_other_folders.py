@@ -84,7 +84,7 @@ def test_a_wheel_holds_a_workflow_that_can_be_planned(
 
 def test_a_clone_s_workflow_runs_in_another_folder(weights: Path, tmp_path: Path) -> None:
     module = [sys.executable, "-m"]
-    made = run([*module, "slurmeval", "init", "project", "--model", weights], tmp_path)
+    made = run([*module, "slurmeval", "init", "project", "--site", "local", "--model", weights], tmp_path)
     assert made.returncode == 0, made.stdout
     shutil.rmtree(tmp_path / "project" / "profiles")
     (tmp_path / "project" / "Snakefile").unlink()

@@ -56,7 +56,7 @@ def test_a_model_is_named_by_repository_or_folder(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "config.json").write_text("{}")
-    assert main.run(["init", "project", *options]) == 0
+    assert main.run(["init", "project", "--site", "local", *options]) == 0
     assert ("slurmeval stage lock" in capsys.readouterr().out) is locks
     text = (tmp_path / "project" / "config" / "config.yaml").read_text()
     (model,) = yaml.safe_load(text)["models"].values()
@@ -66,7 +66,7 @@ def test_a_model_is_named_by_repository_or_folder(
 
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "Snakefile").write_text("mine")
-    assert main.run(["init", str(tmp_path)]) == 2
+    assert main.run(["init", str(tmp_path), "--site", "local"]) == 2
     assert "Snakefile: is there already; nothing was written" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["Snakefile"]
 
