@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,16 @@ def test_deleting_all_output_leaves_the_answers(done: Project) -> None:
     assert deleted.returncode == 0, deleted.stdout
     assert not list(done.results.glob("*.parquet"))
     assert sorted(done.results.glob("work/**/gateway/*")) == logs
+
+
+def test_snakemakes_own_report_has_the_scores_the_chart_and_the_page(done: Project) -> None:
+    made = done.run("--report", "report.zip")
+    assert made.returncode == 0, made.stdout
+    with zipfile.ZipFile(done.folder / "report.zip") as archive:
+        names = archive.namelist()
+        (page,) = (name for name in names if name.endswith("/report.html"))
+        text = archive.read(page).decode()
+    for name in ("index.html", "scores.svg", "metrics.csv"):
+        assert any(each.endswith(f"/{name}") for each in names), names
+    for caption in ("evaluated with slurmeval", "a colour for each model", "The first page of the report"):
+        assert caption in text

@@ -24,7 +24,24 @@ rule report:
     input:
         rules.aggregate.output,
     output:
-        page=PATHS.report / "index.html",
+        page=report(
+            PATHS.report / "index.html",
+            category="Results",
+            caption="../report/page.rst",
+            labels={"result": "report"},
+        ),
+        chart=report(
+            PATHS.report / "scores.svg",
+            category="Results",
+            caption="../report/chart.rst",
+            labels={"result": "chart of scores"},
+        ),
+        scores=report(
+            PATHS.report / "metrics.csv",
+            category="Results",
+            caption="../report/scores.rst",
+            labels={"result": "all scores"},
+        ),
     log:
         PATHS.log("report", "page"),
     conda:

@@ -31,12 +31,16 @@ MAX_METRIC_ROWS = 1000
 MAX_OTHER_ROWS = 500
 MAX_MODEL_CHART = 60
 
+NO_CHART = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="320" height="40"><text y="24">no scores</text></svg>'
+)
+
 
 def build(paths: Paths, run: RunDocument) -> Path:
     """Writes `results/report/` from the combined tables, and returns the first page.
 
-    It has `index.html`, a page for each model, one for all samples, `metrics.csv` and `scores.tex`. Raises
-    SchemaDrift on tables of another version.
+    It has `index.html`, a page for each model, one for all samples, and `metrics.csv`, `scores.tex` and
+    `scores.svg` for other programs. Raises SchemaDrift on tables of another version.
     """
     config = config_of(run)
     shown = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -68,9 +72,11 @@ def _write(
     index = paths.report / "index.html"
     more = {"title": title, "info": info, "staged": staged, "config": config}
     more |= {"left_out": left_out}
+    values = _index(run, paths, written, matrices)
     write_atomically(
-        index, rendering.render("index.html.j2", **_index(run, paths, written, matrices), **more)
+        paths.report / "scores.svg", NO_CHART if values["chart"] is None else values["chart"].svg
     )
+    write_atomically(index, rendering.render("index.html.j2", **values, **more))
     _remove_others(paths.report, written)
     return index
 
