@@ -71,7 +71,7 @@ def lines(found: Gate) -> Iterator[str]:
     yield from found.reasons
     if not found.checks:
         return
-    head = ["benchmark", "baseline", "tier", "metric", "limit", "baseline", "candidate", "drop"]
+    head = ["benchmark", "against", "tier", "metric", "limit", "baseline", "candidate", "drop"]
     table = [[*head, "95 % interval", "allowed", "n", "found"], *map(_row, found.checks)]
     yield ""
     yield from aligned([[printable(cell) for cell in row] for row in table], 5)
