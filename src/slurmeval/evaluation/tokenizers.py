@@ -10,7 +10,7 @@ from slurmeval.config.of_run import config_of
 from slurmeval.containment.scratch_dir import scratch_dir
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
 from slurmeval.evaluation.runtimes import runtime_of
-from slurmeval.files import read_json, write_json
+from slurmeval.files import write_json
 from slurmeval.harnesses import harness_process
 from slurmeval.harnesses.attempts import begin_attempt
 from slurmeval.harnesses.base import Command, Job
@@ -18,6 +18,8 @@ from slurmeval.harnesses.job_environment import environment_variables
 from slurmeval.harnesses.logs import telling_line
 from slurmeval.harnesses.tokenizer_files import place_tokenizer
 from slurmeval.scheduling.failures import record
+from slurmeval.state.manifest import Manifest
+from slurmeval.state.records import load
 from slurmeval.state.run_document import RunDocument
 
 LONGEST_S = 900.0
@@ -59,7 +61,7 @@ def _job(run: RunDocument, model: str, benchmark: str, folder: Path) -> Job:
         base_url="",
         api_key="",
         served_name=model,
-        tokenizer=Path(read_json(run.models[model].manifest)["folder"]),
+        tokenizer=load(run.models[model].manifest, Manifest).folder,
         model_entry=entry,
         chat_template=project / entry.chat_template if entry.chat_template else None,
     )

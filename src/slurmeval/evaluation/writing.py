@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from slurmeval import __version__
 from slurmeval.evaluation import provenance
-from slurmeval.files import read_json, sha256_of_json
+from slurmeval.files import sha256_of_json
 from slurmeval.gateway import log as gateway_log
 from slurmeval.harnesses.base import HarnessOutput
 from slurmeval.results import evaluation as results
 from slurmeval.results import history, partitions
+from slurmeval.state.manifest import Manifest
+from slurmeval.state.records import load
 
 if TYPE_CHECKING:
     from slurmeval.evaluation.evaluate import Evaluation
@@ -38,8 +40,8 @@ def write_partition(evaluation: Evaluation, pinned: results.EvaluationRecord, ou
 def pins(evaluation: Evaluation) -> results.EvaluationRecord:
     """Returns all by which the evaluation can be repeated."""
     benchmark = evaluation.benchmark
-    model = read_json(evaluation.planned_model.manifest)
-    datasets = {name: read_json(evaluation.run.datasets[name]) for name in benchmark.datasets}
+    model = load(evaluation.planned_model.manifest, Manifest)
+    datasets = {name: load(evaluation.run.datasets[name], Manifest) for name in benchmark.datasets}
     commit, dirty = provenance.commit(evaluation.run.project)
     return results.EvaluationRecord(
         attempt=evaluation.attempt,
@@ -53,12 +55,11 @@ def pins(evaluation: Evaluation) -> results.EvaluationRecord:
         environment_sha256=evaluation.planned_benchmark.environment_sha256,
         task_sha256=provenance.file_sha256(evaluation.run.project, benchmark.task_file),
         datasets=[
-            {"id": name, "revision": data["revision"], "sha256": provenance.manifest_sha256(data)}
-            for name, data in datasets.items()
+            {"id": name, "revision": data.revision, "sha256": data.sha256} for name, data in datasets.items()
         ],
         model_source=provenance.model_source(evaluation.planned_model.serving, model),
-        model_revision=model["revision"],
-        model_sha256=provenance.manifest_sha256(model),
+        model_revision=model.revision,
+        model_sha256=model.sha256,
         served=evaluation.planned_model.params,
         answers_key=evaluation.planned_model.answers_key,
         few_shot=benchmark.few_shot,

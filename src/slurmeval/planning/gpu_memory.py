@@ -16,6 +16,7 @@ from slurmeval.config.serving import Serving
 from slurmeval.engines.flags import canonical
 from slurmeval.harnesses.context import context_length, text_config
 from slurmeval.progress import size_text
+from slurmeval.state.manifest import StagedFile
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1}
 WEIGHTS = (".safetensors", ".bin")
@@ -45,7 +46,7 @@ class Need:
 
 
 def too_large(
-    folder: Path, files: list[dict[str, Any]], model: Model, server: Serving, gpu_memory_gb: float | None
+    folder: Path, files: list[StagedFile], model: Model, server: Serving, gpu_memory_gb: float | None
 ) -> str | None:
     """Returns why a staged model does not fit its server's GPUs, with the sum; None: it may, as far as known.
 
@@ -59,7 +60,7 @@ def too_large(
     flags = {canonical(name) for name in (*server.flags, *model.flags)}
     if gpu_memory_gb is None or not server.gpus or model.quantization is not None or flags & SPLIT:
         return None
-    stored = float(sum(file["size"] for file in files if file["path"].endswith(WEIGHTS)))
+    stored = float(sum(file.size for file in files if file.path.endswith(WEIGHTS)))
     need = _need(folder, stored, model, server.gpus, server.nodes)
     room = gpu_memory_gb * GIB
     if need.total <= room:

@@ -13,7 +13,6 @@ from slurmeval.config.site import Site
 from slurmeval.config.sources import Source
 from slurmeval.engines.registry import find_engine
 from slurmeval.errors import UserError
-from slurmeval.files import read_json
 from slurmeval.harnesses.context import too_long
 from slurmeval.planning.gpu_memory import too_large
 from slurmeval.planning.plan import Plan
@@ -21,6 +20,8 @@ from slurmeval.progress import Progress
 from slurmeval.staging import access, disk_space, hub_lock
 from slurmeval.staging.local import foreign_code
 from slurmeval.staging.repository import HUB_LOCK, Repository
+from slurmeval.state.manifest import Manifest
+from slurmeval.state.records import Unreadable, load
 
 BRANCHES_NAMED = 3
 """Branches that a message names."""
@@ -74,20 +75,19 @@ def need_servable(config: Config, name: str, manifest: Path, project: Path, site
     server = config.servers[entry.server]
     engine = find_engine(server.engine_name, project)
     try:
-        staged = read_json(manifest) or {}
-        folder, own, files = Path(staged["folder"]), staged["source"].get("repo"), staged["files"]
-    except (ValueError, KeyError, OSError):
+        staged = load(manifest, Manifest)
+    except (Unreadable, OSError):
         return  # not staged yet, or half
-    other = foreign_code(folder) if entry.trust_remote_code else None
-    if other is not None and other != own:
+    other = foreign_code(staged.folder) if entry.trust_remote_code else None
+    if other is not None and other != staged.source.get("repo"):
         raise UserError(
             f"models.{name}: its code is in another repository, {other}, which is not staged: take a folder "
             "that has the code beside the weights (weights.folder), and names it without the repository"
         )
-    if (said := too_long(folder, entry, engine)) is not None:
+    if (said := too_long(staged.folder, entry, engine)) is not None:
         raise UserError(f"models.{name}.{said}")
     memory = None if site is None else site.servers.of(server.pool).gpu_memory_gb
-    if (said := too_large(folder, files, entry, server, memory)) is not None:
+    if (said := too_large(staged.folder, staged.files, entry, server, memory)) is not None:
         raise UserError(f"models.{name}: {said}")
 
 

@@ -15,6 +15,8 @@ from slurmeval.engines.registry import find_engine
 from slurmeval.evaluation import provenance
 from slurmeval.files import read_json, sha256_of_file
 from slurmeval.project_files import environment_lock
+from slurmeval.state.manifest import Manifest
+from slurmeval.state.records import read
 from slurmeval.state.run_document import RunDocument
 
 if TYPE_CHECKING:
@@ -101,13 +103,13 @@ def staged(run: RunDocument, config: Config) -> list[dict[str, Any]]:
 
 
 def _staged(kind: str, name: str, file: Path, source: Source) -> dict[str, Any]:
-    manifest = read_json(file) or {}
+    manifest = read(file, Manifest)
     return {
         "kind": kind,
         "id": name,
         "source": provenance.source_text(source.model_dump()),
-        "revision": manifest.get("revision") or source.revision,
-        "n_files": len(manifest["files"]) if manifest else None,
-        "bytes": manifest.get("bytes"),
-        "sha256": provenance.manifest_sha256(manifest) if manifest else None,
+        "revision": (manifest and manifest.revision) or source.revision,
+        "n_files": manifest and len(manifest.files),
+        "bytes": manifest and manifest.bytes,
+        "sha256": manifest and manifest.sha256,
     }

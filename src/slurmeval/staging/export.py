@@ -12,7 +12,7 @@ rsync's `-L` makes files of the links of the hub's cache, so that blobs may lie 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,8 @@ from slurmeval.staging.hub_lock import HubLock
 from slurmeval.staging.manifest import HASH_THREADS, HashCache, sha256_counted
 from slurmeval.staging.packages import package_folder
 from slurmeval.staging.repository import REMEDY
+from slurmeval.state.manifest import Manifest
+from slurmeval.state.records import Unreadable, load
 
 EXPORT_FORMAT = 1
 FOLDER = "slurmeval/export"
@@ -65,25 +67,25 @@ class Export:
     def add_manifest(self, file: Path) -> None:
         """Adds a staged model, dataset or rehearsal. Raises UserError where it is not staged whole."""
         try:
-            manifest = read_json(file)
-        except ValueError as error:
+            manifest = load(file, Manifest)
+        except FileNotFoundError:
+            raise UserError(f"{file}: not staged yet: `snakemake staged …` with this config first") from None
+        except Unreadable as error:
             raise UserError(f"{file}: damaged; delete it and stage again") from error
-        if manifest is None:
-            raise UserError(f"{file}: not staged yet: `snakemake staged …` with this config first")
-        folder, hashes = Path(manifest["folder"]), {f["path"]: f["sha256"] for f in manifest["files"]}
+        folder, hashes = manifest.folder, {staged.path: staged.sha256 for staged in manifest.files}
         if not hashes:
             return
         if not folder.is_relative_to(self.hf_home):
-            self.left_out.append(f"{manifest['kind']} {manifest['id']} is in {folder}")
+            self.left_out.append(f"{manifest.kind} {manifest.id} is in {folder}")
         elif folder.is_relative_to(self.hf_home / "hub"):
             listing = self.hf_home / "slurmeval" / "hub" / folder.parents[1].name / f"{folder.name}.json"
             self._add_folder(folder, hashes, listing.with_suffix(".ledger.json"))
             self._add_file(listing)
             self._add_refs(folder)
         else:
-            suffix = ".ledger.json" if manifest["kind"] == "benchmark" else ".json"
+            suffix = ".ledger.json" if manifest.kind == "benchmark" else ".json"
             self._add_folder(folder, hashes, folder.with_name(folder.name + suffix))
-            if package := manifest["source"].get("package"):
+            if package := manifest.source.get("package"):
                 for path in sorted(package_folder(package, self.hf_home / "slurmeval").iterdir()):
                     self._add_file(path)
 
@@ -109,7 +111,7 @@ class Export:
         self.images.append({**known, "sif": sif.name})
         self.size += status.st_size
 
-    def _add_folder(self, folder: Path, hashes: dict[str, Any], cache: Path) -> None:
+    def _add_folder(self, folder: Path, hashes: Mapping[str, str | None], cache: Path) -> None:
         known = HashCache(cache)
         for name, sha256 in hashes.items():
             path = folder / name

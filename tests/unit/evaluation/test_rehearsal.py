@@ -80,7 +80,7 @@ def run(tmp_path: Path) -> RunDocument:
     environment, manifest = tmp_path / "environment.json", tmp_path / "model.json"
     write_json(environment, {"folder": sys.prefix, "python": sys.executable})
     (tmp_path / "model").mkdir()
-    write_json(manifest, {"folder": str(tmp_path / "model")})
+    write_json(manifest, {"folder": str(tmp_path / "model"), "files": []})
     paths = Paths(*(tmp_path / name for name in ("results", "environments", "hf_home", "images")))
     models = {"m": model_entry(paths, "m", manifest=manifest)}
     return run_document(paths, models, {"b": benchmark_entry(environment=environment)}, config=config())

@@ -37,7 +37,7 @@ def need(
     """Asks whether a model of so many GB of weights can be served."""
     (folder / "config.json").write_text(json.dumps(content))
     sizes = {"model.safetensors": int(gb * 1e9), "x.bin.index.json": 10**15}
-    files = [{"path": path, "size": size} for path, size in sizes.items()]
+    files = [{"path": path, "size": size, "sha256": ""} for path, size in sizes.items()]
     source = {"repo": "own/name"}
     (folder / "m.json").write_text(json.dumps({"folder": str(folder), "source": source, "files": files}))
     servers = {"gpu_memory_gb": gpu_memory_gb, "pools": {"large": {"gpu_memory_gb": 141}}}

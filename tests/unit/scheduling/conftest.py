@@ -122,7 +122,7 @@ class Run:
         self.paths = Paths(root / "results", root / ".environments", root / "hf", root / ".images")
         self.controller = replace(identity(), token="run-1")
         write(self.paths.controller, self.controller)
-        write_json(root / "manifest.json", {"folder": str(root / "weights")})
+        write_json(root / "manifest.json", {"folder": str(root / "weights"), "files": []})
         write_json(root / "environment.json", {"folder": str(root), "python": "/no/python"})
         tiny = model_entry(
             self.paths, "tiny", manifest=root / "manifest.json", environment=root / "environment.json"

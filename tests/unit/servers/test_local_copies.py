@@ -46,8 +46,8 @@ def spec(tmp_path: Path, scratch: Path) -> ServerSpec:
         (blobs / str(number)).write_bytes(os.urandom(SIZE) if name != "empty" else b"")
         (folder / name).symlink_to(Path(*[".."] * (name.count("/") + 2)) / "blobs" / str(number))
     (blobs / "stale").write_bytes(b"of another revision")
-    files = [{"path": name, "size": (folder / name).stat().st_size} for name in FILES]
-    write_json(tmp_path / "m~1.json", {"files": files})
+    files = [{"path": name, "size": (folder / name).stat().st_size, "sha256": ""} for name in FILES]
+    write_json(tmp_path / "m~1.json", {"folder": str(folder), "files": files})
     names = ("servers", "leases", "controller", "slots", "python")
     return ServerSpec(
         model="m",
@@ -367,8 +367,8 @@ def test_disk_that_fills_up_leaves_nothing_half_made(spec: ServerSpec, scratch: 
         files = json.loads(Path(spec.manifest).read_text())["files"]
         for number in range(60):
             (Path(spec.weights) / f"{number}.txt").write_text("x")
-            files.append({"path": f"{number}.txt", "size": 1})
-        write_json(Path(spec.manifest), {"files": files})
+            files.append({"path": f"{number}.txt", "size": 1, "sha256": ""})
+        write_json(Path(spec.manifest), {"folder": spec.weights, "files": files})
         assert refused(spec).startswith("it is full")
         assert list(mine(scratch).iterdir()) == []
     finally:

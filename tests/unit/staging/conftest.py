@@ -11,6 +11,7 @@ import pytest
 from slurmeval.config.sources import Dataset, Weights
 from slurmeval.staging.datasets import stage_dataset
 from slurmeval.staging.models import stage_model
+from slurmeval.state.manifest import Manifest
 from tests.lacking import lacking
 from tests.stand_ins.stand_in_hub import StandInHub, the_only_hub
 
@@ -70,7 +71,7 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def stage(hf_home: Path, tmp_path: Path, said: list[str]) -> Callable[..., dict[str, Any]]:
+def stage(hf_home: Path, tmp_path: Path, said: list[str]) -> Callable[..., Manifest]:
     """Stages a model or dataset `x` of the given source; the manifest goes to `tmp_path/x.json`."""
 
     def do(entry: Weights | Dataset) -> dict[str, Any]:

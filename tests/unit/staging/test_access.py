@@ -4,7 +4,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,6 +11,7 @@ from slurmeval.config.sources import Weights
 from slurmeval.staging import access
 from slurmeval.staging.access import Access
 from slurmeval.staging.repository import Repository
+from slurmeval.state.manifest import Manifest
 from tests.stand_ins.stand_in_hub import StandInHub
 
 from .conftest import MODEL
@@ -80,10 +80,10 @@ def test_token_that_the_hub_refuses_is_named(
 
 
 def test_what_is_staged_is_not_asked_for(
-    hub: StandInHub, hf_home: Path, stage: Callable[..., dict[str, Any]]
+    hub: StandInHub, hf_home: Path, stage: Callable[..., Manifest]
 ) -> None:
     commit = hub.add("model", "acme/tiny", MODEL)
-    folder = Path(stage(Weights(repo="acme/tiny", revision=commit))["folder"])
+    folder = stage(Weights(repo="acme/tiny", revision=commit)).folder
     hub.seen.clear()
     pinned = Repository("model", "acme/tiny", commit)
     assert access.check([pinned], hf_home) == Access([], [])

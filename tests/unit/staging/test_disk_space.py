@@ -3,13 +3,13 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from slurmeval.config.sources import Dataset, Weights
 from slurmeval.errors import UserError
 from slurmeval.staging import disk_space, hub_lock
+from slurmeval.state.manifest import Manifest
 from tests.stand_ins.stand_in_hub import StandInHub
 
 from .conftest import MODEL, WANTED
@@ -38,7 +38,7 @@ def test_what_several_share_counts_once(hub: StandInHub, hf_home: Path, tmp_path
 
 
 def test_what_is_there_counts_no_more(
-    hub: StandInHub, hf_home: Path, tmp_path: Path, stage: Callable[..., dict[str, Any]]
+    hub: StandInHub, hf_home: Path, tmp_path: Path, stage: Callable[..., Manifest]
 ) -> None:
     items = wanted(hub, tmp_path)
     stage(Weights(repo="acme/tiny", revision=items[0].repository.revision))

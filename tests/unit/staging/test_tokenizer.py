@@ -30,11 +30,11 @@ def test_a_tokenizer_comes_from_a_folder(tmp_path: Path) -> None:
         (tmp_path / "mine" / name).write_text("{}")
     output = tmp_path / "manifest.json"
     manifest = stage_model("x", Tokenizer(folder="mine"), output, tmp_path / "hf", tmp_path)
-    assert {file["path"] for file in manifest["files"]} == set(OF_A_MODEL)
+    assert {file.path for file in manifest.files} == set(OF_A_MODEL)
     assert verify(output, full=True) == []
 
 
 def test_of_a_model_that_is_a_name_alone_nothing_is_staged(tmp_path: Path) -> None:
     manifest = stage_model("x", NO_SOURCE, tmp_path / "manifest.json", tmp_path / "hf", tmp_path)
-    assert (manifest["files"], manifest["revision"], manifest["bytes"]) == ([], None, 0)
+    assert (manifest.files, manifest.revision, manifest.bytes) == ([], None, 0)
     assert verify(tmp_path / "manifest.json", full=True) == []
