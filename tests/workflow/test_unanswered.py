@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
+from collections import Counter
 from typing import Any
 
+from slurmeval.results import exporting
 from tests.workflow.conftest import N_PROBLEMS, Project
 
 
@@ -25,6 +28,20 @@ def status(project: Project) -> str:
 def evaluation(project: Project) -> dict[str, Any]:
     (row,) = project.table("evaluations.parquet")
     return row
+
+
+def exported_samples(project: Project) -> Counter[str]:
+    """Exports the results in every format that needs no package; why the answers in Inspect's log ended."""
+    for name in ("csv", "every-eval-ever", "hf", "inspect", "latex", "parquet"):
+        assert exporting.export(name, project.results).files
+    (log,) = (project.results / "exports" / "inspect").rglob("*.eval")
+    with zipfile.ZipFile(log) as archive:
+        names = [name for name in archive.namelist() if name.startswith("samples/")]
+        samples = [json.loads(archive.read(name)) for name in names]
+    answered = [sample for sample in samples if "error" not in sample]
+    assert all(sample["output"]["usage"]["input_tokens"] > 0 for sample in answered)
+    ends = Counter(sample["output"]["choices"][0]["stop_reason"] for sample in answered)
+    return ends + Counter(sample["error"]["message"] for sample in samples if "error" in sample)
 
 
 def test_an_engine_that_refuses_everything_has_no_score_and_is_asked_again(project: Project) -> None:
@@ -57,6 +74,7 @@ def test_one_refused_prompt_stands_beside_the_score_and_is_asked_again_on_demand
     page = (project.results / "report" / "index.html").read_text()
     assert "1&#160;unanswered: 0.000–0.250" in page
     assert "1 unanswered" in (project.results / "report" / "scores.tex").read_text()
+    assert exported_samples(project) == {"no answer": 1, "stop": N_PROBLEMS - 1}
     assert not project.planned()
 
     fault(project)
