@@ -263,14 +263,16 @@ function pages(state, total) {
   }
 }
 const both = (state, row) => Promise.all([["a", row.a], ["b", row.b]].filter(([side]) => state[side]).map(([side, position]) => (position === undefined ? null : sample(state[side], state.on, position))));
+const AT_ONCE = 10 * PER_FILE; // so that some files are loaded together
 async function searched(state, rows, current) {
   if (!state.search) return rows;
   const wanted = state.search.toLowerCase();
   const holds = (one) => one && [one.input, one.output, one.reference, one.thoughts, one.id, ...(one.choices ?? []), ...one.scores.map((score) => score.answer)].some((text) => text?.toLowerCase().includes(wanted));
   const found = [];
-  for (const row of rows) {
-    if ((await both(state, row)).some(holds)) found.push(row);
-    if (!current()) break;
+  for (let from = 0; from < rows.length && current(); from += AT_ONCE) {
+    const some = rows.slice(from, from + AT_ONCE);
+    const shown = await Promise.all(some.map((row) => both(state, row)));
+    found.push(...some.filter((_, index) => shown[index].some(holds)));
   }
   return found;
 }
