@@ -3,8 +3,8 @@
     python timings/aggregate.py [--models 10] [--benchmarks 50] [--requests 20000]
 
 Writes so many evaluations with so many requests each, and 20 metrics each, in a folder of its own; gathers
-them, gathers again with nothing new, and once more with one evaluation added. Prints the CPU seconds of
-`slurmeval aggregate`'s work, with those of its imports, and its memory."""
+them, gathers again with nothing new, and once more with one evaluation added. Prints the CPU seconds of the
+whole command `slurmeval aggregate`, and its memory."""
 
 from __future__ import annotations
 
@@ -25,15 +25,12 @@ import pyarrow.parquet as pq
 from slurmeval.files import write_json
 from slurmeval.paths import Paths
 from slurmeval.results import schema
+from slurmeval.state import records
+from slurmeval.state.run_document import RunDocument
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 METRICS = 20
 IN_FLIGHT = 16
-GATHER = """
-import json, sys
-from slurmeval.evaluation.aggregating import gather
-gather(json.loads(sys.stdin.read()), print)
-"""
 
 
 def write_server(paths: Paths, model: str, number: int) -> None:
@@ -81,9 +78,14 @@ def write(path: Path, table: schema.Table, columns: dict[str, object], rows: int
 
 
 def gather(paths: Paths, pairs: list[tuple[str, str]], what: str) -> None:
-    given = {"paths": {name: str(place) for name, place in vars(paths).items()}, "evaluations": pairs}
+    run = RunDocument(
+        project=paths.results, paths=paths, config={}, site=None, evaluations=pairs, order=[],
+        tokenizer_model="", models={}, datasets={}, benchmarks={},
+    )  # fmt: skip
+    document = paths.results / "run.json"
+    records.write(document, run)
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, "-c", GATHER], input=json.dumps(given), text=True, check=True)
+    subprocess.run([sys.executable, "-m", "slurmeval", "aggregate", str(document)], check=True)
     after, wall_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - started
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(
@@ -108,7 +110,7 @@ def main() -> None:
             write_server(paths, model, 1)
         for model, benchmark in pairs:
             write_evaluation(paths, model, benchmark, 1, given.requests)
-        gather(paths, [], "nothing, that is imports")
+        gather(paths, [], "nothing, that is start and imports")
         gather(paths, pairs, f"{len(pairs)} evaluations, {len(pairs) * given.requests:,} requests")
         gather(paths, pairs, "the same again")
         write_server(paths, models[0], 2)

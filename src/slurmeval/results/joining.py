@@ -113,6 +113,7 @@ class Join:
                 self._by_id.update((str(request_id), position) for request_id in ids)
             else:
                 waiting.add(prompts_of_sample(sample), position)
+        del self._name  # remembers each name, and every sample has its own now
         waiting.close()
         return waiting
 
