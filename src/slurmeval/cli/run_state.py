@@ -16,8 +16,9 @@ from slurmeval.ownership import live_owner
 from slurmeval.paths import Paths
 from slurmeval.processes import is_alive
 from slurmeval.servers.folder import ServerFolder
+from slurmeval.state.evaluation import EvaluationProgress, FailureRecord, GatewayProgress
 from slurmeval.state.owner import Owner
-from slurmeval.state.records import load, read
+from slurmeval.state.records import find, load
 from slurmeval.state.run_document import RunDocument
 from slurmeval.state.server import ServerJob, ServerState, ServerStatus, read_gone
 
@@ -104,7 +105,7 @@ def read_run(results: Path) -> RunState:
     """Returns what `status` shows."""
     results = results.absolute()
     paths = Paths.of_results(results)
-    run = next((run for file in _run_files(paths) if (run := _found(file, RunDocument))), None)
+    run = next((run for file in _run_files(paths) if (run := find(file, RunDocument))), None)
     controller = owner_of(paths.controller)
     jobs = queued(paths)
     pairs = [] if run is None else [(run.models[m].answers_key, m, b) for m, b in run.evaluations]
@@ -124,7 +125,7 @@ def read_run(results: Path) -> RunState:
 def read_server(folder: Path, jobs: Mapping[str, QueuedJob] = MappingProxyType({})) -> ShownServer | None:
     """Returns the server in `folder`; None where nothing is written yet. `jobs`: Slurm's queue, by job id."""
     files = ServerFolder(folder)
-    state, job = _found(files.state, ServerState), _found(files.job, ServerJob)
+    state, job = find(files.state, ServerState), find(files.job, ServerJob)
     if state is None and job is None and not files.spec.exists():
         return None
     said = state or ServerState(ServerStatus.PENDING)
@@ -160,7 +161,7 @@ def _surviving(files: ServerFolder, state: ServerState, submitted: bool) -> Said
         return ServerStatus.STOPPED, state.reason
     if state.owner is not None:
         return ServerStatus.GONE, "its process ended without a word"
-    submitter = None if submitted else _found(files.submitter, Owner)
+    submitter = None if submitted else find(files.submitter, Owner)
     if not submitted and (submitter is None or not _alive(submitter, files.submitter)):
         return ServerStatus.GONE, "it was never submitted"
     return state.status, state.reason
@@ -234,31 +235,28 @@ def _evaluation(paths: Paths, answers_key: str, model: str, benchmark: str, runs
             unanswered=_unanswered(paths.evaluation(model, benchmark)),
             score=score_of(paths, model, benchmark),
         )
-    work, failure = paths.work(model, benchmark, answers_key), mapping(paths.failure(model, benchmark))
+    work = paths.work(model, benchmark, answers_key)
     if owner_of(work / "owner.json") is not None:
         return _under_way(model, benchmark, work)
-    if failure:
+    if (failure := find(paths.failure(model, benchmark), FailureRecord)) is not None:
+        state: State = "stopped" if failure.error_class is ErrorClass.STOPPED else "failed"
         return ShownEvaluation(
-            model,
-            benchmark,
-            "stopped" if failure.get("error_class") == ErrorClass.STOPPED else "failed",
-            error_class=_text(failure.get("error_class")),
-            reason=_text(failure.get("reason")),
+            model, benchmark, state, error_class=failure.error_class, reason=failure.reason
         )
     return ShownEvaluation(model, benchmark, "waiting" if runs else "not run")
 
 
 def _under_way(model: str, benchmark: str, work: Path) -> ShownEvaluation:
-    progress, gateway = mapping(work / "progress.json"), mapping(work / "gateway" / "progress.json")
-    phase = _text(progress.get("phase"))
+    progress = find(work / "progress.json", EvaluationProgress)
+    gateway = find(work / "gateway" / "progress.json", GatewayProgress)
     return ShownEvaluation(
         model,
         benchmark,
-        "waiting" if phase is None or phase.startswith("waiting") else "running",
-        phase=phase,
-        samples_expected=_number(progress.get("samples_expected")),
-        requests=_number(gateway.get("answered")),
-        requests_expected=_number(progress.get("requests_expected")),
+        "waiting" if progress is None or progress.phase.startswith("waiting") else "running",
+        phase=progress.phase if progress else None,
+        samples_expected=progress.samples_expected if progress else None,
+        requests=gateway.answered if gateway else None,
+        requests_expected=progress.requests_expected if progress else None,
     )
 
 
@@ -335,24 +333,8 @@ def _alive(owner: Owner, beat: Path) -> bool:
         return False
 
 
-def _found(path: Path, record: type[T]) -> T | None:
-    """Returns a record; None where there is none, or files are away."""
-    try:
-        return read(path, record)
-    except OSError:
-        return None
-
-
 def _modified(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _number(value: object) -> Any:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -35,9 +35,10 @@ from slurmeval.results.partitions import evaluation_row
 from slurmeval.scheduling import finished, leasing, replicas
 from slurmeval.scheduling.failures import failed_attempts, no_server, record
 from slurmeval.servers.folder import ServerFolder
+from slurmeval.state.evaluation import EvaluationProgress
 from slurmeval.state.manifest import Manifest
 from slurmeval.state.owner import Owner
-from slurmeval.state.records import load, read
+from slurmeval.state.records import load, read, write
 from slurmeval.state.run_document import RunDocument
 from slurmeval.state.server import ServerState, ServerStatus
 
@@ -97,16 +98,15 @@ class Evaluation:
     def phase(self, name: str) -> None:
         """Tells `slurmeval status` how far this is."""
         limit, chat = self.benchmark.limit, self.benchmark.endpoint == "chat"
-        write_json(
-            self.work / "progress.json",
-            {
-                "phase": name,
-                "samples_expected": limit and limit * self.benchmark.repeats,
-                # a multiple choice by log-probabilities takes a request for each choice
-                "requests_expected": limit * self.benchmark.repeats if limit and chat else None,
-                "started_at": self.started_at.isoformat(),
-            },
+        samples = limit and limit * self.benchmark.repeats
+        progress = EvaluationProgress(
+            phase=name,
+            samples_expected=samples,
+            # a multiple choice by log-probabilities takes a request for each choice
+            requests_expected=samples if chat else None,
+            started_at=self.started_at.isoformat(),
         )
+        write(self.work / "progress.json", progress)
 
 
 def evaluate(run: RunDocument, model: str, benchmark: str) -> int:
@@ -348,7 +348,8 @@ def _check_run(evaluation: Evaluation, gateway: GatewayProcess) -> None:
 def _check_answers(evaluation: Evaluation, gateway: GatewayProcess) -> None:
     """The gateway of an evaluation that was answered before holds no request. Where it does, a server is
     leased after all; on a cluster the next run does, since only the controller submits jobs."""
-    if not (gateway.progress() or {}).get("holding"):
+    progress = gateway.progress()
+    if progress is None or not progress.holding:
         return
     evaluation.answered_before = False
     finished.forget_answered(evaluation.run, evaluation.model, evaluation.benchmark_id)
@@ -362,7 +363,7 @@ def _check_reach(evaluation: Evaluation, gateway: GatewayProcess) -> None:
     """A server that says it answers, and does not answer here, holds its GPUs for nothing."""
     progress = gateway.progress()
     here = socket.gethostname()
-    if progress is None or progress["reaches"] or not _server_answers(evaluation):
+    if progress is None or progress.reaches or not _server_answers(evaluation):
         if evaluation.out_of_reach_since is not None:
             evaluation.phase("running")
         evaluation.out_of_reach_since = None
@@ -371,7 +372,7 @@ def _check_reach(evaluation: Evaluation, gateway: GatewayProcess) -> None:
         evaluation.out_of_reach_since = time.monotonic()
         evaluation.phase(f"running, but {here} does not reach the server")
     if time.monotonic() - evaluation.out_of_reach_since > OUT_OF_REACH_S:
-        seen = progress.get("away") or "it is out of reach"
+        seen = progress.away or "it is out of reach"
         reason = f"the server answers, but not to {here}: {seen}; ports may be closed (docs/sites.md)"
         raise EvaluationFailed(ErrorClass.SERVER_LOST, reason)
 

@@ -112,7 +112,7 @@ def _check(gateway: GatewayProcess, deadline: float) -> None:
     if (failed := gateway.failure()) is not None:
         raise failed
     report = gateway.progress()
-    if report is not None and report["holding"]:
+    if report is not None and report.holding:
         raise EvaluationFailed(ErrorClass.BAD_RESULT, "not all of its answers are stored")
     if time.monotonic() > deadline:
         raise EvaluationFailed(ErrorClass.TIME_LIMIT, "its harness did not end in time")

@@ -7,7 +7,7 @@ import contextlib
 import hmac
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -26,29 +26,13 @@ from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.gateway.thoughts import Thoughts, stops_of
 from slurmeval.gateway.upstream import JSON, Answer, Call, HarnessGone, Upstream, failure
 from slurmeval.gateway.writer import LogFailed, LogWriter
+from slurmeval.state.evaluation import GatewayProgress
 
 MAX_BODY_BYTES = 64 * 2**20
 """Longest request; a longer one is answered 413."""
 
 MAX_WAITING_BYTES = 256 * 2**20
 """Request bodies in memory at once; more stay unread in their connections."""
-
-
-@dataclass
-class Progress:
-    """What this gateway process has done so far."""
-
-    answered: int = 0
-    """Answers of status 200, from the server or the log."""
-    replayed: int = 0
-    """… of them from the log."""
-    errors: int = 0
-    """Requests that ended in any other way."""
-    prompt_tokens: int = 0
-    """Of all answers, replayed ones included."""
-    completion_tokens: int = 0
-    in_flight: int = 0
-    """At the server, or waiting for one that is away."""
 
 
 class GatewayApp:
@@ -68,7 +52,7 @@ class GatewayApp:
         self._memory = Memory(MAX_WAITING_BYTES)
         self._amendments = Amendments()
         self._logged = 0
-        self.progress = Progress()
+        self.progress = GatewayProgress()
 
     def server(self, connections: int) -> BoundedServer:
         """The server that takes at most so many connections. A request ends when its client hangs up."""
@@ -96,21 +80,23 @@ class GatewayApp:
         )
         return server
 
-    def progress_report(self) -> dict[str, Any]:
+    def progress_report(self) -> GatewayProgress:
         """What `GET /progress` answers; docs/gateway.md describes it."""
         breaker = self._upstream.breaker
         failure, error_class = self._log.failure, ErrorClass.HARNESS_ERROR
         if failure is None:
             failure, error_class = breaker.failure(), ErrorClass.SERVER_LOST
-        return asdict(self.progress) | {
-            "holding": self._upstream.replicas.holding,
-            "reaches": self._upstream.replicas.known,
-            "away": None if self._upstream.replicas.known else self._upstream.replicas.away(),
-            "stored": self._replays.stored,
-            "failure": failure,
-            "failure_class": None if failure is None else error_class.value,
-            "failing": breaker.reason(),
-        }
+        replicas = self._upstream.replicas
+        return replace(
+            self.progress,
+            holding=replicas.holding,
+            reaches=replicas.known,
+            away=None if replicas.known else replicas.away(),
+            stored=self._replays.stored,
+            failure=failure,
+            failure_class=None if failure is None else error_class,
+            failing=breaker.reason(),
+        )
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path

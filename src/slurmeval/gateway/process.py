@@ -14,6 +14,8 @@ from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
 from slurmeval.files import read_json, write_json
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.gateway.writer import FAILED_FILE
+from slurmeval.state.evaluation import GatewayProgress
+from slurmeval.state.records import decode
 
 READY_TIMEOUT_S = 120.0
 """Longest time from start to listening: the log of earlier tries is read, 65,000 requests in a second."""
@@ -54,21 +56,22 @@ class GatewayProcess:
         if value is not None:
             return EvaluationFailed(ErrorClass.HARNESS_ERROR, str(value["reason"]))
         report = self.progress()  # a full disk may have had no room for the file
-        if report is None or report["failure"] is None:
+        if report is None or report.failure is None:
             return None
-        return EvaluationFailed(ErrorClass(report["failure_class"]), report["failure"])
+        return EvaluationFailed(report.failure_class or ErrorClass.HARNESS_ERROR, report.failure)
 
     def failing(self) -> EvaluationFailed | None:
         """What the last requests failed of, or None where the last one was answered: the cause where a
         harness has ended badly."""
         report = self.progress()
-        if report is None or report["failing"] is None:
+        if report is None or report.failing is None:
             return None
-        return EvaluationFailed(ErrorClass.SERVER_LOST, report["failing"])
+        return EvaluationFailed(ErrorClass.SERVER_LOST, report.failing)
 
-    def progress(self) -> dict[str, Any] | None:
+    def progress(self) -> GatewayProgress | None:
         """What it has done so far (see docs/gateway.md); None where it does not answer now."""
-        return self._get("/progress", PROGRESS_TIMEOUT_S)
+        report = self._get("/progress", PROGRESS_TIMEOUT_S)
+        return None if report is None else decode(report, GatewayProgress)
 
     def context(self) -> int | None:
         """Tokens that the served model holds, as its server says; None: it does not."""

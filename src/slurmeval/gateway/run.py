@@ -24,6 +24,7 @@ from slurmeval.gateway.upstream import Upstream
 from slurmeval.gateway.writer import LogWriter, claim
 from slurmeval.parent_death import signal_at_parent_death
 from slurmeval.processes import raise_open_files
+from slurmeval.state.records import write
 
 PROGRESS_FILE = "progress.json"
 PROGRESS_S = 2.0
@@ -76,7 +77,7 @@ async def serve(config: GatewayConfig, parent: int) -> None:
             finally:
                 await server.stop_listening()
                 await server.shutdown(timeout=0.1)
-                write_json(config.log / PROGRESS_FILE, gateway.progress_report())
+                write(config.log / PROGRESS_FILE, gateway.progress_report())
     finally:
         config.ready_file.unlink(missing_ok=True)
         replays.close()
@@ -101,7 +102,7 @@ async def _until_stopped(stop: asyncio.Event, parent: int, gateway: GatewayApp, 
         if report != written and loop.time() >= written_at + PROGRESS_S:
             written_at, written = loop.time(), report
             try:
-                await asyncio.to_thread(write_json, progress_file, report)
+                await asyncio.to_thread(write, progress_file, report)
             except OSError as error:
                 _logger.warning("%s cannot be written: %s", progress_file, error)
         try:

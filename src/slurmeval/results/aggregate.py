@@ -13,9 +13,10 @@ from slurmeval.errors import ErrorClass
 from slurmeval.results import costs, job_lives, schema
 from slurmeval.results.gathering import gather
 from slurmeval.results.partitions import relative, write_rows, write_table
-from slurmeval.results.records import read_record, time_of
+from slurmeval.results.records import time_of
 from slurmeval.results.servers import gpus_of, server_rows
 from slurmeval.slurm import commands
+from slurmeval.state.evaluation import read_failure
 
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
@@ -89,15 +90,15 @@ def _row_without(paths: Paths, pair: Pair, unreadable: str | None) -> dict[str, 
     row = {"model": model, "benchmark": benchmark}
     if unreadable is not None:
         return row | {"status": "failed", "error_class": str(ErrorClass.BAD_RESULT), "reason": unreadable}
-    record = read_record(paths.failure(model, benchmark))
+    record = read_failure(paths.failure(model, benchmark))
     if record is None:
         return row | {"status": "missing"}
     return row | {
-        "status": "stopped" if record.get("error_class") == ErrorClass.STOPPED else "failed",
-        "error_class": record.get("error_class"),
-        "reason": record.get("reason"),
-        "log": relative(paths, record.get("log")),
-        "attempt": record.get("attempt"),
-        "started_at": time_of(record.get("started_at")),
-        "ended_at": time_of(record.get("ended_at")),
+        "status": "stopped" if record.error_class is ErrorClass.STOPPED else "failed",
+        "error_class": record.error_class,
+        "reason": record.reason,
+        "log": relative(paths, record.log),
+        "attempt": record.attempt or None,
+        "started_at": time_of(record.started_at),
+        "ended_at": time_of(record.ended_at),
     }

@@ -14,7 +14,7 @@ from typing import Any
 
 from slurmeval.config.of_run import site_of
 from slurmeval.errors import ErrorClass, EvaluationFailed, NotYet, ServerFailed, SlurmevalError
-from slurmeval.files import append_json, read_json
+from slurmeval.files import append_json
 from slurmeval.ownership import live_owner
 from slurmeval.scheduling import finished
 from slurmeval.scheduling.failures import failed_attempts, last_words, no_server, record
@@ -29,6 +29,8 @@ from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob, job_name
 from slurmeval.slurm.reasons import launch_failed
 from slurmeval.slurm.request import evaluation_flags
+from slurmeval.state.evaluation import FailureRecord, GatewayProgress
+from slurmeval.state.records import load, read
 from slurmeval.state.run_document import RunDocument
 from slurmeval.variables import checked
 
@@ -266,8 +268,8 @@ class SlurmJobs:
         file = self.paths.failure(*job.pair)
         if failed_attempts(file) <= job.failures:
             return None
-        content = read_json(file)
-        return EvaluationFailed(ErrorClass(content["error_class"]), content["reason"])
+        known = load(file, FailureRecord)
+        return EvaluationFailed(known.error_class or ErrorClass.HARNESS_ERROR, known.reason or "")
 
     def _asked(self, jobs: list[EvaluationJob]) -> dict[tuple[str, str], Ended]:
         """What Slurm says of jobs that left the queue, without a word or with one that it may better."""
@@ -342,16 +344,8 @@ class SlurmJobs:
 
     def _answered(self, model: str, benchmark: str) -> int:
         """Requests that the model has answered, in all tries."""
-        claim = claim_of(self.run, model, benchmark)
-        try:
-            progress = read_json(claim.parent / "gateway" / "progress.json") or {}
-        except ValueError:
-            return 0
-        return (
-            int(progress.get("stored", 0))
-            + int(progress.get("answered", 0))
-            - int(progress.get("replayed", 0))
-        )
+        progress = read(self.run.work(model, benchmark) / "gateway" / "progress.json", GatewayProgress)
+        return progress.answered_by_model if progress else 0
 
     def forget(self, job: EvaluationJob) -> None:
         """Once Snakemake knows of its success. What cannot be removed now is removed by the next run."""

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, SlurmevalError
-from slurmeval.files import read_json, write_json
+from slurmeval.state.evaluation import FailureRecord, read_failure
+from slurmeval.state.records import write
 from slurmeval.state.run_document import RunDocument
 
 
@@ -39,19 +40,17 @@ def record(
     log: str | None,
 ) -> None:
     """Writes the record of an evaluation's failure, counting the attempts. `log`: relative to the results."""
-    write_json(
-        path,
-        {
-            "model": model,
-            "benchmark": benchmark,
-            "error_class": failure.error_class.value,
-            "reason": failure.reason,
-            "started_at": started_at.isoformat(),
-            "ended_at": datetime.now(UTC).isoformat(),
-            "attempt": 1 + failed_attempts(path),
-            "log": log,
-        },
+    made = FailureRecord(
+        model=model,
+        benchmark=benchmark,
+        error_class=failure.error_class,
+        reason=failure.reason,
+        started_at=started_at.isoformat(),
+        ended_at=datetime.now(UTC).isoformat(),
+        attempt=1 + failed_attempts(path),
+        log=log,
     )
+    write(path, made)
 
 
 @contextlib.contextmanager
@@ -80,11 +79,8 @@ def _needs(run: RunDocument, model: str, benchmark: str, made: Path) -> bool:
 
 def failed_attempts(path: Path) -> int:
     """How often the evaluation has failed since it last ended well."""
-    try:
-        content = read_json(path)
-    except ValueError:
-        return 0
-    return int(content["attempt"]) if content else 0
+    failure = read_failure(path)
+    return failure.attempt if failure else 0
 
 
 def last_words(logs: Iterable[Path]) -> str:

@@ -16,7 +16,6 @@ from typing import Any
 
 from slurmeval.config.of_run import config_of
 from slurmeval.errors import NotYet, ServerFailed, ServerStopped
-from slurmeval.files import read_json
 from slurmeval.ownership import live_owner
 from slurmeval.scheduling.failures import last_words
 from slurmeval.scheduling.job_ends import Ends
@@ -29,6 +28,7 @@ from slurmeval.servers.timing import MARGIN_S
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob
 from slurmeval.slurm.reasons import launch_failed
+from slurmeval.state.evaluation import EvaluationProgress
 from slurmeval.state.lease import Lease
 from slurmeval.state.records import read, write
 from slurmeval.state.run_document import RunDocument
@@ -154,8 +154,9 @@ class Keeper:
     def _needs_server(self, model: str, benchmark: str) -> bool:
         """Whether an evaluation still has something to ask: it may be scoring, or waits to be looked at."""
         claim = claim_of(self.run, model, benchmark)
-        phase = (read_json(claim.with_name("progress.json")) or {}).get("phase")
-        return phase not in ("scoring", "done", "failed") or live_owner(claim) is None
+        progress = read(claim.with_name("progress.json"), EvaluationProgress)
+        asks = progress is None or progress.phase not in ("scoring", "done", "failed")
+        return asks or live_owner(claim) is None
 
     def _move(self, spec: ServerSpec, model: str, benchmarks: list[str]) -> None:
         """Takes the leases anew, on the current server or a new one. Raises ServerFailed, NotYet."""

@@ -41,6 +41,14 @@ def read(path: Path, record: type[T]) -> T | None:
         return None
 
 
+def find(path: Path, record: type[T]) -> T | None:
+    """Returns the record in `path`; None also where the file system is away."""
+    try:
+        return read(path, record)
+    except OSError:
+        return None
+
+
 def load(path: Path, record: type[T]) -> T:
     """Returns the record in `path`. Raises FileNotFoundError, or Unreadable with the reason."""
     try:

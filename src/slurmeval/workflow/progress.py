@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from slurmeval.files import read_json
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.state.records import read
+from slurmeval.state.evaluation import EvaluationProgress, GatewayProgress
+from slurmeval.state.records import find, read
 from slurmeval.state.run_document import RunDocument
 from slurmeval.state.server import ServerState, ServerStatus
 
@@ -88,16 +87,15 @@ class Telling:
             if not self._run.lock_file(model, benchmark).exists():
                 continue
             work = self._run.work(model, benchmark)
-            progress, gateway = _read(work / "progress.json"), _read(work / "gateway" / "progress.json")
-            phase = str(progress.get("phase", ""))
-            if phase.startswith(("waiting", "running")):
+            progress, gateway = find(work / "progress.json", EvaluationProgress), _gateway(work)
+            if progress is not None and progress.phase.startswith(("waiting", "running")):
                 yield Sight(
                     model,
                     benchmark,
-                    phase.startswith("waiting"),
-                    int(gateway.get("answered") or 0),
-                    progress.get("requests_expected"),
-                    int(gateway.get("completion_tokens") or 0),
+                    progress.phase.startswith("waiting"),
+                    gateway.answered,
+                    progress.requests_expected,
+                    gateway.completion_tokens,
                 )
 
     def _rate(self, sight: Sight, now: float) -> float | None:
@@ -128,9 +126,7 @@ def answers_kept(run: RunDocument) -> int:
     kept = 0
     for model, benchmark in run.evaluations:
         if not run.paths.evaluation(model, benchmark).exists():
-            progress = _read(run.work(model, benchmark) / "gateway" / "progress.json")
-            stored, replayed = int(progress.get("stored") or 0), int(progress.get("replayed") or 0)
-            kept += stored + int(progress.get("answered") or 0) - replayed
+            kept += _gateway(run.work(model, benchmark)).answered_by_model
     return kept
 
 
@@ -140,9 +136,5 @@ def _of(sight: Sight) -> str:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+def _gateway(work: Path) -> GatewayProgress:
+    return find(work / "gateway" / "progress.json", GatewayProgress) or GatewayProgress()

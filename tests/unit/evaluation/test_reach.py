@@ -10,22 +10,23 @@ import pytest
 
 from slurmeval.errors import EvaluationFailed
 from slurmeval.evaluation import evaluate
+from slurmeval.state.evaluation import GatewayProgress
 
 
 def test_server_that_answers_elsewhere_only_is_said_at_once_and_fails_after_minutes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now, phases, progress = [1000.0], [], {}
+    now, phases, progress = [1000.0], [], GatewayProgress()
     evaluation: Any = SimpleNamespace(out_of_reach_since=None, phase=phases.append)
     gateway: Any = SimpleNamespace(progress=lambda: progress)
     monkeypatch.setattr(evaluate, "_server_answers", lambda *_: True)
     monkeypatch.setattr(evaluate.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(evaluate.socket, "gethostname", lambda: "cpu7")
     for reaches in (True, False, False, True):
-        progress["reaches"] = reaches
+        progress.reaches = reaches
         evaluate._check_reach(evaluation, gateway)
     assert phases == ["running, but cpu7 does not reach the server", "running"]
-    progress["reaches"] = False
+    progress.reaches = False
     evaluate._check_reach(evaluation, gateway)
     now[0] += evaluate.OUT_OF_REACH_S + 1
     with pytest.raises(EvaluationFailed, match="the server answers, but not to cpu7"):

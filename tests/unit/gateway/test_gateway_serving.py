@@ -239,7 +239,7 @@ async def test_progress_counts(
     assert (report["away"] is None) == report["reaches"]
     await asyncio.to_thread(process.stop)
     written = json.loads((tmp_path / "log" / "progress.json").read_text())
-    assert written == expected | {"reaches": written["reaches"], "away": written["away"]}
+    assert written == expected | {"format": 1, "reaches": written["reaches"], "away": written["away"]}
 
 
 async def test_harness_that_hangs_up_frees_the_server(
