@@ -582,3 +582,11 @@ def test_a_chart_is_read_out_as_exactly_as_the_table_is() -> None:
     assert drawn is not None
     assert drawn.label == "Scores with 95 % intervals: 1 benchmark, 1 model"
     assert 'aria-label="m on b: 0.225, 95 % interval 0.123 to 0.376"' in drawn.svg
+
+
+def test_all_text_of_a_chart_has_the_page_s_colour_in_light_and_dark() -> None:
+    drawn = chart([tables.ScoreCell(model, "b", "ok", value=0.225) for model in ("m", "n")])
+    assert drawn is not None
+    texts = re.findall(r"<text [^>]*>", drawn.svg)
+    assert len(texts) > 5
+    assert all('fill="currentColor"' in text for text in texts)

@@ -78,6 +78,6 @@ def of_run(paths: Paths, run: Tables, matrices: Sequence[Matrix]) -> Board:
     for benchmark in run.benchmarks:
         rows = [row for row in run.of_status("ok") if row["benchmark"] == benchmark]
         words = list(dict.fromkeys(settings(row) for row in rows))
-        asked[benchmark] = words[0] if len(words) == 1 else f"asked in {len(words)} ways" if words else ""
+        asked[benchmark] = f"asked in {len(words)} ways" if len(words) > 1 else "".join(words)
     board = leaderboard(paths.results, compared=matrices)
     return Board(board, frozenset(matrix.benchmark for matrix in matrices), asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,7 +126,9 @@ def _index(run: tables.Tables, paths: Paths, written: set[Path], matrices: list[
         "missing": run.of_status("missing"),
         "warnings": [line for row in run.of_status("ok") if (line := reasoning.warning(row)) is not None],
         "mismatches": [row for row in run.metrics if row["mismatch"]],
-        "chart": chart(list(run.scores.values())),
+        "chart": chart(
+            [run.scores[key] for key in itertools.product(models, run.benchmarks) if key in run.scores]
+        ),
         "sample_links": _sample_links(run, paths, written),
         "samples_link": samples.link,
         "server_sums": _server_sums(run),

@@ -168,6 +168,7 @@ def _look() -> dict[str, object]:
     """Returns the SVG with colours that follow the page's text, for light and dark."""
     label = {"labelColor": "currentColor", "labelFontSize": 12, "labelLimit": 260}
     axis = {"labelColor": "currentColor", "domainColor": "currentColor", "tickColor": "currentColor"}
+    axis |= {"titleColor": "currentColor"}
     return {
         "font": "sans-serif",
         "view": {"stroke": None},

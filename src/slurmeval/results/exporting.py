@@ -231,7 +231,7 @@ def settings(row: Row) -> str:
         parts.append(f"top-p {row['top_p']:g}")
     if (row["n_repeats"] or 1) > 1:
         parts.append(f"{row['n_repeats']} answers each")
-    return ", ".join(parts) or "the task's own"
+    return ", ".join(parts) or "the task's own settings"
 
 
 def _move(source: Path, target: Path) -> list[Path]:

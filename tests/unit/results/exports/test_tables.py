@@ -109,15 +109,15 @@ def test_latex_shows_interval_unanswered_and_dash() -> None:
 def test_latex_says_what_was_measured_where_models_differ() -> None:
     run = run_of({("m", "a"): {}, ("n", "a"): {"metric": "f1"}})
     assert latex.text(run).splitlines()[-2:] == [
-        "% a (m): acc; the task's own",
-        "% a (n): f1; the task's own",
+        "% a (m): acc; the task's own settings",
+        "% a (n): f1; the task's own settings",
     ]
 
 
 def test_no_name_breaks_out_of_a_comment() -> None:
     text = latex.text(run_of({("m", "a"): {"metric": "acc\n\\input{x}\u2028\\input{y}"}}))
     body = text.split("\\end{tabular}\n")[1]
-    assert body == "% a: acc \\input{x} \\input{y}; the task's own\n"
+    assert body == "% a: acc \\input{x} \\input{y}; the task's own settings\n"
 
 
 def test_latex_compiles(tmp_path: Path) -> None:
