@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -118,15 +116,3 @@ def test_no_name_breaks_out_of_a_comment() -> None:
     text = latex.text(run_of({("m", "a"): {"metric": "acc\n\\input{x}\u2028\\input{y}"}}))
     body = text.split("\\end{tabular}\n")[1]
     assert body == "% a: acc \\input{x} \\input{y}; the task's own settings\n"
-
-
-def test_latex_compiles(tmp_path: Path) -> None:
-    if shutil.which("pdflatex") is None:
-        pytest.skip("pdflatex is not installed")
-    table = latex.text(run_of({(f"a{SPECIAL}", f"b{SPECIAL}"): {"ci_lo": 0.1, "ci_hi": 0.4}, ("c", "d"): {}}))
-    document = (
-        f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}{table}\\end{{document}}"
-    )
-    (tmp_path / "a.tex").write_text(document)
-    subprocess.run(["pdflatex", "-halt-on-error", "a.tex"], cwd=tmp_path, check=True, capture_output=True)
-    assert (tmp_path / "a.pdf").exists()
