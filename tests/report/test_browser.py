@@ -294,22 +294,52 @@ def test_an_address_that_names_nothing_shows_what_there_is(browser: Any, report:
     assert browser.get_log("browser") == []
 
 
+# Each colour of text with the colour below it, as bytes.
+COLOURS = """
+const context = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+const bytes = (...layers) => {
+  for (const colour of layers) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
+  return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+};
+const below = (element) => {
+  const layers = [];
+  for (let e = element; e; e = e.parentElement) layers.unshift(getComputedStyle(e).backgroundColor);
+  return layers;
+};
+const found = new Set();
+for (const element of document.querySelectorAll('main *, header *')) {
+  const direct = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  if (!direct || !element.checkVisibility()) continue;
+  found.add(JSON.stringify([bytes(getComputedStyle(element).color), bytes('#fff', ...below(element))]));
+}
+return [...found].map(JSON.parse);
+"""
+
+
+@pytest.mark.parametrize("page", ["index.html", "samples.html"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_enough_contrast(browser: Any, report: Path, scheme: str) -> None:
-    """At least 4.5:1 (WCAG 2, AA), for every colour of text on the first page."""
+def test_text_has_enough_contrast(browser: Any, report: Path, scheme: str, page: str) -> None:
+    """At least 4.5:1 (WCAG 2, AA), for every colour of text on the colour below it."""
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    _open(browser, report / "index.html")
-    found = browser.execute_script(
-        "const all = [...document.querySelectorAll('main *, header *')].filter(e => e.textContent.trim());"
-        "return [getComputedStyle(document.body).backgroundColor,"
-        " [...new Set(all.map(e => getComputedStyle(e).color))]]"
-    )
-    background, colours = found
-    assert len(colours) >= 4
-    for colour in colours:
-        assert _contrast(_rgb(colour), _rgb(background)) >= 4.5, (colour, background)
+    if page == "samples.html":
+        _open_samples(browser, report, f"a={example.MODELS[0]}&b={example.MODELS[1]}&on=asdiv")
+    else:
+        _open(browser, report / page)
+    found = browser.execute_script(COLOURS)
+    assert len(found) >= 4
+    for colour, background in found:
+        assert _contrast(colour, background) >= 4.5, (colour, background)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_print_shows_the_samples_without_the_controls(browser: Any, report: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    _open_samples(browser, report, f"a={example.MODELS[0]}&b={example.MODELS[1]}&on=asdiv")
+    assert browser.find_element("css selector", "article .side").is_displayed()
+    assert not browser.find_element("id", "search").is_displayed()
+    assert not browser.find_element("id", "show").is_displayed()
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 def test_a_narrow_screen_scrolls_tables_not_the_page(browser: Any, report: Path) -> None:
@@ -325,15 +355,11 @@ def test_a_narrow_screen_scrolls_tables_not_the_page(browser: Any, report: Path)
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def _rgb(colour: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in colour.partition("(")[2].rstrip(")").split(",")[:3])
-
-
-def _contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+def _contrast(one: list[int], other: list[int]) -> float:
     high, low = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (high + 0.05) / (low + 0.05)
 
 
-def _luminance(rgb: tuple[float, ...]) -> float:
+def _luminance(rgb: list[int]) -> float:
     linear = [c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
