@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -90,8 +93,12 @@ def test_hostile_names_and_texts_stay_text(run: Path) -> None:
     assert {path.name for path in root.parent.iterdir()} == {"imported", "run"}
     pages = [path.read_text() for path in root.rglob("*.html")]
     assert not any('<script>alert("owned")' in page or "essay <script>" in page for page in pages)
-    assert any("&lt;script&gt;alert" in page for page in pages)
-    assert not any("\u202e" in page for page in pages)
+    calls = [path.read_text().splitlines()[1] for path in root.rglob("*.js")]
+    packed = [re.fullmatch(r'slurmeval\("[^"]+", "([A-Za-z0-9+/=]+)"\);', call) for call in calls]
+    samples = [gzip.decompress(base64.b64decode(call[1])).decode() for call in packed if call]
+    assert len(samples) == len(calls)
+    assert any("<script>alert" in text for text in samples)
+    assert not any("\u202e" in text for text in (*pages, *samples))
 
 
 def test_the_same_again_changes_no_partition(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
