@@ -205,11 +205,13 @@ def test_code_that_a_model_writes_finds_nothing(
     from slurmeval.containment.scratch_dir import scratch_dir
     from slurmeval.harnesses.base import Command
     from slurmeval.harnesses.runtimes import Contained, ImageRuntime
+    from slurmeval.state.records import load
+    from slurmeval.state.runtime_records import ImageRecord
 
     done = project.online("images", "pull", "nemo-bfcl")
     assert done.returncode == 0, done.stdout
     (record,) = (project.folder / ".images").glob("nemo-bfcl-*.json")
-    runtime = ImageRuntime(yaml.safe_load(record.read_text()), Apptainer(str(apptainer)))
+    runtime = ImageRuntime(load(record, ImageRecord), Apptainer(str(apptainer)))
     attempt = tmp_path / "attempt"
     (attempt / "home").mkdir(parents=True)
     program = [

@@ -528,12 +528,13 @@ def test_git_state_and_lock_are_shown(paths: Paths) -> None:
 def test_images_are_shown_by_their_digests(paths: Paths) -> None:
     aggregate(paths, [])
     assert "Image harness" not in _build(paths).text
-    write_json(paths.image_record("harness", "key"), {"id": "harness", "digest": "sha256:c0ffee"})
+    file: dict[str, Any] = {"sif": "/harness.sif", "size": 1, "mtime_ns": 1, "sha256": "0" * 64}
+    record: dict[str, Any] = {"id": "harness", "digest": "sha256:c0ffee", **file}
+    write_json(paths.image_record("harness", "key"), record)
     text = "".join(_build(paths).text.split())
     assert "Imageharnesssha256:c0ffee" in text
     labels = {"org.opencontainers.image.version": "<26.10>", "maintainer": "someone"}
-    record = {"id": "harness", "digest": "sha256:c0ffee", "labels": labels}
-    write_json(paths.image_record("harness", "key"), record)
+    write_json(paths.image_record("harness", "key"), {**record, "labels": labels})
     text = "".join(_build(paths).text.split())
     assert "sha256:c0ffee,version<26.10>" in text and "someone" not in text
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from slurmeval.cli.run_state import live_servers, mapping
+from slurmeval.cli.run_state import live_servers
 from slurmeval.errors import UserError
 from slurmeval.ownership import live_owner
 from slurmeval.paths import Paths
-from slurmeval.state.records import load
+from slurmeval.state.records import find, load
 from slurmeval.state.run_document import RunDocument
+from slurmeval.state.runtime_records import EnvironmentRecord, ImageRecord
 
 SEARCH_DEPTH = 3
 """Levels below the project at which results folders are looked for."""
@@ -62,5 +63,11 @@ def _named_by_runs(results: Path) -> Iterator[Path]:
     for file in (results / "state" / "runs").glob("*.json"):
         run = load(file, RunDocument)
         for entry in (*run.models.values(), *run.benchmarks.values()):
-            record = {} if entry.environment is None else mapping(entry.environment)
-            yield from (Path(record[name]) for name in ("folder", "sif") if name in record)
+            if entry.environment is None:
+                continue
+            if entry.runtime == "image":
+                image = find(entry.environment, ImageRecord)
+                yield from [image.sif] if image else []
+            else:
+                environment = find(entry.environment, EnvironmentRecord)
+                yield from [environment.folder] if environment else []

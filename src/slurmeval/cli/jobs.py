@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from slurmeval.progress import to_stderr
-from slurmeval.state.records import load
+from slurmeval.state.records import load, read, write
 from slurmeval.state.run_document import RunDocument
+from slurmeval.state.runtime_records import EnvironmentRecord, ImageRecord
 
 RUN_FILE = click.argument("run_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
@@ -44,7 +45,6 @@ def _where_there_is_internet(run: RunDocument, here: bool) -> None:
 def environment(run_file: Path, name: str, record: Path, here: bool) -> None:
     """Makes a locked environment, or finds it made."""
     from slurmeval.environments.environments import ensure
-    from slurmeval.files import write_json
     from slurmeval.project_files import environment_lock
     from slurmeval.scheduling.failures import recorded
 
@@ -53,7 +53,7 @@ def environment(run_file: Path, name: str, record: Path, here: bool) -> None:
     environments = run.paths.environments
     with recorded(run, "environment", record, f"making the environment {name}"):
         made = ensure(environment_lock(run.project, name), environments, to_stderr)
-    write_json(record, {"folder": str(made.folder), "python": str(made.python)})
+    write(record, EnvironmentRecord(folder=made.folder, python=made.python))
 
 
 @click.command()
@@ -67,7 +67,6 @@ def image(run_file: Path, name: str, record: Path, here: bool) -> None:
     from slurmeval.config.of_run import config_of, site_of
     from slurmeval.containers.images import Image, ensure, read_lock, read_wanted
     from slurmeval.evaluation.runtimes import apptainer_of
-    from slurmeval.files import read_json, write_json
     from slurmeval.project_files import IMAGES, IMAGES_LOCK, images_file
     from slurmeval.scheduling.failures import recorded
 
@@ -84,7 +83,7 @@ def image(run_file: Path, name: str, record: Path, here: bool) -> None:
     wanted = read_wanted(images_file(project, IMAGES)).get(name) if locked is None else None
     with recorded(run, "image", record, f"pulling the image {name}"):
         made = ensure(locked or wanted or Image(name, ""), paths.images, apptainer_of(run), to_stderr, file)
-    write_json(record, read_json(made))
+    write(record, load(made, ImageRecord))
 
 
 @click.command()
@@ -132,7 +131,6 @@ def stage_model(run_file: Path, model: str, manifest: Path, here: bool) -> None:
     """Stages a model's weights and writes their manifest."""
     from slurmeval import secrets
     from slurmeval.config.of_run import config_of, site_of
-    from slurmeval.files import read_json
     from slurmeval.planning.preflight import need_servable
     from slurmeval.scheduling.failures import recorded
     from slurmeval.staging.models import stage_model
@@ -143,8 +141,8 @@ def stage_model(run_file: Path, model: str, manifest: Path, here: bool) -> None:
     entry = config.models[model]
     secrets.lend(paths.secrets, config.secrets, secrets.HUB)
     environment = run.models[model].environment
-    made = None if environment is None else read_json(environment)
-    python = Path(made["python"]) if made else None
+    made = None if environment is None else read(environment, EnvironmentRecord)
+    python = made.python if made else None
     with recorded(run, "stage_model", manifest, f"staging the model {model}"):
         project = run.project
         stage_model(model, entry.source, manifest.absolute(), paths.hf_home, project, python, to_stderr)

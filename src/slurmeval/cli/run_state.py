@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -188,15 +187,6 @@ def live_servers(paths: Paths) -> list[Path]:
     return [
         folder for folder in folders if (server := read_server(folder, jobs)) and not server.status.is_final
     ]
-
-
-def mapping(path: Path) -> dict[str, Any]:
-    """Returns the JSON object in `path`; empty where there is none, or not yet a whole one."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def last_run(results: Path) -> RunDocument:

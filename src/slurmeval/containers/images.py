@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from slurmeval.build_once import owned
 from slurmeval.config.yaml_files import read_yaml
@@ -23,8 +22,10 @@ from slurmeval.containers.pulling import log_of, pull, remove_remains, work_fold
 from slurmeval.containers.reference import DIGEST, Reference
 from slurmeval.disk import disk_errors, remove_tree
 from slurmeval.errors import ConfigError, SlurmevalError, UserError
-from slurmeval.files import read_json, sha256_of_file, write_json
+from slurmeval.files import sha256_of_file
 from slurmeval.progress import Progress, size_text, to_stderr
+from slurmeval.state.records import read, write
+from slurmeval.state.runtime_records import ImageRecord
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 _KEYS = {"reference": str, "check": list, "digest": str, "architectures": list, "resolved": str}
@@ -116,13 +117,12 @@ def ensure(
 
 def is_whole(image: Image, folder: Path, given: Path | None = None) -> bool:
     """Returns whether the image was recorded, and its SIF is as it was then."""
-    record = _known(image.record(folder))
+    known = read(image.record(folder), ImageRecord)
     sif = given.absolute() if given is not None else image.sif(folder)
     return (
-        record.get("digest") == image.digest
-        and record.get("check") == list(image.check)
-        and record.get("sif") == str(sif)
-        and _stamp(sif) == (record.get("size"), record.get("mtime_ns"))
+        known is not None
+        and (known.digest, known.check, known.sif) == (image.digest, list(image.check), sif)
+        and _stamp(sif) == (known.size, known.mtime_ns)
     )
 
 
@@ -132,20 +132,22 @@ def verify(record: Path, every: bool, progress: Progress = to_stderr) -> list[st
     Reads it only if its size or time differs from the record's, or with `every`. One that was merely touched
     or copied is recorded anew.
     """
-    known = _known(record)
-    sif = Path(str(known.get("sif", "")))
+    known = read(record, ImageRecord)
+    if known is None:
+        return [f"{record} is damaged"]
+    sif = known.sif
     stamp = _stamp(sif)
     if stamp is None:
         return [f"{sif} is missing"]
-    if stamp == (known.get("size"), known.get("mtime_ns")) and not every:
+    if stamp == (known.size, known.mtime_ns) and not every:
         return []
-    if stamp[0] != known.get("size"):
-        return [f"{sif} has {stamp[0]} bytes instead of {known.get('size')}"]
+    if stamp[0] != known.size:
+        return [f"{sif} has {stamp[0]} bytes instead of {known.size}"]
     progress(f"{record.stem}: hashing {size_text(stamp[0])}")
-    if sha256_of_file(sif) != known.get("sha256"):
+    if sha256_of_file(sif) != known.sha256:
         return [f"{sif} has other content than when it was recorded"]
-    if stamp[1] != known.get("mtime_ns"):
-        write_json(record, {**known, "mtime_ns": stamp[1]})
+    if stamp[1] != known.mtime_ns:
+        write(record, replace(known, mtime_ns=stamp[1]))
     return []
 
 
@@ -223,25 +225,23 @@ def _record(image: Image, folder: Path, file: Path, found: Found, progress: Prog
     if stamp is None or stamp != _stamp(file):
         raise SlurmevalError(f"image {image.id}: {file} changed while it was looked at")
     pulled_at = datetime.fromtimestamp(stamp[1] / 1e9, UTC).isoformat(timespec="seconds")
-    write_json(
-        image.record(folder),
-        {
-            "id": image.id,
-            "reference": image.reference,
-            "digest": image.digest,
-            "check": list(image.check),
-            "sif": str(file),
-            "size": stamp[0],
-            "mtime_ns": stamp[1],
-            "sha256": sha256,
-            "architecture": found.architecture,
-            "packages": found.packages,
-            "programs": found.programs,
-            "labels": found.labels,
-            "apptainer": found.apptainer,
-            "pulled_at": pulled_at if file == image.sif(folder) else None,
-        },
+    made = ImageRecord(
+        id=image.id,
+        reference=image.reference,
+        digest=image.digest,
+        check=list(image.check),
+        sif=file,
+        size=stamp[0],
+        mtime_ns=stamp[1],
+        sha256=sha256,
+        architecture=found.architecture,
+        packages=found.packages,
+        programs=found.programs,
+        labels=found.labels,
+        apptainer=found.apptainer,
+        pulled_at=pulled_at if file == image.sif(folder) else None,
     )
+    write(image.record(folder), made)
 
 
 def _is_pulled(image: Image, folder: Path, progress: Progress) -> bool:
@@ -251,8 +251,8 @@ def _is_pulled(image: Image, folder: Path, progress: Progress) -> bool:
     and whoever made it was killed, or found it not working, before the record.
     """
     record, sif = image.record(folder), image.sif(folder)
-    known = _known(record)
-    if known.get("digest") == image.digest and known.get("sif") == str(sif):
+    known = read(record, ImageRecord)
+    if known is not None and (known.digest, known.sif) == (image.digest, sif):
         return not verify(record, False, progress)
     try:
         return bool(sif_architecture(image.id, sif))
@@ -272,14 +272,6 @@ def _need_digest(image: Image) -> None:
             f"image {image.id}: {image.reference} is not made for {here}, the architecture of this machine; "
             f"there is: {', '.join(image.architectures)}"
         )
-
-
-def _known(record: Path) -> dict[str, Any]:
-    try:
-        content = read_json(record)
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _stamp(sif: Path) -> tuple[int, int] | None:

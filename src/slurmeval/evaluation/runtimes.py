@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from slurmeval.config.of_run import site_of
 from slurmeval.containers.apptainer import Apptainer
-from slurmeval.files import read_json
 from slurmeval.harnesses.runtimes import EnvironmentRuntime, ImageRuntime, Runtime
+from slurmeval.state.records import load
 from slurmeval.state.run_document import RunDocument
+from slurmeval.state.runtime_records import EnvironmentRecord, ImageRecord
 
 
 def apptainer_of(run: RunDocument) -> Apptainer:
@@ -20,7 +19,6 @@ def apptainer_of(run: RunDocument) -> Apptainer:
 def runtime_of(run: RunDocument, benchmark: str) -> Runtime:
     """The harness's, made or pulled before. Raises UserError where there is no Apptainer for an image."""
     entry = run.benchmarks[benchmark]
-    record = read_json(entry.environment)
     if entry.runtime == "image":
-        return ImageRuntime(record, apptainer_of(run))
-    return EnvironmentRuntime(Path(record["folder"]))
+        return ImageRuntime(load(entry.environment, ImageRecord), apptainer_of(run))
+    return EnvironmentRuntime(load(entry.environment, EnvironmentRecord).folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from slurmeval.containers.apptainer import Apptainer, Bind, with_targets
 from slurmeval.containment import command as containment
@@ -15,6 +15,7 @@ from slurmeval.containment.scratch_dir import ScratchDir
 from slurmeval.environments.locks import normalised
 from slurmeval.environments.package_versions import installed_version, site_packages
 from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.state.runtime_records import ImageRecord
 from slurmeval.variables import CERTIFICATES
 
 _NOT_INSIDE = ("HOME", "PATH", "VIRTUAL_ENV", "TMPDIR", "LD_LIBRARY_PATH", *CERTIFICATES)
@@ -142,7 +143,7 @@ class EnvironmentRuntime:
 class ImageRuntime:
     """Image, as the record of its pull describes it."""
 
-    record: dict[str, Any]
+    record: ImageRecord
     apptainer: Apptainer
 
     def program(self, *names: str) -> str:
@@ -152,10 +153,10 @@ class ImageRuntime:
             EvaluationFailed: None exists.
         """
         for name in names:
-            if name in self.record["programs"]:
-                return str(self.record["programs"][name])
+            if name in self.record.programs:
+                return self.record.programs[name]
         raise EvaluationFailed(
-            ErrorClass.HARNESS_ERROR, f"the image {self.record['id']} has no {' and no '.join(names)}"
+            ErrorClass.HARNESS_ERROR, f"the image {self.record.id} has no {' and no '.join(names)}"
         )
 
     @property
@@ -165,8 +166,7 @@ class ImageRuntime:
 
     def version(self, package: str) -> str | None:
         """Returns the version of an installed package; None: it is not installed."""
-        found: str | None = self.record["packages"].get(normalised(package))
-        return found
+        return self.record.packages.get(normalised(package))
 
     def variables(self) -> dict[str, str]:
         """Returns variables by which its programs find each other."""
@@ -179,7 +179,7 @@ class ImageRuntime:
             keep.mkdir(parents=True, exist_ok=True)
             copied = subprocess.run(
                 self.apptainer.exec_argv(
-                    Path(self.record["sif"]),
+                    self.record.sif,
                     [self.python, "-c", _COPY, folder, "/slurmeval-keep"],
                     binds=[Bind(keep, Path("/slurmeval-keep"), writable=True)],
                     network=False,
@@ -209,7 +209,7 @@ class ImageRuntime:
             argv = [self.python, str(_inside(scripts[0])), *address, *argv]
         argv = [self.python, str(_inside(scripts[1])), *argv]
         started = self.apptainer.exec_argv(
-            Path(self.record["sif"]),
+            self.record.sif,
             argv,
             binds=binds,
             cwd=contained.cwd,

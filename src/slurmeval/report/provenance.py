@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from slurmeval.engines.registry import find_engine
 from slurmeval.evaluation import provenance
-from slurmeval.files import read_json, sha256_of_file
+from slurmeval.files import sha256_of_file
 from slurmeval.project_files import environment_lock
 from slurmeval.state.manifest import Manifest
 from slurmeval.state.records import read
 from slurmeval.state.run_document import RunDocument
+from slurmeval.state.runtime_records import ImageRecord
 
 if TYPE_CHECKING:
     from slurmeval.config.models import Config
@@ -77,14 +78,14 @@ def _images(run: RunDocument) -> dict[str, str]:
     """
     entries = [*run.models.values(), *run.benchmarks.values()]
     files = {entry.environment for entry in entries if entry.environment and entry.runtime == "image"}
-    records = map(read_json, sorted(files))
-    return {record["id"]: _image_text(record) for record in records if record is not None}
+    records = (read(file, ImageRecord) for file in sorted(files))
+    return {record.id: _image_text(record) for record in records if record is not None}
 
 
-def _image_text(record: Mapping[str, Any]) -> str:
-    labels = record.get("labels", {})
+def _image_text(record: ImageRecord) -> str:
+    labels = record.labels
     told = [f"{name.rpartition('.')[2]} {labels[name]}" for name in SHOWN_LABELS if labels.get(name)]
-    return ", ".join([record["digest"] or record["sif"], *told])
+    return ", ".join([record.digest or str(record.sif), *told])
 
 
 def staged(run: RunDocument, config: Config) -> list[dict[str, Any]]:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from slurmeval.errors import SlurmevalError
-from slurmeval.files import read_json
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.state.lease import Lease
 from slurmeval.state.manifest import Manifest
 from slurmeval.state.owner import Owner
 from slurmeval.state.records import load, read
 from slurmeval.state.run_document import RunDocument
+from slurmeval.state.runtime_records import EnvironmentRecord, ImageRecord
 from slurmeval.state.server import ServerState
 from slurmeval.state.server_spec import ServerSpec
 
@@ -27,31 +27,27 @@ T = TypeVar("T")
 
 
 @functools.lru_cache(maxsize=256)
-def _read(path: Path, modified_ns: int) -> Any:
-    return read_json(path)
+def _loaded(path: Path, modified_ns: int, record: type[Any]) -> Any:
+    return load(path, record)
 
 
-@functools.lru_cache(maxsize=256)
-def _weights(manifest: Path, modified_ns: int) -> str:
-    return str(load(manifest, Manifest).folder)
-
-
-def _cached(read_file: Callable[[Path, int], T], path: Path) -> T:
-    """Reads a file that `stage` or `environment` made; cached for as long as it stays as it is."""
-    return read_file(path, path.stat().st_mtime_ns)
+def _made(path: Path, record: type[T]) -> T:
+    """Returns what `stage` or `environment` wrote; cached for as long as the file stays as it is."""
+    made: T = _loaded(path, path.stat().st_mtime_ns, cast(Any, record))
+    return made
 
 
 def tracks(run: RunDocument, model: str) -> list[ServerSpec]:
     """Returns the specs of a model's replicas."""
     entry = run.models[model]
-    first = replace(entry.serving, weights=_cached(_weights, entry.manifest))
+    first = replace(entry.serving, weights=str(_made(entry.manifest, Manifest).folder))
     if entry.environment is None:  # the server is there already, and our own Python passes requests on
         first = replace(first, python=sys.executable)
     elif entry.runtime == "image":
-        made = _cached(_read, entry.environment)
-        first = replace(first, python=made["programs"]["python3"], image=made["sif"])
+        made = _made(entry.environment, ImageRecord)
+        first = replace(first, python=made.programs["python3"], image=str(made.sif))
     else:
-        first = replace(first, python=_cached(_read, entry.environment)["python"])
+        first = replace(first, python=str(_made(entry.environment, EnvironmentRecord).python))
     specs = [first]
     for replica in range(2, entry.replicas + 1):
         servers, leases = f"{first.servers}@{replica}", f"{first.leases}@{replica}"

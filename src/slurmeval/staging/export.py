@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from slurmeval.disk import disk_errors
 from slurmeval.errors import UserError
-from slurmeval.files import read_json, write_atomically, write_json
+from slurmeval.files import write_atomically, write_json
 from slurmeval.progress import Progress, Transfer
 from slurmeval.staging.fetched import note_of, noted
 from slurmeval.staging.hub_lock import HubLock
@@ -28,7 +27,8 @@ from slurmeval.staging.manifest import HASH_THREADS, HashCache, sha256_counted
 from slurmeval.staging.packages import package_folder
 from slurmeval.staging.repository import REMEDY
 from slurmeval.state.manifest import Manifest
-from slurmeval.state.records import Unreadable, load
+from slurmeval.state.records import Unreadable, encode, load
+from slurmeval.state.runtime_records import ImageRecord
 
 EXPORT_FORMAT = 1
 FOLDER = "slurmeval/export"
@@ -56,7 +56,7 @@ class Export:
     """Each hash cache to be made by the import, and the folder whose files it tells of."""
     refs: dict[str, str] = field(default_factory=dict)
     """Branches of the hub's cache: path -> commit."""
-    images: list[dict[str, Any]] = field(default_factory=list)
+    images: list[ImageRecord] = field(default_factory=list)
     """Images' records; `sif` is the file's name alone."""
     sifs: dict[str, KnownFile] = field(default_factory=dict)
     """Relative to the folder of images."""
@@ -98,17 +98,19 @@ class Export:
 
     def add_image(self, record: Path) -> None:
         """Adds a pulled image, by its record. Raises UserError where it is not pulled."""
-        known = read_json(record)
-        if known is None:
-            raise UserError(f"{record}: not pulled yet: `snakemake staged …` with this config first")
-        sif = Path(known["sif"])
+        try:
+            known = load(record, ImageRecord)
+        except FileNotFoundError:
+            text = f"{record}: not pulled yet: `snakemake staged …` with this config first"
+            raise UserError(text) from None
+        sif = known.sif
         if sif.parent.resolve() != record.parent.resolve():
-            self.left_out.append(f"image {known['id']} is in {sif}")
+            self.left_out.append(f"image {known.id} is in {sif}")
             return
         status = sif.stat()
-        verified = (status.st_size, status.st_mtime_ns) == (known["size"], known["mtime_ns"])
-        self.sifs[sif.name] = KnownFile(sif, known["sha256"], verified)
-        self.images.append({**known, "sif": sif.name})
+        verified = (status.st_size, status.st_mtime_ns) == (known.size, known.mtime_ns)
+        self.sifs[sif.name] = KnownFile(sif, known.sha256, verified)
+        self.images.append(replace(known, sif=Path(sif.name)))
         self.size += status.st_size
 
     def _add_folder(self, folder: Path, hashes: Mapping[str, str | None], cache: Path) -> None:
@@ -173,7 +175,7 @@ def export(
             "lock": lock.model_dump(mode="json"),
             "caches": found.caches,
             "refs": found.refs,
-            "images": found.images,
+            "images": [encode(image) for image in found.images],
         }
         write_json(folder / DOCUMENT, document)
         write_atomically(folder / SUMS, _lines(f"{sums[path]}  {path}" for path in sorted(found.files)))

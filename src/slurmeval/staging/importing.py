@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from slurmeval.disk import disk_errors
 from slurmeval.errors import SlurmevalError, UserError
-from slurmeval.files import create_exclusively, read_json, write_json
+from slurmeval.files import create_exclusively, read_json
 from slurmeval.progress import Progress, Transfer, size_text
 from slurmeval.staging import hub_lock
 from slurmeval.staging.export import DOCUMENT, EXPORT_FORMAT, FOLDER, SUMS
 from slurmeval.staging.hub_lock import HubLock
 from slurmeval.staging.manifest import HASH_THREADS, HashCache, sha256_counted
 from slurmeval.staging.repository import REMEDY
+from slurmeval.state.records import decode, write
+from slurmeval.state.runtime_records import ImageRecord
 
 NAMED_LIMIT = 3
 """Damaged files that a message names before it counts."""
@@ -31,7 +32,7 @@ class Lists:
     sums: dict[str, str]
     caches: dict[str, str]
     refs: dict[str, str]
-    images: list[dict[str, Any]]
+    images: list[ImageRecord]
     lock: HubLock
 
     @classmethod
@@ -50,9 +51,8 @@ class Lists:
                     raise ValueError(line)
                 sums[match[2]] = match[1]
             lock = HubLock.model_validate(document["lock"])
-            lists = cls(
-                sums, dict(document["caches"]), dict(document["refs"]), list(document["images"]), lock
-            )
+            images = [decode(image, ImageRecord) for image in document["images"]]
+            lists = cls(sums, dict(document["caches"]), dict(document["refs"]), images, lock)
             lists._require_inside(folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{folder}: damaged lists; copy them again") from error
@@ -65,8 +65,8 @@ class Lists:
             if path.parts[:1] not in {("hub",), ("slurmeval",)} or ".." in path.parts or str(path) != text:
                 raise UserError(f"{folder}: {text} leads out of HF_HOME")
         for image in self.images:
-            if PurePosixPath(image["sif"]).name != image["sif"]:
-                raise UserError(f"{folder}: {image['sif']} leads out of the folder of images")
+            if image.sif.name != str(image.sif):
+                raise UserError(f"{folder}: {image.sif} leads out of the folder of images")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def import_lists(hf_home: Path, images: Path, project: Path, progress: Progress)
     known = list(_known_files(lists, hf_home))
     verified = {file.path for file in known if file.is_verified()}
     unread = {hf_home / path: sha256 for path, sha256 in lists.sums.items() if hf_home / path not in verified}
-    unread |= {images / image["sif"]: image["sha256"] for image in lists.images}
+    unread |= {images / image.sif: image.sha256 for image in lists.images}
     size = _verify(unread, progress)
     with disk_errors("import", hf_home, REMEDY):
         for file in known:
@@ -161,11 +161,11 @@ def _verify(files: Mapping[Path, str], progress: Progress) -> int:
     return size
 
 
-def _record_image(images: Path, image: Mapping[str, Any]) -> None:
-    sif = (images / image["sif"]).absolute()
+def _record_image(images: Path, image: ImageRecord) -> None:
+    sif = (images / image.sif).absolute()
     status = sif.stat()
-    record = {**image, "sif": str(sif), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    write_json(sif.with_suffix(".json"), record)
+    record = replace(image, sif=sif, size=status.st_size, mtime_ns=status.st_mtime_ns)
+    write(sif.with_suffix(".json"), record)
 
 
 def _differing(carried: HubLock, here: HubLock) -> list[str]:

@@ -13,6 +13,7 @@ from slurmeval.files import sha256_of_file, write_json
 from slurmeval.paths import Paths
 from slurmeval.processes import identity
 from slurmeval.state.records import write
+from slurmeval.state.runtime_records import EnvironmentRecord, ImageRecord
 from tests.run_documents import benchmark_entry, model_entry, run_document
 
 
@@ -80,12 +81,15 @@ def current(project: Path) -> Path:
     return environment_for(project / "containers" / "locks" / "fruit.lock", project / ".environments").folder
 
 
-def begin_run(results: Path, environment: Path, kind: str = "folder", **files: str) -> None:
+def begin_run(results: Path, environment: Path, runtime: str = "environment", **files: str) -> None:
     """A run's document that names an environment, and `files` that a live process holds."""
     record = results / "record.json"
-    write_json(record, {kind: str(environment)})
+    if runtime == "image":
+        write(record, ImageRecord(id="i", sif=environment, size=1, mtime_ns=1, sha256=""))
+    else:
+        write(record, EnvironmentRecord(folder=environment, python=environment / "bin" / "python"))
     paths = Paths.of_results(results)
-    models = {"m": model_entry(paths, "m", environment=record)}
+    models = {"m": model_entry(paths, "m", runtime=runtime, environment=record)}
     write(results / "state" / "runs" / "0123.json", run_document(paths, models, {"b": benchmark_entry()}))
     for name in files.values():
         write_json(results / name, asdict(identity()))
@@ -163,7 +167,7 @@ def test_images_prune_keeps_what_a_run_under_way_uses(
     sif = project / ".images" / "pear-0123456789ab.sif"
     sif.parent.mkdir()
     sif.touch()
-    begin_run(project / "results", sif, "sif", held="state/controller.json")
+    begin_run(project / "results", sif, "image", held="state/controller.json")
     assert main.run(["images", "prune"]) == 0
     assert sif.exists()
     (project / "results" / "state" / "controller.json").unlink()

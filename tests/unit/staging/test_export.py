@@ -293,7 +293,7 @@ def test_image_gets_a_record_that_fits_where_it_lies_now(here: Site, there: Site
     write_json(given, {"id": "vllm", "sif": "/shared/vllm.sif", **stamp})
     found = here.export([], [record, given])
     assert found.left_out == ["image vllm is in /shared/vllm.sif"]
-    assert [image["id"] for image in found.images] == ["nemo-bfcl"]
+    assert [image.id for image in found.images] == ["nemo-bfcl"]
     carry(here, there)
     there.import_lists()
     moved = json.loads((there.images / "nemo-bfcl-0123456789ab.json").read_text())
@@ -341,7 +341,8 @@ def test_paths_that_lead_out_of_hf_home_are_refused(here: Site, key: str) -> Non
     elif key == "folder":
         document["caches"]["slurmeval/x.json"] = "hub//etc"
     elif key == "images":
-        document["images"].append({"sif": "../x"})
+        image = {"id": "x", "sif": "../x", "size": 1, "mtime_ns": 1, "sha256": ""}
+        document["images"].append(image)
     else:
         document["refs"]["../../x"] = "0" * 40
     write_json(here.lists / "export.json", document)
