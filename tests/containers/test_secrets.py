@@ -69,8 +69,8 @@ def test_a_gated_model_is_refused_before_anything_starts(
     project.config["models"]["tiny"]["weights"] = {"repo": "acme/closed", "revision": commit}
     project.config["benchmarks"] = {"bfcl": bfcl()}
     project.config["suites"] = {"all": ["bfcl"]}
-    planned = project.run("-n")
-    assert planned.returncode == 0
+    planned = project.online("plan", *project.options())
+    assert planned.returncode == 0, planned.stdout
     assert "Will not begin" in planned.stdout
     assert "acme/closed" in planned.stdout.split("Will not begin")[1]
     done = project.run()

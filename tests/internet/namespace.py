@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import ipaddress
 import shutil
 import socket
 import threading
@@ -73,12 +74,23 @@ class Internet:
         up = f"link set lo up\naddress add {there}/24 dev eth0\nlink set eth0 up\n"
         run(["ip", "-netns", self.namespace, "-batch", "-"], stdin=up)
         run(["ip", "-batch", "-"], stdin=f"address add {here}/24 dev {self.link}\nlink set {self.link} up\n")
+        self._address_file.write_text(str(there))
+        self._know_each_other()
         shutil.copy(HERE / "online.sh", self.online)
         self.online.chmod(0o755)
         (self.folder / "private").mkdir(exist_ok=True)
         self._names.touch()
         self._variables.touch()
-        self._address_file.write_text(str(there))
+
+    def _know_each_other(self) -> None:
+        """Keeps both ends from asking for each other's hardware address, which they do seconds after use."""
+        there = ipaddress.ip_address(self._address_file.read_text())
+        inside = run([*self._inside, "cat", "/sys/class/net/eth0/address"]).strip()
+        outside = Path(f"/sys/class/net/{self.link}/address").read_text().strip()
+        neighbour = "neigh replace {} lladdr {} dev {} nud permanent\n"
+        run(["ip", "-batch", "-"], stdin=neighbour.format(there, inside, self.link))
+        known = neighbour.format(there - 1, outside, "eth0")
+        run(["ip", "-netns", self.namespace, "-batch", "-"], stdin=known)
 
     def _remove(self) -> None:
         if (NETWORKS / self.namespace).exists():
@@ -200,6 +212,7 @@ class Internet:
     def restore(self) -> None:
         """Ends every fault of the network."""
         run(["ip", "-netns", self.namespace, "link", "set", "eth0", "up"])
+        self._know_each_other()
         if " tbf " in run(["tc", "-netns", self.namespace, "qdisc", "show", "dev", "eth0"]):
             run(["tc", "-netns", self.namespace, "qdisc", "delete", "dev", "eth0", "root"])
 

@@ -27,7 +27,8 @@ pytestmark = [pytest.mark.serving, pytest.mark.timeout(1500)]
 
 
 class Demo:
-    """A run of the demo in a folder of its own, with this checkout's environments and weights."""
+    """A run of the demo's first model in a folder of its own, with this checkout's environments and weights.
+    `here` is laid over the config."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -35,9 +36,13 @@ class Demo:
         for name in ("Snakefile", "workflow", "profiles", "containers", "config"):
             (folder / name).symlink_to(ROOT / name)
         own = {"environments": str(ROOT / ".environments"), "hf_home": str(ROOT / ".cache" / "huggingface")}
-        (folder / "here.yaml").write_text(yaml.safe_dump({"staging": own}))
+        self.here: dict[str, Any] = {"staging": own, "evaluate": {"models": ["smollm2"]}}
+        self.write_here()
         files = ["--configfile", "config/demo.yaml", "here.yaml"]
         self.command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local", *files]
+
+    def write_here(self) -> None:
+        (self.folder / "here.yaml").write_text(yaml.safe_dump(self.here))
 
     def say(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -145,3 +150,20 @@ def test_no_key_is_left_anywhere(demo: Demo) -> None:
     for file in demo.results.rglob("*"):
         if file.is_file() and file.suffix in (".json", ".jsonl", ".log", ".html"):
             assert b"Bearer " not in file.read_bytes(), file
+
+
+def test_a_second_model_is_evaluated_beside_the_first_and_compared_with_it(demo: Demo) -> None:
+    first = {row["benchmark"]: row["ended_at"] for row in demo.table("evaluations.parquet")}
+    del demo.here["evaluate"]
+    demo.write_here()
+    demo.say()
+    rows = demo.table("evaluations.parquet")
+    assert Counter(row["status"] for row in rows) == {"ok": 2 * len(BENCHMARKS)}
+    assert {row["benchmark"]: row["ended_at"] for row in rows if row["model"] == "smollm2"} == first
+    pair = ["smollm2", "smollm2-no-system-prompt", "--results", str(demo.results)]
+    done = subprocess.run(
+        [sys.executable, "-m", "slurmeval", "compare", *pair], capture_output=True, text=True, check=True
+    )
+    # Its prompts are plain text, which no chat template alters
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("openbookqa"))
+    assert "0.000" in line and "cannot tell" in line, done.stdout

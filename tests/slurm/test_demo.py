@@ -28,9 +28,8 @@ def test_the_demo_runs_on_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
     # The job has a GPU, and the config asks for none: with `gpus` it would refuse an environment for CPUs
     site |= {"servers": {**SITE["servers"], "extra": ["--gres=gpu:h100:1"]}}
     (profile / "site.yaml").write_text(yaml.safe_dump(site))
-    here = yaml.safe_load((tmp_path / "here.yaml").read_text())
-    here["servers"] = {"cpu": {"cpus": 2, "memory_gb": 12}}
-    (tmp_path / "here.yaml").write_text(yaml.safe_dump(here))
+    demo.here["servers"] = {"cpu": {"cpus": 2, "memory_gb": 12}}
+    demo.write_here()
     demo.command = [str(cluster.base / "login"), *demo.command]
     demo.command[demo.command.index("profiles/local")] = "cluster"
 

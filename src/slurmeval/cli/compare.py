@@ -63,7 +63,19 @@ def lines(comparison: Comparison) -> Iterator[str]:
     from slurmeval.cli.scores import aligned, printable
 
     a, b = comparison.a, comparison.b
-    head = ["benchmark", "metric", a, b, "A − B", "95 % interval", "p", "A only", "B only", "n", "A is"]
+    head = [
+        "benchmark",
+        "metric",
+        a,
+        b,
+        "A − B",
+        "95 % interval",
+        "p",
+        "A only",
+        "B only",
+        "n",
+        "verdict on A",
+    ]
     several = sum(each.p_holm is not None for each in comparison.benchmarks) > 1
     if several:
         head[6] = "p (Holm)"
@@ -73,7 +85,7 @@ def lines(comparison: Comparison) -> Iterator[str]:
     if comparison.mean is not None:
         value, interval, verdict = comparison.mean
         of = f"Mean of {len(comparison.benchmarks)} benchmarks, each weighing the same"
-        yield f"{of}: {_signed(value)} ({_interval(interval)}), A is {verdict}"
+        yield f"{of}: {_signed(value)} ({_interval(interval)}); verdict on A: {verdict}"
     for each in comparison.benchmarks:
         for remark in _remarks(each, a, b):
             yield f"{each.benchmark}: {printable(remark)}"

@@ -62,7 +62,7 @@ class Difference:
     """Questions that A alone has right; None: scores are not right or wrong."""
     b_only: int | None
     detectable: float | None
-    """Smallest difference that so many questions show with 80 % power."""
+    """Smallest difference that so many questions show with 80 % power; None where no question differs."""
     verdict: Verdict
     needed: int | None
     """Questions that would tell (the difference seen, or the margin, with 80 % power); None: it is told."""
@@ -115,7 +115,7 @@ def difference(a: Floats, b: Floats, clusters: Labels | None = None, margin: flo
         test=test,
         a_only=a_only,
         b_only=b_only,
-        detectable=None if se is None or refused else power.detectable(se),
+        detectable=power.detectable(se) if se and not refused else None,
         verdict=verdict,
         needed=_needed(verdict, value, se, n, margin),
         refusal=refused,

@@ -172,3 +172,8 @@ def test_without_variance_or_interval_a_limit_is_decided_or_open() -> None:
     same = difference(np.full(40, 0.5), np.full(40, 0.7))
     assert (pairs.p_below(same, -0.1), pairs.p_below(same, -0.3)) == (0, 1)
     assert pairs.p_below(difference(np.ones(5), np.zeros(5)), 2.0) == 1
+
+
+def test_without_any_difference_seen_no_detectable_one_is_named() -> None:
+    assert difference(*pair(20, 0, 0, 20)).detectable is None
+    assert difference(*pair(20, 1, 0, 20)).detectable is not None
