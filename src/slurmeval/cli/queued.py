@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from slurmeval.state.records import read
+from slurmeval.state.evaluation import EvaluationSubmission
+from slurmeval.state.records import read, read_lines
 from slurmeval.state.server import ServerJob
 
 if TYPE_CHECKING:
@@ -48,11 +48,10 @@ def why_it_waits(paths: Paths, model: str, benchmark: str, jobs: Mapping[str, Qu
     if not jobs:
         return None
     try:
-        lines = paths.evaluation_jobs(model, benchmark).read_bytes().split(b"\n")
-        last: Any = json.loads(next(line for line in reversed(lines) if line.strip()))
-        job = jobs.get(str(last["job_id"]))
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        submitted = read_lines(paths.evaluation_jobs(model, benchmark), EvaluationSubmission)
+    except OSError:
         return None
+    job = jobs.get(submitted[-1].job_id) if submitted else None
     return job.reason if job is not None and job.waits and is_worth_saying(job.reason) else None
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurmeval.processes import age_s
-from slurmeval.results.records import read_lines, time_of
+from slurmeval.results.records import time_of
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import JobLife, SlurmAway
-from slurmeval.state.records import read
+from slurmeval.state.evaluation import EvaluationSubmission
+from slurmeval.state.records import read, read_lines
 from slurmeval.state.server import ServerJob, ServerState
 
 if TYPE_CHECKING:
@@ -71,12 +72,8 @@ def job_of_server(folder: ServerFolder) -> AccountedJob | None:
 def jobs_of_evaluation(paths: Paths, model: str, benchmark: str) -> list[AccountedJob]:
     """All that were submitted for it, oldest first; none on one machine."""
     over = _recent(paths.evaluation(model, benchmark)) or _recent(paths.failure(model, benchmark))
-    lines = read_lines(paths.evaluation_jobs(model, benchmark))
-    return [
-        AccountedJob(str(line["job_id"]), time_of(line.get("submitted_at")), over)
-        for line in lines
-        if "job_id" in line
-    ]
+    submitted = read_lines(paths.evaluation_jobs(model, benchmark), EvaluationSubmission)
+    return [AccountedJob(each.job_id, time_of(each.submitted_at), over) for each in submitted]
 
 
 def _recent(path: Path) -> bool:

@@ -14,7 +14,6 @@ from typing import Any
 
 from slurmeval.config.of_run import site_of
 from slurmeval.errors import ErrorClass, EvaluationFailed, NotYet, ServerFailed, SlurmevalError
-from slurmeval.files import append_json
 from slurmeval.ownership import live_owner
 from slurmeval.scheduling import finished
 from slurmeval.scheduling.failures import failed_attempts, last_words, no_server, record
@@ -29,8 +28,8 @@ from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob, job_name
 from slurmeval.slurm.reasons import launch_failed
 from slurmeval.slurm.request import evaluation_flags
-from slurmeval.state.evaluation import FailureRecord, GatewayProgress
-from slurmeval.state.records import load, read
+from slurmeval.state.evaluation import EvaluationSubmission, FailureRecord, GatewayProgress
+from slurmeval.state.records import append, load, read
 from slurmeval.state.run_document import RunDocument
 from slurmeval.variables import checked
 
@@ -165,9 +164,12 @@ class SlurmJobs:
         lines = ["#!/bin/bash", *checked(self.site.evaluations.setup), command]
         project = self.run.project
         job_id = commands.submit([*request, *own, *dependency], "\n".join(lines) + "\n", project)
-        line = {"job_id": job_id, "submitted_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
-        comment = {"comment": self._comment(model, benchmark)}
-        append_json(self.paths.evaluation_jobs(model, benchmark), line | comment)
+        line = EvaluationSubmission(
+            job_id=job_id,
+            submitted_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            comment=self._comment(model, benchmark),
+        )
+        append(self.paths.evaluation_jobs(model, benchmark), line)
         return job_id
 
     def has_server(self, model: str) -> bool:

@@ -11,7 +11,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from slurmeval.files import read_json, write_json
+from slurmeval.state.evaluation import ResultsMark
+from slurmeval.state.records import read, write
 from slurmeval.state.run_document import RunDocument
 
 MARK = "finished.json"
@@ -22,11 +23,7 @@ FOLDER = "finished"
 def is_there(run: RunDocument, model: str, benchmark: str) -> bool:
     """Whether the evaluation, with just these parameters, has ended well and is kept."""
     mark = run.work(model, benchmark) / MARK
-    try:
-        content = read_json(mark)
-    except ValueError:
-        return False
-    if content is None or content["results_key"] != run.benchmarks[benchmark].results_key:
+    if read(mark, ResultsMark) != _mark(run, benchmark):
         return False
     return all((mark.parent / FOLDER / name).exists() for name, _ in _partitions(run, model, benchmark))
 
@@ -39,7 +36,7 @@ def keep(run: RunDocument, model: str, benchmark: str) -> None:
     for name, partition in _partitions(run, model, benchmark):
         (work / FOLDER / name).unlink(missing_ok=True)
         _link(partition, work / FOLDER / name)
-    write_json(work / MARK, {"results_key": run.benchmarks[benchmark].results_key})
+    write(work / MARK, _mark(run, benchmark))
 
 
 def publish(run: RunDocument, model: str, benchmark: str) -> int:
@@ -70,19 +67,14 @@ def forget(run: RunDocument, model: str, benchmark: str) -> None:
 
 def note_answered(run: RunDocument, model: str, benchmark: str) -> None:
     """Notes that every request of the evaluation, with these parameters, has a stored answer."""
-    mark = run.work(model, benchmark) / ANSWERED
-    write_json(mark, {"results_key": run.benchmarks[benchmark].results_key})
+    write(run.work(model, benchmark) / ANSWERED, _mark(run, benchmark))
 
 
 def all_answered(run: RunDocument, model: str, benchmark: str) -> bool:
     """Whether the evaluation can do without a server: it has ended well before, with just these parameters,
     and its gateway's log is there."""
     work = run.work(model, benchmark)
-    try:
-        content = read_json(work / ANSWERED)
-    except ValueError:
-        return False
-    if content is None or content["results_key"] != run.benchmarks[benchmark].results_key:
+    if read(work / ANSWERED, ResultsMark) != _mark(run, benchmark):
         return False
     # Inside a server's job it needs that job
     colocated = run.models[model].serving.colocated
@@ -92,6 +84,10 @@ def all_answered(run: RunDocument, model: str, benchmark: str) -> bool:
 def forget_answered(run: RunDocument, model: str, benchmark: str) -> None:
     """Has the evaluation lease a server the next time."""
     (run.work(model, benchmark) / ANSWERED).unlink(missing_ok=True)
+
+
+def _mark(run: RunDocument, benchmark: str) -> ResultsMark:
+    return ResultsMark(run.benchmarks[benchmark].results_key)
 
 
 def _partitions(run: RunDocument, model: str, benchmark: str) -> Iterator[tuple[str, Path]]:

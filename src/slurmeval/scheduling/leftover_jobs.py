@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from slurmeval.paths import Paths
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob
+from slurmeval.state.evaluation import EvaluationSubmission
+from slurmeval.state.records import read_lines
 
 
 @dataclass
@@ -51,9 +50,5 @@ class LeftOver:
 
     def _noted(self, model: str, benchmark: str) -> dict[str, str]:
         """By job, the comment with which it was submitted."""
-        lines: list[dict[str, Any]] = []
-        with suppress(FileNotFoundError):
-            for line in self.paths.evaluation_jobs(model, benchmark).read_bytes().split(b"\n"):
-                with suppress(ValueError):
-                    lines.append(json.loads(line))
-        return {str(line["job_id"]): str(line.get("comment")) for line in lines if "job_id" in line}
+        submitted = read_lines(self.paths.evaluation_jobs(model, benchmark), EvaluationSubmission)
+        return {each.job_id: str(each.comment) for each in submitted}

@@ -57,6 +57,24 @@ class GatewayProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationSubmission:
+    """A line for each job that was submitted for an evaluation."""
+
+    job_id: str
+    submitted_at: str | None = None
+    """ISO UTC."""
+    comment: str | None = None
+    """The job's, as we gave it."""
+
+
+@dataclass(frozen=True)
+class ResultsMark:
+    """`finished.json`, `answered.json`: with which parameters an evaluation has ended well."""
+
+    results_key: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class FailureRecord:
     """Why an evaluation failed when it was last tried."""
 
