@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import ipaddress
+import json
 import shutil
 import socket
 import threading
@@ -85,7 +86,9 @@ class Internet:
     def _know_each_other(self) -> None:
         """Keeps both ends from asking for each other's hardware address, which they do seconds after use."""
         there = ipaddress.ip_address(self._address_file.read_text())
-        inside = run([*self._inside, "cat", "/sys/class/net/eth0/address"]).strip()
+        # Not from /sys, which may be that of another network
+        shown = run(["ip", "-netns", self.namespace, "-json", "link", "show", "eth0"])
+        inside = json.loads(shown)[0]["address"]
         outside = Path(f"/sys/class/net/{self.link}/address").read_text().strip()
         neighbour = "neigh replace {} lladdr {} dev {} nud permanent\n"
         run(["ip", "-batch", "-"], stdin=neighbour.format(there, inside, self.link))
