@@ -267,7 +267,7 @@ def test_a_server_in_an_image_from_the_nodes_disk(
     scratch = Path(tempfile.mkdtemp(prefix="slurmeval-scratch-", dir="/tmp"))
     project.site["containers"]["binds"] = [f"{ROOT}:{ROOT}:ro", str(project.folder)]
     project.site["scratch"] = {"folder": str(scratch), "to_copy": ["weights", "images"], "keep_free_gb": 0}
-    project.delay(0.3)
+    project.delay(3)  # so long that its processes can be looked at
     run = project.start()
     wait_for(project.has_answered(3), "answers", 240)
     started = [command(pid) for pid in processes_in(scratch) if b"stand_in_engine" in command(pid)]
