@@ -18,17 +18,19 @@ def site_here() -> tuple[str, str]:
     """Returns the site that this machine belongs to, and by what that is known, in words."""
     import yaml
 
-    has_slurm = shutil.which("sbatch") is not None
-    host, partitions = socket.gethostname(), _partitions() if has_slurm else set()
-    for site, marks in yaml.safe_load((FOLDER / "known-by.yaml").read_text()).items():
+    host = socket.gethostname()
+    known_by = yaml.safe_load((FOLDER / "known-by.yaml").read_text())
+    for site, marks in known_by.items():
         if any(fnmatchcase(host, pattern) for pattern in marks.get("hosts", ())):
             return site, f"this is {host}"
+    if shutil.which("sbatch") is None:
+        return "local", "no sbatch is here"
+    partitions = _partitions()
+    for site, marks in known_by.items():
         wanted = marks.get("partitions", ())
         if wanted and partitions.issuperset(wanted):
             return site, f"Slurm has the partitions {', '.join(wanted)}"
-    return (
-        ("slurm", "sbatch is here; the cluster is not known") if has_slurm else ("local", "no sbatch is here")
-    )
+    return "slurm", "sbatch is here; the cluster is not known"
 
 
 def _partitions() -> set[str]:

@@ -30,7 +30,7 @@ def document_of(plan: Plan) -> RunDocument:
         site=None if plan.site is None else plan.site.model_dump(mode="json"),
         evaluations=plan.evaluations,
         order=plan.order,
-        tokenizer_model=plan.models[0],
+        tokenizer_model=plan.tokenizer_model,
         tokenizers=plan.tokenizer_users,
         models={name: _model(plan, name, job_names[name], shared.get(name)) for name in plan.models},
         datasets={name: plan.project / plan.staged_dataset(name) for name in plan.datasets},

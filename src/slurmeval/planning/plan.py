@@ -12,7 +12,7 @@ from typing import Any
 
 from slurmeval.config.models import Benchmark, Config, Model
 from slurmeval.config.site import Site
-from slurmeval.config.sources import Source
+from slurmeval.config.sources import NO_SOURCE, Source
 from slurmeval.engines import registry
 from slurmeval.engines.base import Engine
 from slurmeval.files import sha256_of_file, sha256_of_json
@@ -123,9 +123,14 @@ class Plan:
             return []
         return self._server_record(model)
 
+    @property
+    def tokenizer_model(self) -> str:
+        """Returns the model whose tokenizer rehearsals use: the first that has one."""
+        return next((m for m in self.models if self.config.models[m].source != NO_SOURCE), self.models[0])
+
     def rehearsal_inputs(self, benchmark: str) -> list[Path]:
         """A rehearsal needs what the harness runs in, the benchmark's data, and a model's tokenizer."""
-        tokenizer = self.staged_model(self.models[0])
+        tokenizer = self.staged_model(self.tokenizer_model)
         return [self.harness_runtime(benchmark).record, tokenizer, *self.datasets_for(benchmark)]
 
     def tokenizers(self, model: str, benchmark: str) -> list[Path]:

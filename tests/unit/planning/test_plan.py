@@ -194,3 +194,22 @@ def test_hf_home_is_never_in_the_home_folder(project: Project, monkeypatch: pyte
     monkeypatch.setenv("HF_HOME", "/scratch/hf")
     assert hf_home(None, project.folder) == Path("/scratch/hf")
     assert hf_home("elsewhere", project.folder) == project.folder / "elsewhere"
+
+
+API = {"url": "https://api.example.org/v1"}
+
+
+def test_a_server_that_is_there_already_is_part_of_the_answers_key(project: Project) -> None:
+    def key(url: str = API["url"], **model: Any) -> str:
+        plan = project.plan(servers__api={"url": url}, models__small={"server": "api", **model})
+        return plan.model_params["small"]
+
+    assert key() == key()
+    assert len({key(), key(url="https://other.example.org/v1"), key(served_name="x")}) == 3
+
+
+def test_rehearsals_use_the_tokenizer_of_a_model_that_has_one(project: Project) -> None:
+    assert project.plan().tokenizer_model == "other"
+    plan = project.plan(servers__api=API, models__other={"server": "api"})
+    assert plan.tokenizer_model == "small"
+    assert plan.staged_model("small") in plan.rehearsal_inputs("hellaswag")
