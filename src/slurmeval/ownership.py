@@ -1,7 +1,7 @@
 """Claims: one live process at a time holds a thing, on any file system that creates files exclusively.
 
-A claim is a file that names its owner and whose time is the owner's beat. A dead owner's claim is
-recognised (on the owner's host the kernel is asked, elsewhere the beat's silence decides) and taken over:
+A claim is a file that names its owner and whose time is the owner's heartbeat. A dead owner's claim is
+recognised (on the owner's host the kernel is asked, elsewhere a missing heartbeat decides) and taken over:
 nobody unlocks by hand."""
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from slurmeval.files import create_exclusively
-from slurmeval.processes import BEAT_S, STALE_S, identity, is_alive, silence_s
+from slurmeval.processes import HEARTBEAT_S, STALE_S, identity, is_alive, silence_s
 from slurmeval.state.owner import Owner
 from slurmeval.state.records import Unreadable, encode, load
 
 
 class Claim:
-    """A claim of this process on `path`; beats from `take` to `release` in a thread."""
+    """A claim of this process on `path`; has a heartbeat from `take` to `release` in a thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,7 +41,7 @@ class Claim:
                 return owner
             _remove_dead(self.path)
         self._released.clear()
-        threading.Thread(target=self._beat, name=f"beat {self.path.name}", daemon=True).start()
+        threading.Thread(target=self._heartbeat, name=f"heartbeat {self.path.name}", daemon=True).start()
         return None
 
     def wait(
@@ -62,9 +62,9 @@ class Claim:
         self._released.set()
         self.path.unlink(missing_ok=True)
 
-    def _beat(self) -> None:
-        while not self._released.wait(BEAT_S):
-            with contextlib.suppress(OSError):  # a full or absent file system: the next beat tries again
+    def _heartbeat(self) -> None:
+        while not self._released.wait(HEARTBEAT_S):
+            with contextlib.suppress(OSError):  # a full or absent file system: the next heartbeat tries again
                 os.utime(self.path)
 
 

@@ -118,7 +118,7 @@ class Paths:
 
     @property
     def controller(self) -> Path:
-        """Who runs Snakemake here: exists while a run is under way; its mtime is the run's beat."""
+        """Who runs Snakemake here: exists while a run is under way; its mtime is the run's heartbeat."""
         return self.state / "controller.json"
 
     @property
@@ -155,7 +155,7 @@ class Paths:
         return self.results / "work" / model / benchmark / answers_key[:16]
 
     def claim(self, model: str, benchmark: str, answers_key: str) -> Path:
-        """By which a running evaluation is the only one of its kind; its mtime is the evaluation's beat."""
+        """By which a running evaluation is the only one of its kind; its mtime is the heartbeat."""
         return self.work(model, benchmark, answers_key) / "owner.json"
 
     def log(self, rule: str, *parts: str) -> Path:

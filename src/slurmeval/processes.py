@@ -1,8 +1,8 @@
 """Who runs: naming a process so that it is not mistaken for a later one with the same number, and hearing of
-those on other hosts by their beats.
+those on other hosts by their heartbeats.
 
-Clocks of nodes differ. So a beat is not dated by them: it counts from when this process saw it change, by its
-own steady clock. Only what is seen for the first time is judged by its age."""
+Clocks of nodes differ. So a heartbeat is not dated by them: it counts from when this process saw it change,
+by its own steady clock. Only what is seen for the first time is judged by its age."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from typing import NamedTuple
 
 from slurmeval.state.owner import Owner
 
-BEAT_S = 5.0
-"""Seconds between two beats of anything that beats (a controller, a server, an evaluation)."""
+HEARTBEAT_S = 5.0
+"""Seconds between two heartbeats of anything that has them (a controller, a server, an evaluation)."""
 
 STALE_S = 60.0
-"""So long without a beat, seen from another host, means that its owner is gone."""
+"""So long without a heartbeat, seen from another host, means that its owner is gone."""
 
 SKEW_S = 300.0
 """How far nodes' clocks may differ: Slurm's own authentication (munge) bears no more."""
 
-WATCH_S = 3 * BEAT_S
-"""How long a beat is watched that looks old at first sight, and may be young by its owner's clock."""
+WATCH_S = 3 * HEARTBEAT_S
+"""How long a heartbeat is watched that looks old at first sight, and may be young by its owner's clock."""
 
 
 def identity(pid: int | None = None) -> Owner:
@@ -44,47 +44,47 @@ def identity(pid: int | None = None) -> Owner:
     return Owner(socket.gethostname(), pid, int(fields[19]))
 
 
-def is_alive(owner: Owner, beat_path: Path | None = None) -> bool:
+def is_alive(owner: Owner, heartbeat_path: Path | None = None) -> bool:
     """Returns whether the process that `identity` described still runs. On its own host the kernel is asked;
-    from another host the silence of `beat_path` decides (no beat file: it counts as gone)."""
+    from another host the silence of `heartbeat_path` decides (no heartbeat file: it counts as gone)."""
     if owner.host == socket.gethostname():
         try:
             return identity(owner.pid).is_same_process(owner)
         except ProcessLookupError:
             return False
-    return beat_path is not None and silence_s(beat_path) < STALE_S
+    return heartbeat_path is not None and silence_s(heartbeat_path) < STALE_S
 
 
-class _Beat(NamedTuple):
-    """A beat as this process has seen it."""
+class _Heartbeat(NamedTuple):
+    """A heartbeat as this process has seen it."""
 
     modified_ns: int
     at: float
     """When it was, by this process's steady clock."""
 
 
-_beats: dict[Path, _Beat] = {}
+_heartbeats: dict[Path, _Heartbeat] = {}
 _ahead: dict[int, float] = {}
 """`file_system_ahead_s` of devices."""
 
 
-def silence_s(beat_path: Path) -> float:
-    """Seconds since the last beat; infinite where there is no such file. What looks too old at first sight,
-    but by no more than clocks differ, gets WATCH_S to change."""
-    now, seen = time.monotonic(), _beats.get(beat_path)
+def silence_s(heartbeat_path: Path) -> float:
+    """Seconds since the last heartbeat; infinite where there is no such file. What looks too old at first
+    sight, but by no more than clocks differ, gets WATCH_S to change."""
+    now, seen = time.monotonic(), _heartbeats.get(heartbeat_path)
     try:
-        modified_ns = beat_path.stat().st_mtime_ns
+        modified_ns = heartbeat_path.stat().st_mtime_ns
         if seen is None or modified_ns < seen.modified_ns:
-            old_s = max(age_s(beat_path), 0.0)
+            old_s = max(age_s(heartbeat_path), 0.0)
             if STALE_S - WATCH_S < old_s < STALE_S + SKEW_S:
                 old_s = STALE_S - WATCH_S
-            seen = _Beat(modified_ns, now - old_s)
+            seen = _Heartbeat(modified_ns, now - old_s)
         elif modified_ns > seen.modified_ns:
-            seen = _Beat(modified_ns, now)
+            seen = _Heartbeat(modified_ns, now)
     except FileNotFoundError:
-        _beats.pop(beat_path, None)
+        _heartbeats.pop(heartbeat_path, None)
         return math.inf
-    _beats[beat_path] = seen
+    _heartbeats[heartbeat_path] = seen
     return now - seen.at
 
 

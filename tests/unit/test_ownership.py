@@ -12,7 +12,7 @@ import pytest
 
 from slurmeval import processes
 from slurmeval.ownership import Claim, live_owner
-from slurmeval.processes import BEAT_S, SKEW_S, STALE_S, WATCH_S, identity, is_alive
+from slurmeval.processes import HEARTBEAT_S, SKEW_S, STALE_S, WATCH_S, identity, is_alive
 from slurmeval.state.owner import Owner
 from slurmeval.state.records import write
 
@@ -60,7 +60,7 @@ class Clocks:
         wall, steady = time.time, time.monotonic
         monkeypatch.setattr(processes.time, "time", lambda: wall() + self.ahead_s + self.passed_s)
         monkeypatch.setattr(processes.time, "monotonic", lambda: steady() + self.passed_s)
-        monkeypatch.setattr(processes, "_beats", {})
+        monkeypatch.setattr(processes, "_heartbeats", {})
         monkeypatch.setattr(processes, "_ahead", {})
 
 
@@ -81,7 +81,7 @@ def modified_ago(path: Path, seconds: float) -> None:
     os.utime(path, (time.time() - seconds, time.time() - seconds))
 
 
-def test_owner_on_another_host_lives_while_it_beats(elsewhere: Path, clocks: Clocks) -> None:
+def test_owner_on_another_host_lives_while_its_heartbeat_changes(elsewhere: Path, clocks: Clocks) -> None:
     assert live_owner(elsewhere) is not None
     clocks.passed_s = STALE_S + 1
     assert live_owner(elsewhere) is None
@@ -116,8 +116,8 @@ def test_owner_whose_clock_dates_its_own_beats_is_watched_before_it_counts_as_go
 ) -> None:
     modified_ago(elsewhere, 90)  # it has just beaten, by a clock that is 90 s behind
     assert live_owner(elsewhere) is not None
-    clocks.passed_s = BEAT_S
-    modified_ago(elsewhere, 90 - BEAT_S)
+    clocks.passed_s = HEARTBEAT_S
+    modified_ago(elsewhere, 90 - HEARTBEAT_S)
     assert live_owner(elsewhere) is not None
     clocks.passed_s += STALE_S - 1
     assert live_owner(elsewhere) is not None

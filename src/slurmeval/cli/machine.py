@@ -34,7 +34,7 @@ MIN_DISK_GIB, LOW_DISK_GIB = 1, 10
 LOW_MEMORY_GIB = 8
 LOW_SHARED_MEMORY_GIB = 1
 CLOCK_SKEW_WARNING_S = 30.0
-"""Beats bear any difference of clocks; times in tables and limits of jobs are off by it."""
+"""Heartbeats bear any difference of clocks; times in tables and limits of jobs are off by it."""
 INDEX_TIMEOUT_S = 10.0
 
 

@@ -316,9 +316,9 @@ def owner_of(path: Path) -> Owner | None:
         return None
 
 
-def _alive(owner: Owner, beat: Path) -> bool:
+def _alive(owner: Owner, heartbeat: Path) -> bool:
     try:
-        return is_alive(owner, beat)
+        return is_alive(owner, heartbeat)
     except OSError:
         return False
 

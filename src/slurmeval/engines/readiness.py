@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 PROMPT = "The capital of France is"
 PROBE_TIMEOUT_S = 5.0
 COMPLETION_TIMEOUT_S = 50.0
-"""The first completion may compile kernels. Shorter than processes.STALE_S: nothing beats meanwhile."""
+"""The first completion may compile kernels. Shorter than processes.STALE_S: no heartbeat meanwhile."""
 
 
 class NotReady(Exception):

@@ -41,7 +41,7 @@ class _Life:
     ready: datetime | None
     ended: datetime | None
     seen: datetime | None
-    """When it was last heard of: its end, or the last beat."""
+    """When it was last heard of: its end, or the last heartbeat."""
     busy_s: float
     idle_s: float
     line: Row

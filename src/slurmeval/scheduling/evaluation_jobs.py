@@ -297,7 +297,7 @@ class SlurmJobs:
         return ended
 
     def _is_silent(self, job: EvaluationJob) -> bool:
-        """Whether nothing runs the evaluation, as far as its beats tell."""
+        """Whether nothing runs the evaluation, as far as its heartbeats tell."""
         return live_owner(claim_of(self.run, *job.pair)) is None
 
     @property

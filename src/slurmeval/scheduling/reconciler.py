@@ -193,7 +193,7 @@ class Keeper:
         if self._unused[track] > MAX_UNUSED:
             raise ServerFailed(
                 f"{self._unused[track]} servers of {model} in a row closed themselves ({leases.UNUSED}), "
-                f"though evaluations lease them: {state.node} does not see the controller's beats "
+                f"though evaluations lease them: {state.node} does not see the controller's heartbeats "
                 "in the project's folder (docs/servers.md)"
             )
 

@@ -23,13 +23,13 @@ SILENT_S = 180.0
 
 @dataclass
 class SilentServers:
-    """Watches the beats of a project's servers that run."""
+    """Watches the heartbeats of a project's servers that run."""
 
     paths: Paths
     silent_s: float = SILENT_S
     clock: Any = time.monotonic
-    _beats: dict[Path, tuple[int, float]] = field(default_factory=dict)
-    """The time stamp of a server's last beat, and when it was first seen here."""
+    _heartbeats: dict[Path, tuple[int, float]] = field(default_factory=dict)
+    """The time stamp of a server's last heartbeat, and when it was first seen here."""
 
     def look(self, queue: Mapping[str, QueuedJob]) -> None:
         """Cancels the jobs of those that are silent and not leased: scancel needs no supervisor."""
@@ -49,13 +49,13 @@ class SilentServers:
 
     def _is_useless(self, server: ServerFolder) -> bool:
         try:
-            beat = server.state.stat().st_mtime_ns
+            heartbeat = server.state.stat().st_mtime_ns
         except FileNotFoundError:
-            beat = 0
-        before, since = self._beats.get(server.path, (None, 0.0))
-        if before != beat:
+            heartbeat = 0
+        before, since = self._heartbeats.get(server.path, (None, 0.0))
+        if before != heartbeat:
             since = self.clock()
-            self._beats[server.path] = beat, since
+            self._heartbeats[server.path] = heartbeat, since
         return bool(self.clock() - since >= self.silent_s) and not is_leased(self.paths, server)
 
 

@@ -121,7 +121,7 @@ class EngineRuns:
                 reason = f"{self._engine.name} was not ready {within}; seen last: {seen}"
                 raise Died(Failure(reason, ErrorClass.TIME_LIMIT, retryable=False))
             self._published.seen(seen)
-            self._published.beat(self._timing.beat_s)
+            self._published.heartbeat(self._timing.heartbeat_s)
             self._pause(min(0.5, self._timing.poll_s))
         assert self.life is not None
         self.life.ready = time.time()
@@ -163,7 +163,7 @@ class EngineRuns:
                     for_how_long = f"no good answer for {self._timing.unhealthy_s:g} s"
                     reason = f"{self._engine.name} hangs: {for_how_long} ({error})"
                     raise Died(Failure(reason, ErrorClass.SERVER_LOST, retryable=True)) from error
-            self._published.beat(self._timing.beat_s)
+            self._published.heartbeat(self._timing.heartbeat_s)
             self._pause(self._timing.poll_s)
 
     def sample(self) -> EngineRun:
@@ -240,5 +240,5 @@ class EngineRuns:
                     return
             except NotReady:
                 return
-            self._published.beat(self._timing.beat_s)
+            self._published.heartbeat(self._timing.heartbeat_s)
             self.wait(min(0.2, self._timing.poll_s))

@@ -91,8 +91,8 @@ class LocalDisk:
     def me(self) -> Owner:
         return identity()
 
-    def alive(self, owner: Owner, beat: Path | None) -> bool:
-        return is_alive(owner, beat)
+    def alive(self, owner: Owner, heartbeat: Path | None) -> bool:
+        return is_alive(owner, heartbeat)
 
     def submit(self, folder: Path) -> None:
         try:

@@ -58,7 +58,7 @@ class Disk(Protocol):
     def me(self) -> Owner:
         """This process's identity."""
 
-    def alive(self, owner: Owner, beat: Path | None) -> bool:
+    def alive(self, owner: Owner, heartbeat: Path | None) -> bool:
         """`processes.is_alive`."""
 
     def submit(self, folder: Path) -> None:

@@ -1,8 +1,8 @@
 """A server on several nodes: rank 0 supervises and answers; the others run further parts of the same engine.
 
 They speak through the server's folder, as everything here does: rank 0 writes `ranks/order.json`, which names
-the life of the engine that is to run, and each other rank writes `ranks/<n>.json`, its beat and how its part
-ended. A part that ends is a death of the whole life. Slurm ends all ranks when one of them is killed."""
+the life of the engine that is to run, and each other rank writes `ranks/<n>.json`, its heartbeat and how its
+part ended. A part that ends is a death of the whole life. Slurm ends all ranks when one of them is killed."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Worker:
         self._life: int | None = None
         self._failure: Failure | None = None
         self._began = time.monotonic()
-        self._beaten = 0.0
+        self._heartbeat_at = 0.0
 
     def run(self) -> str:
         """Follows rank 0's orders until it is over, and returns why it ended."""
@@ -98,7 +98,7 @@ class Worker:
                 if reason := self._over():
                     return reason
                 self._follow()
-                if time.monotonic() - self._beaten > self._timing.beat_s:
+                if time.monotonic() - self._heartbeat_at > self._timing.heartbeat_s:
                     self._report()
                 if self._process is None or self._failure is not None:
                     time.sleep(self._timing.poll_s / 2)
@@ -165,4 +165,4 @@ class Worker:
         failure = None if self._failure is None else vars(self._failure)
         report = {"restart": self._job.restart, "life": self._life, "failure": failure}
         write_json(self._ranks / f"{self._job.rank}.json", report)
-        self._beaten = time.monotonic()
+        self._heartbeat_at = time.monotonic()

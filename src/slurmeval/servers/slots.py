@@ -22,7 +22,7 @@ class SlotOwner:
     """A slot's file, or a place in the line for one."""
 
     owner: Owner
-    beat: Path
+    heartbeat: Path
     """The file whose mtime is the owner's heartbeat."""
     released: bool = False
 
@@ -39,8 +39,8 @@ class Slot:
             write(self._path, replace(self._content, released=True))
 
 
-def take_slot(slots: Path, max_at_once: int, owner: Owner, beat: Path) -> Slot | None:
-    """A free slot, or None. `beat` is the file whose mtime tells other hosts that `owner` is alive."""
+def take_slot(slots: Path, max_at_once: int, owner: Owner, heartbeat: Path) -> Slot | None:
+    """A free slot, or None. `heartbeat` is the file whose mtime tells other hosts that `owner` is alive."""
     for number in range(1, max_at_once + 1):
         folder = slots / str(number)
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,16 +48,16 @@ def take_slot(slots: Path, max_at_once: int, owner: Owner, beat: Path) -> Slot |
         if highest and not _is_free(numbered(folder, highest)):
             continue
         path = numbered(folder, highest + 1)
-        content = SlotOwner(owner, beat)
+        content = SlotOwner(owner, heartbeat)
         if create_exclusively(path, json.dumps(encode(content))):
             return Slot(path, content)
     return None
 
 
-def stand_in_line(slots: Path, owner: Owner, beat: Path) -> Path:
+def stand_in_line(slots: Path, owner: Owner, heartbeat: Path) -> Path:
     """Says that `owner` waits for a slot. The caller removes the returned file when it waits no more."""
     place = slots / "waiting" / f"{owner.host}-{owner.pid}.json"
-    write(place, SlotOwner(owner, beat))
+    write(place, SlotOwner(owner, heartbeat))
     return place
 
 
@@ -75,4 +75,4 @@ def _is_free(path: Path) -> bool:
         return True
     except Unreadable:
         return silence_s(path) >= STALE_S
-    return content.released or not is_alive(content.owner, content.beat)
+    return content.released or not is_alive(content.owner, content.heartbeat)

@@ -1,4 +1,4 @@
-"""What a supervisor tells the world: `state.json`, its beat, and `endpoint.json`.
+"""What a supervisor tells the world: `state.json`, its heartbeat, and `endpoint.json`.
 
 One supervisor at a time writes. A node that is cut off runs on while Slurm starts the job again elsewhere;
 then the older supervisor finds that a younger one writes, and is fenced off."""
@@ -65,7 +65,7 @@ class Published:
             generated_tokens=self._before.generated_tokens,
             prompt_tokens=self._before.prompt_tokens,
         )
-        self._beaten = 0.0
+        self._heartbeat_at = 0.0
 
     @property
     def status(self) -> ServerStatus:
@@ -104,7 +104,7 @@ class Published:
         self._state = replace(self._state, **changed)
 
     def seen(self, what: str) -> None:
-        """Shows with the next beat what a server that starts answers, or does not."""
+        """Shows with the next heartbeat what a server that starts answers, or does not."""
         self._set(reason=f"seen last: {what}")
 
     def disown(self) -> None:
@@ -118,7 +118,7 @@ class Published:
         self._set(life=life.number)
 
     def take_in(self, life: EngineRun) -> None:
-        """Shows a life's figures with the next beat."""
+        """Shows a life's figures with the next heartbeat."""
         self._set(
             generated_tokens=self._before.generated_tokens + life.figures.generated_tokens,
             prompt_tokens=self._before.prompt_tokens + life.figures.prompt_tokens,
@@ -136,10 +136,10 @@ class Published:
             prompt_tokens=self._before.prompt_tokens + life.figures.prompt_tokens,
         )
 
-    def beat(self, every_s: float) -> None:
+    def heartbeat(self, every_s: float) -> None:
         """Rewrites the state where the last writing is older than `every_s`. A file system that is full or
         away for a while does not end the server."""
-        if time.monotonic() - self._beaten < every_s:
+        if time.monotonic() - self._heartbeat_at < every_s:
             return
         try:
             self._write()
@@ -147,14 +147,14 @@ class Published:
             if self._endpoint is not None and read(self._folder.endpoint, Endpoint) != self._endpoint:
                 write(self._folder.endpoint, self._endpoint, mode=0o600)
         except OSError:
-            self._beaten = time.monotonic()
+            self._heartbeat_at = time.monotonic()
 
     def _write(self) -> None:
         self.guard()
         so_far = None if self._life is None else self._life.so_far(time.time()) | self._job.where
         self._set(under_way=so_far)
         write(self._folder.state, self._state)
-        self._beaten = time.monotonic()
+        self._heartbeat_at = time.monotonic()
 
     def announce(self, url: str, api_key: str, model: str, life: int) -> None:
         """Publishes where the server answers, for its owner's eyes only."""

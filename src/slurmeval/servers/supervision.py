@@ -52,7 +52,7 @@ class Supervision:
         self._engine = EngineRuns(folder, spec, timing, self._published, self._pause)
         self._colocated = ColocatedEvaluations(spec.colocated)
         self._slot: Slot | None = None
-        self._copies = LocalCopies(self._pause_and_beat)
+        self._copies = LocalCopies(self._pause_with_heartbeat)
         self._terminated = self._suspended = False
         self._drain_s = spec.drain_s
         self._requeue = "requeued"
@@ -141,16 +141,16 @@ class Supervision:
     def _wait_for_slot(self) -> None:
         if self._spec.max_at_once is None:
             return
-        slots, owner, beat = Path(self._spec.slots), identity(), self._folder.state
-        self._slot = take_slot(slots, self._spec.max_at_once, owner, beat)
+        slots, owner, heartbeat = Path(self._spec.slots), identity(), self._folder.state
+        self._slot = take_slot(slots, self._spec.max_at_once, owner, heartbeat)
         if self._slot is not None:
             return
-        place = stand_in_line(slots, owner, beat)
+        place = stand_in_line(slots, owner, heartbeat)
         try:
             while self._slot is None:
-                self._published.beat(self._timing.beat_s)
+                self._published.heartbeat(self._timing.heartbeat_s)
                 self._pause(self._timing.poll_s)
-                self._slot = take_slot(slots, self._spec.max_at_once, owner, beat)
+                self._slot = take_slot(slots, self._spec.max_at_once, owner, heartbeat)
         finally:
             place.unlink(missing_ok=True)
 
@@ -197,8 +197,8 @@ class Supervision:
         elif someone_waits(Path(self._spec.slots)):
             raise _Stop("it was idle, and another server waited for its place", self._spec.drain_s)
 
-    def _pause_and_beat(self, seconds: float) -> None:
-        self._published.beat(self._timing.beat_s)
+    def _pause_with_heartbeat(self, seconds: float) -> None:
+        self._published.heartbeat(self._timing.heartbeat_s)
         self._pause(seconds)
 
     def _pause(self, seconds: float) -> None:

@@ -1,8 +1,8 @@
 """The supervisor: the job that keeps one server answering while it is leased.
 
-It waits for a slot, starts the engine, proves that it answers, publishes its endpoint, beats, starts the
-engine again when it dies, and ends when no lease is left, when told to stop, or when the engine cannot be
-made to serve. It leaves no process behind."""
+It waits for a slot, starts the engine, proves that it answers, publishes its endpoint, has a heartbeat,
+starts the engine again when it dies, and ends when no lease is left, when told to stop, or when the engine
+cannot be made to serve. It leaves no process behind."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slurmeval.processes import BEAT_S
+from slurmeval.processes import HEARTBEAT_S
 
 MARGIN_S = 30
 """Seconds between the end of draining and the end of the job's time."""
@@ -16,7 +16,7 @@ class Timing:
 
     poll_s: float = 1.0
     """Between two looks at the engine, at the leases and at the `stop` file."""
-    beat_s: float = BEAT_S
+    heartbeat_s: float = HEARTBEAT_S
     linger_s: float = 3.0
     """How long a server without leases waits for another."""
     unhealthy_s: float = 30.0

@@ -53,7 +53,7 @@ class ServerSpec(EngineSpec):
     leases: str
     """Folder of this model's leases."""
     controller: str
-    """The controller's file: its mtime is the run's beat."""
+    """The controller's file: its mtime is the run's heartbeat."""
     slots: str
     """Folder of the slots that bound how many servers run at once."""
     engine: str = DEFAULT_ENGINE

@@ -1,4 +1,4 @@
-"""The run under way in a project folder: one at a time, seen by servers and evaluations through its beat.
+"""The run under way in a project folder: one at a time, seen by servers and evaluations by its heartbeat.
 
 Snakemake's own lock outlives a killed run until someone says `--unlock`; this one names its owner."""
 
@@ -11,7 +11,7 @@ import time
 from slurmeval.errors import UserError
 from slurmeval.ownership import Claim
 from slurmeval.paths import Paths
-from slurmeval.processes import BEAT_S, WATCH_S
+from slurmeval.processes import HEARTBEAT_S, WATCH_S
 from slurmeval.scheduling.leasing import forget_leases
 
 
@@ -23,13 +23,13 @@ class Controller:
         self.claim = Claim(paths.controller)
 
     def begin(self) -> None:
-        """Takes the folder and beats from now on. Raises UserError where another run holds it."""
+        """Takes the folder, and has a heartbeat from now on. Raises UserError where another run holds it."""
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         token = secrets.token_hex(8)
         owner = self.claim.take(token=token, since=since)
         if owner is not None and owner.host != socket.gethostname():
             # It may have died with its host
-            owner = self.claim.wait(WATCH_S + BEAT_S, token=token, since=since)
+            owner = self.claim.wait(WATCH_S + HEARTBEAT_S, token=token, since=since)
         if owner is not None:
             where = f"{owner}, since {owner.since or 'just now'}"
             raise UserError(f"another run is under way in this folder ({where}); wait for it or stop it")

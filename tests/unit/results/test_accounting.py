@@ -132,7 +132,7 @@ def test_a_job_that_was_requeued_before_vllm_had_started(paths: Paths) -> None:
     assert second["gpu_s"] == first["gpu_s"] == 400.0
 
 
-def test_a_life_that_was_killed_is_known_by_its_last_beat(paths: Paths) -> None:
+def test_a_life_that_was_killed_is_known_by_its_last_heartbeat(paths: Paths) -> None:
     """The node went down: nobody wrote the life's line; Slurm noticed after a while."""
     told = vllm_life(1, 2, 62, None, 50, 10) | {"seen_at": at(125).isoformat()}
     path = write_server(paths, status="ready", reason=None, under_way=told)

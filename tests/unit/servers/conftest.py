@@ -27,7 +27,7 @@ from tests.waiting import wait_for
 PROJECT = Path(__file__).parents[3]
 FAST = {
     "poll_s": 0.05,
-    "beat_s": 0.2,
+    "heartbeat_s": 0.2,
     "linger_s": 0.3,
     "unhealthy_s": 1.5,
     "backoff_s": 0.05,

@@ -98,7 +98,7 @@ def test_nothing_is_written_once_a_younger_one_has(bench: Bench) -> None:
         older.withdraw,
         older.close,
         lambda: older.change(ServerStatus.STOPPED),
-        lambda: older.beat(0),
+        lambda: older.heartbeat(0),
         lambda: older.announce("http://older", "k", "smol", 1),
     ):
         with pytest.raises(FencedOff):
@@ -107,13 +107,13 @@ def test_nothing_is_written_once_a_younger_one_has(bench: Bench) -> None:
     assert not folder.closed.exists()
 
 
-def test_endpoint_that_the_older_wrote_last_is_mended_with_the_next_beat(bench: Bench) -> None:
+def test_endpoint_that_the_older_wrote_last_is_mended_with_the_next_heartbeat(bench: Bench) -> None:
     folder = bench.folder()
     folder.path.mkdir(parents=True)
     younger = Published(folder, job(restart=1), 0)
     younger.announce("http://younger", "k", "smol", 2)
     write_json(folder.endpoint, {"url": "http://older"})
-    younger.beat(0)
+    younger.heartbeat(0)
     assert read_json(folder.endpoint)["url"] == "http://younger"
     assert folder.endpoint.stat().st_mode & 0o777 == 0o600
 

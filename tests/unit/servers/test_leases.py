@@ -133,7 +133,7 @@ def test_lease_counts_while_its_evaluation_is_alive(bench: Bench) -> None:
     assert is_leased(server, leases, bench.controller_path)
 
 
-def test_lease_of_an_earlier_run_does_not_count_though_a_later_one_beats(bench: Bench) -> None:
+def test_lease_of_an_earlier_run_does_not_count_though_a_later_one_has_a_heartbeat(bench: Bench) -> None:
     server, leases = take(bench), Path(bench.spec.leases)
     earlier = replace(bench.controller, token="run-0")
     write(bench.lease_path(), replace(load(bench.lease_path(), Lease), controller=earlier))

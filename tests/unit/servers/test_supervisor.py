@@ -69,8 +69,8 @@ def test_server_stays_while_one_lease_is_left(bench: Bench) -> None:
     bench.lease("gsm8k")
     bench.wait_for_status("ready")
     release(bench.lease_path("arc"))
-    beats = bench.folder().state.stat().st_mtime_ns
-    wait_for(lambda: bench.folder().state.stat().st_mtime_ns > beats + 800_000_000, "four beats")
+    heartbeats = bench.folder().state.stat().st_mtime_ns
+    wait_for(lambda: bench.folder().state.stat().st_mtime_ns > heartbeats + 800_000_000, "four heartbeats")
     assert bench.state()["status"] == "ready"
 
 
@@ -193,7 +193,7 @@ def test_slow_start_ends_at_the_deadline_with_what_was_seen_last(bench: Bench) -
 
 
 def test_what_a_server_that_starts_answers_is_shown(bench: Bench) -> None:
-    bench.timing["beat_s"] = 0.1
+    bench.timing["heartbeat_s"] = 0.1
     bench.order({"health": 503})
     bench.lease()
     wait_for(lambda: bench.state().get("reason") == "seen last: /health answers 503", "the reason")
@@ -278,8 +278,8 @@ def test_server_waits_for_a_slot_and_takes_that_of_a_dead_one(bench: Bench) -> N
     other = bench.lease("gsm8k", max_model_len=64)
     assert other == bench.folder(2).path, "another spec is another server"
     bench.wait_for_status("pending", number=2)
-    beat = bench.folder(2).state.stat().st_mtime_ns
-    wait_for(lambda: bench.folder(2).state.stat().st_mtime_ns > beat, "a beat while it waits")
+    heartbeat = bench.folder(2).state.stat().st_mtime_ns
+    wait_for(lambda: bench.folder(2).state.stat().st_mtime_ns > heartbeat, "a heartbeat while it waits")
     assert len(bench.lives()) == 1
     bench.supervisors[0].kill()
     bench.supervisors[0].wait()
@@ -303,13 +303,13 @@ def test_busy_server_does_not_give_way(bench: Bench) -> None:
     bench.wait_for_status("ready")
     bench.lease("gsm8k", max_model_len=64)
     bench.wait_for_status("pending", number=2)
-    beats: set[int] = set()
+    heartbeats: set[int] = set()
 
     def beaten() -> bool:
-        beats.add(bench.folder(2).state.stat().st_mtime_ns)
-        return len(beats) > 4
+        heartbeats.add(bench.folder(2).state.stat().st_mtime_ns)
+        return len(heartbeats) > 4
 
-    wait_for(beaten, "beats while it waits")
+    wait_for(beaten, "heartbeats while it waits")
     assert bench.state()["status"] == "ready"
 
 
