@@ -46,13 +46,13 @@ class Claim:
 
     def wait(
         self,
-        patience_s: float,
+        timeout_s: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         **details: str | None,
     ) -> Owner | None:
-        """`take`, tried again for `patience_s` seconds while a live owner has it."""
-        deadline = clock() + patience_s
+        """`take`, tried again for `timeout_s` seconds while a live owner has it."""
+        deadline = clock() + timeout_s
         while (owner := self.take(**details)) is not None and clock() < deadline:
             sleep(0.2)
         return owner

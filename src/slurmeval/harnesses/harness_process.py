@@ -55,11 +55,11 @@ def start(job: Job, command: Command, scratch: ScratchDir, port: int, log: Path)
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Ends whatever is left of it: its children too, which may outlive it."""
-    for sign, patience_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, STOP_TIMEOUT_S)):
+    for sign, timeout_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, STOP_TIMEOUT_S)):
         try:
             os.killpg(process.pid, sign)
         except ProcessLookupError:
             break
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience_s)
+            process.wait(timeout_s)
     process.wait()

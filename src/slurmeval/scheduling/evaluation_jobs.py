@@ -248,7 +248,7 @@ class SlurmJobs:
             return Ended(failure, self._worth_retrying(job, failure.error_class))
         if job.job_id in queue:
             job.ended_since = None
-            if job.without_lease:  # it was only out of sight: the keeper leases where there is no file
+            if job.without_lease:  # it was only out of sight: the reconciler leases where there is no file
                 job.without_lease = False
                 for file in lease_files(self.run, *job.pair):
                     file.unlink(missing_ok=True)
@@ -281,7 +281,7 @@ class SlurmJobs:
             assert job.ended_since is not None
             life = known.get(job.job_id)
             waited_s = self.clock() - job.ended_since
-            if (life is None or life.ended is None) and waited_s < self._patience_s:
+            if (life is None or life.ended is None) and waited_s < self._accounting_wait_s:
                 # Accounting lags behind, or the job is requeued at this moment. No GPU waits for the verdict
                 if life is None and waited_s >= FILES_S and self._is_silent(job):
                     job.without_lease = True
@@ -301,7 +301,7 @@ class SlurmJobs:
         return live_owner(claim_of(self.run, *job.pair)) is None
 
     @property
-    def _patience_s(self) -> float:
+    def _accounting_wait_s(self) -> float:
         return FILES_S if self._ends.no_accounting else UNKNOWN_S
 
     def _died(self, job: EvaluationJob, life: commands.JobLife | None) -> Ended:

@@ -21,7 +21,7 @@ from slurmeval.scheduling.job_resources import request_of
 from slurmeval.scheduling.leasing import lease_for_rule
 from slurmeval.scheduling.pending_jobs import Pending
 from slurmeval.scheduling.postponed import Waiting
-from slurmeval.scheduling.reconciler import Keeper
+from slurmeval.scheduling.reconciler import Reconciler
 from slurmeval.scheduling.silent_servers import SilentServers
 from slurmeval.scheduling.yielding import GivingWay
 from slurmeval.slurm import commands
@@ -44,7 +44,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
     def __post_init__(self) -> None:
         self._run = snakemake_compat.run_of(self.workflow)
         self._jobs = SlurmJobs(self._run.plan.document)
-        self._keeper = Keeper(self._run.plan.document)
+        self._reconciler = Reconciler(self._run.plan.document)
         self._waiting = Waiting(self._say)
         self._pending = Pending("an evaluation", self._say)
         self._giving_way = GivingWay(self._run.plan.document, self._jobs.name, self._say)
@@ -55,7 +55,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
         """Does it, submits it, or keeps it for later. Snakemake ends a run whose executor raises, so whatever
         goes wrong is a failure of this one evaluation."""
         model, benchmark = job.wildcards.model, job.wildcards.benchmark
-        room_is_kept = self._keeper.wants_room and job.rule.name == "evaluate"
+        room_is_kept = self._reconciler.wants_room and job.rule.name == "evaluate"
         if self._waiting.holds_back or room_is_kept or self._giving_way.rests(model):
             self._waiting.jobs.append(job)
             return
@@ -155,7 +155,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
             for job in self._waiting.jobs
             if job.rule.name == "evaluate"
         ]
-        for pair, error in self._keeper.look([*going_on, *deferred], queue).items():
+        for pair, error in self._reconciler.look([*going_on, *deferred], queue).items():
             if pair not in going_on:
                 continue  # its next try to be submitted says the same
             # One that runs finds out by itself; one that waits need not start to
@@ -192,7 +192,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
                 self._jobs.cancel_waiting(by_model[model])
                 return {job.pair: self._jobs.fail(job, failure) for job in by_model[model]}
             return {job.pair: TAKEN_BACK for job in by_model[model] if self._jobs.take_back(job)}
-        if self._keeper.was_refused:
+        if self._reconciler.was_refused:
             waiting = [job for job in jobs if _waits(job, queue)]
             return {job.pair: TAKEN_BACK for job in waiting[-1:] if self._jobs.take_back(job)}
         return {}

@@ -34,7 +34,7 @@ def lease(run: RunDocument, model: str, benchmark: str) -> None:
             held = True
         except ServerFailed as error:
             failure = error
-        except NotYet as error:  # the keeper tries again where another replica is held
+        except NotYet as error:  # the reconciler tries again where another replica is held
             not_yet = error
     if not held and (not_yet or failure):
         raise not_yet or failure  # type: ignore[misc]

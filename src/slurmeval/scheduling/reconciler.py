@@ -1,6 +1,6 @@
-"""The keeper: in a run on a cluster, every evaluation has a server that is there or on its way.
+"""The reconciler: in a run on a cluster, every evaluation has a server that is there or on its way.
 
-Jobs on nodes may not submit jobs everywhere, so only the controller does. The keeper, a part of it, replaces
+Jobs on nodes may not submit jobs everywhere, so only the controller does. It replaces
 servers whose jobs are gone, has successors started before a server's time ends, and moves leases to them.
 
 It looks at each server once, whatever the number of evaluations."""
@@ -74,7 +74,7 @@ Pair = tuple[str, str]
 
 
 @dataclass
-class Keeper:
+class Reconciler:
     """Looks after the servers of one run."""
 
     run: RunDocument

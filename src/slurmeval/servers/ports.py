@@ -38,13 +38,13 @@ class BindAddress(NamedTuple):
         return _url(EVERYWHERE.get(self.bind, self.bind), port)
 
 
-def bind_address(template: str, patience_s: float = RESOLVE_S) -> BindAddress:
+def bind_address(template: str, timeout_s: float = RESOLVE_S) -> BindAddress:
     """From ServerSpec.host. A node that knows its own name only as a loopback address listens on all of its
     addresses. Raises NoAddress."""
     node = socket.gethostname()
     host = template.format(host=node)
     found = sorted(
-        (ipaddress.ip_address(address) for address in _addresses(host, node, patience_s)), key=_last
+        (ipaddress.ip_address(address) for address in _addresses(host, node, timeout_s)), key=_last
     )
     address = found[0]
     if address.is_loopback and host != str(address):
@@ -52,8 +52,8 @@ def bind_address(template: str, patience_s: float = RESOLVE_S) -> BindAddress:
     return BindAddress(host, str(address))
 
 
-def _addresses(host: str, node: str, patience_s: float) -> set[str]:
-    deadline = time.monotonic() + patience_s
+def _addresses(host: str, node: str, timeout_s: float) -> set[str]:
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
@@ -64,7 +64,7 @@ def _addresses(host: str, node: str, patience_s: float) -> set[str]:
                     f"servers.address in site.yaml gives {host}, which {node} itself cannot resolve: "
                     "change it to a name or address by which other nodes reach this one (docs/sites.md)"
                 ) from None
-        time.sleep(min(1.0, patience_s / 5))
+        time.sleep(min(1.0, timeout_s / 5))
 
 
 def _last(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> tuple[bool, bool, int]:

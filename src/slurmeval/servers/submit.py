@@ -30,7 +30,7 @@ from slurmeval.state.records import load, read, write
 from slurmeval.state.server import ServerJob, SharedJob
 from slurmeval.state.server_spec import ServerSpec
 
-PATIENCE_S = 60.0
+SLURM_AWAY_S = 60.0
 """How long Slurm may be away."""
 
 RETRY_S = 3.0
@@ -115,7 +115,7 @@ def _sbatch(executor: Any, command: str, folder: Path) -> Any:
 
 def _submit_once(script: str, folder: Path) -> str:
     """Submits from the server's folder: by it a job is found whose submission went unanswered."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + SLURM_AWAY_S
     unsure = False
     while True:
         try:

@@ -15,7 +15,7 @@ from slurmeval.scheduling import finished
 from slurmeval.scheduling.evaluation_jobs import FILES_S, UNKNOWN_S, EvaluationJob, SlurmJobs
 from slurmeval.scheduling.failures import record
 from slurmeval.scheduling.leasing import claim_of, lease_files
-from slurmeval.scheduling.reconciler import Keeper
+from slurmeval.scheduling.reconciler import Reconciler
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import SlurmAway, SubmissionRefused
 from tests.unit.scheduling.conftest import Run, StandInSlurm
@@ -290,7 +290,7 @@ def test_an_evaluation_that_was_only_out_of_sight_is_leased_for_again(
     jobs.look([job], {})
     assert jobs.look([job], slurm.jobs) == {}
     assert not lease_files(run.document, *PAIR)[0].exists()
-    Keeper(run.document, clock=run.clock).look([PAIR], slurm.jobs)
+    Reconciler(run.document, clock=run.clock).look([PAIR], slurm.jobs)
     assert not read_json(lease_files(run.document, *PAIR)[0])["released"]
 
 

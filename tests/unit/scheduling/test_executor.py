@@ -50,7 +50,7 @@ class Snakemake:
         executor.report_job_error = lambda info, msg: self._end(info, msg)
         executor.__post_init__()
         executor._pending.clock = executor._giving_way.clock = run.clock
-        executor._jobs.clock = executor._keeper.clock = executor._waiting.clock = run.clock
+        executor._jobs.clock = executor._reconciler.clock = executor._waiting.clock = run.clock
         self.executor = executor
 
     def _end(self, info: SubmittedJobInfo, how: str) -> None:

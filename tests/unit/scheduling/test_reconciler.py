@@ -1,5 +1,5 @@
-"""The keeper: servers that are gone are replaced, those that failed fail their evaluations, successors take
-over."""
+"""The reconciler: servers that are gone are replaced, those that failed fail their evaluations, successors
+take over."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slurmeval.errors import ServerFailed
 from slurmeval.files import read_json, write_json
 from slurmeval.processes import identity
 from slurmeval.scheduling.leasing import claim_of, lease, lease_files
-from slurmeval.scheduling.reconciler import GONE_S, MAX_REPLACED, MAX_UNUSED, RENEWAL, SILENT_S, Keeper
+from slurmeval.scheduling.reconciler import GONE_S, MAX_REPLACED, MAX_UNUSED, RENEWAL, SILENT_S, Reconciler
 from slurmeval.servers.leases import UNUSED
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import SlurmAway
@@ -24,10 +24,10 @@ PAIRS = [("tiny", benchmark) for benchmark in BENCHMARKS]
 
 
 @pytest.fixture
-def keeper(run: Run) -> Keeper:
+def reconciler(run: Run) -> Reconciler:
     for pair in PAIRS:
         lease(run.document, *pair)
-    return Keeper(run.document, clock=run.clock)
+    return Reconciler(run.document, clock=run.clock)
 
 
 def leased(run: Run) -> set[str]:
@@ -39,119 +39,129 @@ def gone(run: Run, slurm: StandInSlurm, state: str, number: int = 1) -> None:
     slurm.end(read_json(run.server(number).job)["job_id"], state)
 
 
-def test_a_server_that_waits_or_runs_is_left_alone(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
+def test_a_server_that_waits_or_runs_is_left_alone(
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm
+) -> None:
     for status in (None, "starting", "ready"):
         if status is not None:
             run.state(status)
-        assert keeper.look(PAIRS, slurm.jobs) == {}
+        assert reconciler.look(PAIRS, slurm.jobs) == {}
         assert leased(run) == {"0001"}
 
 
 @pytest.mark.parametrize("state", ["CANCELLED", "NODE_FAIL", "PREEMPTED", "FAILED"])
 def test_a_server_whose_job_is_gone_is_replaced_once(
-    run: Run, keeper: Keeper, slurm: StandInSlurm, state: str
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm, state: str
 ) -> None:
     run.state("ready")
     gone(run, slurm, state)
-    assert keeper.look(PAIRS, slurm.jobs) == {}
+    assert reconciler.look(PAIRS, slurm.jobs) == {}
     assert leased(run) == {"0001"}  # squeue may be younger than sbatch
     run.now += GONE_S
-    assert keeper.look(PAIRS, slurm.jobs) == {}
+    assert reconciler.look(PAIRS, slurm.jobs) == {}
     assert leased(run) == {"0002"}
     assert state in read_json(run.server().gone)["reason"]
-    keeper.look(PAIRS, slurm.jobs)
+    reconciler.look(PAIRS, slurm.jobs)
     assert not run.server(3).path.exists()
 
 
 def test_a_job_that_fails_before_its_server_starts_fails_the_evaluations(
-    run: Run, keeper: Keeper, slurm: StandInSlurm
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm
 ) -> None:
     run.server().submitit.mkdir()
     (run.server().submitit / "100_0_log.err").write_text("module: CUDA/99 not found\n")
     gone(run, slurm, "FAILED")
-    keeper.look(PAIRS, slurm.jobs)
+    reconciler.look(PAIRS, slurm.jobs)
     run.now += GONE_S
-    failed = keeper.look(PAIRS, slurm.jobs)
+    failed = reconciler.look(PAIRS, slurm.jobs)
     assert set(failed) == set(PAIRS)
     assert "CUDA/99 not found" in str(failed[PAIRS[0]])
 
 
 def test_a_job_that_left_nothing_asks_whether_nodes_see_the_project(
-    run: Run, keeper: Keeper, slurm: StandInSlurm
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm
 ) -> None:
     gone(run, slurm, "FAILED")
-    keeper.look(PAIRS, slurm.jobs)
+    reconciler.look(PAIRS, slurm.jobs)
     run.now += GONE_S
-    said = str(keeper.look(PAIRS, slurm.jobs)[PAIRS[0]])
+    said = str(reconciler.look(PAIRS, slurm.jobs)[PAIRS[0]])
     assert f"is {run.document.project} there, under this name, for jobs" in said
 
 
-def test_a_server_that_failed_fails_its_evaluations(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
+def test_a_server_that_failed_fails_its_evaluations(
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm
+) -> None:
     run.state("failed", reason="no memory")
-    assert {str(error) for error in keeper.look(PAIRS, slurm.jobs).values()} == {"no memory"}
+    assert {str(error) for error in reconciler.look(PAIRS, slurm.jobs).values()} == {"no memory"}
 
 
 def test_servers_that_close_themselves_though_they_are_leased_are_given_up(
-    run: Run, keeper: Keeper, slurm: StandInSlurm
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm
 ) -> None:
     failed: dict[tuple[str, str], ServerFailed] = {}
     for number in range(1, MAX_UNUSED + 2):
         assert failed == {}
         run.state("stopped", number, reason=UNUSED)
         run.server(number).closed.touch()
-        failed = keeper.look(PAIRS, slurm.jobs)
+        failed = reconciler.look(PAIRS, slurm.jobs)
     assert not run.server(MAX_UNUSED + 2).path.exists()
     assert set(failed) == set(PAIRS)
     assert "closed themselves" in str(failed[PAIRS[0]])
 
 
-def test_servers_that_go_again_and_again_are_given_up(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
+def test_servers_that_go_again_and_again_are_given_up(
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm
+) -> None:
     for number in range(1, MAX_REPLACED + 2):
         run.state("ready", number)
         gone(run, slurm, "CANCELLED", number)
-        keeper.look(PAIRS, slurm.jobs)
+        reconciler.look(PAIRS, slurm.jobs)
         run.now += GONE_S
-        failed = keeper.look(PAIRS, slurm.jobs)
+        failed = reconciler.look(PAIRS, slurm.jobs)
     assert set(failed) == set(PAIRS)
 
 
-def test_accounting_that_is_silent_delays_the_verdict(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
+def test_accounting_that_is_silent_delays_the_verdict(
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm
+) -> None:
     run.state("ready")
     del slurm.jobs[read_json(run.server().job)["job_id"]]
-    keeper.look(PAIRS, slurm.jobs)
+    reconciler.look(PAIRS, slurm.jobs)
     run.now += GONE_S
-    keeper.look(PAIRS, slurm.jobs)
+    reconciler.look(PAIRS, slurm.jobs)
     assert leased(run) == {"0001"}
     run.now += SILENT_S
-    keeper.look(PAIRS, slurm.jobs)
+    reconciler.look(PAIRS, slurm.jobs)
     assert leased(run) == {"0002"}
 
 
-def test_a_successor_takes_over_once_it_answers(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
+def test_a_successor_takes_over_once_it_answers(
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm
+) -> None:
     def ends_in(minutes: float) -> str:
         return (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat()
 
     run.state("ready", ends_at=ends_in(31))
-    keeper.look(PAIRS, slurm.jobs)
+    reconciler.look(PAIRS, slurm.jobs)
     assert not run.server(2).path.exists()
     run.state("ready", ends_at=ends_in(29))
-    keeper.look(PAIRS, slurm.jobs)
+    reconciler.look(PAIRS, slurm.jobs)
     assert leased(run) == {"0001"}
     run.state("starting", 2)
-    keeper.look(PAIRS, slurm.jobs)
+    reconciler.look(PAIRS, slurm.jobs)
     assert leased(run) == {"0001"}
     run.state("ready", 2, ends_at=ends_in(120))
-    assert keeper.look(PAIRS, slurm.jobs) == {}
+    assert reconciler.look(PAIRS, slurm.jobs) == {}
     assert leased(run) == {"0002"}
     assert read_json(run.paths.leases / "tiny" / f"{RENEWAL}.json")["released"]
     assert not run.server(3).path.exists()
 
 
 def test_a_successor_comes_before_slurms_signal_and_not_at_all_in_too_short_a_job(
-    run: Run, keeper: Keeper, slurm: StandInSlurm
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm
 ) -> None:
     run.limit(renew_before_min=1)
-    keeper.run = run.document
+    reconciler.run = run.document
     for limit_min, has_successor in ((3, False), (5, True)):
         serving = run.document.models["tiny"].serving
         run.alter("tiny", serving=replace(serving, time_limit_min=limit_min))
@@ -160,15 +170,17 @@ def test_a_successor_comes_before_slurms_signal_and_not_at_all_in_too_short_a_jo
         number = max(int(folder.name) for folder in run.paths.servers_of("tiny").iterdir())
         ends_at = datetime.now(UTC) + timedelta(seconds=170)
         run.state("ready", number, ends_at=ends_at.isoformat())
-        keeper.look(PAIRS, slurm.jobs)
+        reconciler.look(PAIRS, slurm.jobs)
         assert run.server(number + 1).path.exists() is has_successor
 
 
-def test_no_successor_where_the_config_wants_none(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
+def test_no_successor_where_the_config_wants_none(
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm
+) -> None:
     run.limit(renew_before_min=None)
-    keeper.run = run.document
+    reconciler.run = run.document
     run.state("ready", ends_at=datetime.now(UTC).isoformat())
-    keeper.look(PAIRS, slurm.jobs)
+    reconciler.look(PAIRS, slurm.jobs)
     assert not run.server(2).path.exists()
 
 
@@ -177,45 +189,49 @@ def test_one_replica_that_failed_fails_no_evaluation(run: Run, slurm: StandInSlu
     for pair in PAIRS:
         lease(run.document, *pair)
     run.state("failed", reason="no memory")
-    assert Keeper(run.document, clock=run.clock).look(PAIRS, slurm.jobs) == {}
+    assert Reconciler(run.document, clock=run.clock).look(PAIRS, slurm.jobs) == {}
 
 
-def test_leases_that_someone_removed_are_taken_anew(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
+def test_leases_that_someone_removed_are_taken_anew(
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm
+) -> None:
     run.state("ready")
     shutil.rmtree(run.paths.leases)
-    assert keeper.look(PAIRS, slurm.jobs) == {}
+    assert reconciler.look(PAIRS, slurm.jobs) == {}
     assert leased(run) == {"0001"}
     # The server may have gone meanwhile
     shutil.rmtree(run.paths.leases)
     run.state("stopped")
     run.server().closed.touch()
-    assert keeper.look(PAIRS, slurm.jobs) == {}
+    assert reconciler.look(PAIRS, slurm.jobs) == {}
     assert leased(run) == {"0002"}
 
 
-def test_an_evaluation_that_scores_gets_no_lease_anew(run: Run, keeper: Keeper, slurm: StandInSlurm) -> None:
+def test_an_evaluation_that_scores_gets_no_lease_anew(
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm
+) -> None:
     claim = claim_of(run.document, *PAIRS[0])
     write_json(claim, asdict(identity()))
     write_json(claim.with_name("progress.json"), {"phase": "scoring"})
     lease_file = lease_files(run.document, *PAIRS[0])[0]
     lease_file.unlink()
-    keeper.look(PAIRS, slurm.jobs)
+    reconciler.look(PAIRS, slurm.jobs)
     assert not lease_file.exists()
 
 
 def test_files_of_one_model_that_cannot_be_read_keep_no_other_from_being_looked_at(
-    run: Run, keeper: Keeper, slurm: StandInSlurm, capsys: pytest.CaptureFixture[str]
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run.document.models["broken"] = replace(run.document.models["tiny"], manifest=Path("/nowhere"))
     run.state("failed", reason="no memory")
     for _ in range(2):
-        failed = keeper.look([("broken", "first"), *PAIRS], slurm.jobs)
+        failed = reconciler.look([("broken", "first"), *PAIRS], slurm.jobs)
     assert set(failed) == set(PAIRS)
     assert capsys.readouterr().out.count("files of broken's servers cannot be read") == 1
 
 
 def test_where_there_is_no_accounting_a_server_is_replaced_as_soon(
-    run: Run, keeper: Keeper, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def disabled(*_: object, **__: object) -> None:
         raise SlurmAway("sacct: Slurm accounting storage is disabled")
@@ -223,7 +239,7 @@ def test_where_there_is_no_accounting_a_server_is_replaced_as_soon(
     monkeypatch.setattr(commands, "lives", disabled)
     run.state("ready")
     del slurm.jobs[read_json(run.server().job)["job_id"]]
-    keeper.look(PAIRS, slurm.jobs)
+    reconciler.look(PAIRS, slurm.jobs)
     run.now += GONE_S
-    keeper.look(PAIRS, slurm.jobs)
+    reconciler.look(PAIRS, slurm.jobs)
     assert leased(run) == {"0002"}

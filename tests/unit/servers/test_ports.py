@@ -55,7 +55,7 @@ def test_address_is_taken_as_it_is(hosts: dict[str, list[str]]) -> None:
 @pytest.mark.usefixtures("hosts")
 def test_name_that_the_node_itself_cannot_resolve_names_the_key() -> None:
     with pytest.raises(NoAddress, match=r"servers.address .* gives gpu1.nowhere.invalid, which gpu1 itself"):
-        bind_address("{host}.nowhere.invalid", patience_s=0)
+        bind_address("{host}.nowhere.invalid", timeout_s=0)
 
 
 def test_address_of_another_machine_names_the_key() -> None:
