@@ -122,6 +122,9 @@ def _sections(
 
 def _inner(annotation: Any, kind: type | None) -> type[Section] | None:
     """Returns the section that `annotation` is (`kind` None), or that the mapping `annotation` holds."""
+    arguments = [argument for argument in typing.get_args(annotation) if argument is not NoneType]
+    if NoneType in typing.get_args(annotation) and len(arguments) == 1:
+        annotation = arguments[0]
     if kind is dict:
         if typing.get_origin(annotation) is not dict:
             return None
