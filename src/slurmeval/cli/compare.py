@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurmeval.cli.naming import about_results
+from slurmeval.cli.numbers import Number, min_paired_option
 from slurmeval.cli.suites import benchmark_options, wanted
 
 if TYPE_CHECKING:
@@ -22,17 +23,11 @@ if TYPE_CHECKING:
 @benchmark_options
 @click.option(
     "--margin",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Number(0, 1, max_open=True),
     default=0.0,
     help="Differences up to it do not matter: 0.02 is two points of a score from 0 to 100.  [default: 0]",
 )
-@click.option(
-    "--min-paired",
-    type=click.FloatRange(0, 1),
-    default=0.9,
-    show_default=True,
-    help="The share of questions that both models must have answered.",
-)
+@min_paired_option
 @about_results
 def compare(
     a: str,
@@ -61,6 +56,7 @@ def compare(
 def lines(comparison: Comparison) -> Iterator[str]:
     """Yields a comparison as lines for a terminal."""
     from slurmeval.cli.scores import aligned, printable
+    from slurmeval.results.comparison import averaged
 
     a, b = comparison.a, comparison.b
     head = [
@@ -84,8 +80,11 @@ def lines(comparison: Comparison) -> Iterator[str]:
     yield from aligned([[printable(cell) for cell in row] for row in table], 2)
     if comparison.mean is not None:
         value, interval, verdict = comparison.mean
-        of = f"Mean of {len(comparison.benchmarks)} benchmarks, each weighing the same"
+        within = [each.benchmark for each in averaged(comparison.benchmarks)]
+        of = f"Mean of {len(within)} benchmarks, each weighing the same"
         yield f"{of}: {_signed(value)} ({_interval(interval)}); verdict on A: {verdict}"
+        if outside := [each.benchmark for each in comparison.benchmarks if each.benchmark not in within]:
+            yield f"Not in the mean: {', '.join(outside)}"
     for each in comparison.benchmarks:
         for remark in _remarks(each, a, b):
             yield f"{each.benchmark}: {printable(remark)}"

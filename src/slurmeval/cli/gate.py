@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurmeval.cli.naming import about_results
+from slurmeval.cli.numbers import min_paired_option
 from slurmeval.cli.scores import aligned, printable
 
 if TYPE_CHECKING:
@@ -29,13 +30,7 @@ EXIT_STATUS = {"GO": 0, "NO-GO": 1, "INCONCLUSIVE": 2}
     multiple=True,
     help="A model to hold it against; may be given several times.  [default: the policy's]",
 )
-@click.option(
-    "--min-paired",
-    type=click.FloatRange(0, 1),
-    default=0.9,
-    show_default=True,
-    help="The share of questions that both models must have answered.",
-)
+@min_paired_option
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @about_results
 def gate(
@@ -75,9 +70,12 @@ def lines(found: Gate) -> Iterator[str]:
     table = [[*head, "95 % interval", "allowed", "n", "found"], *map(_row, found.checks)]
     yield ""
     yield from aligned([[printable(cell) for cell in row] for row in table], 5)
-    for check in found.checks:
-        for remark in check.remarks:
-            yield f"{check.benchmark} against {check.baseline}: {remark}"
+    # A benchmark with two limits has two checks of the same answers
+    yield from dict.fromkeys(
+        f"{check.benchmark} against {check.baseline}: {remark}"
+        for check in found.checks
+        for remark in check.remarks
+    )
 
 
 def _row(check: GateCheck) -> list[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurmeval.cli.naming import about_results
+from slurmeval.cli.numbers import Number
 
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
@@ -32,7 +33,7 @@ POLL_INTERVAL_S = 0.2
 @click.option("--no-wait", is_flag=True, help="Return at once.")
 @click.option(
     "--timeout-s",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=180.0,
     show_default=True,
     help="How long to wait for the servers to end.",

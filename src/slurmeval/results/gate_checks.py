@@ -76,7 +76,7 @@ class GateCheck:
 
 def missing(benchmark: str, baseline: str, limits: GateLimits, lacking: Sequence[str]) -> Iterator[GateCheck]:
     """Yields the check of a benchmark that was not run."""
-    why = f"not run, or not ended well: no result of {' and of '.join(lacking)}"
+    why = f"not run, or not ended well: no result of {' or '.join(lacking)}"
     allowed = limits.max_drop or 0.0
     yield GateCheck(benchmark, baseline, limits.tier or "", "max_drop", allowed, Finding.MISSING, why)
 
@@ -99,7 +99,7 @@ def check(
     """
     candidate, baseline = evaluations
     key = baseline["model"], baseline["benchmark"]
-    less = metrics[key]["higher_is_better"] is False
+    less = key in metrics and metrics[key]["higher_is_better"] is False
     # The first minus the second is by how much the candidate is better
     order = (baseline, candidate) if less else (candidate, baseline)
     read = partial(read_questions, results)
@@ -160,9 +160,9 @@ def _remarks(compared: BenchmarkComparison) -> Iterator[str]:
     """Yields what a reader has to know of a check before believing it."""
     certificate = compared.certificate
     if unpaired := certificate.only_a + certificate.only_b + certificate.errored:
-        yield f"{unpaired:,} questions are not paired"
+        yield f"not paired: {unpaired:,} of the questions"
     if unparsed := certificate.unparsed_a + certificate.unparsed_b:
-        yield f"{unparsed:,} answers could not be read"
+        yield f"could not be read: {unparsed:,} of the answers"
     if compared.settings:
         yield f"not run alike: {'; '.join(compared.settings)}"
 

@@ -69,7 +69,8 @@ def gate(
     ended = ended_well(results)
     metrics: dict[tuple[str, str], list[Row]] = {}
     for row in frames.read_combined("metrics", results).to_pylist():
-        if not row["subset"]:
+        # Where one part of a task ran alone, its score is the one that the benchmark is known by
+        if not row["subset"] or row["is_primary"]:
             metrics.setdefault((row["model"], row["benchmark"]), []).append(row)
     checks: list[GateCheck] = []
     for benchmark in dict.fromkeys([*policy.benchmarks, *of_either]):
@@ -79,7 +80,8 @@ def gate(
             if lacking := [model for model, _ in both if (model, benchmark) not in ended]:
                 checks += missing(benchmark, baseline, limits, lacking)
                 continue
-            primary = {pair: _metric(metrics.get(pair, []), pair, limits) for pair in both}
+            found = {pair: _metric(metrics.get(pair, []), pair, limits) for pair in both}
+            primary = {pair: metric for pair, metric in found.items() if metric is not None}
             checks += check(results, (ended[both[0]], ended[both[1]]), primary, limits, min_paired)
     settled = settle(checks)
     return Gate(*_decide(settled), judged, tuple(others), settled)
@@ -101,8 +103,10 @@ def _models(
     return judged, others
 
 
-def _metric(rows: Sequence[Row], pair: tuple[str, str], limits: GateLimits) -> Row:
-    """Returns the metric that limits are about. Raises UserError if there is none, or they do not fit."""
+def _metric(rows: Sequence[Row], pair: tuple[str, str], limits: GateLimits) -> Row | None:
+    """Returns the metric that limits are about; None: they name none, and none stands for the whole.
+
+    Raises UserError if there is none of the name, or they do not fit."""
     of, name = f"{pair[1]} on {pair[0]}", limits.metric
     primary = [row for row in rows if row["is_primary"]]
     named = [row for row in rows if row["metric"] == name]
@@ -110,10 +114,11 @@ def _metric(rows: Sequence[Row], pair: tuple[str, str], limits: GateLimits) -> R
         found = primary
     else:
         found = [row for row in named if row["is_primary"]] or named
+    if not found and name in (None, *_PRIMARY):
+        return None
     if not found:
         metrics = ", ".join(dict.fromkeys(row["metric"] for row in rows)) or "none"
-        what = "primary metric" if name is None else f"metric '{name}'"
-        raise UserError(f"{of}: no {what}; it has: {metrics}")
+        raise UserError(f"{of}: no metric '{name}'; it has: {metrics}")
     if len(found) > 1:
         raise UserError(f"{of}: {len(found)} scores are called '{name}'; only a primary metric can be told")
     row, direction = found[0], limits.direction
@@ -132,10 +137,11 @@ def _decide(checks: Sequence[GateCheck]) -> tuple[Decision, tuple[str, ...]]:
     deciding = [each for each in checks if each.decides]
     breaches = [each.said for each in deciding if each.finding is Finding.BREACH]
     if breaches:
-        return Decision.NO_GO, tuple(breaches)
+        return Decision.NO_GO, tuple(dict.fromkeys(breaches))
     if not deciding:
         return Decision.INCONCLUSIVE, ("nothing is gated: no benchmark is critical or supporting",)
     open_ones = [each.said for each in deciding if each.finding is not Finding.PASS]
     if open_ones:
-        return Decision.INCONCLUSIVE, tuple(open_ones)
-    return Decision.GO, (f"all {len(deciding)} checks passed",)
+        return Decision.INCONCLUSIVE, tuple(dict.fromkeys(open_ones))
+    passed = "the only check" if len(deciding) == 1 else f"all {len(deciding)} checks"
+    return Decision.GO, (f"{passed} passed",)

@@ -31,7 +31,7 @@ def gated(results: Results, policy: str, *options: str) -> int:
 @pytest.mark.parametrize(
     ("gating", "status", "said"),
     [
-        ("facts", 0, "GO: new against old\nall 1 checks passed\n"),
+        ("facts", 0, "GO: new against old\nthe only check passed\n"),
         ("sums", 1, "NO-GO: new against old\nsums [critical] against old: drop +0.100 (0.550 → 0.450; "),
         ("words", 2, "INCONCLUSIVE: new against old\nwords [critical] against old: drop +0.010 "),
         ("none", 2, "INCONCLUSIVE: new against old\nnone [critical] against old: not run"),
@@ -69,3 +69,17 @@ def test_names_that_a_terminal_would_obey_are_shown_harmless(
 ) -> None:
     assert gated(results, '{benchmarks: {"a\\eb,<script>": {}}}') == 1
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_share_that_is_no_number_is_refused(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gated(results, "version: 1", "--min-paired", "nan") == 2
+    assert "Invalid value for '--min-paired': nan is not in the range 0<=x<=1." in capsys.readouterr().err
+
+
+def test_remarks_on_answers_stand_once_where_two_limits_hold(
+    results: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for model in ("old", "new"):
+        results.add(model, "read", [1.0] * 20, status=["unparsed"] * 20)
+    gated(results, "benchmarks: {read: {max_relative_drop: 0.1}}")
+    assert capsys.readouterr().out.count("read against old: could not be read: 40 of the answers") == 1

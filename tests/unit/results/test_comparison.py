@@ -225,3 +225,22 @@ def test_names_that_a_terminal_would_obey_are_shown_harmless(results: Results) -
     results.add("a", "sums", [1.0] * 20, metric={"metric": "\x1b[2Jexact_match"})
     results.add("b", "sums", [1.0] * 20, metric={"metric": "\x1b[2Jexact_match"})
     assert "\x1b" not in "\n".join(lines(compare(results.folder, "a", "b")))
+
+
+def test_benchmarks_outside_the_mean_are_named_and_not_counted(results: Results) -> None:
+    for benchmark in ("sums", "facts", "errors"):
+        less = {"higher_is_better": benchmark != "errors"}
+        results.add("a", benchmark, [1.0] * 30 + [0.0] * 20, metric=less)
+        results.add("b", benchmark, [0.0] * 30 + [1.0] * 20, metric=less)
+    said = list(lines(compare(results.folder, "a", "b")))
+    mean = next(line for line in said if line.startswith("Mean of"))
+    assert mean.startswith("Mean of 2 benchmarks, each weighing the same: ")
+    assert said[said.index(mean) + 1] == "Not in the mean: errors"
+
+
+@pytest.mark.parametrize("option", ["--margin", "--min-paired"])
+def test_nan_is_no_margin_and_no_share(results: Results, option: str) -> None:
+    results.add("a", "sums", [1.0] * 20)
+    said = CliRunner().invoke(command, ["a", "a", option, "nan", "--results", str(results.folder)])
+    assert said.exit_code == 2
+    assert f"Invalid value for '{option}': nan is not in the range" in said.output

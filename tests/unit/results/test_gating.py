@@ -44,7 +44,7 @@ def test_a_drop_that_is_surely_within_its_limit_is_go(results: Results) -> None:
     add(results, "sums", (2000, 300, 300, 2400))
     found = decided(results, {"defaults": {"max_drop": 0.02}})
     assert (found.decision, [check.finding for check in found.checks]) == (Decision.GO, [Finding.PASS])
-    assert found.reasons == ("all 1 checks passed",)
+    assert found.reasons == ("the only check passed",)
 
 
 def test_a_drop_that_is_surely_beyond_is_no_go_with_benchmark_drop_and_certainty(results: Results) -> None:
@@ -101,7 +101,7 @@ def test_a_benchmark_that_was_not_run_is_inconclusive(results: Results) -> None:
     add(results, "sums", (500, 5, 10, 485))
     found = decided(results, {"benchmarks": {"facts": {}}})
     assert found.decision is Decision.INCONCLUSIVE
-    said = "facts [supporting] against old: not run, or not ended well: no result of new and of old"
+    said = "facts [supporting] against old: not run, or not ended well: no result of new or old"
     assert found.reasons == (said,)
     assert decided(results, {"benchmarks": {"facts": {"tier": "advisory"}}}).decision is Decision.GO
 
@@ -186,6 +186,30 @@ def test_neMo_s_names_of_a_score_mean_the_primary_metric_and_others_have_to_be_t
         decided(results, {"benchmarks": {"sums": {"metric": "f1"}}})
 
 
+def test_a_score_of_one_part_stands_for_a_benchmark_of_which_only_that_part_ran(results: Results) -> None:
+    add(results, "calls", (500, 5, 10, 485), subset="simple")
+    (check,) = decided(results).checks
+    assert (check.metric, check.finding) == ("exact_match", Finding.PASS)
+
+
+@pytest.mark.parametrize("less", [True, False])
+def test_a_benchmark_without_a_score_of_the_whole_leaves_the_others_their_checks(
+    results: Results, less: bool
+) -> None:
+    add(results, "parts", (500, 5, 10, 485), is_primary=False, higher_is_better=not less)
+    add(results, "sums", (500, 5, 10, 485))
+    for policy in ({}, {"defaults": {"metric": "mean_reward"}}):
+        found = decided(results, policy)
+        assert [check.finding for check in found.checks] == [Finding.INSUFFICIENT_EVIDENCE, Finding.PASS]
+        assert found.reasons == ("parts [supporting] against old: no metric stands for the whole benchmark",)
+
+
+def test_a_reason_that_holds_for_two_limits_is_said_once(results: Results) -> None:
+    add(results, "few", (5, 5, 0, 0))
+    found = decided(results, {"defaults": {"max_relative_drop": 0.1}})
+    assert (len(found.checks), len(found.reasons)) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
@@ -225,4 +249,4 @@ def test_what_was_not_run_alike_or_not_read_is_said(results: Results) -> None:
     results.add("old", "sums", [1.0] * 60, few_shot=5)
     results.add("new", "sums", [1.0] * 60, status=["ok"] * 57 + ["unparsed"] * 3, few_shot=0)
     (check,) = decided(results).checks
-    assert check.remarks == ("3 answers could not be read", "not run alike: few_shot 0 and 5")
+    assert check.remarks == ("could not be read: 3 of the answers", "not run alike: few_shot 0 and 5")
