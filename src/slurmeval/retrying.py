@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import time
@@ -72,9 +73,19 @@ def backoff_s(attempt: int) -> float:
 
 
 def requested_wait_s(headers: Mapping[str, str]) -> float | None:
-    """Returns the longest wait that an answer's headers ask for, or None if they ask for none."""
-    waits = [retry_after_s(headers.get("Retry-After")), rate_limit_s(headers)]
-    return max((seconds for seconds in waits if seconds is not None), default=None)
+    """Returns the longest wait that an answer's headers ask for, or None if they ask for none.
+
+    `X-RateLimit-Reset…` counts where nothing else asks: it tells when a limit is whole again, not when the
+    next request fits.
+    """
+    milliseconds = headers.get("Retry-After-Ms", "").strip()
+    waits = [
+        retry_after_s(headers.get("Retry-After")),
+        float(milliseconds) / 1000 if milliseconds.isdecimal() else None,
+        rate_limit_s(headers),
+    ]
+    asked = max((seconds for seconds in waits if seconds is not None), default=None)
+    return _limits_reset_s(headers) if asked is None else asked
 
 
 def retry_after_s(header: str | None) -> float | None:
@@ -106,3 +117,41 @@ def rate_limit_s(headers: Mapping[str, str]) -> float | None:
     if (reset := headers.get("RateLimit-Reset", "").strip()).isdecimal():
         found.append(int(reset))
     return float(max(found)) if found else None
+
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([\d.]+)(ms|s|m|h)")
+_EPOCH_S = 1e9
+"""Seconds since 1970 are more than this, and no wait is."""
+
+
+def _limits_reset_s(headers: Mapping[str, str]) -> float | None:
+    """Returns the seconds until a limit of an inference API is reset, or None if no header names one.
+
+    Of several limits (`x-ratelimit-reset-requests: 1s`, `x-ratelimit-reset-tokens: 6m0s`) those count of
+    which nothing remains. Where something remains of all, the soonest does.
+    """
+    lower = {name.lower(): value.strip() for name, value in headers.items()}
+    waits = {
+        name.removeprefix("x-ratelimit-reset"): seconds
+        for name, value in lower.items()
+        if name.startswith("x-ratelimit-reset") and (seconds := _duration_s(value)) is not None
+    }
+    used_up = [s for limit, s in waits.items() if lower.get(f"x-ratelimit-remaining{limit}") == "0"]
+    return max(used_up) if used_up else min(waits.values(), default=None)
+
+
+def _duration_s(text: str) -> float | None:
+    """Returns a wait written as `6m0s`, as seconds, or as a time in seconds or milliseconds since 1970."""
+    try:
+        if parts := _DURATION.findall(text):
+            whole = "".join(number + unit for number, unit in parts) == text
+            return sum(float(number) * _UNITS_S[unit] for number, unit in parts) if whole else None
+        seconds = float(text)
+    except ValueError:
+        return None
+    if not math.isfinite(seconds) or seconds < 0:
+        return None
+    if seconds > 1000 * _EPOCH_S:
+        seconds /= 1000
+    return max(0.0, seconds - time.time()) if seconds > _EPOCH_S else seconds

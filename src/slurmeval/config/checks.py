@@ -164,6 +164,9 @@ def _no_address(url: str) -> str | None:
         return "expected an address that begins with http:// or https://"
     if parts.username or parts.password or parts.query or parts.fragment:
         return "expected an address without user, password and parameters; a key goes into api_key"
+    for path in ("/chat/completions", "/completions", "/responses", "/models"):
+        if parts.path.endswith(path):
+            return f"expected an address up to and with the version, without {path}"
     return None
 
 

@@ -7,7 +7,6 @@ requests, so that only this process knows it, counts what they cost, and ends wh
 from __future__ import annotations
 
 import asyncio
-import difflib
 import hmac
 import os
 import signal
@@ -20,23 +19,20 @@ import aiohttp
 import orjson
 from aiohttp import web
 
+from slurmeval.engines import api_check
 from slurmeval.engines.external import KEY_VARIABLE, READY_PATH
 from slurmeval.errors import SlurmevalError
 from slurmeval.parent_death import signal_at_parent_death
+from slurmeval.retrying import requested_wait_s, retry_after_s
 from slurmeval.state.external import ExternalServer, Spent
 from slurmeval.state.records import decode, read, write
 
 CONNECT_S = 30.0
-MODELS_S = 10.0
-"""Longest wait for the server's list of models."""
 SAVE_S = 1.0
 """Seconds between two writes of what was spent."""
 MAX_REQUEST_BYTES = 64 * 1024**2
-NAMES_SHOWN = 5
-"""Models of the server that a message names."""
-
-PASSED_ON = ("Retry-After", "RateLimit", "RateLimit-Reset")
-"""Headers of answers that the gateway reads."""
+BUSY = frozenset({429, 503, 529})
+"""Statuses of an API that has too much to do: the gateway is to come again, as often as it takes."""
 
 EVENTS = "text/event-stream"
 
@@ -77,7 +73,7 @@ class Forwarder:
     async def _session(self, _app: web.Application) -> AsyncIterator[None]:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
         headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
-        connector = aiohttp.TCPConnector(limit=0)
+        connector = aiohttp.TCPConnector(limit=0, ssl=api_check.trusted(os.environ))
         async with aiohttp.ClientSession(
             headers=headers, timeout=timeout, trust_env=True, connector=connector
         ) as self._client:
@@ -118,28 +114,12 @@ class Forwarder:
         return web.json_response({"object": "list", "data": [{"id": self._served_name, "object": "model"}]})
 
     async def _ready(self, request: web.Request) -> web.Response:
-        """Answers 200 where the server takes the key and lists the model, or lists none."""
+        """Answers 200 where the server takes the key and knows the model, or lists none."""
         self._check_key(request)
-        try:
-            timeout = aiohttp.ClientTimeout(total=MODELS_S)
-            async with self._client.get(f"{self._server.url}/models", timeout=timeout) as answer:
-                status, content = answer.status, await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return web.Response(status=502, text=_unreachable(error))
-        if status in (401, 403):
-            return web.Response(status=401, text=f"the server refuses the key (status {status}): see api_key")
-        if status == 429 or status >= 500:
-            return web.Response(
-                status=502, text=f"the server answers {status} to the question for its models"
-            )
-        names = _names(content) if status == 200 else []
-        if names and self._server.model not in names:
-            near = difflib.get_close_matches(self._server.model, names, NAMES_SHOWN, cutoff=0) or names
-            listed = ", ".join(name[:100] for name in near)
-            return web.Response(
-                status=404, text=f"the server has no model {self._server.model}, but {listed}"
-            )
-        return web.Response(text="ready")
+        fault = await api_check.fault(self._client, self._server)
+        if fault is None:
+            return web.Response(text="ready")
+        return web.Response(status=502 if fault.may_pass else 400, text=fault.text)
 
     def _check_key(self, request: web.Request) -> None:
         given = request.headers.get("Authorization", "")
@@ -177,8 +157,10 @@ class Forwarder:
         url = f"{self._server.url}/{request.match_info['path']}"
         headers = {"Content-Type": "application/json"}
         try:
-            async with self._client.post(url, data=body, headers=headers) as answer:
-                passed = {name: answer.headers[name] for name in PASSED_ON if name in answer.headers}
+            async with self._client.post(url, data=body, headers=headers, allow_redirects=False) as answer:
+                passed = _asks_to_wait(answer)
+                if (elsewhere := api_check.redirected(answer)) is not None:
+                    return web.json_response({"error": {"message": elsewhere}}, status=502)
                 if answer.content_type == EVENTS:
                     return await self._streamed(request, answer, passed)
                 content = await answer.read()
@@ -188,7 +170,7 @@ class Forwarder:
                     status=answer.status, body=content, content_type=answer.content_type, headers=passed
                 )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return web.json_response({"error": {"message": _unreachable(error)}}, status=502)
+            return web.json_response({"error": {"message": api_check.unreachable(error)}}, status=502)
 
     async def _streamed(
         self, request: web.Request, answer: aiohttp.ClientResponse, headers: dict[str, str]
@@ -231,16 +213,12 @@ def _count(value: Any) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def _names(content: bytes) -> list[str]:
-    """Returns the models that a server lists; none where it answers something else."""
-    try:
-        return [str(entry["id"]) for entry in orjson.loads(content)["data"]]
-    except (ValueError, KeyError, TypeError):
-        return []
-
-
-def _unreachable(error: Exception) -> str:
-    return f"the server cannot be reached: {str(error) or type(error).__name__}"
+def _asks_to_wait(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    """Returns the header that tells the gateway when to ask again; none: the answer says nothing of it."""
+    wait_s = retry_after_s(answer.headers.get("Retry-After"))
+    if answer.status in BUSY:
+        wait_s = requested_wait_s(answer.headers) or 0.0
+    return {} if wait_s is None or answer.status == 200 else {"Retry-After": f"{wait_s:.3f}"}
 
 
 async def serve(server: ExternalServer, served_name: str, bind: str, port: int) -> None:

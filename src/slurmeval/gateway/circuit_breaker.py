@@ -37,7 +37,7 @@ class CircuitBreaker:
         """Counts a failure."""
         if self.failures == 0:
             self._since = time.monotonic()
-        elif error != self._error:
+        elif _kind(error) != _kind(self._error):
             self._mixed = True
         self.failures += 1
         self._error, self._server_id = error, server_id
@@ -49,8 +49,8 @@ class CircuitBreaker:
         seconds = time.monotonic() - self._since
         how = f"{self.failures} in a row over {seconds:.0f} s, the last at {self._server_id}"
         if self._error.startswith("the server answered ") and not self._mixed:
-            what = self._error.replace("answered", "answers", 1)
-            return f"{what} to everything ({how})" if self.failures > 1 else f"{what} ({how})"
+            what, colon, said = self._error.replace("answered", "answers", 1).partition(": ")
+            return f"{what}{' to everything' if self.failures > 1 else ''} ({how}){colon}{said}"
         return f"requests fail ({how}); the last: {self._error}"
 
     def failure(self) -> str | None:
@@ -59,3 +59,8 @@ class CircuitBreaker:
         many = self.failures >= FAILURES_TO_TRIP and seconds >= TRIP_AFTER_S
         few = self.failures >= SLOW_FAILURES_TO_TRIP and seconds >= SLOW_TRIP_AFTER_S
         return self.reason() if self.lost is not None or many or few else None
+
+
+def _kind(error: str) -> str:
+    """Returns an error without what the server said, in which each may have a number of its own."""
+    return error.partition(": ")[0]

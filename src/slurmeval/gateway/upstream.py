@@ -262,14 +262,14 @@ def _refused(call: Call, connection: Connection, body: bytes) -> Answer:
     """What is not the prompt's fault is asked again. A harness takes a 4xx for an answer to its prompt, and
     may score it: where it is none, the harness gets 503."""
     status = connection.status
-    error, facts = f"the server answered {status}", facts_of_body("", body)
+    error, facts = f"the server answered {status}: {said(body)}".removesuffix(": "), facts_of_body("", body)
     if status in PROMPTS:
-        return Answer(status, connection.content_type, body, facts, error=f"{error}: {said(body)}")
+        return Answer(status, connection.content_type, body, facts, error=error)
     if status >= 500 or call.method != "POST":
         answer = Answer(status, connection.content_type, body, facts, error=error)
     else:
-        answer = failure(503, "refused", f"{error}: {said(body)}")
-        answer.error, answer.refused = error, status
+        answer = failure(503, "refused", error)
+        answer.refused = status
     answer.again = True
     answer.retry_after_s = retry_after_s(connection.retry_after)
     return answer

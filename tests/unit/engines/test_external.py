@@ -113,15 +113,37 @@ async def test_a_stream_is_passed_on_event_by_event_and_its_tokens_count(
     assert load(tmp_path / "spent.json", Spent) == Spent(1, 3, 1)
 
 
-async def test_a_refusal_comes_back_with_what_the_gateway_reads(
-    theirs: tuple[Theirs, str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("status", "headers", "wait"),
+    [
+        (429, {"Retry-After": "7"}, "7.000"),
+        (429, {"Retry-After-Ms": "250"}, "0.250"),
+        (429, {"x-ratelimit-reset-tokens": "1m1s", "x-ratelimit-remaining-tokens": "0"}, "61.000"),
+        (429, {}, "0.000"),
+        (503, {}, "0.000"),
+        (529, {}, "0.000"),
+        (500, {"x-ratelimit-reset-tokens": "1m1s", "x-ratelimit-remaining-tokens": "0"}, None),
+        (500, {"Retry-After": "2"}, "2.000"),
+        (400, {}, None),
+    ],
+)
+async def test_a_refusal_comes_back_with_the_wait_that_the_gateway_reads(
+    status: int, headers: dict[str, str], wait: str | None, theirs: tuple[Theirs, str], tmp_path: Path
 ) -> None:
     them, url = theirs
-    them.status, them.headers, them.answer = 429, {"Retry-After": "7"}, {"error": {"message": "slowly"}}
+    them.status, them.headers, them.answer = status, headers, {"error": {"message": "slowly"}}
     async with TestClient(TestServer(Forwarder(server_at(url, tmp_path), "ours", "own").app())) as client:
         answer = await client.post("/v1/chat/completions", json={}, headers=OWN)
-        assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
+        assert (answer.status, answer.headers.get("Retry-After")) == (status, wait)
         assert await answer.json() == {"error": {"message": "slowly"}}
+
+
+async def test_an_answer_asks_for_no_wait(theirs: tuple[Theirs, str], tmp_path: Path) -> None:
+    them, url = theirs
+    them.headers = {"x-ratelimit-reset-requests": "1s", "Retry-After": "1"}
+    async with TestClient(TestServer(Forwarder(server_at(url, tmp_path), "ours", "own").app())) as client:
+        answer = await client.post("/v1/chat/completions", json={}, headers=OWN)
+        assert (answer.status, answer.headers.get("Retry-After")) == (200, None)
 
 
 @pytest.mark.parametrize("body", [b"[1]", b"{", b"", b'"text"'])

@@ -57,6 +57,15 @@ def test_the_reason_says_what_was_seen(clock: list[float]) -> None:
     )
 
 
+def test_the_reason_says_what_the_server_said_last() -> None:
+    state = CircuitBreaker()
+    fail(state, 1, "the server answered 429: request 1: no credit")
+    fail(state, 1, "the server answered 429: request 2: no credit")
+    assert state.reason() == (
+        "the server answers 429 to everything (2 in a row over 0 s, the last at m/0001): request 2: no credit"
+    )
+
+
 def test_a_lost_server_is_lost() -> None:
     state = CircuitBreaker()
     state.lost = "no server for 5 s: it is draining"

@@ -199,7 +199,8 @@ async def test_server_errors_are_passed_on_after_the_last_try(
     assert len(server.seen) == 2
     await asyncio.to_thread(process.stop)
     (record,) = read(tmp_path / "log")
-    assert (record.http_status, record.attempt, record.error) == (500, 2, "the server answered 500")
+    assert (record.http_status, record.attempt) == (500, 2)
+    assert (record.error or "").startswith("the server answered 500: ")
 
 
 @pytest.mark.parametrize("fault", ["break_count", "abort_count"])

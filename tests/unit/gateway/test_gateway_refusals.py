@@ -88,8 +88,10 @@ async def test_a_refusal_for_good_is_the_servers_failure(
     assert failing.error_class == ErrorClass.SERVER_LOST
     assert failing.reason.startswith("the server answers 403 to everything (2 in a row over ")
     await asyncio.to_thread(process.stop)
+    assert failing.reason.endswith("): <html>Forbidden</html>")
     (record,) = read(tmp_path / "log")
-    assert (record.http_status, record.error, record.answered) == (503, "the server answered 403", False)
+    assert (record.http_status, record.error) == (503, "the server answered 403: <html>Forbidden</html>")
+    assert not record.answered
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])

@@ -292,10 +292,23 @@ def test_retry_after_is_read(header: str | None, seconds: float | None) -> None:
         ({"RateLimit-Reset": "33"}, 33),
         ({"RateLimit": '"api";r=0;t=280', "Retry-After": "1"}, 280),
         ({"Retry-After": "7"}, 7),
+        ({"retry-after": "nonsense"}, None),
+        ({"Retry-After-Ms": "1500"}, 1.5),
+        ({"x-ratelimit-reset-requests": "17ms", "x-ratelimit-reset-tokens": "6m0.5s"}, 0.017),
+        ({"x-ratelimit-reset-tokens": "6m0.5s", "x-ratelimit-remaining-tokens": "0"}, 360.5),
+        ({"x-ratelimit-reset-tokens": "6m0s", "Retry-After": "2"}, 2),
+        ({"X-RateLimit-Reset": "60"}, 60),
+        ({"X-RateLimit-Reset": "1000000001"}, 0),
+        ({"X-RateLimit-Reset": "1000000000001"}, 0),
+        (
+            {"X-RateLimit-Reset": "soon", "x-ratelimit-reset-a": "1.2.3s", "x-ratelimit-reset-b": "1s or so"},
+            None,
+        ),
+        ({"X-RateLimit-Reset": "inf", "x-ratelimit-reset-requests": "-3"}, None),
     ],
 )
-def test_hub_that_was_asked_too_often_is_asked_again_when_its_limit_counts_anew(
-    headers: dict[str, str], wait_s: float
+def test_who_was_asked_too_often_is_asked_again_when_its_limit_counts_anew(
+    headers: dict[str, str], wait_s: float | None
 ) -> None:
     assert requested_wait_s(headers) == wait_s
 
