@@ -62,8 +62,9 @@ FOR_RULES = {
 FILE_SYSTEM_ERRNOS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
 )
-"""Errors that a file system may give at any time: it is full, read-only, or away."""
+"""Errors that a file system may give at any time: it is full, read-only, or away, or refuses a path."""
 
 INTERRUPTED_STATUS = 130
 """Exit status after Ctrl-C, as shells have it."""

@@ -25,6 +25,9 @@ REDRAW_INTERVAL_S = 2.0
 ROWS_LIMIT = 60
 """Evaluations in the table. Of more, those that run and have failed come first."""
 FAILURES_LIMIT = 20
+MIN_WIDTH = 80
+UNBROKEN_WIDTH = 1000
+"""Characters of a line in a file or pipe; longer ones are broken."""
 COLOURS = {
     "ok": "green",
     "ready": "green",
@@ -60,9 +63,21 @@ def status(watch: bool, as_json: bool, results: Path) -> None:
     elif as_json:
         click.echo(json.dumps(asdict(read_run(results)), indent=1))
     else:
-        from rich.console import Console
+        _print(render(read_run(results), results))
 
-        Console().print(render(read_run(results), results))
+
+def _print(shown: Group) -> None:
+    """Prints a run: into a file or pipe each row on one line, in a terminal no narrower than can be read."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console()
+    if console.is_terminal:
+        console.width = max(console.width, MIN_WIDTH)
+    else:
+        unbroken = console.options.update(max_width=UNBROKEN_WIDTH)
+        console.width = max(console.width, Measurement.get(console, unbroken, shown).maximum)
+    console.print(shown)
 
 
 def _watch(results: Path) -> None:
@@ -129,12 +144,13 @@ def _table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     for column in columns:
-        # Names are broken last: what is long is a reason
+        # The longest is broken first, which is a reason or a name; no head is cut
         table.add_column(
             column,
             justify="right" if column in right else "left",
             overflow="fold",
-            no_wrap=column in ("server", "status", "for", *right),
+            min_width=max(map(len, column.split())),
+            no_wrap=column in ("status", "for", *right),
         )
     return table
 

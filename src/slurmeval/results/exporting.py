@@ -113,8 +113,9 @@ def export(
     """
     run = load(folder, models, benchmarks)
     out = run.results / "exports" / name if out is None else out
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: expected a folder to write to, not a file")
+    for there in (out, *out.parents):
+        if there.exists() and not there.is_dir():
+            raise UserError(f"{there}: expected a folder to write to, not a file")
     module = importlib.import_module(f"slurmeval.results.exports.{name.replace('-', '_')}")
     target = out.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,15 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"slurmeval {__version__}\n"
 
 
+@pytest.mark.parametrize("command", ["show", "status", "runs", "export", "stop"])
+def test_a_path_that_no_file_system_takes_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    more = ["--to", "csv"] if command == "export" else []
+    assert main.run([command, *more, "--results", f"{tmp_path}/{'x' * 300}"]) == 1
+    assert capsys.readouterr().err.endswith("File name too long\n")
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE])
 def test_file_system_that_is_full_or_away_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int

@@ -126,6 +126,23 @@ def test_tables_show_it_in_one_look(run: Paths) -> None:
     assert "tiny on broken failed (time_limit): not done within�10 min [red]" in text
 
 
+def test_rows_for_a_file_are_not_broken(run: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    put(run.failure("tiny", "broken"), {"error_class": "time_limit", "reason": "word " * 30 + "end"})
+    assert main.run(["status", "--results", str(run.results)]) == 0
+    assert re.search(r"^tiny on broken failed \(time_limit\): (word ){30}end$", capsys.readouterr().out, re.M)
+
+
+def test_no_head_is_cut_in_eighty_columns(run: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run.servers / "tiny").rename(run.servers / "a-model-with-a-long-name-of-fifty-characters-or-so")
+    monkeypatch.setenv("COLUMNS", "80")
+    console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    with console.file:
+        console.print(status_module.render(read_run(run.results), run.results))
+    lines = console.export_text().splitlines()
+    heads = " ".join(next(line for line in lines if "tokens/s" in line).split())
+    assert heads == "server status for node life tokens/s requests reason"
+
+
 def test_dead_owner_is_no_server_and_no_run(run: Paths) -> None:
     gone = ended_process()
     put(run.controller, gone)

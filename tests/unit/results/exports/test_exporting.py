@@ -120,10 +120,11 @@ def test_an_export_that_fails_leaves_the_older_one_as_it_was(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []
 
 
-def test_a_file_in_place_of_the_folder_is_refused(paths: Paths, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["out", "out/below", "out/far/below"])
+def test_a_file_in_place_of_the_folder_is_refused(paths: Paths, tmp_path: Path, place: str) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(UserError, match="expected a folder to write to"):
-        exporting.export("csv", paths.results, tmp_path / "out")
+    with pytest.raises(UserError, match="/out: expected a folder to write to, not a file"):
+        exporting.export("csv", paths.results, tmp_path / place)
 
 
 def test_a_package_that_is_not_there_is_named(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
