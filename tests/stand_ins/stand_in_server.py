@@ -51,6 +51,8 @@ class Faults:
     """A stream ends with an error event."""
     abort_count: int = 0
     """Answers cut off with finish_reason "abort"."""
+    filter_text: str | None = None
+    """Of requests that hold it the answer is withheld, with finish_reason "content_filter"."""
     health_status: int = 200
     answers_as: str | None = None
     """The model that answers say they are of."""
@@ -186,6 +188,8 @@ class StandIn:
         if self.faults.abort_count > 0:
             self.faults.abort_count -= 1
             reason = "abort"
+        if self.faults.filter_text is not None and self.faults.filter_text in json.dumps(asked):
+            reason = "content_filter"
         choices: list[dict[str, Any]] = []
         prompt_tokens = completion_tokens = 0
         for prompt in prompts:

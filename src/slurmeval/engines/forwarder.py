@@ -206,11 +206,23 @@ class Forwarder:
                 self._names.add(name)
                 print(f"the server calls the model {name!r:.200}", flush=True)
             answer["model"] = self._served_name
+        _say_nothing_as_text(answer.get("choices"))
         return orjson.dumps(answer)
 
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) and value > 0 else 0
+
+
+def _say_nothing_as_text(choices: Any) -> None:
+    """Gives chats without an answer (withheld, or cut off in their thoughts) an empty text.
+
+    Harnesses expect a text.
+    """
+    for choice in choices if isinstance(choices, list) else ():
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if isinstance(message, dict) and message.get("content") is None and not message.get("tool_calls"):
+            message["content"] = ""
 
 
 def _asks_to_wait(answer: aiohttp.ClientResponse) -> dict[str, str]:

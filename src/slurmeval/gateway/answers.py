@@ -9,6 +9,9 @@ import orjson
 
 from slurmeval.gateway.bodies import PARTS, NoJSON, broken_stream, lacking, no_json, stream_events, value_of
 
+_BROKEN_OFF = ("abort", "error")
+"""Reasons to finish that are the server's, not the model's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -25,6 +28,13 @@ class Facts:
     """The server stopped half-way because it is going away: ask again."""
     broken: bool = False
     """It is nothing that a model answered: ask again."""
+
+    @property
+    def withheld(self) -> str | None:
+        """Why an answer that the server stands by is not the model's own; None: it is."""
+        if self.finish_reason != "content_filter":
+            return None
+        return "the server's filter withheld the answer (finish_reason content_filter)"
 
 
 def facts_of_body(path: str, body: bytes) -> Facts:
@@ -45,9 +55,9 @@ def facts_of_body(path: str, body: bytes) -> Facts:
     prompt_tokens, completion_tokens = _usage(value)
     finish_reason = _finish_reason(value)
     error = _error(value) or lacks
-    cut_off = finish_reason == "abort"
+    cut_off = finish_reason in _BROKEN_OFF
     if cut_off:
-        error = "the server broke off its answer (finish_reason abort)"
+        error = f"the server broke off its answer (finish_reason {finish_reason})"
     return Facts(
         is_json,
         prompt_tokens,
@@ -78,8 +88,8 @@ def facts_of_stream(path: str, body: bytes) -> Facts:
             finish_reason = _finish_reason(value) or finish_reason
             model = model or _model(value)
             error = _error(value) or error
-    if finish_reason == "abort":
-        error = "the server broke off its answer (finish_reason abort)"
+    if finish_reason in _BROKEN_OFF:
+        error = f"the server broke off its answer (finish_reason {finish_reason})"
     elif error is None and (not events or events[-1] != b"[DONE]"):
         error = "the stream ended without [DONE]"
     elif error is None:

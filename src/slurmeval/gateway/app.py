@@ -209,6 +209,7 @@ class GatewayApp:
     def _record(self, call: Call, key: bytes, is_json: bool, started_at: float, answer: Answer) -> None:
         """Logs an exchange before it is answered (a stream: before its end is sent). Raises LogFailed."""
         facts, endpoint = answer.facts, answer.endpoint
+        error = answer.error or facts.withheld
         self._logged += 1
         latency_ms = round((time.monotonic() - call.arrived) * 1000, 3)
         meta = {
@@ -226,10 +227,10 @@ class GatewayApp:
             "prompt_tokens": facts.prompt_tokens,
             "completion_tokens": facts.completion_tokens,
             "finish_reason": facts.finish_reason,
-            "error": answer.error,
+            "error": error,
             "content_type": answer.content_type,
         }
-        self._count(answer.status, answer.error, facts.prompt_tokens, facts.completion_tokens)
+        self._count(answer.status, error, facts.prompt_tokens, facts.completion_tokens)
         self._log.write(encode_exchange(meta, call.body, is_json, answer.body, facts.is_json))
 
     def _count(

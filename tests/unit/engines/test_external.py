@@ -138,6 +138,16 @@ async def test_a_refusal_comes_back_with_the_wait_that_the_gateway_reads(
         assert await answer.json() == {"error": {"message": "slowly"}}
 
 
+async def test_a_chat_without_an_answer_says_an_empty_one(theirs: tuple[Theirs, str], tmp_path: Path) -> None:
+    them, url = theirs
+    messages: list[Any] = [{"content": None}, {}, {"content": None, "tool_calls": [{"id": "1"}]}, None]
+    them.answer = {"choices": [*({"message": message} for message in messages), "?"]}
+    async with TestClient(TestServer(Forwarder(server_at(url, tmp_path), "ours", "own").app())) as client:
+        answer = await client.post("/v1/chat/completions", json={}, headers=OWN)
+        *choices, _ = (await answer.json())["choices"]
+    assert [choice["message"] for choice in choices] == [{"content": ""}, {"content": ""}, *messages[2:]]
+
+
 async def test_an_answer_asks_for_no_wait(theirs: tuple[Theirs, str], tmp_path: Path) -> None:
     them, url = theirs
     them.headers = {"x-ratelimit-reset-requests": "1s", "Retry-After": "1"}

@@ -220,6 +220,21 @@ async def test_client_errors_are_passed_on_once_logged_and_never_replayed(
     assert records == [(400, "the server answered 400: made to fail")] * 2
 
 
+async def test_an_answer_that_the_server_withholds_counts_as_none_and_is_asked_for_again(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path
+) -> None:
+    server.faults.filter_text = "bad"
+    for _ in range(2):
+        process = await asyncio.to_thread(gateway)
+        for text in ("bad", "good"):
+            assert (await post(client, process, chat(text)))[0] == 200
+        assert await asyncio.to_thread(process.failing) is None
+        await asyncio.to_thread(process.stop)
+    assert len(server.seen) == 3
+    records = [record.error for record in read(tmp_path / "log") if not record.answered]
+    assert records == ["the server's filter withheld the answer (finish_reason content_filter)"] * 2
+
+
 async def test_progress_counts(
     server: StandIn, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path
 ) -> None:
