@@ -128,7 +128,7 @@ def _served(place: tuple[str, ...], model: Model, server: Serving) -> Iterator[P
     if server.url is None:
         if model.weights is None:
             yield Problem((*place, "weights"), "is missing; only a server with a url has weights of its own")
-        for key in sorted({"tokenizer", "served_name"} & model.model_fields_set):
+        for key in sorted({"parameters", "served_name", "tokenizer"} & model.model_fields_set):
             yield Problem((*place, key), f"goes with a server that has a url, and {model.server} has none")
     else:
         for key in sorted(OF_ENGINES & model.model_fields_set):

@@ -86,6 +86,10 @@ class Model(Section):
     """Where the tokenizer comes from, where there are no weights: benchmarks by log-probabilities need it."""
     served_name: Annotated[str, Field(min_length=1)] | None = None
     """The name by which a server that is there already knows it; null: its id."""
+    parameters: dict[Annotated[str, Field(min_length=1)], Annotated[str, Field(min_length=1)] | None] = {}
+    """With a server that is there already: its own names for parameters of requests that it refuses by the
+    usual ones, as `max_tokens: max_completion_tokens`; null: it has none, and the parameter is left out, as
+    `seed: null`."""
     server: Identifier = "default"
     """The entry of `servers` that serves it."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"

@@ -144,14 +144,20 @@ class Forwarder:
                     self.is_spent.set()
 
     def _amended(self, body: bytes) -> bytes | web.Response:
-        """Returns a request's body with the server's own name of the model, and the config's defaults."""
+        """Returns a request's body with the config's defaults, and the server's own names."""
         try:
             content = orjson.loads(body)
         except ValueError:
             content = None
         if not isinstance(content, dict):
             return web.json_response({"error": {"message": "expected a JSON object"}}, status=400)
-        return orjson.dumps({**self._server.generation, **content, "model": self._server.model})
+        content = {**self._server.generation, **content, "model": self._server.model}
+        for name, theirs in self._server.parameters.items():
+            if name in content:
+                value = content.pop(name)
+                if theirs is not None:
+                    content[theirs] = value
+        return orjson.dumps(content)
 
     async def _passed_on(self, request: web.Request, body: bytes) -> web.StreamResponse:
         url = f"{self._server.url}/{request.match_info['path']}"

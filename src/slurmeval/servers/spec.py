@@ -86,6 +86,7 @@ def _there_already(
             key_file=None if server.api_key is None else str(paths.secrets / server.api_key),
             max_in_flight=server.max_in_flight,
             budget=SpendingLimit(server.budget.requests, server.budget.tokens),
+            parameters=model.parameters,
             spent_file=str(paths.state / "spent" / f"{model_id}.json"),
             generation=model.generation.model_dump(exclude_none=True, exclude={"max_new_tokens"}),
         ),

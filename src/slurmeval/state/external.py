@@ -57,3 +57,5 @@ class ExternalServer:
     """Where `Spent` is kept."""
     generation: dict[str, str | int | float | bool] = field(default_factory=dict)
     """Parameters of requests that do not set them."""
+    parameters: dict[str, str | None] = field(default_factory=dict)
+    """Its own names for parameters of requests; None: they are left out."""

@@ -71,6 +71,11 @@ def test_what_does_not_go_together_is_refused(
         ("servers/cpu/budget", {"requests": 1}, "servers.cpu.budget: goes with url"),
         ("servers/cpu/engine", "external", "servers.cpu.url: is missing"),
         ("models/tiny/served_name", "x", "models.tiny.served_name: goes with a server that has a url"),
+        (
+            "models/tiny/parameters",
+            {"seed": None},
+            "models.tiny.parameters: goes with a server that has a url",
+        ),
         ("models/tiny/tokenizer", {"folder": "weights"}, "models.tiny.tokenizer: goes with a server"),
     ],
 )

@@ -88,6 +88,18 @@ async def test_a_request_goes_on_with_their_key_their_name_and_the_configs_defau
     assert load(tmp_path / "spent.json", Spent) == Spent(1, 10, 5)
 
 
+async def test_parameters_go_on_by_the_servers_own_names(theirs: tuple[Theirs, str], tmp_path: Path) -> None:
+    them, url = theirs
+    own_names = {"max_tokens": "max_completion_tokens", "seed": None, "stop": None, "top_p": None}
+    server = server_at(url, tmp_path, generation={"top_p": 0.5}, parameters=own_names)
+    async with TestClient(TestServer(Forwarder(server, "ours", "own").app())) as client:
+        body = {"messages": [], "max_tokens": 9, "seed": 1, "temperature": 0}
+        await client.post("/v1/chat/completions", json=body, headers=OWN)
+    assert them.bodies == [
+        {"messages": [], "max_completion_tokens": 9, "temperature": 0, "model": "theirs"},
+    ]
+
+
 async def test_who_lacks_its_key_gets_nothing(theirs: tuple[Theirs, str], tmp_path: Path) -> None:
     them, url = theirs
     async with TestClient(TestServer(Forwarder(server_at(url, tmp_path), "ours", "own").app())) as client:
