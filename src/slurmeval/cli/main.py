@@ -28,6 +28,10 @@ FOR_PEOPLE = {
     "import-bundles": ("slurmeval.cli.imports", "Imports results of NeMo Evaluator 0.3 and later."),
     "init": ("slurmeval.cli.init", "Writes a small project into FOLDER."),
     "plan": ("slurmeval.cli.plan", "Says what a run would do and take, without running anything."),
+    "preview": (
+        "slurmeval.cli.preview",
+        "Shows the prompts of a benchmark of one's own.",
+    ),
     "prune": (
         "slurmeval.cli.upkeep",
         "Removes environments that no lock and no live run uses.",

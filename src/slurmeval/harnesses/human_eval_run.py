@@ -18,15 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from slurmeval.containment import program
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.files import write_atomically, write_json
-from slurmeval.harnesses.base import GATEWAY_KEY
+from slurmeval.harnesses.asking import Asking, asking, first_failure
 from slurmeval.harnesses.code_blocks import defines, extract_code
 from slurmeval.harnesses.human_eval import scores
-from slurmeval.processes import raise_open_files
 
 _STOPS = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]
 """Where a continuation leaves the function (Chen et al. 2021)."""
@@ -52,10 +49,10 @@ def program_of(problem: dict[str, Any], answer: str) -> str:
 class HumanEvalRun:
     """Run over all problems."""
 
-    def __init__(self, order: dict[str, Any], session: aiohttp.ClientSession) -> None:
+    def __init__(self, order: dict[str, Any], model: Asking) -> None:
         """Reads the problems that `order` asks for."""
         self.order = order
-        self.session = session
+        self.model = model
         self.asking = asyncio.Semaphore(order["parallelism"])
         self.checking = asyncio.Semaphore(_CHECKS_AT_ONCE)
         self.limits = program.Limits(timeout_s=order["program_timeout_s"])
@@ -116,30 +113,11 @@ class HumanEvalRun:
         return f"{self.order['instruction']}\n\n```python\n{problem['prompt'].strip()}\n```"
 
     async def _ask(self, problem: dict[str, Any]) -> tuple[str | None, str | None]:
-        """Returns (answer, None), or (None, the reason why the server refused this question).
-
-        Raises:
-            EvaluationFailed: No server answers (server_lost).
-        """
-        body: dict[str, Any] = {"model": self.order["model"], **self.order["sampling"]}
+        """Returns the answer, or the reason why the server refused this question."""
+        question = self._question(problem)
         if self.order["endpoint"] == "chat":
-            route = "chat/completions"
-            body["messages"] = [{"role": "user", "content": self._question(problem)}]
-        else:
-            route = "completions"
-            body |= {"prompt": self._question(problem), "stop": _STOPS}
-        try:
-            async with self.session.post(f"{self.order['url']}/v1/{route}", json=body) as reply:
-                text = await reply.text()
-                if reply.status >= 500:
-                    raise EvaluationFailed(ErrorClass.SERVER_LOST, _message(text, reply.status))
-                if reply.status != 200:
-                    return None, _message(text, reply.status)
-        except aiohttp.ClientError as error:
-            raise EvaluationFailed(ErrorClass.SERVER_LOST, f"{type(error).__name__}: {error}") from error
-        choice = json.loads(text)["choices"][0]
-        answer = choice["message"]["content"] if route == "chat/completions" else choice["text"]
-        return answer or "", None
+            return await self.model.chat([{"role": "user", "content": question}])
+        return await self.model.complete(question, stop=_STOPS)
 
     def _say_progress(self, last: bool = False) -> None:
         now = time.monotonic()
@@ -150,15 +128,6 @@ class HumanEvalRun:
                 f"human-eval: {len(self.lines)} of {self.total} answered and checked, {passed} passed",
                 flush=True,
             )
-
-
-def _message(text: str, status: int) -> str:
-    """Returns what an error answer says, in one line."""
-    try:
-        error = json.loads(text)["error"]
-        return f"{error['message']} (status {status})"[:300]
-    except (ValueError, KeyError, TypeError):
-        return f"{' '.join(text.split())[:250]} (status {status})"
 
 
 def read_problems(data: Path, limit: int | None) -> list[dict[str, Any]]:
@@ -172,15 +141,8 @@ async def _run(order: dict[str, Any], folder: Path) -> None:
     if lacking is not None:
         raise EvaluationFailed(ErrorClass.HARNESS_ERROR, lacking)
     problems = read_problems(Path(order["data"]), order["limit"])
-    headers = {"Authorization": f"Bearer {os.environ[GATEWAY_KEY]}"}
-    raise_open_files()
-    # No time-out: the gateway bounds each request, slurmeval the whole evaluation.
-    async with aiohttp.ClientSession(
-        headers=headers,
-        timeout=aiohttp.ClientTimeout(total=None),
-        connector=aiohttp.TCPConnector(limit=0),  # `parallelism` is the limit; aiohttp's own is 100
-    ) as session:
-        lines = await HumanEvalRun(order, session).all(problems)
+    async with asking(order) as model:
+        lines = await HumanEvalRun(order, model).all(problems)
     write_atomically(folder / "samples.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     means = {f"pass@{k}": statistics.fmean(values) for k, values in scores(lines, order["repeats"]).items()}
     write_json(folder / "results.json", {"n_problems": len(problems), "scores": means})
@@ -193,20 +155,11 @@ def main(path: Path) -> int:
     try:
         asyncio.run(_run(order, path.parent))
     except* EvaluationFailed as group:
-        reason = _first(group)
+        reason = first_failure(group)
         write_json(path.parent / "failure.json", {"error_class": reason.error_class, "reason": reason.reason})
         print(f"human-eval: {reason.reason}", flush=True)
         status = 1
     return status
-
-
-def _first(group: BaseExceptionGroup[EvaluationFailed]) -> EvaluationFailed:
-    """Returns the first failure of many at once."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, EvaluationFailed)
-    return error
 
 
 if __name__ == "__main__":

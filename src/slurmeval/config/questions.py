@@ -1,0 +1,54 @@
+"""The config's section on a benchmark of one's own: how questions are asked, and how answers are scored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from slurmeval.config.sources import Identifier, Section
+
+Kind = Literal["exact", "includes", "number", "choice"]
+
+
+class Scorer(Section):
+    """How an answer is compared with the reference. A question is right or wrong."""
+
+    kind: Kind | None = None
+    """exact: the same text. includes: the answer holds it. number: its last number is it. choice: the letter
+    that it names. null: the scorer's name is its kind."""
+    pattern: str | None = None
+    """A regular expression; what its first group (or all of it) finds last is compared. An answer in which it
+    finds nothing is `unparsed`."""
+    ignore_case: bool = True
+    """Whether upper and lower case are the same (exact, includes)."""
+    ignore_punctuation: bool = True
+    """Whether punctuation around the text is left out (exact, includes)."""
+    tolerance: Annotated[float, Field(ge=0)] = 0
+    """How far a number may be off (number)."""
+
+
+class CustomQuestions(Section):
+    """CustomQuestions of one's own, for the harness `custom`.
+
+    They are in the data set that the benchmark names: JSON lines (`.jsonl`), CSV with a header, or Parquet.
+    `{{ name }}` in a text is the column of that name (Jinja).
+    """
+
+    file: str | None = None
+    """The file, where the data set has several."""
+    prompt: Annotated[str, Field(min_length=1)]
+    """What is asked. `{{ choices }}` are a question's choices with letters, a line each."""
+    system: str | None = None
+    """The system prompt of a chat; null: as the chat template has it."""
+    reference: str = "{{ answer }}"
+    """The right answer. A column that holds a list of texts: any of them is right."""
+    choices: Identifier | None = None
+    """The column with a question's choices, a list of texts; the reference is one of them, its letter, or its
+    number from 0."""
+    id: Identifier | None = None
+    """The column that names a question; null: its number, from 1."""
+    category: Identifier | None = None
+    """The column of its passage, subject or template: such questions stand and fall together."""
+    scorers: Annotated[dict[Identifier, Scorer], Field(min_length=1)]
+    """Ways of scoring, by the name of their metric. The first is the primary one."""

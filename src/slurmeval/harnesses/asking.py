@@ -1,0 +1,82 @@
+"""Asking the gateway, for harnesses that are slurmeval's own programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.harnesses.base import GATEWAY_KEY
+from slurmeval.processes import raise_open_files
+
+
+class Asking:
+    """The model, as a program asks it."""
+
+    def __init__(self, session: aiohttp.ClientSession, order: dict[str, Any]) -> None:
+        """`order` has `url`, `model`, and `sampling`: parameters of each request."""
+        self._session, self._order = session, order
+
+    async def chat(self, messages: list[dict[str, str]]) -> tuple[str | None, str | None]:
+        """Returns (answer, None), or (None, the reason why the server refused these messages).
+
+        Raises:
+            EvaluationFailed: No server answers (server_lost).
+        """
+        choice, error = await self._ask("chat/completions", {"messages": messages})
+        return (None, error) if choice is None else (choice["message"]["content"] or "", None)
+
+    async def complete(self, prompt: str, **parameters: Any) -> tuple[str | None, str | None]:
+        """Returns what follows a text, as `chat` does."""
+        choice, error = await self._ask("completions", {"prompt": prompt, **parameters})
+        return (None, error) if choice is None else (choice["text"] or "", None)
+
+    async def _ask(self, route: str, asked: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
+        body = {"model": self._order["model"], **self._order["sampling"], **asked}
+        try:
+            async with self._session.post(f"{self._order['url']}/v1/{route}", json=body) as reply:
+                text = await reply.text()
+        except aiohttp.ClientError as error:
+            raise EvaluationFailed(ErrorClass.SERVER_LOST, f"{type(error).__name__}: {error}") from error
+        if reply.status >= 500:
+            raise EvaluationFailed(ErrorClass.SERVER_LOST, _message(text, reply.status))
+        if reply.status != 200:
+            return None, _message(text, reply.status)
+        choice: dict[str, Any] = json.loads(text)["choices"][0]
+        return choice, None
+
+
+@asynccontextmanager
+async def asking(order: dict[str, Any]) -> AsyncIterator[Asking]:
+    """Opens connections to the gateway."""
+    raise_open_files()
+    # No time-out: the gateway bounds each request, slurmeval the whole evaluation.
+    async with aiohttp.ClientSession(
+        headers={"Authorization": f"Bearer {os.environ[GATEWAY_KEY]}"},
+        timeout=aiohttp.ClientTimeout(total=None),
+        connector=aiohttp.TCPConnector(limit=0),  # `parallelism` is the limit; aiohttp's own is 100
+    ) as session:
+        yield Asking(session, order)
+
+
+def first_failure(group: BaseExceptionGroup[EvaluationFailed]) -> EvaluationFailed:
+    """Returns the first failure of many at once."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, EvaluationFailed)
+    return error
+
+
+def _message(text: str, status: int) -> str:
+    """Returns what an error answer says, in one line."""
+    try:
+        error = json.loads(text)["error"]
+        return f"{error['message']} (status {status})"[:300]
+    except (ValueError, KeyError, TypeError):
+        return f"{' '.join(text.split())[:250]} (status {status})"

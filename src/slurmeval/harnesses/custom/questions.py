@@ -1,0 +1,229 @@
+"""CustomQuestions from a file, as they are asked."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slurmeval.config.questions import CustomQuestions
+from slurmeval.errors import UserError
+from slurmeval.files import lines
+
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+MAX_CHOICES = 26
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question as it is asked, and what is right."""
+
+    id: str
+    prompt: str
+    system: str | None
+    references: list[str]
+    """Texts of which any is right; of a question with choices, the letter."""
+    choices: list[str] | None
+    category: str | None
+
+
+def file_of(asked: CustomQuestions, folder: Path) -> Path:
+    """Returns the file with the questions in a data set's folder.
+
+    Raises:
+        UserError: There is none, or there are several and the config names none.
+    """
+    if asked.file is not None:
+        if not (folder / asked.file).is_file():
+            raise UserError(f"questions.file: {asked.file} is not in {folder}")
+        return folder / asked.file
+    found = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    if len(found) != 1:
+        named = ", ".join(str(path.relative_to(folder)) for path in found[:5]) or "none"
+        raise UserError(f"questions.file: name one file of {', '.join(SUFFIXES)} in {folder}: {named}")
+    return found[0]
+
+
+def read(asked: CustomQuestions, file: Path, limit: int | None = None) -> list[Question]:
+    """Returns the first `limit` questions of a file.
+
+    Raises:
+        UserError: The file or a line will not do; the text names both.
+    """
+    made = _Making(asked)
+    found: list[Question] = []
+    seen: dict[str, str] = {}
+    for place, row in rows(file):
+        try:
+            question = made.question(row, len(found) + 1)
+        except UserError as error:
+            raise UserError(f"{file.name}, {place}: {error}") from None
+        if question.id in seen:
+            raise UserError(
+                f"{file.name}, {place}: the id {question.id!r} is that of {seen[question.id]} too"
+            )
+        seen[question.id] = place
+        found.append(question)
+        if len(found) == limit:
+            break
+    if not found:
+        raise UserError(f"{file.name}: holds no questions")
+    return found
+
+
+def rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields each row with its place in the file, in words.
+
+    Raises:
+        UserError: The file cannot be read, or a row of it.
+    """
+    reader = {".jsonl": _json_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}.get(file.suffix)
+    if reader is None:
+        raise UserError(f"{file.name}: expected one of {', '.join(SUFFIXES)}")
+    try:
+        yield from reader(file)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file.name}: is no UTF-8 ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise UserError(f"{file.name}: cannot be read: {error.strerror or error}") from None
+
+
+def _json_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(lines(file), 1):
+        if line.isspace():
+            continue
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{file.name}, line {number}: is no JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{file.name}, line {number}: expected a JSON object")
+        yield f"line {number}", content
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream, strict=True)
+        try:
+            for row in reader:
+                place = f"line {reader.line_num}"
+                if None in row or None in row.values():
+                    width = len(reader.fieldnames or ())
+                    raise UserError(f"{file.name}, {place}: expected {width} values, as the header has")
+                yield place, row
+        except csv.Error as error:
+            raise UserError(f"{file.name}, after line {reader.line_num}: {error}") from None
+
+
+def _parquet_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as parquet:
+            number = 0
+            for batch in parquet.iter_batches():
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", row
+    except pa.ArrowException as error:
+        raise UserError(f"{file.name}: is no Parquet file: {str(error).splitlines()[0]}") from None
+
+
+class _Making:
+    """Makes questions of rows."""
+
+    def __init__(self, asked: CustomQuestions) -> None:
+        """Raises UserError where a template cannot be read."""
+        from jinja2 import StrictUndefined, TemplateError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        self._asked = asked
+        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+        texts = {"prompt": asked.prompt, "system": asked.system, "reference": asked.reference}
+        self._templates = {}
+        for name, text in texts.items():
+            try:
+                self._templates[name] = None if text is None else environment.from_string(text)
+            except TemplateError as error:
+                raise UserError(f"questions.{name}: {error}") from None
+
+    def question(self, row: Mapping[str, Any], number: int) -> Question:
+        """Returns the question that a row holds. Raises UserError with the reason why it holds none."""
+        asked = self._asked
+        choices = None if asked.choices is None else _texts(row, asked.choices)
+        if choices is not None and not 2 <= len(choices) <= MAX_CHOICES:
+            raise UserError(f"{asked.choices} has {len(choices)} texts; expected 2 to {MAX_CHOICES}")
+        shown = dict(row)
+        if choices is not None:
+            pairs = zip(LETTERS, choices, strict=False)
+            shown["choices"] = "\n".join(f"{letter}. {choice}" for letter, choice in pairs)
+        references = self._references(row)
+        return Question(
+            id=str(number) if asked.id is None else _text(row, asked.id),
+            prompt=self._rendered("prompt", shown) or "",
+            system=self._rendered("system", shown),
+            references=references if choices is None else [_letter(references, choices)],
+            choices=choices,
+            category=None if asked.category is None else _text(row, asked.category),
+        )
+
+    def _rendered(self, name: str, row: Mapping[str, Any]) -> str | None:
+        from jinja2 import TemplateError
+
+        template = self._templates[name]
+        if template is None:
+            return None
+        try:
+            return template.render(row)
+        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+            raise UserError(f"questions.{name}: {error} (columns: {', '.join(map(str, row))})") from None
+
+    def _references(self, row: Mapping[str, Any]) -> list[str]:
+        """Returns what is right: the texts of a column that is a list, or what the template says."""
+        name = self._asked.reference.strip().removeprefix("{{").removesuffix("}}").strip()
+        if isinstance(row.get(name), list):
+            return _texts(row, name)
+        found = self._rendered("reference", row) or ""
+        if not found.strip():
+            raise UserError("the reference is empty")
+        return [found]
+
+
+def _letter(references: list[str], choices: list[str]) -> str:
+    """Returns the letter of the right choice."""
+    (right, *more) = references
+    letters = LETTERS[: len(choices)]
+    if not more and choices.count(right) == 1:
+        return letters[choices.index(right)]
+    if not more and len(right) == 1 and right.upper() in letters:
+        return right.upper()
+    if not more and right.isdecimal() and int(right) < len(choices):
+        return letters[int(right)]
+    raise UserError(f"the reference {', '.join(references)!r:.80} is none of the {len(choices)} choices")
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    if row.get(name) in (None, ""):
+        raise UserError(f"the column {name} is missing or empty")
+    return str(row[name])
+
+
+def _texts(row: Mapping[str, Any], name: str) -> list[str]:
+    value = row.get(name)
+    if isinstance(value, str):  # CSV has no lists
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(each, str | int | float) for each in value)
+    ):
+        raise UserError(f"the column {name} is missing or no list of texts")
+    return [str(each) for each in value]

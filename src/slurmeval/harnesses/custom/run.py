@@ -1,0 +1,105 @@
+"""Program that asks a model questions of a file and scores its answers.
+
+    python -m slurmeval.harnesses.custom.run order.json
+
+It writes samples.jsonl and then results.json beside the order; failure.json where it cannot go on. It keeps
+nothing to resume from: the gateway replays what was answered before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from slurmeval.config.questions import CustomQuestions
+from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
+from slurmeval.files import write_atomically, write_json
+from slurmeval.harnesses.asking import Asking, asking, first_failure
+from slurmeval.harnesses.custom.questions import Question, read
+from slurmeval.harnesses.custom.scoring import score
+
+PROGRESS_S = 5.0
+
+
+class CustomRun:
+    """Run over all questions."""
+
+    def __init__(self, order: dict[str, Any], asked: CustomQuestions, model: Asking) -> None:
+        """`order` says what to ask how often, `asked` how answers are scored."""
+        self._order, self._asked, self._model = order, asked, model
+        self._room = asyncio.Semaphore(order["parallelism"])
+        self._lines: list[dict[str, Any]] = []
+        self._total = 0
+        self._said_at = 0.0
+
+    async def all(self, questions: list[Question]) -> list[dict[str, Any]]:
+        """Returns the answers to every question, as often as ordered, in the order of the file."""
+        repeats = range(self._order["repeats"])
+        self._total = len(questions) * len(repeats)
+        async with asyncio.TaskGroup() as group:
+            for question in questions:
+                for repeat in repeats:
+                    group.create_task(self._one(question, repeat))
+        self._say_progress(last=True)
+        places = {question.id: place for place, question in enumerate(questions)}
+        return sorted(self._lines, key=lambda line: (places[line["id"]], line["repeat"]))
+
+    async def _one(self, question: Question, repeat: int) -> None:
+        async with self._room:
+            answer, error = await self._answer(question)
+        scores = {}
+        for name, scorer in self._asked.scorers.items():
+            found = None if answer is None else score(scorer, scorer.kind or name, question, answer)
+            right, shown = (False, None) if found is None else (found.right, found.read)
+            scores[name] = {"right": right, "read": shown}
+        self._lines.append(vars(question) | {
+            "repeat": repeat, "answer": answer, "error": error, "scores": scores,
+        })  # fmt: skip
+        self._say_progress()
+
+    async def _answer(self, question: Question) -> tuple[str | None, str | None]:
+        if self._order["endpoint"] != "chat":
+            return await self._model.complete(question.prompt)
+        system = [] if question.system is None else [{"role": "system", "content": question.system}]
+        return await self._model.chat([*system, {"role": "user", "content": question.prompt}])
+
+    def _say_progress(self, last: bool = False) -> None:
+        now = time.monotonic()
+        if last or now - self._said_at >= PROGRESS_S:
+            self._said_at = now
+            print(f"{len(self._lines)} of {self._total} answered", flush=True)
+
+
+async def _run(order: dict[str, Any], folder: Path) -> None:
+    asked = CustomQuestions.model_validate(order["questions"])
+    try:
+        questions = read(asked, Path(order["data"]), order["limit"])
+    except UserError as error:
+        raise EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error)) from error
+    async with asking(order) as model:
+        lines = await CustomRun(order, asked, model).all(questions)
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_atomically(folder / "samples.jsonl", text)
+    write_json(folder / "results.json", {"n_questions": len(questions)})
+
+
+def main(path: Path) -> int:
+    """Carries out an order. Returns 0 with results.json, and 1 where failure.json gives the reason."""
+    order = json.loads(path.read_text(encoding="utf-8"))
+    status = 0
+    try:
+        asyncio.run(_run(order, path.parent))
+    except* EvaluationFailed as group:
+        reason = first_failure(group)
+        write_json(path.parent / "failure.json", {"error_class": reason.error_class, "reason": reason.reason})
+        print(f"custom: {reason.reason}", flush=True)
+        status = 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,92 @@
+"""Whether an answer is right."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from slurmeval.config.questions import Scorer
+from slurmeval.harnesses.custom.questions import LETTERS, Question
+
+_NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|[-+]?\.\d+")
+_NAMED = re.compile(r"(?:answer|choice|option)\W*(?:is|:)?\W*\(?([A-Z])\b(?![a-z'’])", re.IGNORECASE)
+_ALONE = re.compile(r"(?<![\w'’])\(?([A-Z])\)?(?=[.:,)\s]|$)")
+_WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+"""Thai, Lao, Burmese and Khmer."""
+AROUND = " .,;:!?\"'`*_()[]{}<>«»“”„‘’…¡¿。、，！？：；「」『』（）"
+"""What may stand around an answer. No sign of a number is among it."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a scorer says of an answer."""
+
+    right: bool
+    read: str | None
+    """What was compared; None: the answer could not be read."""
+
+
+def score(scorer: Scorer, kind: str, question: Question, answer: str) -> Scored:
+    """Returns whether an answer is right by a scorer of this kind."""
+    part = answer if scorer.pattern is None else _last_match(scorer.pattern, answer)
+    if part is None:
+        return Scored(False, None)
+    if kind == "choice":
+        letter = _letter(part, len(question.choices or LETTERS))
+        return Scored(letter in question.references, letter)
+    if kind == "number":
+        return _number(scorer, question, part)
+    read, wanted = _plain(part, scorer), [_plain(each, scorer) for each in question.references]
+    if kind == "exact":
+        return Scored(read in wanted, part.strip())
+    return Scored(any(_holds(read, each) for each in wanted), part.strip())
+
+
+def _last_match(pattern: str, answer: str) -> str | None:
+    found = list(re.finditer(pattern, answer, re.MULTILINE))
+    if not found:
+        return None
+    return found[-1].group(1 if found[-1].re.groups else 0)
+
+
+def _number(scorer: Scorer, question: Question, part: str) -> Scored:
+    found = _NUMBER.findall(part)
+    if not found:
+        return Scored(False, None)
+    value = float(found[-1].replace(",", ""))
+    wanted = (_NUMBER.findall(each) for each in question.references)
+    right = (float(each[-1].replace(",", "")) for each in wanted if each)
+    return Scored(any(abs(value - each) <= scorer.tolerance for each in right), found[-1])
+
+
+def _letter(answer: str, count: int) -> str | None:
+    """Returns the letter that an answer names: after "answer is", else the first that stands alone."""
+    letters = LETTERS[:count]
+    named = [letter.upper() for letter in _NAMED.findall(answer) if letter.upper() in letters]
+    alone = [letter for letter in _ALONE.findall(answer) if letter in letters]
+    # "A" may be the article, and "I" a pronoun, unless nothing else is there
+    sure = [letter for letter in alone if letter not in "AI"] or alone
+    return named[-1] if named else alone[0] if len(answer.strip()) < 4 and alone else next(iter(sure), None)
+
+
+def _plain(text: str, scorer: Scorer) -> str:
+    """Returns a text without what a scorer leaves out of sight."""
+    text = unicodedata.normalize("NFKC", text)
+    if scorer.ignore_case:
+        text = text.casefold()
+    text = " ".join(text.split())
+    return text.strip(AROUND) if scorer.ignore_punctuation else text
+
+
+def _holds(text: str, part: str) -> bool:
+    """Returns whether a text holds a part: as whole words, in scripts that write spaces between words."""
+    before = r"(?<!\w)" if _is_spaced(part[:1]) else ""
+    after = r"(?!\w)" if _is_spaced(part[-1:]) else ""
+    return bool(part) and re.search(f"{before}{re.escape(part)}{after}", text) is not None
+
+
+def _is_spaced(character: str) -> bool:
+    """Returns whether a character belongs to words with spaces around them."""
+    wide = unicodedata.east_asian_width(character or " ") in "WF"
+    return character.isalnum() and not wide and _WITHOUT_SPACES.match(character) is None

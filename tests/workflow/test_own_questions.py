@@ -1,0 +1,83 @@
+"""A benchmark of one's own, from a file of questions to its scores."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from tests.workflow.conftest import Project
+
+CAPITALS = [
+    {"question": "What is the capital of France?", "answer": "Paris"},
+    {"question": "What is the capital of Norway?", "answer": ["Oslo", "Christiania"]},
+    {"question": "What is the capital of Peru?", "answer": "Lima"},
+]
+
+
+@pytest.fixture
+def own(project: Project) -> Project:
+    """The project with one benchmark, of its user's own."""
+    (project.folder / "mine").mkdir()
+    write(project, CAPITALS)
+    project.config["datasets"]["capitals"] = {"folder": "mine"}
+    asked = {"prompt": "{{ question }} The name only.", "scorers": {"includes": {}}}
+    project.config["benchmarks"]["capitals"] = {
+        "harness": "custom", "datasets": ["capitals"], "questions": asked,
+    }  # fmt: skip
+    project.config["suites"]["all"] = ["capitals"]
+    project.config["servers"]["stand-in"]["env"]["STAND_IN_TEXT"] = "It is Oslo."
+    return project
+
+
+def write(project: Project, questions: list[dict[str, object]]) -> None:
+    text = "".join(json.dumps(question) + "\n" for question in questions)
+    (project.folder / "mine" / "capitals.jsonl").write_text(text)
+
+
+def test_it_is_asked_scored_and_asked_no_more_than_is_new(own: Project) -> None:
+    run = own.run()
+    assert run.returncode == 0, run.stdout
+    (metric,) = own.table("metrics.parquet")
+    assert (metric["metric"], metric["value"], metric["n_items"]) == ("includes", 1 / 3, 3)
+    samples = own.table("samples/tiny/capitals.parquet")
+    assert [sample["status"] for sample in samples] == ["ok"] * 3
+    (evaluation,) = own.table("evaluations.parquet")
+    assert evaluation["n_unlogged"] == 0
+    assert "Nothing to be done" in own.run().stdout
+
+    # Another scorer: the answers are stored, so the server is asked only whether it is ready
+    before = own.answered()
+    own.config["benchmarks"]["capitals"]["questions"]["scorers"] = {"exact": {"pattern": "It is (.+)"}}
+    assert own.run().returncode == 0
+    assert sum((own.answered() - before).values()) == 1
+    (metric,) = own.table("metrics.parquet")
+    assert (metric["metric"], metric["value"]) == ("exact", 1 / 3)
+
+
+def test_a_line_that_will_not_do_is_named_before_anything_starts(own: Project) -> None:
+    write(own, [*CAPITALS, {"query": "What?", "answer": "that"}])
+    run = own.run()
+    assert run.returncode != 0
+    said = (
+        "config.yaml: benchmarks.capitals.questions: capitals.jsonl, line 4: questions.prompt: 'question' is "
+        "undefined (columns: query, answer)"
+    )
+    assert said in run.stdout
+    assert not (own.results / "state").exists()
+
+
+def test_prompts_are_shown_beforehand(own: Project) -> None:
+    own.command()
+    program = [sys.executable, "-m", "slurmeval", "preview", "capitals", "--configfile", "config.yaml"]
+    shown = own.run_command([*program, "--limit", "2"])
+    assert shown.stdout.splitlines() == [
+        "── 1",
+        "   prompt │ What is the capital of France? The name only.",
+        "    right │ Paris",
+        "── 2",
+        "   prompt │ What is the capital of Norway? The name only.",
+        "    right │ Oslo | Christiania",
+        "3 questions; scored by includes",
+    ]
