@@ -51,6 +51,8 @@ class Faults:
     """A stream ends with an error event."""
     abort_count: int = 0
     """Answers cut off with finish_reason "abort"."""
+    no_likelihoods: bool = False
+    """Log-probabilities are those of generated tokens alone, whatever was asked for."""
     filter_text: str | None = None
     """Of requests that hold it the answer is withheld, with finish_reason "content_filter"."""
     health_status: int = 200
@@ -206,7 +208,8 @@ class StandIn:
                     shown = tokens if asked.get("echo") else []
                     choice["text"] = " ".join(shown + answered)
                     wanted = asked.get("logprobs")
-                    choice["logprobs"] = None if wanted is None else _logprobs(shown, answered)
+                    rated = [] if self.faults.no_likelihoods else shown
+                    choice["logprobs"] = None if wanted is None else _logprobs(rated, answered)
                 choices.append(choice)
         kind = "chat.completion" if chat else "text_completion"
         return self._envelope(kind, choices) | {"usage": _usage(prompt_tokens, completion_tokens)}

@@ -7,7 +7,16 @@ from typing import Any
 
 import orjson
 
-from slurmeval.gateway.bodies import PARTS, NoJSON, broken_stream, lacking, no_json, stream_events, value_of
+from slurmeval.gateway.bodies import (
+    PARTS,
+    NoJSON,
+    broken_stream,
+    lacking,
+    lacking_likelihoods,
+    no_json,
+    stream_events,
+    value_of,
+)
 
 _BROKEN_OFF = ("abort", "error")
 """Reasons to finish that are the server's, not the model's."""
@@ -37,8 +46,8 @@ class Facts:
         return "the server's filter withheld the answer (finish_reason content_filter)"
 
 
-def facts_of_body(path: str, body: bytes) -> Facts:
-    """Of an answer to `path` that came in one piece."""
+def facts_of_body(path: str, body: bytes, asked: bytes = b"") -> Facts:
+    """Of an answer to `path` that came in one piece; `asked` is the request's body."""
     is_json = True
     try:
         value = orjson.loads(body)
@@ -50,6 +59,8 @@ def facts_of_body(path: str, body: bytes) -> Facts:
             known = path.partition("?")[0] in PARTS
             return Facts(error=no_json(body) if known else None, broken=known)
     lacks = lacking(path, value)
+    if lacks is None and path.partition("?")[0] == "/v1/completions":
+        lacks = lacking_likelihoods(asked, value)
     if not isinstance(value, dict):
         return Facts(is_json, error=lacks, broken=lacks is not None)
     prompt_tokens, completion_tokens = _usage(value)

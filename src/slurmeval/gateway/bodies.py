@@ -77,6 +77,34 @@ def lacking(path: str, value: Any) -> str | None:
     return None
 
 
+def lacking_likelihoods(asked: bytes, value: Any) -> str | None:
+    """Why an answer has no log-probabilities of the prompt, which its request `asked` for; None: it has. Some
+    servers give those of what they generate alone, without a word: every choice would score the same."""
+    if b'"echo"' not in asked:
+        return None
+    try:
+        request = value_of(asked)
+    except NoJSON:
+        return None
+    if not isinstance(request, dict) or not request.get("echo") or request.get("logprobs") is None:
+        return None
+    least = _tokens_at_least(request)
+    for choice in value["choices"]:
+        logprobs = choice.get("logprobs")
+        given = logprobs.get("token_logprobs") if isinstance(logprobs, dict) else None
+        if not isinstance(given, list) or len(given) < least:
+            return f"the server answered without log-probabilities of the prompt: {_shown(logprobs)}"
+    return None
+
+
+def _tokens_at_least(request: dict[str, Any]) -> int:
+    """How many tokens a prompt and its answer have, as far as the request tells."""
+    prompt, limit = request.get("prompt"), request.get("max_tokens")
+    prompts = prompt if isinstance(prompt, list) and prompt and isinstance(prompt[0], list) else [prompt]
+    lengths = [len(one) for one in prompts if isinstance(one, list) and one and isinstance(one[0], int)]
+    return min(lengths) if lengths else limit + 1 if limit in (0, 1) else 1
+
+
 def broken(path: str, content_type: str | None, body: bytes) -> str | None:
     """Why a stored answer of status 200 is none, in one sentence; None: it is whole."""
     if path.partition("?")[0] not in PARTS:

@@ -248,7 +248,7 @@ def _whole(call: Call, connection: Connection) -> Answer:
     status, content_type, body = connection.status, connection.content_type, connection.body()
     if status != 200:
         return _refused(call, connection, body)
-    facts = facts_of_body(call.path, body)
+    facts = facts_of_body(call.path, body, call.body)
     if facts.cut_off or facts.broken:
         answer = failure(502, "answer_cut_off" if facts.cut_off else "broken_answer", facts.error or "")
         answer.again = True

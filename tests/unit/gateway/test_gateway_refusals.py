@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -92,6 +93,21 @@ async def test_a_refusal_for_good_is_the_servers_failure(
     (record,) = read(tmp_path / "log")
     assert (record.http_status, record.error) == (503, "the server answered 403: <html>Forbidden</html>")
     assert not record.answered
+
+
+@pytest.mark.parametrize("prompt", ["a b c", [1, 2, 3], [[1, 2, 3], [4, 5]]])
+async def test_likelihoods_of_answers_are_not_taken_for_those_of_prompts(
+    prompt: Any, server: StandIn, client: aiohttp.ClientSession, gateway: Start
+) -> None:
+    asked = {"model": "stand-in", "prompt": prompt, "echo": True, "logprobs": 1, "max_tokens": 1}
+    process = await asyncio.to_thread(gateway, retries=0)
+    assert (await post(client, process, asked, "/v1/completions"))[0] == 200
+    server.faults.no_likelihoods = True
+    status, body = await post(client, process, asked, "/v1/completions")
+    assert status == 502
+    message = json.loads(body)["error"]["message"]
+    assert message.startswith("the server answered without log-probabilities of the prompt: ")
+    assert (await post(client, process, asked | {"echo": False}, "/v1/completions"))[0] == 200
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
