@@ -50,7 +50,7 @@ def run(folder: Path, environment: dict[str, str], *options: str) -> subprocess.
 def test_a_run_is_planned(clone: Path, elsewhere: dict[str, str]) -> None:
     done = run(clone, elsewhere, "-n")
     assert done.returncode == 0, done.stdout
-    assert "1 server and 5 evaluations: 6 Slurm jobs" in done.stdout
+    assert "2 servers and 10 evaluations: 12 Slurm jobs" in done.stdout
     assert not (clone / "results").exists()
 
 
