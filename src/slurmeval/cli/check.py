@@ -40,6 +40,8 @@ def check(files: tuple[Path, ...], configfiles: tuple[Path, ...], results: Path 
         source = wanted.repo or wanted.package or wanted.folder or model.served_name or name
         revision = f" at {wanted.revision[:12]}" if wanted.revision else ""
         click.echo(f"  model {name}: {source}{revision}, served by {model.server}")
+        if config.servers[model.server].tells_its_key:
+            click.echo(f"    servers.{model.server}.url is http: others may read the key on its way")
     for name, names in suites.items():
         click.echo(f"  suite {name}: {', '.join(names)}")
     if config.evaluate.benchmarks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -81,6 +82,13 @@ class Serving(Section):
     def engine_name(self) -> str:
         """Returns the engine's name, or its file."""
         return self.engine if self.url is None else EXTERNAL
+
+    @property
+    def tells_its_key(self) -> bool:
+        """Whether a key leaves this machine unencrypted."""
+        address = urlsplit(self.url or "")
+        here = address.hostname in ("localhost", "::1") or (address.hostname or "").startswith("127.")
+        return self.api_key is not None and address.scheme == "http" and not here
 
     @property
     def lock(self) -> str:

@@ -6,6 +6,7 @@ import difflib
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -23,6 +24,10 @@ SAID = 300
 """Characters of an answer that a message shows."""
 VERSION = "v1"
 """Where most servers have their API."""
+NO_CREDIT = frozenset(
+    {"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached", "billing_not_active"}
+)
+"""Codes of errors that waiting does not mend, although their status is that of a rate limit."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,15 @@ def redirected(answer: aiohttp.ClientResponse) -> str | None:
         return None
     address = answer.headers.get("Location", "nowhere")[:SAID]
     return f"the server redirects requests to {address}: see servers.<id>.url"
+
+
+def no_credit(status: int, content: bytes) -> str | None:
+    """Returns in words that a server answers no more until somebody pays; None: it does not say so."""
+    error = _error(content)
+    named = {str(error.get(key)) for key in ("code", "type")} if isinstance(error, dict) else set()
+    if status == 402 or (status in (403, 429) and named & NO_CREDIT):
+        return f"the server answers no more for want of credit{_said(content)}"
+    return None
 
 
 async def fault(client: aiohttp.ClientSession, server: ExternalServer) -> Fault | None:
@@ -126,9 +140,14 @@ def _names(content: bytes) -> list[str]:
 
 def _said(content: bytes) -> str:
     """Returns what an error says, to stand behind a text; empty: nothing that can be read."""
+    error = _error(content)
+    message = error.get("message") if isinstance(error, dict) else error
+    return f" ({' '.join(str(message).split())[:SAID]})" if message else ""
+
+
+def _error(content: bytes) -> Any:
+    """Returns the error in an answer, as the server writes it; None: there is none."""
     try:
-        error = orjson.loads(content)["error"]
-        message = error["message"] if isinstance(error, dict) else error
+        return orjson.loads(content)["error"]
     except (ValueError, LookupError, TypeError):
-        return ""
-    return f" ({' '.join(str(message).split())[:SAID]})"
+        return None

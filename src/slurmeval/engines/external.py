@@ -30,7 +30,10 @@ class External(Engine):
     program = "slurmeval"
     api_key_variable = KEY_VARIABLE
     caches: ClassVar[Mapping[str, str]] = {}
-    known_failures = (known(r"^E: (the budget of .+)$", r"\1: raise servers.<id>.budget, or leave it"),)
+    known_failures = (
+        known(r"^E: (the budget of .+)$", r"\1: raise servers.<id>.budget, or leave it"),
+        known(r"^E: (the server .+)$", r"\1"),
+    )
 
     def argv(self, spec: EngineSpec, bind: str, port: int, rank: Rank | None = None) -> list[str]:
         """Returns the command line of the forwarder."""

@@ -49,14 +49,18 @@ class Forwarder:
         self._before = self._spent
         self._in_flight = 0
         self._room = asyncio.Semaphore(server.max_in_flight)
+        self._ended: str | None = None
         self.is_spent = asyncio.Event()
-        """Set once the budget is spent and no request is under way."""
+        """Set once nothing may be asked any more and no request is under way."""
         self._names: set[str] = set()
 
     def refuse_if_spent(self) -> None:
-        """Raises SlurmevalError where the budget is spent."""
-        if (said := self._server.budget.exceeded(self._spent)) is not None:
+        """Raises SlurmevalError where the budget is spent, or the server's credit."""
+        if (said := self._over()) is not None:
             raise SlurmevalError(said)
+
+    def _over(self) -> str | None:
+        return self._ended or self._server.budget.exceeded(self._spent)
 
     def app(self) -> web.Application:
         """Returns the web application. It is open while it runs."""
@@ -132,7 +136,7 @@ class Forwarder:
         if isinstance(body, web.Response):
             return body
         async with self._room:
-            if self._server.budget.exceeded(self._spent) is not None:
+            if self._over() is not None:
                 await asyncio.Event().wait()  # the process ends, and with it the connection
             self._in_flight += 1
             self._spent = self._spent.plus(requests=1)
@@ -140,7 +144,7 @@ class Forwarder:
                 return await self._passed_on(request, body)
             finally:
                 self._in_flight -= 1
-                if not self._in_flight and self._server.budget.exceeded(self._spent) is not None:
+                if not self._in_flight and self._over() is not None:
                     self.is_spent.set()
 
     def _amended(self, body: bytes) -> bytes | web.Response:
@@ -171,7 +175,9 @@ class Forwarder:
                     return await self._streamed(request, answer, passed)
                 content = await answer.read()
                 if answer.status == 200:
-                    content = self._taken_in(content)
+                    content = self._taken_in(content, whole=True)
+                else:
+                    self._ended = self._ended or api_check.no_credit(answer.status, content)
                 return web.Response(
                     status=answer.status, body=content, content_type=answer.content_type, headers=passed
                 )
@@ -193,8 +199,9 @@ class Forwarder:
         await response.write_eof()
         return response
 
-    def _taken_in(self, content: bytes) -> bytes:
-        """Returns an answer, or an event of one, with the name that the harness knows. Counts its tokens."""
+    def _taken_in(self, content: bytes, whole: bool = False) -> bytes:
+        """Returns an answer (`whole`), or an event of one, with the name that the harness knows. Counts its
+        tokens."""
         try:
             answer: Any = orjson.loads(content)
         except ValueError:
@@ -206,6 +213,10 @@ class Forwarder:
             self._spent = self._spent.plus(
                 prompt_tokens=_count(usage.get("prompt_tokens")),
                 generated_tokens=_count(usage.get("completion_tokens")),
+            )
+        elif whole and self._server.budget.tokens is not None and answer.get("choices"):
+            self._ended = (
+                "the server does not say how many tokens an answer takes, so budget.tokens is no limit"
             )
         if isinstance(name := answer.get("model"), str):
             if name not in self._names:

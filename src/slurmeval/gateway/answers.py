@@ -18,8 +18,10 @@ from slurmeval.gateway.bodies import (
     value_of,
 )
 
-_BROKEN_OFF = ("abort", "error")
-"""Reasons to finish that are the server's, not the model's."""
+_BROKEN_OFF = ("abort", "error", "network_error", "insufficient_system_resource")
+"""Reasons to finish that are the server's, not the model's: vLLM's, OpenRouter's, Z.AI's, DeepSeek's."""
+_FILTERED = ("content_filter", "sensitive")
+"""Reasons to finish of filters: OpenAI's, Z.AI's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,9 @@ class Facts:
     @property
     def withheld(self) -> str | None:
         """Why an answer that the server stands by is not the model's own; None: it is."""
-        if self.finish_reason != "content_filter":
+        if self.finish_reason not in _FILTERED:
             return None
-        return "the server's filter withheld the answer (finish_reason content_filter)"
+        return f"the server's filter withheld the answer (finish_reason {self.finish_reason})"
 
 
 def facts_of_body(path: str, body: bytes, asked: bytes = b"") -> Facts:

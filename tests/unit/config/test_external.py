@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from slurmeval.config.load import load
+from slurmeval.config.serving import Serving
 from slurmeval.harnesses import model_problems, problems
 from tests.unit.config.conftest import COMMIT
 from tests.unit.config.test_bad_input import Refusal, spoilt
@@ -28,6 +29,21 @@ def test_a_model_needs_nothing_but_its_server(project: Path, external: dict[str,
     config = load([project / "c.yaml"], project=project)
     assert config.servers["api"].url == "https://api.example.org/v1"
     assert config.models["tiny"].source.repo is None
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "tells"),
+    [
+        ("http://node7:8000/v1", "API_KEY", True),
+        ("http://node7:8000/v1", None, False),
+        ("https://node7:8000/v1", "API_KEY", False),
+        ("http://127.0.0.1:8000/v1", "API_KEY", False),
+        ("http://[::1]:8000/v1", "API_KEY", False),
+        (None, None, False),
+    ],
+)
+def test_a_key_that_others_may_read_is_known(url: str | None, key: str | None, tells: bool) -> None:
+    assert Serving(url=url, api_key=key).tells_its_key is tells
 
 
 @pytest.mark.parametrize(

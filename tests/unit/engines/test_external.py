@@ -225,6 +225,58 @@ async def test_a_budget_counts_what_earlier_runs_spent(
         Forwarder(server_at(url, tmp_path, budget=budget), "ours", "own").refuse_if_spent()
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (402, {"message": "no money"}),
+        (429, {"message": "no money", "code": "insufficient_quota"}),
+        (429, {"message": "no money", "type": "insufficient_quota", "code": "credit_balance_exhausted"}),
+    ],
+)
+async def test_a_server_that_wants_to_be_paid_is_not_asked_again(
+    status: int, error: dict[str, str], theirs: tuple[Theirs, str], tmp_path: Path
+) -> None:
+    them, url = theirs
+    them.status, them.answer = status, {"error": error}
+    forwarder = Forwarder(server_at(url, tmp_path), "ours", "own")
+    async with TestClient(TestServer(forwarder.app())) as client:
+        assert (await client.post("/v1/chat/completions", json={}, headers=OWN)).status == status
+    assert forwarder.is_spent.is_set()
+    with pytest.raises(SlurmevalError, match=r"^the server answers no more for want of credit \(no money\)$"):
+        forwarder.refuse_if_spent()
+
+
+@pytest.mark.parametrize("status", [429, 403, 500, 200])
+async def test_any_other_server_is_asked_again(
+    status: int, theirs: tuple[Theirs, str], tmp_path: Path
+) -> None:
+    them, url = theirs
+    them.status, them.answer = status, {"error": {"message": "slowly", "code": ["rate_limit_exceeded"]}}
+    forwarder = Forwarder(server_at(url, tmp_path), "ours", "own")
+    async with TestClient(TestServer(forwarder.app())) as client:
+        await client.post("/v1/chat/completions", json={}, headers=OWN)
+    forwarder.refuse_if_spent()
+
+
+async def test_a_budget_of_tokens_wants_to_be_told_of_them(
+    theirs: tuple[Theirs, str], tmp_path: Path
+) -> None:
+    them, url = theirs
+    del them.answer["usage"]
+    forwarder = Forwarder(server_at(url, tmp_path, budget=SpendingLimit(tokens=100)), "ours", "own")
+    async with TestClient(TestServer(forwarder.app())) as client:
+        assert (await client.post("/v1/chat/completions", json={}, headers=OWN)).status == 200
+    with pytest.raises(SlurmevalError, match="does not say how many tokens an answer takes"):
+        forwarder.refuse_if_spent()
+
+
+def test_the_servers_words_are_the_reason_of_its_end() -> None:
+    engine = External()
+    log = "E: the server answers no more for want of credit (no money)\n"
+    found = classify(log, 1, engine=engine.name, known_failures=engine.known_failures)
+    assert (found.reason, found.retryable) == (log[3:].strip(), False)
+
+
 def test_a_spent_budget_is_the_reason_of_the_servers_end() -> None:
     engine = External()
     log = (Path(__file__).parent / "external" / "budget.log").read_text()
