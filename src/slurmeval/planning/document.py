@@ -64,6 +64,7 @@ def _benchmark(plan: Plan, name: str) -> BenchmarkEntry:
         rehearsal_key=f"{name}-{plan.rehearsal_key(name)[:12]}",
         versions=json.loads(plan.benchmark_params[name])["versions"],
         results_key=sha256_of_json(plan.benchmark_params[name]),
+        requests_key=sha256_of_json(plan.request_params(name)),
         time_limit_min=plan.forecast.time_limit_min(name),
     )
 

@@ -30,6 +30,8 @@ from slurmeval.state.run_document import RunDocument
 from slurmeval.state.server_spec import DEFAULT_ENGINE
 
 NOT_IN_MODEL = {"server", "endpoints", "logprobs"}
+OF_SCORING = {"scorers", "reference", "category"}
+"""Keys of `questions` that no request depends on."""
 NOT_IN_REHEARSAL = {"limit", "repeats", "temperature", "top_p", "max_tokens", "answers_version"}
 NOT_IN_BENCHMARK = {
     *("parallelism", "request_timeout_s", "time_limit_min"),
@@ -223,6 +225,14 @@ class Plan:
         """By benchmark: JSON of all that alters its results. It changes: its evaluations run."""
         entries = self.config.benchmarks
         return {name: _canonical(self._benchmark_params(entries[name])) for name in self.benchmarks}
+
+    def request_params(self, benchmark: str) -> str:
+        """JSON of what alters a benchmark's requests: its parameters but for how answers are scored."""
+        params = json.loads(self.benchmark_params[benchmark])
+        if "questions" not in params:
+            return self.benchmark_params[benchmark]
+        asked = {key: value for key, value in params["questions"].items() if key not in OF_SCORING}
+        return _canonical(params | {"questions": asked})
 
     def answers_key(self, model: str) -> str:
         """Hash of all that alters a model's answers; stored answers count only under the same key."""

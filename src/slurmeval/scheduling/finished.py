@@ -67,14 +67,14 @@ def forget(run: RunDocument, model: str, benchmark: str) -> None:
 
 def note_answered(run: RunDocument, model: str, benchmark: str) -> None:
     """Notes that every request of the evaluation, with these parameters, has a stored answer."""
-    write(run.work(model, benchmark) / ANSWERED, _mark(run, benchmark))
+    write(run.work(model, benchmark) / ANSWERED, _asked(run, benchmark))
 
 
 def all_answered(run: RunDocument, model: str, benchmark: str) -> bool:
-    """Whether the evaluation can do without a server: it has ended well before, with just these parameters,
-    and its gateway's log is there."""
+    """Whether the evaluation can do without a server: it has ended well before, with just these requests, and
+    its gateway's log is there."""
     work = run.work(model, benchmark)
-    if read(work / ANSWERED, ResultsMark) != _mark(run, benchmark):
+    if read(work / ANSWERED, ResultsMark) != _asked(run, benchmark):
         return False
     # Inside a server's job it needs that job
     colocated = run.models[model].serving.colocated
@@ -88,6 +88,10 @@ def forget_answered(run: RunDocument, model: str, benchmark: str) -> None:
 
 def _mark(run: RunDocument, benchmark: str) -> ResultsMark:
     return ResultsMark(run.benchmarks[benchmark].results_key)
+
+
+def _asked(run: RunDocument, benchmark: str) -> ResultsMark:
+    return ResultsMark(run.benchmarks[benchmark].requests_key)
 
 
 def _partitions(run: RunDocument, model: str, benchmark: str) -> Iterator[tuple[str, Path]]:

@@ -72,6 +72,7 @@ class ResultsMark:
     """`finished.json`, `answered.json`: with which parameters an evaluation has ended well."""
 
     results_key: str
+    """In `answered.json` that of its requests."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,8 @@ class BenchmarkEntry(RuntimeEntry):
     """Of the packages that alter its results."""
     results_key: str
     """Hash of all that alters its results."""
+    requests_key: str = ""
+    """Hash of what of this alters its requests."""
     time_limit_min: float
 
 
