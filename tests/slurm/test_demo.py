@@ -8,10 +8,12 @@ import pytest
 import yaml
 
 from slurmeval.slurm.commands import job_name
-from tests.serving.test_demo import BENCHMARKS, Demo
+from tests.serving.test_demo import Demo
 from tests.slurm.cluster import Cluster
 from tests.slurm.project import SITE
 from tests.slurm.test_runs import gpu_seconds_of_sacct
+
+BENCHMARKS = ("humaneval", "commonsenseqa")
 
 pytestmark = [pytest.mark.serving, pytest.mark.timeout(1500)]
 
@@ -29,6 +31,8 @@ def test_the_demo_runs_on_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
     site |= {"servers": {**SITE["servers"], "extra": ["--gres=gpu:h100:1"]}}
     (profile / "site.yaml").write_text(yaml.safe_dump(site))
     demo.here["servers"] = {"cpu": {"cpus": 2, "memory_gb": 12}}
+    # One of each kind: a request for tokens, and one for log-probabilities
+    demo.here["suites"] = {"demo": list(BENCHMARKS)}
     demo.write_here()
     demo.command = [str(cluster.base / "login"), *demo.command]
     demo.command[demo.command.index("profiles/local")] = "cluster"
