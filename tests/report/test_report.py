@@ -293,6 +293,9 @@ def test_pairs_of_models_have_difference_interval_p_value_and_flips(run: Paths) 
         f"{value}{low} … {high}{rendering.p_value(found.p_value)}, {found.a_only} : {found.b_only} : " in text
     )
     assert "Three counts: questions that the row alone has right, the column alone, neither alone." in text
+    assert (
+        "unmarked: cannot tell. Filled: p below .05. Three counts" in text
+    )  # of one pair nothing is corrected
     assert found.detectable is not None
     assert f"So many questions show differences of {found.detectable:.3f} or more" in text
 
@@ -303,6 +306,14 @@ def test_a_pair_that_was_not_run_alike_says_in_what(paths: Paths) -> None:
         write(paths, model, "t", example.evaluation(few_shot=asked), example.output(made, "t"), [])
     aggregate(paths, [("a", "t"), ("b", "t")])
     assert "* a, b: not run alike: few_shot 0 and 5" in _build(paths).text
+
+
+def test_the_legend_says_for_how_many_pairs_p_values_are_corrected(paths: Paths) -> None:
+    for model in "abc":
+        made = example.samples("t", [True, False] * 10)
+        write(paths, model, "t", example.evaluation(), example.output(made, "t"), [])
+    aggregate(paths, [(model, "t") for model in "abc"])
+    assert "Filled: p below .05, corrected by Holm's method for all 3 pairs." in _build(paths).text
 
 
 def test_pairs_that_do_not_fit_on_the_page_are_named(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

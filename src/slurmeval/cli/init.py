@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def init(folder: Path, site: str | None, model: str | None, revision: str | None
         write_atomically(folder / name, text)
         click.echo(f"wrote {folder / name}")
     edit = ", profiles/default/site.yaml" if site != "local" else ""
-    click.echo(f"Next: cd {folder}, look at config/config.yaml{edit}, and then:")
+    click.echo(f"Next: cd {shlex.quote(str(folder))}, look at config/config.yaml{edit}, and then:")
     for command in (
         *(["slurmeval stage lock"] if _is_branch(weights) else []),
         "slurmeval plan",

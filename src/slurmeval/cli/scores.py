@@ -26,7 +26,8 @@ def lines(tables: Tables) -> list[str]:
     states = {"failed": len(failed), "stopped": len(stopped), "not ended": len(tables.of_status("missing"))}
     counts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
     if counts:
-        found.append(f"Of {len(tables.evaluations)} evaluations: {len(scored)} ended well, {counts}.")
+        noun = "evaluation" if len(tables.evaluations) == 1 else "evaluations"
+        found.append(f"Of {len(tables.evaluations)} {noun}: {len(scored)} ended well, {counts}.")
     return found
 
 

@@ -182,7 +182,10 @@ def as_csv(board: Leaderboard) -> str:
     names = list(dict.fromkeys(name for row in reversed(rows) for name in row))
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow(
+            {name: printable(each) if isinstance(each, str) else each for name, each in row.items()}
+        )
     return text.getvalue()
 
 
@@ -201,7 +204,7 @@ def _entry_row(entry: Entry, ranking: Ranking) -> dict[str, Any]:
     row = {name: value for name, value in asdict(entry).items() if name not in ("interval", "readings")}
     read = entry.readings
     return (
-        {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
+        row
         | _sure(entry.interval, ranking, entry.model)
         | {
             "if_wrong": read and read.wrong,

@@ -74,3 +74,11 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_a_model_that_is_neither_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["init", str(tmp_path / "new"), "--model", "no such folder"]) == 2
     assert "expected OWNER/NAME, as the hub has it, or a folder" in capsys.readouterr().err
+
+
+def test_the_next_step_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main.run(["init", "my study's", "--site", "local"]) == 0
+    assert "Next: cd 'my study'\"'\"'s', look at " in capsys.readouterr().out

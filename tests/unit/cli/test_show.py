@@ -124,3 +124,11 @@ def test_hostile_names_stay_in_their_cell(
 def test_a_folder_without_results_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["show", "--results", str(tmp_path)]) == 2
     assert "expected a folder with evaluations.parquet" in capsys.readouterr().err
+
+
+def test_csv_names_in_means_are_harmless_too(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
+    for benchmark in ("sums", "facts"):
+        add(results, "\x1b[31mred", benchmark, 50)
+    assert shown(results, "--format", "csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["model"] for row in rows].count("�[31mred") == 3
