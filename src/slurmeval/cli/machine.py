@@ -209,7 +209,7 @@ def environments(project: Path, folder: Path) -> Check:
     except SlurmevalError as error:
         return Check("locked environments", "bad", str(error), "restore the lock from git")
     if to_make:
-        return Check("locked environments", "ok", f"to be made by the first run: {', '.join(to_make)}")
+        return Check("locked environments", "ok", f"a run makes those that it needs of {', '.join(to_make)}")
     return Check("locked environments", "ok", f"all {len(locks)} are made")
 
 

