@@ -17,6 +17,7 @@ from tests.report import example
 
 PAGE = Path(__file__).parents[3] / "docs" / "python.md"
 SNIPPET = re.compile(r"^#+ ([^\n]+)\n(?:(?!^#).)*?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SCORED = "Each answer with its score"
 SNIPPETS: dict[str, str] = dict(SNIPPET.findall(PAGE.read_text()))
 
 
@@ -101,6 +102,26 @@ def test_tables_of_another_version_are_refused(tmp_path: Path) -> None:
         load("metrics", tmp_path)
 
 
+@pytest.mark.parametrize("benchmark", [None, *example.BENCHMARKS])
+def test_scores_of_answers_on_the_page_are_those_of_the_primary_metric(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, benchmark: str | None
+) -> None:
+    """Also where no score of the run has a filter."""
+    example.write_run(example.paths_in(tmp_path))
+
+    def only(table: TableName) -> pandas.DataFrame:
+        frame = load(table, tmp_path)
+        return frame if benchmark is None else frame[frame.benchmark == benchmark].reset_index(drop=True)
+
+    namespace: dict[str, Any] = {"load": only}
+    exec(SNIPPETS[SCORED], namespace)  # noqa: S102
+    found = namespace["answers"].groupby(["model", "benchmark"]).value.mean()
+    wanted = only("metrics").query("is_primary").set_index(["model", "benchmark"]).recomputed_value.dropna()
+    assert len(wanted) > 0
+    for key, value in wanted.items():
+        assert found[key] == pytest.approx(value)
+
+
 def test_page_answers_ten_questions() -> None:
     assert len([title for title in SNIPPETS if title.endswith("?")]) == 10
 
@@ -111,6 +132,7 @@ def test_snippet_of_the_page_runs_as_it_stands(
 ) -> None:
     monkeypatch.chdir(project)
     namespace: dict[str, Any] = {"load": load}
+    exec(SNIPPETS[SCORED], namespace)  # noqa: S102
     exec(compile(SNIPPETS[title], f"{PAGE.name}: {title}", "exec"), namespace)  # noqa: S102
     [*_, answer] = (value for name, value in namespace.items() if name != "__builtins__")
     assert answer > 0 if isinstance(answer, float) else len(answer) > 0
