@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,3 +108,21 @@ def test_why_it_does_not_serve_is_told_in_a_line(
         again = external.run()
         assert again.returncode == 0, again.stdout
         assert len(course.asked()) == 3 * N_PROBLEMS
+
+
+def test_doctor_asks_it_beforehand(
+    external: Project, course: Course, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said() -> str:
+        external.command()
+        doctor = [sys.executable, "-m", "slurmeval", "doctor", "--configfile", "config.yaml"]
+        lines = external.run_command(doctor).stdout.splitlines()
+        (line,) = (line for line in lines if "server of tiny: " in line)
+        return line
+
+    assert said().startswith("bad  server of tiny: the server cannot be reached")
+    course.start()
+    assert said() == f"ok   server of tiny: {course.url} knows their-model"
+    monkeypatch.setenv("COURSE_KEY", "another-key-than-that")
+    assert said().startswith("bad  server of tiny: the server refuses the key (status 401): see api_key")
+    assert course.asked() == []

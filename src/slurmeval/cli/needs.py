@@ -51,6 +51,7 @@ def needs(config: Config, project: Path, paths: Paths, offline: bool) -> Iterato
         yield Check(dotted(problem.key), "bad", problem.text, "no run begins without it (docs/secrets.md)")
     if not offline:
         yield _hub(plan)
+        yield from _servers(plan)
 
 
 def _hub(plan: Plan) -> Check:
@@ -63,6 +64,29 @@ def _hub(plan: Plan) -> Check:
         advice = "stage where there is internet (docs/staging.md), or set HF_TOKEN for what is gated"
         return Check("Hugging Face hub", "bad", found, advice)
     return Check("Hugging Face hub", "ok", "gives all that is not staged yet, or nothing is needed of it")
+
+
+def _servers(plan: Plan) -> Iterator[Check]:
+    """Asks servers that are there already whether they will do."""
+    import asyncio
+
+    from slurmeval.engines import api_check
+
+    config = plan.config
+    for name in plan.models:
+        server = plan.document.models[name].serving.external
+        entry = config.servers[config.models[name].server]
+        if server is None:
+            continue
+        needed = [] if entry.api_key is None else [entry.api_key]
+        if secrets.problems(config, plan.project, needed):
+            continue  # said already
+        key = next(iter(secrets.values(config, plan.project, needed).values()), None)
+        fault = asyncio.run(api_check.fault_of(server, key))
+        if fault is None:
+            yield Check(f"server of {name}", "ok", f"{server.url} knows {server.model}")
+        else:
+            yield Check(f"server of {name}", "bad", fault.text, "docs/external.md says what to do")
 
 
 def _named(names: Iterable[str]) -> str:

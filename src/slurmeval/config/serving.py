@@ -70,7 +70,7 @@ class Serving(Section):
     memory_gb: Annotated[float, Field(gt=0)] = 32
     """On a cluster: memory of each node."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 1800
-    """Longest time from start to the first answer."""
+    """Longest time from start to the first answer; with `url` 120 where nothing else is said."""
     time_limit_min: Annotated[int, Field(ge=1)] = 1440
     """Longest time of one server job."""
     max_restarts: Annotated[int, Field(ge=0)] = 3

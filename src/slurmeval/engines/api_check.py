@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,6 +80,14 @@ def no_credit(status: int, content: bytes) -> str | None:
     if status == 402 or (status in (403, 429) and named & NO_CREDIT):
         return f"the server answers no more for want of credit{_said(content)}"
     return None
+
+
+async def fault_of(server: ExternalServer, key: str | None) -> Fault | None:
+    """Returns why a server will not do, asked from here with this key, or None."""
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    connector = aiohttp.TCPConnector(ssl=trusted(os.environ))
+    async with aiohttp.ClientSession(headers=headers, trust_env=True, connector=connector) as client:
+        return await fault(client, server)
 
 
 async def fault(client: aiohttp.ClientSession, server: ExternalServer) -> Fault | None:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from slurmeval.paths import Paths
 
 
+EXTERNAL_READY_S = 120.0
+"""Longest wait for a server that is there already, unless the config says otherwise."""
+
+
 def server_spec(
     model_id: str,
     model: Model,
@@ -34,10 +38,11 @@ def server_spec(
     `servers` and `leases`. `project` is the folder that the config's relative files (chat templates) are
     relative to; `site` is the cluster, None on one machine, where one server runs at once by default."""
     where: dict[str, Any] = {"max_at_once": max_at_once or 1, "time_limit_min": server.time_limit_min}
+    where["ready_timeout_s"] = server.ready_timeout_s
     if server.url is not None:
         where = _there_already(model_id, model, server, paths, site)
     elif site is not None:
-        where = _on_cluster(site, server) | _colocated(model_id, site, server, paths)
+        where |= _on_cluster(site, server) | _colocated(model_id, site, server, paths)
     return ServerSpec(
         model=model_id,
         engine=registry.located(server.engine_name, project),
@@ -59,7 +64,6 @@ def server_spec(
         reasoning_parser=None if model.reasoning is None else model.reasoning.parser,
         flags={canonical(name): value for name, value in [*server.flags.items(), *model.flags.items()]},
         env={**server.env, **model.env},
-        ready_timeout_s=server.ready_timeout_s,
         cache=None if server.url else str(paths.state / f"{Path(server.engine).stem}-cache" / model_id),
         max_restarts=server.max_restarts,
         drain_s=server.drain_s,
@@ -76,9 +80,11 @@ def _there_already(
     compute nodes cannot, and needs next to nothing.
     """
     assert server.url is not None
+    given = "ready_timeout_s" in server.model_fields_set
     return {
         "max_at_once": None,
         "time_limit_min": server.time_limit_min,
+        "ready_timeout_s": server.ready_timeout_s if given else EXTERNAL_READY_S,
         "host": "127.0.0.1" if site is None else site.servers.address,
         "external": ExternalServer(
             url=server.url,

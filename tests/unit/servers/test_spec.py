@@ -89,3 +89,10 @@ def test_cluster_is_asked_for_what_the_server_needs() -> None:
     assert (flags["account"], flags["gpus-per-node"], flags["cpus-per-task"]) == ("P1", "A100:4", "16")
     assert "mem" not in flags
     assert spec.cache == "/p/results/state/vllm-cache/smol"
+
+
+def test_a_server_that_is_there_already_is_not_waited_for_as_one_that_loads_weights() -> None:
+    api = {"url": "http://127.0.0.1:9/v1"}
+    assert make_spec(Serving.model_validate(api)).ready_timeout_s == 120
+    assert make_spec(Serving.model_validate(api | {"ready_timeout_s": 1800})).ready_timeout_s == 1800
+    assert make_spec(Serving()).ready_timeout_s == 1800
