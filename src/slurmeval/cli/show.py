@@ -145,6 +145,8 @@ def _remarks(board: Leaderboard) -> Iterator[str]:
     doubtful = [each for each in entries if each.n_unanswered or each.n_unparsed or each.n_cut]
     doubtful.sort(key=lambda each: -(each.readings.width if each.readings else 0.0))
     remarks = [_doubts(each) for each in doubtful]
+    if len(board.models) > 1:
+        remarks += [_unpaired(each) for each in entries if not each.has_answers]
     remarks += [_failure(each) for each in entries if each.metric is None]
     yield from map(printable, remarks[:REMARKS_LIMIT])
     if len(remarks) > REMARKS_LIMIT:
@@ -159,6 +161,11 @@ def _doubts(entry: Entry) -> str:
         wrong, right = f"{entry.readings.wrong:.3f}", f"{entry.readings.right:.3f}"
         line += f"; {wrong} if all of them were wrong, {right} if right"
     return f"{BADGE} {line}" if entry.depends_on_reading else line
+
+
+def _unpaired(entry: Entry) -> str:
+    where = f"{_short(entry.model)} on {_short(entry.benchmark)}"
+    return f"{where}: no answers with their scores are there, so it is told apart from no other model"
 
 
 def _failure(entry: Entry) -> str:

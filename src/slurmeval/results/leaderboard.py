@@ -49,6 +49,8 @@ class Entry:
     """Answers that the harness could not read."""
     n_cut: int = 0
     """Answers that were cut off at the token limit, or whose prompt was cut."""
+    has_answers: bool = True
+    """Whether there are answers with this metric: without, no other model is told apart from this one."""
     readings: Readings | None = None
     """The score if all of these had been wrong, left out or right; None: the samples do not tell."""
 
@@ -191,6 +193,7 @@ def _entry(results: Path, evaluation: Row, metric: Row | None) -> Entry:
         n_unanswered=max(metric["n_unanswered"] or 0, counts["errored"]),
         n_unparsed=counts["unparsed"],
         n_cut=counts["cut"],
+        has_answers=answers is not None,
         readings=None if answers is None or value is None else _readings(answers, metric),
     )
 

@@ -57,6 +57,20 @@ def test_benchmarks_that_do_not_fit_the_terminal_follow_below(results: Results) 
     assert max(map(len, found[:-1])) <= 60
 
 
+def test_scores_of_which_the_answers_are_gone_are_named(results: Results) -> None:
+    (results.folder / "samples" / "low" / "sums.parquet").unlink()
+    found = list(show.lines(leaderboard(results.folder), 200))
+    gone = "low on sums: no answers with their scores are there, so it is told apart from no other model"
+    assert found[-1] == gone
+    assert len([line for line in found if "no answers" in line]) == 1
+    (row,) = [
+        r
+        for r in csv.DictReader(io.StringIO(show.as_csv(leaderboard(results.folder))))
+        if r["has_answers"] == "False"
+    ]
+    assert (row["model"], row["benchmark"]) == ("low", "sums")
+
+
 def test_doubtful_answers_and_failures_are_said_below(results: Results) -> None:
     add(results, "low", "words", 50, status=["ok"] * 60 + ["unparsed"] * 40)
     found = list(show.lines(leaderboard(results.folder), 200))
