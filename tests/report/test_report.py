@@ -308,6 +308,13 @@ def test_a_pair_that_was_not_run_alike_says_in_what(paths: Paths) -> None:
     assert "* a, b: not run alike: few_shot 0 and 5" in _build(paths).text
 
 
+def test_a_mean_without_a_benchmark_that_only_one_model_has_says_so(run: Paths) -> None:
+    text = re.sub(r"\s+", " ", Page(run.report / "index.html").text)
+    assert re.search(
+        r"\* (smollm2-135m, other\.model_2|other\.model_2, smollm2-135m): on 3 of 4 benchmarks", text
+    )
+
+
 def test_the_legend_says_for_how_many_pairs_p_values_are_corrected(paths: Paths) -> None:
     for model in "abc":
         made = example.samples("t", [True, False] * 10)

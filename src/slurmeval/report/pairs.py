@@ -21,13 +21,12 @@ def shown(paths: Paths, run: Tables) -> tuple[list[Matrix], list[str]]:
     per_benchmark: dict[str, int] = dict.fromkeys(run.benchmarks, 0)
     for row in run.of_status("ok"):
         per_benchmark[row["benchmark"]] += 1
-    several = [benchmark for benchmark, models in per_benchmark.items() if models > 1]
     fit: list[str] = []
     left_out: list[str] = []
     cells = len(run.models) ** 2
-    for benchmark in several:
-        cells += per_benchmark[benchmark] ** 2
-        (fit if cells <= MAX_CELLS else left_out).append(benchmark)
+    for benchmark, models in per_benchmark.items():
+        cells += models**2 if models > 1 else 0
+        (fit if models < 2 or cells <= MAX_CELLS else left_out).append(benchmark)
     found = matrices(paths.results, fit) if fit else []
     if left_out:  # the mean would be of those that fit
         found = [matrix for matrix in found if matrix.benchmark is not None]

@@ -112,12 +112,14 @@ def matrices(
     ended, primary = ended_well(results), primary_metrics(results)
     order = list(dict.fromkeys(model for model, _ in ended))
     compared: dict[str, dict[Pair, BenchmarkComparison]] = {}
+    n_all = 0
     for benchmark in benchmarks:
         rows = [row for (_, of), row in ended.items() if of == benchmark and _has_samples(results, row)]
+        n_all += len(rows) > 0
         if len(rows) > 1:
             compared[benchmark] = _pairs(results, rows, primary, margin, min_paired)
     found = [_of_benchmark(benchmark, pairs, order) for benchmark, pairs in compared.items()]
-    return [*_mean(compared, order, margin), *found] if len(found) > 1 else found
+    return [*_mean(compared, order, margin, n_all), *found] if len(found) > 1 else found
 
 
 def _has_samples(results: Path, row: Row) -> bool:
@@ -171,15 +173,17 @@ def _cell(compared: BenchmarkComparison) -> Cell:
 
 
 def _mean(
-    compared: Mapping[str, Mapping[Pair, BenchmarkComparison]], order: list[str], margin: float
+    compared: Mapping[str, Mapping[Pair, BenchmarkComparison]], order: list[str], margin: float, n_all: int
 ) -> list[Matrix]:
-    """Returns the matrix of mean differences; empty if no pair has two benchmarks that can be averaged."""
+    """Returns the matrix of mean differences; empty if no pair has two benchmarks that can be averaged.
+
+    `n_all`: benchmarks that any model has answers to."""
     cells = {}
     for pair in itertools.combinations(order, 2):
         both = [pairs[pair] for pairs in compared.values() if pair in pairs]
         mean = mean_difference(both, margin)
         if mean is not None:
-            cells[pair] = _mean_cell(averaged(both), mean, len(compared))
+            cells[pair] = _mean_cell(averaged(both), mean, n_all)
     if not cells:
         return []
     corrected = _with_holm(cells)

@@ -133,3 +133,12 @@ def test_what_cannot_be_compared_says_why(tmp_path: Path) -> None:
     assert "15" in few.remark and "few_shot the default and 5" in few.remark
     assert nothing.value is None
     assert nothing.remark is not None and "no question was answered by both" in nothing.remark
+
+
+def test_a_mean_says_how_many_of_the_benchmarks_two_models_share(results: Results) -> None:
+    for benchmark in ("one", "two", "three"):
+        for model in ("a", "b") if benchmark != "three" else ("a",):
+            results.add(model, benchmark, [1.0] * 20 + [0.0] * 20)
+    mean = matrices(results.folder, ["one", "two", "three"])[0]
+    assert mean.benchmark is None
+    assert mean.cells["a", "b"].remark == "on 2 of 3 benchmarks"
