@@ -156,6 +156,8 @@ class Forwarder:
         if not isinstance(content, dict):
             return web.json_response({"error": {"message": "expected a JSON object"}}, status=400)
         content = {**self._server.generation, **content, "model": self._server.model}
+        if content.get("stop") == []:
+            del content["stop"]  # says nothing, and some servers refuse it
         for name, theirs in self._server.parameters.items():
             if name in content:
                 value = content.pop(name)
@@ -191,12 +193,17 @@ class Forwarder:
         response = web.StreamResponse(status=answer.status, headers=headers)
         response.content_type = EVENTS
         await response.prepare(request)
-        async for line in answer.content:
-            name, _, data = line.partition(b":")
-            if name == b"data" and data.strip() != b"[DONE]":
-                line = b"data: " + self._taken_in(data.strip()) + b"\n"
-            await response.write(line)
-        await response.write_eof()
+        try:
+            async for line in answer.content:
+                name, _, data = line.partition(b":")
+                if name == b"data" and data.strip() != b"[DONE]":
+                    line = b"data: " + self._taken_in(data.strip()) + b"\n"
+                await response.write(line)
+            await response.write_eof()
+        except (aiohttp.ClientError, OSError) as error:
+            print(f"a stream broke off: {str(error) or type(error).__name__}", flush=True)
+            if request.transport is not None:  # no end: the gateway must see the break
+                request.transport.close()
         return response
 
     def _taken_in(self, content: bytes, whole: bool = False) -> bytes:
@@ -223,7 +230,7 @@ class Forwarder:
                 self._names.add(name)
                 print(f"the server calls the model {name!r:.200}", flush=True)
             answer["model"] = self._served_name
-        _say_nothing_as_text(answer.get("choices"))
+        _make_texts(answer.get("choices"))
         return orjson.dumps(answer)
 
 
@@ -231,15 +238,29 @@ def _count(value: Any) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def _say_nothing_as_text(choices: Any) -> None:
-    """Gives chats without an answer (withheld, or cut off in their thoughts) an empty text.
+def _make_texts(choices: Any) -> None:
+    """Makes the answers of chats texts, as harnesses expect.
 
-    Harnesses expect a text.
+    There may be none (withheld, or cut off in its thoughts), or a list of parts, of which Mistral's are the
+    thoughts and the answer.
     """
     for choice in choices if isinstance(choices, list) else ():
         message = choice.get("message") if isinstance(choice, dict) else None
-        if isinstance(message, dict) and message.get("content") is None and not message.get("tool_calls"):
+        if not isinstance(message, dict):
+            continue
+        content = message.get("content")
+        if content is None and not message.get("tool_calls"):
             message["content"] = ""
+        elif isinstance(content, list):
+            message["content"] = _text_of(content, "text")
+            if thoughts := _text_of(content, "thinking"):
+                message["reasoning"] = thoughts
+
+
+def _text_of(parts: list[Any], kind: str) -> str:
+    """Returns the parts of one kind as a text; `thinking` holds parts of its own."""
+    said = [part.get(kind) for part in parts if isinstance(part, dict) and part.get("type") == kind]
+    return "".join(_text_of(each, "text") if isinstance(each, list) else str(each or "") for each in said)
 
 
 def _asks_to_wait(answer: aiohttp.ClientResponse) -> dict[str, str]:
@@ -259,13 +280,14 @@ async def serve(server: ExternalServer, served_name: str, bind: str, port: int) 
     """
     forwarder = Forwarder(server, served_name, os.environ.pop(KEY_VARIABLE))
     forwarder.refuse_if_spent()
-    runner = web.AppRunner(forwarder.app(), access_log=None)
+    # Who hangs up frees the place of its request: a server that never answers would take them all
+    runner = web.AppRunner(forwarder.app(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await runner.setup()
     try:
-        await web.TCPSite(runner, bind, port, shutdown_timeout=1.0).start()
+        await web.TCPSite(runner, bind, port).start()
         ends = [asyncio.create_task(stop.wait()), asyncio.create_task(forwarder.is_spent.wait())]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,9 +14,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from slurmeval.engines.external import External
+from slurmeval.engines.external import KEY_VARIABLE, External
 from slurmeval.engines.failures import classify
-from slurmeval.engines.forwarder import Forwarder
+from slurmeval.engines.forwarder import Forwarder, serve
 from slurmeval.errors import SlurmevalError
 from slurmeval.state.external import ExternalServer, SpendingLimit, Spent
 from slurmeval.state.records import load, write
@@ -39,6 +41,10 @@ class Theirs:
         }
         self.status = 200
         self.headers: dict[str, str] = {}
+        self.breaks = False
+        """A stream ends after its first event, with the connection."""
+        self.silent = 0
+        """So many requests are not answered."""
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -48,6 +54,8 @@ class Theirs:
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.json())
         self.keys.append(request.headers.get("Authorization"))
+        if len(self.bodies) <= self.silent:
+            await asyncio.Event().wait()
         if not self.bodies[-1].get("stream"):
             return web.json_response(self.answer, status=self.status, headers=self.headers)
         response = web.StreamResponse()
@@ -55,6 +63,9 @@ class Theirs:
         await response.prepare(request)
         for event in EVENTS:
             await response.write(f"data: {json.dumps(event)}\n\n".encode())
+            if self.breaks and request.transport is not None:
+                request.transport.close()
+                return response
         await response.write(b"data: [DONE]\n\n")
         return response
 
@@ -158,6 +169,62 @@ async def test_a_chat_without_an_answer_says_an_empty_one(theirs: tuple[Theirs, 
         answer = await client.post("/v1/chat/completions", json={}, headers=OWN)
         *choices, _ = (await answer.json())["choices"]
     assert [choice["message"] for choice in choices] == [{"content": ""}, {"content": ""}, *messages[2:]]
+
+
+async def test_an_answer_in_parts_is_a_text_and_its_thoughts(
+    theirs: tuple[Theirs, str], tmp_path: Path
+) -> None:
+    them, url = theirs
+    thinking = {
+        "type": "thinking",
+        "thinking": [{"type": "text", "text": "2 + "}, {"type": "text", "text": "2"}],
+    }
+    parts = [thinking, {"type": "text", "text": "4"}, {"type": "text", "text": None}, "?"]
+    them.answer = {"choices": [{"message": {"content": parts}}, {"message": {"content": parts[1:2]}}]}
+    async with TestClient(TestServer(Forwarder(server_at(url, tmp_path), "ours", "own").app())) as client:
+        answer = await client.post("/v1/chat/completions", json={}, headers=OWN)
+        messages = [choice["message"] for choice in (await answer.json())["choices"]]
+    assert messages == [{"content": "4", "reasoning": "2 + 2"}, {"content": "4"}]
+
+
+async def test_a_stream_that_breaks_off_is_not_ended(theirs: tuple[Theirs, str], tmp_path: Path) -> None:
+    them, url = theirs
+    them.breaks = True
+    async with TestClient(TestServer(Forwarder(server_at(url, tmp_path), "ours", "own").app())) as client:
+        answer = await client.post("/v1/chat/completions", json={"stream": True}, headers=OWN)
+        assert await answer.content.readline() != b""
+        with pytest.raises(aiohttp.ClientError, match=r"not completed|not all data|TransferEncodingError"):
+            await answer.read()
+
+
+async def test_no_stop_words_are_left_out(theirs: tuple[Theirs, str], tmp_path: Path) -> None:
+    them, url = theirs
+    async with TestClient(TestServer(Forwarder(server_at(url, tmp_path), "ours", "own").app())) as client:
+        for stop in ([], ["a"]):
+            await client.post("/v1/chat/completions", json={"stop": stop}, headers=OWN)
+    assert them.bodies == [{"model": "theirs"}, {"stop": ["a"], "model": "theirs"}]
+
+
+async def test_who_hangs_up_frees_the_place_of_its_request(
+    theirs: tuple[Theirs, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
+) -> None:
+    them, url = theirs
+    them.silent = 1
+    monkeypatch.setenv(KEY_VARIABLE, "own")
+    serving = asyncio.create_task(
+        serve(server_at(url, tmp_path, max_in_flight=1), "ours", "127.0.0.1", unused_tcp_port)
+    )
+    ours = f"http://127.0.0.1:{unused_tcp_port}/v1/chat/completions"
+    async with aiohttp.ClientSession(headers=OWN) as client:
+        while not them.bodies:
+            assert not serving.done()
+            with contextlib.suppress(aiohttp.ClientConnectionError, TimeoutError):
+                await client.post(ours, json={}, timeout=aiohttp.ClientTimeout(total=0.5))
+        async with client.post(ours, json={}, timeout=aiohttp.ClientTimeout(total=20)) as answer:
+            assert answer.status == 200
+    serving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
 
 
 async def test_an_answer_asks_for_no_wait(theirs: tuple[Theirs, str], tmp_path: Path) -> None:
