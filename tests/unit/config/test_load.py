@@ -43,7 +43,7 @@ def test_config_yaml_shows_every_key() -> None:
     }
     of_a_server_that_is_there_already = {
         "benchmarks": {"questions"},  # docs/own-benchmark.md
-        "models": {"tokenizer", "served_name"},
+        "models": {"tokenizer", "served_name", "parameters"},
         "servers": {"url", "api_key", "max_in_flight", "budget"},
     }
     for place, (section, keys) in shown.items():
