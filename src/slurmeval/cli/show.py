@@ -80,7 +80,8 @@ def _column(board: Leaderboard, benchmark: str) -> list[str]:
     entries = [board.entries.get((model, benchmark)) for model in board.models]
     counts = {entry.n for entry in entries if entry is not None and entry.n is not None}
     n = f", n {min(counts):,}{f'–{max(counts):,}' if len(counts) > 1 else ''}" if counts else ""
-    head = f"{_short(benchmark)} ({_short(board.metrics[benchmark])}{n})"
+    metric = board.metrics[benchmark]
+    head = _short(benchmark) + (f" ({_short(metric)}{n})" if metric else "")
     return [head, *("" if each is None else _cell(each, board.rankings[benchmark]) for each in entries)]
 
 

@@ -17,6 +17,9 @@ _NO_REASON = ("Missing output files", "Input files updated by another job")
 
 _OF_NO_USE = ("Select jobs to execute...", "Execute ", "Removing temporary output ")
 
+_TARGET = "all"
+"""The rule that does nothing, and is there to name what is wanted."""
+
 _SAID_BY_US = (
     "At least one job did not complete successfully.",
     "Exiting because a job execution failed. Look above for error messages",
@@ -51,6 +54,8 @@ class Brief(DefaultFormatter):  # type: ignore[misc]
 
     def format_job_info(self, msg: dict[str, Any]) -> str:
         if not msg["rule_msg"]:
+            if msg["rule_name"] == _TARGET:
+                return ""
             return str(super().format_job_info(msg))
         reason = because(str(msg["reason"]))
         return f"{_now()} {msg['rule_msg']}{f' ({reason})' if reason else ''}"

@@ -146,3 +146,12 @@ def test_csv_names_in_means_are_harmless_too(results: Results, capsys: pytest.Ca
     assert shown(results, "--format", "csv") == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["model"] for row in rows].count("�[31mred") == 3
+
+
+def test_a_benchmark_that_nobody_ended_well_in_has_no_metric_at_its_head(results: Results) -> None:
+    add(results, "low", "words", 50)
+    results.rows["evaluations"][-1]["status"] = "failed"
+    results.rows["metrics"].pop()
+    add(results, "low", "more", 50)
+    found = list(show.lines(leaderboard(results.folder, ["words"]), 200))
+    assert words(found[0]) == "rank model words"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from snakemake.logging import DefaultFormatter
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from slurmeval.errors import SlurmevalError
@@ -40,6 +41,13 @@ def test_a_failed_job_is_one_line() -> None:
     line = brief.format(job_error(rule_msg="m on b: server_lost: no memory. "))
     assert line.endswith("Failed: m on b: server_lost: no memory (log: results/logs/evaluate/m/b.log)")
     assert brief.format(job_error()).endswith("Failed: evaluate (log: results/logs/evaluate/m/b.log)")
+
+
+def test_the_rule_that_only_names_the_targets_is_not_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DefaultFormatter, "format_job_info", lambda *_: "whole")
+    for rule, said in {"all": "", "mine": "whole"}.items():
+        facts = {"rule_msg": None, "rule_name": rule, "reason": ""}
+        assert Brief().format(record("", logging.INFO, event=LogEvent.JOB_INFO, **facts)) == said
 
 
 def test_errors_that_are_no_job_s_end_are_left_whole() -> None:
