@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -60,6 +61,18 @@ def test_after_a_kill_nothing_is_asked_twice(external: Project, course: Course) 
     assert before < 3 * N_PROBLEMS
     # Each of three evaluations may have had one request under way
     assert len(course.asked()) <= 3 * N_PROBLEMS + 3
+
+
+def test_a_server_that_wants_to_be_paid_is_told_as_such_and_not_asked_again(
+    external: Project, course: Course
+) -> None:
+    said = '{"error": {"message": "add credits", "code": "insufficient_quota"}}'
+    course.start(STAND_IN_FAULT=json.dumps({"status": 429, "body": said}))
+    run = external.run()
+    assert run.returncode != 0
+    assert "the server answers no more for want of credit (add credits)" in run.stdout
+    assert "restart" not in run.stdout
+    assert len(course.asked()) <= 1
 
 
 def test_a_server_that_puts_off_requests_is_asked_again(external: Project, course: Course) -> None:

@@ -31,8 +31,8 @@ class External(Engine):
     api_key_variable = KEY_VARIABLE
     caches: ClassVar[Mapping[str, str]] = {}
     known_failures = (
-        known(r"^E: (the budget of .+)$", r"\1: raise servers.<id>.budget, or leave it"),
-        known(r"^E: (the server .+)$", r"\1"),
+        known(r"^E: (the budget of .+)$", r"\1: raise servers.<id>.budget, or leave it", final=True),
+        known(r"^E: (the server .+)$", r"\1", final=True),
     )
 
     def argv(self, spec: EngineSpec, bind: str, port: int, rank: Rank | None = None) -> list[str]:

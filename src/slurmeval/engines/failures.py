@@ -31,6 +31,8 @@ class Failure:
     """Whether starting it again with the same flags may help."""
     port_taken: bool = False
     """Whether another port will do; then it counts as no restart."""
+    final: bool = False
+    """Whether it ends an engine that has served, too."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class KnownFailure:
     error_class: ErrorClass = ErrorClass.SERVER_LOST
     retryable: bool = False
     port_taken: bool = False
+    final: bool = False
 
 
 def known(
@@ -165,7 +168,7 @@ def classify(
         match = failure.pattern.search(log_tail)
         if match is not None:
             reason = _one_line(match.expand(failure.description.replace("{engine}", engine)))
-            return Failure(reason, failure.error_class, failure.retryable, failure.port_taken)
+            return Failure(reason, failure.error_class, failure.retryable, failure.port_taken, failure.final)
     if returncode is not None and returncode < 0:
         reason = f"{engine} was killed by {_signal_name(-returncode)}"
         return Failure(reason, ErrorClass.SERVER_LOST, retryable=True)

@@ -175,8 +175,8 @@ class Supervision:
             served_s = 0.0 if life.ready is None else time.time() - life.ready
             if served_s > self._timing.sound_s:
                 restarts = 0
-            # What served once will serve again, whatever it died of.
-            if not failure.retryable and life.ready is None:
+            # What served once will serve again, whatever else it died of.
+            if failure.final or (not failure.retryable and life.ready is None):
                 return failure
             if restarts >= self._spec.max_restarts:
                 times = f"after {restarts} restart{'s' if restarts != 1 else ''}"

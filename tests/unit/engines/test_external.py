@@ -341,7 +341,7 @@ def test_the_servers_words_are_the_reason_of_its_end() -> None:
     engine = External()
     log = "E: the server answers no more for want of credit (no money)\n"
     found = classify(log, 1, engine=engine.name, known_failures=engine.known_failures)
-    assert (found.reason, found.retryable) == (log[3:].strip(), False)
+    assert (found.reason, found.final) == (log[3:].strip(), True)
 
 
 def test_a_spent_budget_is_the_reason_of_the_servers_end() -> None:
@@ -349,4 +349,4 @@ def test_a_spent_budget_is_the_reason_of_the_servers_end() -> None:
     log = (Path(__file__).parent / "external" / "budget.log").read_text()
     found = classify(log, 1, engine=engine.name, known_failures=engine.known_failures)
     words = "the budget of 1,000 tokens is spent (1,012 were used): raise servers.<id>.budget, or leave it"
-    assert (found.reason, found.retryable) == (words, False)
+    assert (found.reason, found.final) == (words, True)
