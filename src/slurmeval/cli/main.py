@@ -123,7 +123,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns the exit status. A failure that is foreseen is one line on stderr."""
     try:
         own = arguments if arguments[:1] == ["plan"] else spread(arguments)  # plan's options are Snakemake's
-        result = commands.main(list(own), prog_name="slurmeval", standalone_mode=False)
+        result = commands.main(list(own), prog_name="slurmeval", standalone_mode=False, color=_colour())
     except click.Abort:
         return INTERRUPTED_STATUS
     except click.ClickException as error:
@@ -141,6 +141,11 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return _fail(f"{error}: PYTHONPATH puts {folders} before slurmeval's own packages: unset it", 2)
     return result if isinstance(result, int) else 0
+
+
+def _colour() -> bool | None:
+    """Returns whether to write in colour; None: where a terminal reads (https://no-color.org)."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def _fail(text: str, status: int) -> int:

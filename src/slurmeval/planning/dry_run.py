@@ -26,6 +26,9 @@ FULL_PLAN = "SLURMEVAL_PLAN"
 """The environment variable with which `slurmeval plan` asks for the queue too: the file to write to."""
 
 SCRIPT = "#!/bin/sh\n"
+SBATCH = ": sbatch "
+"""Begins a command, after what it is for."""
+
 MOST_KINDS = 8
 """Kinds of jobs that the queue is asked about."""
 
@@ -80,7 +83,8 @@ def text(plan: Plan, planned: Iterable[tuple[str, str]], *, ask: bool) -> list[s
     else:
         asked = "the hub" if plan.site is None else "Slurm and the hub"
         checks = [*_lacking_secrets(plan), f"`slurmeval plan`, with the same options, also asks {asked}."]
-    return found + [part for line in checks for part in wrapped(line)]
+    # A command can be copied only whole
+    return found + [part for line in checks for part in ([line] if SBATCH in line else wrapped(line))]
 
 
 def _lacking_secrets(plan: Plan) -> list[str]:
@@ -144,7 +148,7 @@ def _command_lines(asked: Sequence[Request]) -> list[str]:
     servers = [request for request in asked if request.kind == "server"]
     evaluations = [request for request in asked if request.kind == "evaluation"]
     shown = [*servers[:MOST_KINDS], *evaluations[:1]]
-    lines = (f"  {request.title}: sbatch {shlex.join(request.flags)}" for request in shown)
+    lines = (f"  {request.title}{SBATCH}{shlex.join(request.flags)}" for request in shown)
     return ["What Slurm is asked for:", *lines]
 
 

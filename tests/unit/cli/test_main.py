@@ -150,6 +150,21 @@ def test_failure_that_was_not_foreseen_is_not_hidden(
         main.run(["try-it"])
 
 
+@pytest.mark.parametrize(("value", "coloured"), [("1", False), ("", True)])
+def test_no_color_is_heeded_in_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str, coloured: bool
+) -> None:
+    @click.command()
+    def check() -> None:
+        click.echo(click.style("well", fg="green"))
+
+    monkeypatch.setenv("NO_COLOR", value)
+    monkeypatch.setattr(main.commands, "get_command", lambda *_: check)
+    monkeypatch.setattr("click.utils.should_strip_ansi", lambda _, color: color is False)
+    assert main.run(["check"]) == 0
+    assert ("\x1b" in capsys.readouterr().out) == coloured
+
+
 def test_nobody_reading_is_quiet(tmp_path: Path) -> None:
     """As in `slurmeval status --json | head -1`."""
     paths = Paths.of_results(tmp_path)

@@ -130,6 +130,8 @@ def test_without_slurm_a_plan_says_what_it_could_not_ask(
     assert "Slurm does not answer here (scontrol: there is no such program here)" in words(found)
     asked = words(found).partition("What Slurm is asked for: ")[2]
     assert asked.startswith("servers of small, large: sbatch --")
+    asked_whole = [line for line in found if ": sbatch --" in line]
+    assert len(asked_whole) == 2 and all(line.count(" --") > 3 for line in asked_whole)  # whole, to be copied
     assert " evaluations on first, second: sbatch --" in asked
 
 
