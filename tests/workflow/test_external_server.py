@@ -63,6 +63,16 @@ def test_after_a_kill_nothing_is_asked_twice(external: Project, course: Course) 
     assert len(course.asked()) <= 3 * N_PROBLEMS + 3
 
 
+def test_a_server_gets_parameters_by_its_own_names(external: Project, course: Course) -> None:
+    course.start(STAND_IN_FAULT=json.dumps({"status": 400, "text": '"max_tokens"'}))
+    external.config["models"]["tiny"]["parameters"] = {"max_tokens": "max_completion_tokens", "seed": None}
+    run = external.run()
+    assert run.returncode == 0, run.stdout
+    rows = external.table("evaluations.parquet")
+    assert {row["n_unanswered"] for row in rows} == {0}
+    assert json.loads(rows[0]["served_json"])["parameters"] == external.config["models"]["tiny"]["parameters"]
+
+
 def test_a_server_that_wants_to_be_paid_is_told_as_such_and_not_asked_again(
     external: Project, course: Course
 ) -> None:

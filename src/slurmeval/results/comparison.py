@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -188,6 +189,9 @@ def compare_benchmark(
         for name in _SETTINGS
         if evaluations[0][name] != evaluations[1][name]
     )
+    left_out = [_left_out(row) for row in evaluations]
+    if left_out[0] != left_out[1]:
+        settings += (f"{left_out[0]} and {left_out[1]} left out of requests",)
     empty = Certificate(0, 0, 0, 0, 0, 0)
     if metrics[0] is None or metrics[1] is None:
         why = "no metric stands for the whole benchmark"
@@ -209,6 +213,12 @@ def compare_benchmark(
     return BenchmarkComparison(
         benchmark, name, better, certificate, mean_a, mean_b, found, n_clusters, refusal, settings
     )
+
+
+def _left_out(evaluation: Row) -> str:
+    """Returns the parameters that a model's server was not sent, whatever the benchmark says of them."""
+    names = (json.loads(evaluation["served_json"] or "{}") or {}).get("parameters") or {}
+    return ", ".join(sorted(name for name, theirs in names.items() if theirs is None)) or "nothing"
 
 
 def _said(value: object) -> str:

@@ -193,6 +193,14 @@ def test_what_was_not_run_alike_is_said(results: Results) -> None:
     assert found.settings == ("few_shot 5 and the default",)
 
 
+def test_parameters_that_one_server_was_not_sent_are_said(results: Results) -> None:
+    own_names = {"temperature": None, "stop": None, "max_tokens": "max_completion_tokens"}
+    results.add("a", "sums", [1.0] * 50, served_json=json.dumps({"parameters": own_names}))
+    results.add("b", "sums", [0.0] * 50, served_json=json.dumps({"parameters": {"max_tokens": "limit"}}))
+    (found,) = compare(results.folder, "a", "b").benchmarks
+    assert found.settings == ("stop, temperature and nothing left out of requests",)
+
+
 @pytest.mark.parametrize(
     ("a", "b", "benchmarks", "message"),
     [
