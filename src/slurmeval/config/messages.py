@@ -95,6 +95,8 @@ def _in_words(detail: ErrorDetails, key: Key, model: type[Section]) -> str:
             return _not_allowed(given, key, model)
         case "string_pattern_mismatch":
             return f"{shown(given)}: {_pattern_in_words(detail['loc'], context['pattern'])}"
+        case "string_too_short":
+            return "is empty; expected text"  # no text has to be longer than a character
         case "string_too_long":
             return f"{shown(given)} is longer than {context['max_length']} characters"
         case "greater_than_equal":

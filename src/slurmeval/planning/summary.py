@@ -26,6 +26,7 @@ class ServersOf:
 
     model: str
     servers: int
+    """To be started; none is where the server is there already."""
     gpus: int
     """On each node of one of them."""
     nodes: int
@@ -112,7 +113,7 @@ def _servers_of(
     longest = None if site is None else site.servers.of(server.pool).max_time_min
     return ServersOf(
         model,
-        server.replicas,
+        server.replicas if server.url is None else 0,
         server.gpus,
         server.nodes,
         min(server.time_limit_min, longest or server.time_limit_min),
@@ -123,13 +124,14 @@ def _servers_of(
 
 def _lasts_s(rows: Iterable[ServersOf], at_once: int | None) -> float:
     """Until the last server ends, the shortest first, so many at once."""
-    times = sorted((row.uptime.seconds, row.servers) for row in rows)
+    rows = list(rows)
+    times = sorted((row.uptime.seconds, row.servers) for row in rows if row.servers)
     slots = [0.0] * (at_once or sum(servers for _, servers in times) or 1)
     for seconds, servers in times:
         taken = [heapq.heappop(slots) for _ in range(min(servers, len(slots)))]
         for _ in taken:
             heapq.heappush(slots, max(taken) + seconds)
-    return max(slots)
+    return max([*slots, *(row.uptime.seconds for row in rows if not row.servers)])
 
 
 def lines(summary: Summary) -> list[str]:
@@ -235,7 +237,7 @@ def _expected(summary: Summary) -> list[str]:
         hours = _hours(sum(row.gpu_hours for row in summary.rows))
         work = f"{least}{hours} GPU-hours, " if gpus else ""
         text = f"{work}{least or 'about '}{duration(summary.lasts_s)} from start to end"
-        if summary.at_once is not None:
+        if summary.at_once is not None and summary.servers:
             text += f", at most {counted(summary.at_once, 'server')} at once"
         text += "" if summary.site is None else ", not counting the queue"
         found = [*wrapped(f"Expected: {text}."), *wrapped(_sources(summary))]

@@ -38,6 +38,7 @@ def spoilt(good: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("modles", {}, "modles: unknown key; did you mean 'models'?"),
         ("models", GONE, "models: is missing"),
         ("models", {}, "models: is empty; expected at least 1 entry"),
+        ("models/tiny/served_name", "", "models.tiny.served_name: is empty; expected text"),
         ("models", [], "models: is a list; expected a mapping (id: entry)"),
         ("models", None, "models: is empty; expected a mapping (id: entry)"),
         ("models/tiny", [], "models.tiny: is a list; expected a mapping"),

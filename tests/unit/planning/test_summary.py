@@ -235,3 +235,22 @@ def test_what_is_not_asked_for_cannot_be_lacking() -> None:
     site = {"version": 1, "servers": {"memory": None, "cpus": None, "max_time_min": 60}}
     (asked,) = requests(Site.model_validate(site), config(memory_gb=999, cpus=999), ["large"], {})
     assert unfit(asked, {"gpu": GPU}) is None
+
+
+def test_a_server_that_is_there_already_is_not_started_and_is_no_job() -> None:
+    there = Config.model_validate(
+        {
+            "version": 1,
+            "models": {"small": {"server": "api"}},
+            "servers": {"api": {"url": "http://127.0.0.1:9/v1"}},
+            "benchmarks": {name: {"harness": "lm-eval", "task": "t"} for name in ("first", "second")},
+            "suites": {"all": ["first", "second"]},
+            "evaluate": {"suites": ["all"]},
+        }
+    )
+    found = summary(ALL[:2], config=there, in_all=2)
+    assert lines(found)[0] == "Will submit no server and 2 evaluations: 2 Slurm jobs."
+    assert found.lasts_s == 9000
+    on_one_machine = summary(ALL[:2], config=there, site=None, in_all=2)
+    assert lines(on_one_machine)[0] == "Will start no server and 2 evaluations on this machine."
+    assert "at once" not in words(lines(on_one_machine))
