@@ -116,6 +116,8 @@ def export(
     for there in (out, *out.parents):
         if there.exists() and not there.is_dir():
             raise UserError(f"{there}: expected a folder to write to, not a file")
+    if _is_a_run_s(out, run.results):
+        raise UserError(f"{out}: holds a run's own tables or report; name another folder")
     module = importlib.import_module(f"slurmeval.results.exports.{name.replace('-', '_')}")
     target = out.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -128,6 +130,12 @@ def export(
                 f"`.venv/bin/python -m pip install {error.name}`"
             ) from error
         return Exported(out, _move(Path(aside), target), remarks)
+
+
+def _is_a_run_s(folder: Path, results: Path) -> bool:
+    """Whether files of a run have names there that an export writes."""
+    own = (results.resolve(), (results / "report").resolve())
+    return folder.resolve() in own or (folder / "state" / "runs").is_dir()
 
 
 def load(folder: Path, models: Sequence[str] = (), benchmarks: Sequence[str] = ()) -> Run:

@@ -127,6 +127,15 @@ def test_a_file_in_place_of_the_folder_is_refused(paths: Paths, tmp_path: Path, 
         exporting.export("csv", paths.results, tmp_path / place)
 
 
+@pytest.mark.parametrize("place", ["", "report", "../other"])
+def test_a_run_s_own_tables_are_not_written_over(paths: Paths, place: str) -> None:
+    (paths.results.parent / "other" / "state" / "runs").mkdir(parents=True)
+    before = paths.all_metrics.read_bytes()
+    with pytest.raises(UserError, match="holds a run's own tables or report; name another folder"):
+        exporting.export("parquet", paths.results, paths.results / place, [example.MODELS[0]])
+    assert paths.all_metrics.read_bytes() == before
+
+
 def test_a_package_that_is_not_there_is_named(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     def lacks(run: exporting.Run, folder: Path) -> list[str]:
         import no_such_tracker  # type: ignore[import-not-found]
