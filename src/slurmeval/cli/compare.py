@@ -10,6 +10,7 @@ import click
 
 from slurmeval.cli.naming import about_results
 from slurmeval.cli.numbers import Number, min_paired_option
+from slurmeval.cli.scores import aligned, printable
 from slurmeval.cli.suites import benchmark_options, wanted
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ def compare(
 
 def lines(comparison: Comparison) -> Iterator[str]:
     """Yields a comparison as lines for a terminal."""
-    from slurmeval.cli.scores import aligned, printable
+    yield from map(printable, _lines(comparison))
+
+
+def _lines(comparison: Comparison) -> Iterator[str]:
     from slurmeval.results.comparison import averaged
 
     a, b = comparison.a, comparison.b
@@ -87,7 +91,7 @@ def lines(comparison: Comparison) -> Iterator[str]:
             yield f"Not in the mean: {', '.join(outside)}"
     for each in comparison.benchmarks:
         for remark in _remarks(each, a, b):
-            yield f"{each.benchmark}: {printable(remark)}"
+            yield f"{each.benchmark}: {remark}"
     if comparison.missing:
         yield f"With results of one of them only: {', '.join(comparison.missing)}"
 

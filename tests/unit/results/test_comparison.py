@@ -232,6 +232,9 @@ def test_command_says_difference_interval_and_verdict(results: Results) -> None:
 def test_names_that_a_terminal_would_obey_are_shown_harmless(results: Results) -> None:
     results.add("a", "sums", [1.0] * 20, metric={"metric": "\x1b[2Jexact_match"})
     results.add("b", "sums", [1.0] * 20, metric={"metric": "\x1b[2Jexact_match"})
+    for model in ("a", "b"):
+        results.add(model, "\x1b[2Jodd", [1.0] * 5)
+    results.add("a", "\x1b[2Jalone", [1.0] * 20)
     assert "\x1b" not in "\n".join(lines(compare(results.folder, "a", "b")))
 
 
