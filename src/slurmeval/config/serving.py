@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import PurePath
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
 from slurmeval.config.sources import Identifier, Scalar, SecretName, Section
+from slurmeval.state.external import is_here
 
 EXTERNAL = "external"
 """The engine of servers that are there already."""
@@ -86,9 +86,8 @@ class Serving(Section):
     @property
     def tells_its_key(self) -> bool:
         """Whether a key leaves this machine unencrypted."""
-        address = urlsplit(self.url or "")
-        here = address.hostname in ("localhost", "::1") or (address.hostname or "").startswith("127.")
-        return self.api_key is not None and address.scheme == "http" and not here
+        url = self.url or ""
+        return self.api_key is not None and url.lower().startswith("http:") and not is_here(url)
 
     @property
     def lock(self) -> str:

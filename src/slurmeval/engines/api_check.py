@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from slurmeval.state.external import ExternalServer
+from slurmeval.state.external import ExternalServer, is_here
 from slurmeval.variables import certificates
 
 ANSWER_S = 10.0
@@ -86,7 +86,8 @@ async def fault_of(server: ExternalServer, key: str | None) -> Fault | None:
     """Returns why a server will not do, asked from here with this key, or None."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     connector = aiohttp.TCPConnector(ssl=trusted(os.environ))
-    async with aiohttp.ClientSession(headers=headers, trust_env=True, connector=connector) as client:
+    proxied = not is_here(server.url)  # as in a run, whose processes go without proxies on this machine
+    async with aiohttp.ClientSession(headers=headers, trust_env=proxied, connector=connector) as client:
         return await fault(client, server)
 
 

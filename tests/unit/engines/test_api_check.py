@@ -108,3 +108,16 @@ async def test_a_certificate_is_trusted_once_its_authority_is_named(
 
 def test_without_variables_the_authorities_of_the_web_are_trusted() -> None:
     assert api_check.trusted({}).cert_store_stats()["x509_ca"] > 50
+
+
+async def test_a_server_on_this_machine_is_asked_without_a_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with TestServer(web.Application()) as here:
+        for url, reached in ((str(here.make_url("/v1")), True), ("http://api.invalid/v1", False)):
+            server = ExternalServer(url=url, model="m", max_in_flight=1, spent_file=str(tmp_path / "spent"))
+            fault = await api_check.fault_of(server, None)
+            assert reached if fault is None else "127.0.0.1:9" in fault.text
