@@ -120,4 +120,4 @@ async def test_a_server_on_this_machine_is_asked_without_a_proxy(
         for url, reached in ((str(here.make_url("/v1")), True), ("http://api.invalid/v1", False)):
             server = ExternalServer(url=url, model="m", max_in_flight=1, spent_file=str(tmp_path / "spent"))
             fault = await api_check.fault_of(server, None)
-            assert reached if fault is None else "127.0.0.1:9" in fault.text
+            assert (fault is None) is reached
