@@ -64,15 +64,6 @@ async def asking(order: dict[str, Any]) -> AsyncIterator[Asking]:
         yield Asking(session, order)
 
 
-def first_failure(group: BaseExceptionGroup[EvaluationFailed]) -> EvaluationFailed:
-    """Returns the first failure of many at once."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, EvaluationFailed)
-    return error
-
-
 def _message(text: str, status: int) -> str:
     """Returns what an error answer says, in one line."""
     try:

@@ -11,7 +11,6 @@ import json
 import math
 import operator
 import statistics
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,10 @@ from typing import Any
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.environments.package_versions import pinned_versions
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.files import write_json
-from slurmeval.harnesses.attempts import begin_attempt, last_attempt
+from slurmeval.harnesses import own_programs
+from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric, Sample, Score
-from slurmeval.harnesses.job_environment import environment_variables
 from slurmeval.harnesses.json_lines import MALFORMED, json_lines
-from slurmeval.harnesses.logs import failure
-from slurmeval.harnesses.nemo_readers.reading import json_value
 from slurmeval.harnesses.prompts import no_bos_of_its_own
 from slurmeval.harnesses.sample_checks import well_formed
 from slurmeval.harnesses.scores import bad_result
@@ -35,7 +31,6 @@ VERSION = "2"
 """Of the asking, extracting and checking here: it grows when they give other results."""
 PROBLEMS = "HumanEval.jsonl.gz"
 INSTRUCTION = "Complete this Python function. Answer with the whole function in one code block."
-MAX_TOKENS = 512
 PROGRAM_TIMEOUT_S = 10.0
 _EXTRA = ("instruction", "program_timeout_s")
 
@@ -93,29 +88,15 @@ class HumanEval:
         data = next(iter(sorted(job.datasets[name].rglob(PROBLEMS))), None)
         if data is None:
             raise EvaluationFailed(ErrorClass.HARNESS_ERROR, f"dataset {name}: has no {PROBLEMS}")
-        attempt = begin_attempt(job.folder)
-        benchmark = job.benchmark
-        order = {
-            "data": str(data.absolute()),
-            "url": job.base_url,
-            "endpoint": benchmark.endpoint,
-            "model": job.served_name,
-            "interpreter": job.runtime.python,
-            "instruction": benchmark.extra.get("instruction", INSTRUCTION),
-            "limit": benchmark.limit,
-            "repeats": benchmark.repeats,
-            "parallelism": job.parallelism,
-            "program_timeout_s": float(benchmark.extra.get("program_timeout_s", PROGRAM_TIMEOUT_S)),
-            "sampling": {
-                "max_tokens": benchmark.max_tokens or MAX_TOKENS,
-                "temperature": 0.0 if benchmark.temperature is None else benchmark.temperature,
-                **({} if benchmark.top_p is None else {"top_p": benchmark.top_p}),
-            },
-        }
-        write_json(attempt / "order.json", order)
-        env = environment_variables(job, attempt) | {"PYTHONPATH": str(Path(__file__).parents[2])}
-        argv = [sys.executable, "-m", "slurmeval.harnesses.human_eval_run", str(attempt / "order.json")]
-        return Command(argv, env, attempt, own=True)
+        extra = job.benchmark.extra
+        return own_programs.prepared(
+            job,
+            "slurmeval.harnesses.human_eval_run",
+            data=str(data.absolute()),
+            interpreter=job.runtime.python,
+            instruction=extra.get("instruction", INSTRUCTION),
+            program_timeout_s=float(extra.get("program_timeout_s", PROGRAM_TIMEOUT_S)),
+        )
 
     def counting_cuts(self, job: Job, command: Command) -> Command | None:
         """Returns the command that counts cut prompts; None: there are none to count."""
@@ -127,16 +108,7 @@ class HumanEval:
         Raises:
             EvaluationFailed: One of them says that it did not.
         """
-        attempt = last_attempt(job.folder)
-        failed = _content(attempt / "failure.json")
-        if failed is not None:
-            raise EvaluationFailed(ErrorClass(failed["error_class"]), failed["reason"])
-        if returncode != 0:
-            raise failure(TASK, returncode, log)
-        if not (attempt / "results.json").exists():
-            raise EvaluationFailed(
-                ErrorClass.HARNESS_ERROR, f"{TASK} ended with status 0, but wrote no results.json"
-            )
+        own_programs.check_end(job, returncode, log, TASK)
 
     def read(self, job: Job) -> HarnessOutput:
         """Returns the results of the last attempt.
@@ -145,7 +117,7 @@ class HumanEval:
             EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
         """
         attempt = last_attempt(job.folder)
-        results = _content(attempt / "results.json")
+        results = own_programs.content(attempt / "results.json")
         if results is None:
             raise bad_result(f"{TASK} wrote no results.json")
         try:
@@ -195,20 +167,6 @@ def _check_answers(samples: Sequence[Sample], known: set[str] | None, n_problems
     found = len({sample.native_id for sample in samples})
     if found != n_problems:
         raise bad_result(f"samples.jsonl: has answers to {found} questions, of {n_problems}")
-
-
-def _content(path: Path) -> dict[str, Any] | None:
-    """Returns the JSON object in a file; None: there is no such file.
-
-    Raises:
-        EvaluationFailed: The file holds anything else (bad_result).
-    """
-    if not path.exists():
-        return None
-    content = json_value(path)
-    if not isinstance(content, dict):
-        raise bad_result(f"{path.name}: expected a JSON object")
-    return content
 
 
 def _sample(line: dict[str, Any]) -> Sample:

@@ -21,9 +21,10 @@ from typing import Any
 from slurmeval.containment import program
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.files import write_atomically, write_json
-from slurmeval.harnesses.asking import Asking, asking, first_failure
+from slurmeval.harnesses.asking import Asking, asking
 from slurmeval.harnesses.code_blocks import defines, extract_code
 from slurmeval.harnesses.human_eval import scores
+from slurmeval.harnesses.own_programs import carry_out
 
 _STOPS = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]
 """Where a continuation leaves the function (Chen et al. 2021)."""
@@ -150,16 +151,7 @@ async def _run(order: dict[str, Any], folder: Path) -> None:
 
 def main(path: Path) -> int:
     """Carries out an order. Returns 0 with results.json, and 1 where failure.json gives the reason."""
-    order = json.loads(path.read_text(encoding="utf-8"))
-    status = 0
-    try:
-        asyncio.run(_run(order, path.parent))
-    except* EvaluationFailed as group:
-        reason = first_failure(group)
-        write_json(path.parent / "failure.json", {"error_class": reason.error_class, "reason": reason.reason})
-        print(f"human-eval: {reason.reason}", flush=True)
-        status = 1
-    return status
+    return carry_out(_run, path, "human-eval")
 
 
 if __name__ == "__main__":

@@ -18,12 +18,14 @@ from slurmeval.harnesses import Job, harness
 from slurmeval.harnesses.custom.questions import Question, file_of, read
 from slurmeval.harnesses.custom.run import main
 from slurmeval.harnesses.custom.scoring import score
+from tests.lacking import lacking
 
 from .conftest import KEY, MakeJob
 from .test_human_eval import Model, model
 
 __all__ = ["model"]
 
+SOLUTIONS = Path(__file__).parents[4] / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl"
 CUSTOM = harness("custom")
 CAPITALS = [
     {"question": "Capital of France?", "answer": "Paris", "land": "Europe"},
@@ -198,6 +200,23 @@ def test_a_pattern_says_what_is_compared() -> None:
     assert score(scorer, "exact", question, "4").read is None
     near = Scorer(tolerance=0.1)
     assert score(near, "number", question, "4.05").right and not score(near, "number", question, "4.2").right
+
+
+def test_numbers_of_all_gsm8k_answers_are_read_as_their_authors_read_them(tmp_path: Path) -> None:
+    """Four models' answers to the 1,319 questions, judged by the data set's authors."""
+    if not SOLUTIONS.exists():
+        lacking("GSM8K's example_model_solutions.jsonl is not beside the project")
+    last = "{{ ground_truth.splitlines()[-1] }}"
+    asked = questions(SOLUTIONS, reference=last, scorers={"number": {}})
+    rows = [json.loads(line) for line in SOLUTIONS.read_text("utf-8").splitlines()]
+    judged = [
+        (score(Scorer(), "number", question, answer["solution"]).right, answer["is_correct"])
+        for question, row in zip(asked, rows, strict=True)
+        for answer in row.values()
+        if isinstance(answer, dict)
+    ]
+    assert len(judged) == 4 * 1319
+    assert all(found == told for found, told in judged)
 
 
 # The harness

@@ -6,7 +6,6 @@ import math
 import operator
 import re
 import statistics
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -14,13 +13,11 @@ from typing import Any, Literal
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.config.questions import CustomQuestions
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
-from slurmeval.files import write_json
-from slurmeval.harnesses.attempts import begin_attempt, last_attempt
+from slurmeval.harnesses import own_programs
+from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.custom import questions
-from slurmeval.harnesses.job_environment import environment_variables
 from slurmeval.harnesses.json_lines import MALFORMED, json_lines
-from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_readers.reading import json_value
 from slurmeval.harnesses.prompts import no_bos_of_its_own
 from slurmeval.harnesses.sample_checks import each_once, well_formed
@@ -29,7 +26,6 @@ from slurmeval.harnesses.scores import bad_result
 NAME = "custom"
 VERSION = "1"
 """Of the asking and scoring here: it grows when they give other results."""
-MAX_TOKENS = 512
 LOCK = "human-eval"
 """The lock of the environment. The program runs in slurmeval's own; this one is merely small."""
 
@@ -86,32 +82,18 @@ class Custom:
         Raises:
             EvaluationFailed: The job cannot be started.
         """
-        benchmark, (name,) = job.benchmark, job.benchmark.datasets
-        asked = _questions(benchmark)
+        (name,) = job.benchmark.datasets
+        asked = _questions(job.benchmark)
         try:
             data = questions.file_of(asked, job.datasets[name])
         except UserError as error:
             raise EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error)) from error
-        attempt = begin_attempt(job.folder)
-        order = {
-            "questions": asked.model_dump(mode="json"),
-            "data": str(data.absolute()),
-            "url": job.base_url,
-            "endpoint": benchmark.endpoint,
-            "model": job.served_name,
-            "limit": benchmark.limit,
-            "repeats": benchmark.repeats,
-            "parallelism": job.parallelism,
-            "sampling": {
-                "max_tokens": benchmark.max_tokens or MAX_TOKENS,
-                "temperature": 0.0 if benchmark.temperature is None else benchmark.temperature,
-                **({} if benchmark.top_p is None else {"top_p": benchmark.top_p}),
-            },
-        }
-        write_json(attempt / "order.json", order)
-        env = environment_variables(job, attempt) | {"PYTHONPATH": str(Path(__file__).parents[3])}
-        argv = [sys.executable, "-m", "slurmeval.harnesses.custom.run", str(attempt / "order.json")]
-        return Command(argv, env, attempt, own=True)
+        return own_programs.prepared(
+            job,
+            "slurmeval.harnesses.custom.run",
+            data=str(data.absolute()),
+            questions=asked.model_dump(mode="json"),
+        )
 
     def counting_cuts(self, job: Job, command: Command) -> Command | None:
         """Returns the command that counts cut prompts; None: there are none to count."""
@@ -123,14 +105,7 @@ class Custom:
         Raises:
             EvaluationFailed: One of them says that it did not.
         """
-        attempt = last_attempt(job.folder)
-        if (attempt / "failure.json").exists():
-            failed = json_value(attempt / "failure.json")
-            raise EvaluationFailed(ErrorClass(failed["error_class"]), failed["reason"])
-        if returncode != 0:
-            raise failure(NAME, returncode, log)
-        if not (attempt / "results.json").exists():
-            raise EvaluationFailed(ErrorClass.HARNESS_ERROR, f"{NAME} ended, but wrote no results.json")
+        own_programs.check_end(job, returncode, log, NAME)
 
     def read(self, job: Job) -> HarnessOutput:
         """Returns the results of the last attempt.

@@ -18,9 +18,10 @@ from typing import Any
 from slurmeval.config.questions import CustomQuestions
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
 from slurmeval.files import write_atomically, write_json
-from slurmeval.harnesses.asking import Asking, asking, first_failure
+from slurmeval.harnesses.asking import Asking, asking
 from slurmeval.harnesses.custom.questions import Question, read
 from slurmeval.harnesses.custom.scoring import score
+from slurmeval.harnesses.own_programs import carry_out
 
 PROGRESS_S = 5.0
 
@@ -89,16 +90,7 @@ async def _run(order: dict[str, Any], folder: Path) -> None:
 
 def main(path: Path) -> int:
     """Carries out an order. Returns 0 with results.json, and 1 where failure.json gives the reason."""
-    order = json.loads(path.read_text(encoding="utf-8"))
-    status = 0
-    try:
-        asyncio.run(_run(order, path.parent))
-    except* EvaluationFailed as group:
-        reason = first_failure(group)
-        write_json(path.parent / "failure.json", {"error_class": reason.error_class, "reason": reason.reason})
-        print(f"custom: {reason.reason}", flush=True)
-        status = 1
-    return status
+    return carry_out(_run, path, "custom")
 
 
 if __name__ == "__main__":
