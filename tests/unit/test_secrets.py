@@ -85,6 +85,15 @@ def test_needed_are_those_of_the_planned_benchmarks_and_those_for_staging() -> N
     assert needed(config_with({"JUDGE_KEY": {}}, ["JUDGE_KEY"]), ["plain"]) == []
 
 
+def test_keys_of_servers_are_needed_where_their_models_are_evaluated() -> None:
+    content = config_with({"API_KEY": {}}, []).model_dump(mode="json", exclude_unset=True)
+    content["servers"]["api"] = {"url": "https://api.example.org/v1", "api_key": "API_KEY"}
+    content["models"]["far"] = {"server": "api"}
+    assert needed(Config.model_validate(content), ["plain"]) == ["API_KEY"]
+    content["evaluate"]["models"] = ["m"]
+    assert needed(Config.model_validate(content), ["plain"]) == []
+
+
 @pytest.mark.parametrize(
     ("content", "bits", "text"),
     [

@@ -50,3 +50,8 @@ def test_one_evaluation_takes_all_seats_of_its_servers(
     server: dict[str, Any], flags: dict[str, Any], one: int
 ) -> None:
     assert by_default(config(server, flags), "m", 1, Vllm()) == one
+
+
+def test_evaluations_fill_what_a_server_that_is_there_already_may_be_asked_at_once() -> None:
+    api = {"url": "https://api.example.org/v1", "max_in_flight": 64}
+    assert by_default(config(api), "m", 1, Vllm()) == 64

@@ -213,3 +213,19 @@ def test_rehearsals_use_the_tokenizer_of_a_model_that_has_one(project: Project) 
     plan = project.plan(servers__api=API, models__other={"server": "api"})
     assert plan.tokenizer_model == "small"
     assert plan.staged_model("small") in plan.rehearsal_inputs("hellaswag")
+
+
+def test_how_answers_are_scored_alters_results_and_no_request(project: Project) -> None:
+    def plan(**keys: Any) -> Plan:
+        asked = {"prompt": "{{ question }}", "scorers": {"exact": {}}, **keys}
+        own = {"harness": "custom", "datasets": ["data"], "questions": asked}
+        return project.plan(benchmarks__own=own, suites__all=["own"])
+
+    first = plan()
+    for keys in ({"scorers": {"includes": {}}}, {"reference": "{{ right }}"}, {"category": "subject"}):
+        other = plan(**keys)
+        assert other.benchmark_params != first.benchmark_params
+        assert other.request_params("own") == first.request_params("own")
+    assert plan(system="Be brief.").request_params("own") != first.request_params("own")
+    task = project.plan()
+    assert task.request_params("hellaswag") == task.benchmark_params["hellaswag"]

@@ -254,3 +254,11 @@ def test_a_server_that_is_there_already_is_not_started_and_is_no_job() -> None:
     on_one_machine = summary(ALL[:2], config=there, site=None, in_all=2)
     assert lines(on_one_machine)[0] == "Will start no server and 2 evaluations on this machine."
     assert "at once" not in words(lines(on_one_machine))
+
+
+def test_a_server_that_is_there_already_needs_no_job() -> None:
+    content = config().model_dump(mode="json", exclude_unset=True)
+    content["servers"]["one"] = {"url": "https://api.example.org/v1"}
+    content["models"]["small"] = {"server": "one"}
+    asked = requests(SITE, Config.model_validate(content), ["small", "large"], {"first": 30})
+    assert [each.title for each in asked] == ["server of large", "evaluation on first"]

@@ -25,6 +25,7 @@ from slurmeval.scheduling.yielding import IDLE_S
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
+from slurmeval.state.external import ExternalServer
 from tests.run_documents import model_entry
 from tests.unit.scheduling.conftest import BENCHMARKS, POLICY, Run, StandInSlurm
 
@@ -446,6 +447,20 @@ def test_evaluations_that_can_never_run_beside_their_server_fail_and_free_it(
     assert not leases.is_leased(run.server().path, run.paths.leases / "tiny", run.paths.controller)
     snakemake.run("evaluate", "third")
     assert "evaluations.where: server (site file)" in snakemake.ended["evaluate", "third"]
+
+
+def test_a_server_that_is_there_already_gives_way_to_nobody(
+    run: Run, snakemake: Snakemake, slurm: StandInSlurm
+) -> None:
+    there = ExternalServer(url="http://x/v1", model="x", max_in_flight=1, spent_file="/x")
+    run.alter("tiny", serving=replace(run.document.models["tiny"].serving, external=there))
+    snakemake.run("evaluate", "first", "second")
+    run.state("ready")
+    for _ in range(3):
+        pend(snakemake, slurm, "AssocMaxJobsLimit")
+        snakemake.look()
+        run.now += IDLE_S
+    assert not snakemake.ended
 
 
 def test_the_resources_of_a_job_are_what_slurm_is_asked_for(

@@ -18,6 +18,9 @@ from slurmeval.scheduling.reconciler import GONE_S, MAX_REPLACED, MAX_UNUSED, RE
 from slurmeval.servers.leases import UNUSED
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import SlurmAway
+from slurmeval.state.external import ExternalServer
+from slurmeval.state.records import load, write
+from slurmeval.state.server_spec import ServerSpec
 from tests.unit.scheduling.conftest import BENCHMARKS, Run, StandInSlurm
 
 PAIRS = [("tiny", benchmark) for benchmark in BENCHMARKS]
@@ -243,3 +246,18 @@ def test_where_there_is_no_accounting_a_server_is_replaced_as_soon(
     run.now += GONE_S
     reconciler.look(PAIRS, slurm.jobs)
     assert leased(run) == {"0002"}
+
+
+def test_what_passes_requests_on_to_another_server_is_no_job(
+    run: Run, reconciler: Reconciler, slurm: StandInSlurm
+) -> None:
+    there = ExternalServer(url="http://x/v1", model="x", max_in_flight=1, spent_file="/x")
+    run.alter("tiny", serving=replace(run.document.models["tiny"].serving, external=there))
+    write(run.server().spec, replace(load(run.server().spec, ServerSpec), external=there))
+    run.state("ready")
+    gone(run, slurm, "CANCELLED")
+    for _ in range(3):
+        reconciler.look(PAIRS, slurm.jobs)
+        run.now += GONE_S
+    assert leased(run) == {"0001"}
+    assert not run.server().gone.exists()
