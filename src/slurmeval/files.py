@@ -47,8 +47,11 @@ def append_json(path: Path, value: Any) -> None:
 
 
 def lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, one in memory at a time. They end at \\n alone: `str.splitlines` also splits at
-    U+2028, U+2029, U+0085 and others, which JSON lines hold as they are."""
+    """Yields the lines of a file, one in memory at a time.
+
+    They end at a line feed alone: `str.splitlines` also splits at U+2028, U+2029, U+0085 and others, which
+    JSON lines hold as they are.
+    """
     with path.open("rb", READ_BUFFER_BYTES) as stream:
         yield from stream
 
@@ -62,8 +65,11 @@ def read_json(path: Path) -> Any:
 
 
 def create_exclusively(path: Path, data: str = "", mode: int = 0o644) -> bool:
-    """Makes `path` unless it exists. True for the one caller that made it, on any file system that has
-    O_EXCL (NFS since version 3). The content may be seen late: what counts is that the file exists."""
+    """Makes `path` unless it exists.
+
+    True for the one caller that made it, on any file system that has O_EXCL (NFS since version 3). The
+    content may be seen late: what counts is that the file exists.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

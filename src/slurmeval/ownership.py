@@ -2,7 +2,8 @@
 
 A claim is a file that names its owner and whose time is the owner's heartbeat. A dead owner's claim is
 recognised (on the owner's host the kernel is asked, elsewhere a missing heartbeat decides) and taken over:
-nobody unlocks by hand."""
+nobody unlocks by hand.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +33,10 @@ class Claim:
     def take(
         self, *, token: str | None = None, since: str | None = None, job_id: str | None = None
     ) -> Owner | None:
-        """Takes it, and returns None; or returns the live owner that has it. The details are written
-        beside this process's identity."""
+        """Takes it, and returns None; or returns the live owner that has it.
+
+        The details are written beside this process's identity.
+        """
         content = json.dumps(encode(replace(identity(), token=token, since=since, job_id=job_id)))
         while not create_exclusively(self.path, content):
             owner = live_owner(self.path)
@@ -80,8 +83,10 @@ def live_owner(path: Path) -> Owner | None:
 
 
 def _remove_dead(path: Path) -> None:
-    """Of several that see the same dead owner one at a time looks again and removes it, so that none removes
-    the claim that another has made since."""
+    """Removes a dead owner's file, one process at a time.
+
+    Each looks again before it does, so that none removes the lock file that another has made since.
+    """
     guard = path.with_name(f"{path.name}.takeover")
     if not create_exclusively(guard):
         if STALE_S < silence_s(guard) < math.inf:  # its maker died in these few lines

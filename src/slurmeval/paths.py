@@ -29,15 +29,19 @@ class Paths:
 
     # What a run produces
     def metrics(self, model: str, benchmark: str) -> Path:
+        """One evaluation's scores."""
         return self.results / "metrics" / model / f"{benchmark}.parquet"
 
     def samples(self, model: str, benchmark: str) -> Path:
+        """One evaluation's samples."""
         return self.results / "samples" / model / f"{benchmark}.parquet"
 
     def requests(self, model: str, benchmark: str) -> Path:
+        """One evaluation's requests."""
         return self.results / "requests" / model / f"{benchmark}.parquet"
 
     def evaluation(self, model: str, benchmark: str) -> Path:
+        """One evaluation's row."""
         return self.results / "evaluations" / model / f"{benchmark}.parquet"
 
     @property
@@ -51,23 +55,28 @@ class Paths:
 
     @property
     def all_metrics(self) -> Path:
+        """The scores of all evaluations."""
         return self.results / "metrics.parquet"
 
     @property
     def all_evaluations(self) -> Path:
+        """A row for each evaluation."""
         return self.results / "evaluations.parquet"
 
     @property
     def all_servers(self) -> Path:
+        """A row for each engine run."""
         return self.results / "servers.parquet"
 
     @property
     def report(self) -> Path:
+        """The folder of the report."""
         return self.results / "report"
 
     # What is staged
     @property
     def staged(self) -> Path:
+        """The manifests of what is staged."""
         return self.results / "staged"
 
     def staged_model(self, model: str, key: str) -> Path:
@@ -87,18 +96,23 @@ class Paths:
         return self.images / f"{image}~{key}.json"
 
     def rehearsal(self, benchmark: str, key: str) -> Path:
-        """The manifest of what a benchmark's harness fetches by itself: it has been rehearsed. `key` names
-        all that alters what that is."""
+        """The manifest of what a benchmark's harness fetches by itself: it has been rehearsed.
+
+        `key` names all that alters what that is.
+        """
         return self.staged / "benchmarks" / f"{benchmark}~{key}.json"
 
     def tokenizer(self, model: str, key: str) -> Path:
-        """Says that a model's tokenizer can be loaded where harnesses run. `key` names where, and what alters
-        it."""
+        """Says that a model's tokenizer can be loaded where harnesses run.
+
+        `key` names where, and what alters it.
+        """
         return self.staged / "tokenizers" / f"{model}~{key}.json"
 
     # What a run keeps to carry on
     @property
     def state(self) -> Path:
+        """What processes of a run exchange."""
         return self.results / "state"
 
     @property
@@ -123,13 +137,16 @@ class Paths:
 
     @property
     def leases(self) -> Path:
+        """The leases, a folder for each model."""
         return self.results / "leases"
 
     def lease(self, model: str, benchmark: str) -> Path:
+        """An evaluation's lease."""
         return self.leases / model / f"{benchmark}.json"
 
     @property
     def servers(self) -> Path:
+        """The servers' folders, by model."""
         return self.state / "servers"
 
     def servers_of(self, model: str) -> Path:
@@ -150,8 +167,11 @@ class Paths:
         return self.state / "jobs" / "evaluations" / model / f"{benchmark}.jsonl"
 
     def work(self, model: str, benchmark: str, answers_key: str) -> Path:
-        """An evaluation's own folder: the gateway's log and the harness's files. `answers_key` names all that
-        alters a model's answers, so that answers of another model are never replayed."""
+        """An evaluation's own folder: the gateway's log and the harness's files.
+
+        `answers_key` names all that alters a model's answers, so that answers of another model are
+        never replayed.
+        """
         return self.results / "work" / model / benchmark / answers_key[:16]
 
     def claim(self, model: str, benchmark: str, answers_key: str) -> Path:
@@ -159,6 +179,7 @@ class Paths:
         return self.work(model, benchmark, answers_key) / "owner.json"
 
     def log(self, rule: str, *parts: str) -> Path:
+        """A rule's log; `parts` are its wildcards."""
         *folders, name = parts
         return (self.results / "logs" / rule).joinpath(*folders, f"{name}.log")
 

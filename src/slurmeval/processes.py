@@ -1,8 +1,11 @@
-"""Who runs: naming a process so that it is not mistaken for a later one with the same number, and hearing of
-those on other hosts by their heartbeats.
+"""Names processes, and tells whether they live.
+
+A name is not mistaken for that of a later process with the same number. Those on other hosts are heard of by
+their heartbeats.
 
 Clocks of nodes differ. So a heartbeat is not dated by them: it counts from when this process saw it change,
-by its own steady clock. Only what is seen for the first time is judged by its age."""
+by its own steady clock. Only what is seen for the first time is judged by its age.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,11 @@ WATCH_S = 3 * HEARTBEAT_S
 
 
 def identity(pid: int | None = None) -> Owner:
-    """Returns host, number and start time of a process of this host, by default of this one. The start time
-    (field 22 of /proc/<pid>/stat) tells a reused process number apart. Raises ProcessLookupError where there
-    is no such process."""
+    """Returns host, number and start time of a process of this host, by default of this one.
+
+    The start time (field 22 of /proc/<pid>/stat) tells a reused process number apart. Raises
+    ProcessLookupError where there is no such process.
+    """
     pid = os.getpid() if pid is None else pid
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
@@ -45,8 +50,11 @@ def identity(pid: int | None = None) -> Owner:
 
 
 def is_alive(owner: Owner, heartbeat_path: Path | None = None) -> bool:
-    """Returns whether the process that `identity` described still runs. On its own host the kernel is asked;
-    from another host the silence of `heartbeat_path` decides (no heartbeat file: it counts as gone)."""
+    """Returns whether the process that `identity` described still runs.
+
+    On its own host the kernel is asked; from another host the silence of `heartbeat_path` decides (no
+    heartbeat file: it counts as gone).
+    """
     if owner.host == socket.gethostname():
         try:
             return identity(owner.pid).is_same_process(owner)
@@ -69,8 +77,10 @@ _ahead: dict[int, float] = {}
 
 
 def silence_s(heartbeat_path: Path) -> float:
-    """Seconds since the last heartbeat; infinite where there is no such file. What looks too old at first
-    sight, but by no more than clocks differ, gets WATCH_S to change."""
+    """Seconds since the last heartbeat; infinite where there is no such file.
+
+    What looks too old at first sight, but by no more than clocks differ, gets WATCH_S to change.
+    """
     now, seen = time.monotonic(), _heartbeats.get(heartbeat_path)
     try:
         modified_ns = heartbeat_path.stat().st_mtime_ns
@@ -89,8 +99,10 @@ def silence_s(heartbeat_path: Path) -> float:
 
 
 def age_s(path: Path) -> float:
-    """A file's age by this host's clock, and where that makes it look odd, by the file system's. Raises
-    FileNotFoundError."""
+    """A file's age by this host's clock, and where that makes it look odd, by the file system's.
+
+    Raises FileNotFoundError.
+    """
     age = time.time() - path.stat().st_mtime
     if 0.0 <= age < STALE_S - WATCH_S:
         return age
@@ -104,8 +116,10 @@ def age_s(path: Path) -> float:
 
 
 def file_system_ahead_s(folder: Path) -> float:
-    """How far the clock that dates files in `folder` is ahead of this host's. Raises OSError where no file
-    can be made there."""
+    """How far the clock that dates files in `folder` is ahead of this host's.
+
+    Raises OSError where no file can be made there.
+    """
     before = time.time()
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".slurmeval-clock.") as file:
         modified = Path(file.name).stat().st_mtime

@@ -84,8 +84,10 @@ class Engine(ABC):
 
     @abstractmethod
     def argv(self, spec: EngineSpec, bind: str, port: int, rank: Rank | None = None) -> list[str]:
-        """Returns the command line that serves `spec` at `bind`:`port`, without the key. `rank`: the part to
-        run, for a server on several nodes."""
+        """Returns the command line that serves `spec` at `bind`:`port`, without the key.
+
+        `rank`: the part to run, for a server on several nodes.
+        """
 
     @abstractmethod
     def figures(self, metrics: str) -> Figures:
@@ -94,14 +96,18 @@ class Engine(ABC):
     def environment(
         self, inherited: Mapping[str, str], *, address: str | None, first_port: int | None
     ) -> dict[str, str]:
-        """Returns variables to set unless the config does. `inherited` are those that pass from the job;
-        `address` is this node's, for a server on several; from `first_port` on LAUNCH_PORTS ports are for
-        this server alone (None: it has the machine to itself)."""
+        """Returns variables to set unless the config does.
+
+        `inherited` are those that pass from the job; `address` is this node's, for a server on several; from
+        `first_port` on LAUNCH_PORTS ports are for this server alone (None: it has the machine to itself).
+        """
         return {}
 
     def flag_rules(self) -> FlagRules:
-        """Returns what is known of its flags and variables. By default nothing: then all flags count as
-        altering answers, and belong to the model."""
+        """Returns what is known of its flags and variables.
+
+        By default nothing: then all flags count as altering answers, and belong to the model.
+        """
         return FlagRules(self.name)
 
     def allows_longer_context(self, flags: Mapping[str, object], env: Mapping[str, str]) -> bool:

@@ -162,8 +162,11 @@ def classify(
     known_failures: Sequence[KnownFailure] = (),
     consequences: tuple[str, ...] = (),
 ) -> Failure:
-    """Returns the failure that an engine's log and exit status show. `returncode` is as in subprocess
-    (negative: a signal), None where the engine was still running; the last three are as in `Engine`."""
+    """Returns the failure that an engine's log and exit status show.
+
+    `returncode` is as in subprocess (negative: a signal), None where the engine was still running; the
+    last three are as in `Engine`.
+    """
     for failure in (*FIRST, *known_failures, *COMMON):
         match = failure.pattern.search(log_tail)
         if match is not None:

@@ -3,7 +3,8 @@
 What a server has (`servers.<id>`) alters no answer, so it is no part of the key under which answers are kept.
 A list of what is known to be harmless says what may stand there; what is new in a later version is refused
 until it is known. What a model has (`models.<id>`) is part of that key, and may be anything but what
-slurmeval sets itself: engines take the last of two equal flags, and nobody would notice."""
+slurmeval sets itself: engines take the last of two equal flags, and nobody would notice.
+"""
 
 from __future__ import annotations
 
@@ -115,8 +116,10 @@ def _not_harmless(rules: FlagRules, name: str) -> str | None:
 
 
 def misspelt(rules: FlagRules, given: str, names: Collection[str]) -> str | None:
-    """Returns what is wrong with a name that is nearly one of `names`; None where it is one, or far from all:
-    another version may have it."""
+    """Returns what is wrong with a name that is nearly one of `names`.
+
+    None where it is one, or far from all: another version may have it.
+    """
     if given in names:
         return None
     plain = {re.sub(r"[-_.]", "", name).lower(): name for name in names}

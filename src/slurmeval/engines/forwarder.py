@@ -207,8 +207,10 @@ class Forwarder:
         return response
 
     def _taken_in(self, content: bytes, whole: bool = False) -> bytes:
-        """Returns an answer (`whole`), or an event of one, with the name that the harness knows. Counts its
-        tokens."""
+        """Returns an answer (`whole`), or an event of one, with the name that the harness knows.
+
+        Counts its tokens.
+        """
         try:
             answer: Any = orjson.loads(content)
         except ValueError:

@@ -1,5 +1,7 @@
-"""Whether a server answers, and answers sense. A server can be healthy and wrong, so readiness asks for one
-real completion."""
+"""Whether a server answers, and answers sense.
+
+A server can be healthy and wrong, so readiness asks for one real completion.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,10 @@ class Nonsense(NotReady):
 def request(
     url: str, path: str, api_key: str, body: dict[str, Any] | None = None, timeout_s: float = PROBE_TIMEOUT_S
 ) -> tuple[int, bytes]:
-    """One HTTP request, straight to the server whatever proxies the environment names. Raises NotReady where
-    there is no answer."""
+    """One HTTP request, straight to the server whatever proxies the environment names.
+
+    Raises NotReady where there is no answer.
+    """
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout_s)
     try:
         headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
@@ -47,8 +51,10 @@ def check_health(url: str, path: str, api_key: str) -> None:
 
 
 def check_answers(url: str, api_key: str, served_name: str) -> None:
-    """Raises NotReady, or Nonsense, unless the server serves the name, and completes a prompt with text and
-    finite log probabilities."""
+    """Checks that the server serves the name, and completes a prompt with text and finite log probabilities.
+
+    Raises NotReady, or Nonsense.
+    """
     status, data = request(url, "/v1/models", api_key)
     if status != 200:
         raise NotReady(f"/v1/models answers {status}")

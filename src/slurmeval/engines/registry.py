@@ -22,8 +22,10 @@ def names() -> list[str]:
 
 
 def find_engine(name: str, project: Path | None = None) -> Engine:
-    """Returns the engine that a config names: `vllm`, or `engines/mine.py` for a file below `project`. Raises
-    UserError."""
+    """Returns the engine that a config names: `vllm`, or `engines/mine.py` for a file below `project`.
+
+    Raises UserError.
+    """
     return _load(located(name, project))
 
 

@@ -110,8 +110,10 @@ class Evaluation:
 
 
 def evaluate(run: RunDocument, model: str, benchmark: str) -> int:
-    """Runs it to the end; returns the number of samples. Raises EvaluationFailed, after writing the failure's
-    record and giving the lease back."""
+    """Runs it to the end; returns the number of samples.
+
+    Raises EvaluationFailed, after writing the failure's record and giving the lease back.
+    """
     evaluation = Evaluation(run, model, benchmark)
     raise_open_files()  # a harness holds a connection for each request
     evaluation.work.mkdir(parents=True, exist_ok=True)
@@ -139,8 +141,10 @@ def evaluate(run: RunDocument, model: str, benchmark: str) -> int:
 
 
 def _as_failure(error: Exception, work: Path) -> EvaluationFailed:
-    """Whatever ends an evaluation has a class and stands in the report, a fault of our own too. What fails
-    where `work` is full often says something else."""
+    """Whatever ends an evaluation has a class and stands in the report, a fault of our own too.
+
+    What fails where `work` is full often says something else.
+    """
     if shutil.disk_usage(work).free < FULL_BYTES and "space" not in str(error):
         error_class = error.error_class if isinstance(error, EvaluationFailed) else ErrorClass.HARNESS_ERROR
         return EvaluationFailed(error_class, f"no space is left in {work}: {error}")
@@ -153,8 +157,10 @@ def _as_failure(error: Exception, work: Path) -> EvaluationFailed:
 
 
 def _run_alone(evaluation: Evaluation) -> int:
-    """One at a time: another of a dead run or a dead node is waited for until it has stopped, or counts as
-    dead."""
+    """Holds the evaluation's lock file: one process at a time evaluates.
+
+    Another of a dead run or a dead node is waited for until it has stopped, or counts as dead.
+    """
     claim = Claim(replicas.claim_of(evaluation.run, evaluation.model, evaluation.benchmark_id))
     job_id = os.environ.get("SLURM_JOB_ID") if evaluation.on_cluster else None
     if job_id is not None and (was := read(claim.path, Owner)) and was.job_id == job_id:
@@ -210,8 +216,10 @@ def _run(evaluation: Evaluation) -> int:
 
 
 def _take_lease(evaluation: Evaluation) -> None:
-    """Takes the lease up again where it has ended: after a retry, a dead run, or a server that is gone. On a
-    cluster the controller does, as long as there is one: nodes may not submit jobs everywhere."""
+    """Takes the lease up again where it has ended: after a retry, a dead run, or a server that is gone.
+
+    On a cluster the controller does, as long as there is one: nodes may not submit jobs everywhere.
+    """
     names = evaluation.run, evaluation.model, evaluation.benchmark_id
     try:
         if not evaluation.on_cluster:
@@ -231,8 +239,11 @@ def _raise_failure(gateway: GatewayProcess, returncode: int) -> None:
 
 
 def _wait_for_server(evaluation: Evaluation, gateway: GatewayProcess, early: bool) -> None:
-    """Until the server answers, or, `early`, until it loads the model: a harness that is warm by then asks at
-    once. Not before: it holds memory. The server's own deadline bounds the wait."""
+    """Waits until the server answers, or, `early`, until it loads the model.
+
+    A harness that is warm by then asks at once. Not before: it holds memory. The server's own deadline bounds
+    the wait.
+    """
     next_look = 0.0
     while not (evaluation.answered_before or _server_answers(evaluation, early)):
         if time.monotonic() >= next_look:
@@ -255,6 +266,7 @@ def _server_answers(evaluation: Evaluation, or_starts: bool = False) -> bool:
 
 
 def gateway_config(evaluation: Evaluation, place: ScratchDir) -> GatewayConfig:
+    """Returns the settings of the evaluation's gateway."""
     settings, model = evaluation.config.gateway, evaluation.config.models[evaluation.model]
     return GatewayConfig(
         leases=evaluation.leases,
@@ -327,8 +339,11 @@ def _supervise(
 
 
 def _check_surroundings(evaluation: Evaluation, gateway: GatewayProcess) -> None:
-    """The gateway lives, the run lives, and the server is there or on its way back. Else raises. Network file
-    systems may be away for minutes: what cannot be looked at now is looked at again."""
+    """The gateway lives, the run lives, and the server is there or on its way back.
+
+    Else raises. Network file systems may be away for minutes: what cannot be looked at now is looked at
+    again.
+    """
     if (failed := gateway.failure()) is not None:
         raise failed
     with contextlib.suppress(OSError):
@@ -346,8 +361,11 @@ def _check_run(evaluation: Evaluation, gateway: GatewayProcess) -> None:
 
 
 def _check_answers(evaluation: Evaluation, gateway: GatewayProcess) -> None:
-    """The gateway of an evaluation that was answered before holds no request. Where it does, a server is
-    leased after all; on a cluster the next run does, since only the controller submits jobs."""
+    """The gateway of an evaluation that was answered before holds no request.
+
+    Where it does, a server is leased after all; on a cluster the next run does, since only the controller
+    submits jobs.
+    """
     progress = gateway.progress()
     if progress is None or not progress.holding:
         return

@@ -40,9 +40,11 @@ class Imported:
 def import_bundles(
     paths: Paths, places: Iterable[Path], model: str | None = None, benchmark: str | None = None
 ) -> list[Imported]:
-    """Reads all bundles in `places`, then writes a partition for each that is new, and the tables over all
-    that were ever imported into `paths.results`. `model` and `benchmark` are ids to use instead of those that
-    follow from the bundles. Raises UserError and EvaluationFailed (bad_result) before anything is written."""
+    """Writes a partition for each bundle in `places` that is new, and the tables over all imported ones.
+
+    The tables lie in `paths.results`. `model` and `benchmark` are ids to use instead of those that follow
+    from the bundles. Raises UserError and EvaluationFailed (bad_result) before anything is written.
+    """
     for name, given in (("--model", model), ("--as", benchmark)):
         if given is not None and not _is_id(given):
             raise UserError(f"{name}: {shown(given)} is not an id; {ID_RULE}")

@@ -1,10 +1,12 @@
-"""The rehearsal of a benchmark: its harness runs once, with two samples, against a model that always says the
-same, before a server is asked for.
+"""The rehearsal of a benchmark: its harness runs once, before a server is asked for.
+
+It gets two samples, and a model that always says the same.
 
 It runs without network first. Where that may fail for want of one it may fetch what it lacks, once, into
 `<HF_HOME>/slurmeval/benchmarks/<key>`; and then it must end well without network from what is there. So what
 a harness loads by itself (datasets, word lists, tokenizers) is on disk, built by the harness's own libraries,
-before GPUs wait, whatever harness it is."""
+before GPUs wait, whatever harness it is.
+"""
 
 from __future__ import annotations
 
@@ -135,8 +137,10 @@ class Rehearsal:
         )
 
     def rehearse(self) -> list[StagedFile]:
-        """What the harness has fetched; empty where it needs nothing. Raises SlurmevalError with the reason
-        why it cannot run."""
+        """What the harness has fetched; empty where it needs nothing.
+
+        Raises SlurmevalError with the reason why it cannot run.
+        """
         work = self.store.with_name(f"{self.store.name}.rehearsing")
         self.store.parent.mkdir(parents=True, exist_ok=True)
         with owned(self.store, self.what, self.progress):

@@ -1,7 +1,8 @@
 """Writes the partitions of evaluations anew from what is on disk: no server starts, no model is asked.
 
 What the harness left is read again. Where that is gone, the harness runs once more against the answers in the
-gateway's log; a request that has no answer there is refused."""
+gateway's log; a request that has no answer there is refused.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +60,9 @@ def rescore_all(
 
 def rescore(run: RunDocument, model: str, benchmark: str) -> int:
     """Writes the partition of an evaluation that has ended well anew; returns the number of its samples.
-    Raises EvaluationFailed, leaving the partition as it is."""
+
+    Raises EvaluationFailed, leaving the partition as it is.
+    """
     evaluation = Evaluation(run, model, benchmark)
     known = partitions.evaluation_row(evaluation.paths.evaluation(model, benchmark))
     if not evaluation.work.is_dir():

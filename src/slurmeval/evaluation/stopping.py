@@ -11,8 +11,11 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 
 @contextlib.contextmanager
 def ended_by_signals(on_cluster: bool) -> Iterator[None]:
-    """SIGTERM and SIGINT raise EvaluationFailed, so that all is put in order. On one machine they mean that
-    the run was stopped; on a cluster that the evaluation's job was cancelled."""
+    """SIGTERM and SIGINT raise EvaluationFailed, so that all is put in order.
+
+    On one machine they mean that the run was stopped; on a cluster that the evaluation's job was
+    cancelled.
+    """
     error_class = ErrorClass.CANCELLED if on_cluster else ErrorClass.STOPPED
 
     def end(signum: int, _frame: object) -> None:

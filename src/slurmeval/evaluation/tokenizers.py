@@ -32,8 +32,10 @@ print(type(tokenizer).__name__, tokenizer("Question: 2 + 2 = ?").input_ids)
 
 
 def try_tokenizer(run: RunDocument, model: str, key: str, output: Path, log: Path) -> None:
-    """Loads the tokenizer, and writes to `output` that it can be. Raises SlurmevalError with the reason why
-    not, which the evaluations that will not start say too."""
+    """Loads the tokenizer, and writes to `output` that it can be.
+
+    Raises SlurmevalError with the reason why not, which the evaluations that will not start say too.
+    """
     started_at, paths = datetime.now(UTC), run.paths
     pairs = [(model, benchmark) for benchmark in run.tokenizers[f"{model}~{key}"]]
     log.parent.mkdir(parents=True, exist_ok=True)

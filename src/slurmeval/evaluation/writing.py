@@ -1,5 +1,7 @@
-"""What is written of an evaluation that ended well: its part of the tables, and all by which it can be
-repeated."""
+"""What is written of an evaluation that ended well.
+
+That is its part of the tables, and all by which it can be repeated.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
 
 
 def write_partition(evaluation: Evaluation, pinned: results.EvaluationRecord, output: HarnessOutput) -> None:
-    """Writes the evaluation's part of the tables. Raises EvaluationFailed (bad_result) where too much stayed
-    unanswered; what was there before is left then."""
+    """Writes the evaluation's part of the tables.
+
+    Raises EvaluationFailed (bad_result) where too much stayed unanswered; what was there before is left
+    then.
+    """
     log = evaluation.work / "gateway"
     partitions.write(
         evaluation.paths,

@@ -1,5 +1,7 @@
-"""Taking connections, no more than there are descriptors for: the others wait in the system's queue. Without
-a bound, a harness that asks for everything at once leaves none for the way to the server."""
+"""Taking connections, no more than there are descriptors for: the others wait in the system's queue.
+
+Without a bound, a harness that asks for everything at once leaves none for the way to the server.
+"""
 
 from __future__ import annotations
 
@@ -47,11 +49,13 @@ class BoundedServer(web.Server):
             self._accepting.append(asyncio.create_task(self._accept(listening)))
 
     async def stop_listening(self) -> None:
+        """Takes no further connections."""
         for task in self._accepting:
             task.cancel()
         await asyncio.wait(self._accepting)
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
+        """Makes room for another connection. aiohttp calls it."""
         super().connection_lost(handler, exc)
         self._free.release()
 

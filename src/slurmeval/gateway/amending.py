@@ -7,7 +7,8 @@
 - Of equal requests that are sampled with one seed (the repeats of a question) each gets a seed of its own;
   the first keeps the one it came with.
 
-The log and the keys of stored answers are those of the changed request."""
+The log and the keys of stored answers are those of the changed request.
+"""
 
 from __future__ import annotations
 

@@ -84,8 +84,10 @@ def facts_of_body(path: str, body: bytes, asked: bytes = b"") -> Facts:
 
 
 def facts_of_stream(path: str, body: bytes) -> Facts:
-    """Of a stream that has ended. It is whole when its last event is `[DONE]`, none is an error, and a model
-    has answered in it."""
+    """Of a stream that has ended.
+
+    It is whole when its last event is `[DONE]`, none is an error, and a model has answered in it.
+    """
     events = stream_events(body)
     prompt_tokens = completion_tokens = None
     finish_reason = error = model = None

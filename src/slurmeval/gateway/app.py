@@ -99,6 +99,7 @@ class GatewayApp:
         )
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answers one request of the harness, from the log or the server."""
         path = request.path
         if path == "/health":
             known = self._upstream.replicas.known
@@ -267,6 +268,7 @@ class Reply:
         await self._stream.write(data if self._split is None else self._split.feed(data))
 
     async def finish(self, answer: Answer) -> web.StreamResponse:
+        """Sends the answer, or what of it is not sent yet."""
         if self._stream is None:
             if self._thoughts is not None and answer.status == 200:
                 answer = replace(

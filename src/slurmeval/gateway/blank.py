@@ -1,5 +1,7 @@
-"""An empty answer to a prompt that the server refused, for harnesses that one refusal ends. The log says what
-the server said, so it is counted as unanswered, and replayed to nobody."""
+"""An empty answer to a prompt that the server refused, for harnesses that one refusal ends.
+
+The log says what the server said, so it is counted as unanswered, and replayed to nobody.
+"""
 
 from __future__ import annotations
 

@@ -78,8 +78,11 @@ def lacking(path: str, value: Any) -> str | None:
 
 
 def lacking_likelihoods(asked: bytes, value: Any) -> str | None:
-    """Why an answer has no log-probabilities of the prompt, which its request `asked` for; None: it has. Some
-    servers give those of what they generate alone, without a word: every choice would score the same."""
+    """Why an answer has no log-probabilities of the prompt, which its request `asked` for; None: it has.
+
+    Some servers give those of what they generate alone, without a word: every choice would score the
+    same.
+    """
     if b'"echo"' not in asked:
         return None
     try:

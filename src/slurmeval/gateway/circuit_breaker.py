@@ -16,9 +16,12 @@ SLOW_TRIP_AFTER_S = 600.0
 
 @dataclass
 class CircuitBreaker:
-    """Failures since the last good answer. A failure is an answer of 5xx, one that is none, a broken
-    connection, or an answer for another model, after all retries; and each refusal that is not the prompt's
-    fault. A request that took too long is neither."""
+    """Failures since the last good answer.
+
+    A failure is an answer of 5xx, one that is none, a broken connection, or an answer for another model,
+    after all retries; and each refusal that is not the prompt's fault. A request that took too long is
+    neither.
+    """
 
     lost: str | None = None
     """Why no server was left when a request was refused."""

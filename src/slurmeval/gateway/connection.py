@@ -1,5 +1,8 @@
-"""HTTP/1.1 connections to the server, kept open between requests. aiohttp's client does more than is needed
-here and costs three times as much (docs/gateway.md has the figures); the parsing is httptools'."""
+"""HTTP/1.1 connections to the server, kept open between requests.
+
+aiohttp's client does more than is needed here and costs three times as much (docs/gateway.md has the
+figures); the parsing is httptools'.
+"""
 
 from __future__ import annotations
 
@@ -87,6 +90,7 @@ class Connection(asyncio.Protocol):
             await self._wait()
 
     def close(self) -> None:
+        """Ends it at once."""
         self._transport.abort()
 
     def break_off(self, reason: str) -> None:
@@ -110,9 +114,11 @@ class Connection(asyncio.Protocol):
 
     # What the transport calls
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Takes the transport. asyncio calls it."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class
 
     def data_received(self, data: bytes) -> None:
+        """Parses what has arrived. asyncio calls it."""
         try:
             if not self._asked:
                 raise httptools.HttpParserError("an answer that was not asked for")
@@ -123,6 +129,7 @@ class Connection(asyncio.Protocol):
             self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Ends the request under way. asyncio calls it."""
         if self._in_body and not self._sized and exc is None:  # the answer ends with the connection
             self._complete = True
         if self._error is None:
@@ -132,6 +139,7 @@ class Connection(asyncio.Protocol):
 
     # What the parser calls
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Takes in one header. httptools calls it."""
         name = name.lower()
         if name == b"content-type":
             self.content_type = value.decode("latin-1")
@@ -141,6 +149,7 @@ class Connection(asyncio.Protocol):
             self.retry_after = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
+        """Takes in the status. httptools calls it."""
         self.status = self._parser.get_status_code()
         if self.status >= 200:
             self._in_body = True
@@ -149,6 +158,7 @@ class Connection(asyncio.Protocol):
                 self._wake()
 
     def on_body(self, body: bytes) -> None:
+        """Takes in a piece of the body, and stops reading where too much is unread. httptools calls it."""
         self._pieces.append(body)
         if self.streams:
             self._unread += len(body)
@@ -157,6 +167,7 @@ class Connection(asyncio.Protocol):
             self._wake()
 
     def on_message_complete(self) -> None:
+        """Ends the answer. httptools calls it."""
         if self._in_body:
             self._in_body = False
             self._complete = True
@@ -206,6 +217,7 @@ class Connections:
             connection.close()
 
     def close(self) -> None:
+        """Ends the idle connections."""
         for idle in self._idle.values():
             for connection in idle:
                 connection.close()

@@ -70,9 +70,12 @@ class Lookup:
 
 
 def look(lease: Path, before: ServerEndpoint | None = None) -> Lookup:
-    """Reads the files. Whatever is missing or half-written means: away for now. While the lease is being
-    replaced, or names a server that has no endpoint yet, the one used `before` serves on, if it still does:
-    a lease moves to a successor without a gap."""
+    """Reads the files.
+
+    Whatever is missing or half-written means: away for now. While the lease is being replaced, or names a
+    server that has no endpoint yet, the one used `before` serves on, if it still does: a lease moves to a
+    successor without a gap.
+    """
     lookup = _look_by_lease(lease)
     if lookup.endpoint is None and not lookup.given_up and before is not None:
         old = look_at(before.folder)
@@ -198,8 +201,10 @@ class Replica:
         self._changed()
 
     async def _retire(self, server: LeasedServer) -> None:
-        """Requests at a server that gets no more may end there, unless it is dead: a node that went down does
-        not even say so."""
+        """Returns whether requests at a server that gets no more may end there.
+
+        Not where it is dead: a node that went down does not even say so.
+        """
         silent = 0
         while server.in_flight:
             silent = silent + 1 if await self._probe(server.endpoint) is not None else 0

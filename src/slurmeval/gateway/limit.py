@@ -1,6 +1,7 @@
 """The longest answer where a harness sets no limit: `generation.max_new_tokens` of the model.
 
-vLLM itself would take it for a ceiling, and cut the answers of a benchmark that asks for longer ones."""
+vLLM itself would take it for a ceiling, and cut the answers of a benchmark that asks for longer ones.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +23,9 @@ def with_limit(path: str, body: Any, max_tokens: int | None) -> bytes | None:
 
 
 def with_what_is_left(body: dict[str, Any]) -> bytes:
-    """The request with the rest of the context as its limit, for a prompt that leaves less than the default:
-    a server refuses a limit beyond its context. (A completion without a limit would be 16 tokens long.)"""
+    """Returns the request with the rest of the context as its limit.
+
+    For a prompt that leaves less than the default: a server refuses a limit beyond its context. (A completion
+    without a limit would be 16 tokens long.)
+    """
     return orjson.dumps(body | {"max_tokens": None})

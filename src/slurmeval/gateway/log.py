@@ -1,7 +1,8 @@
 """The request log: format, reader and repair. docs/gateway.md describes the format.
 
 A log is a folder of segments `0001.jsonl`, `0002.jsonl` …, one for each gateway process. The first line of a
-segment is its header; every other line is an exchange (a request with its answer or failure) or a replay."""
+segment is its header; every other line is an exchange (a request with its answer or failure) or a replay.
+"""
 
 from __future__ import annotations
 
@@ -95,8 +96,10 @@ class Record:
 
     @property
     def cut_off(self) -> bool:
-        """Whether generated text ended at the token limit. A request for likelihoods, or for one token, ends
-        there by design."""
+        """Whether generated text ended at the token limit.
+
+        A request for likelihoods, or for one token, ends there by design.
+        """
         few = self.completion_tokens is not None and self.completion_tokens <= 1
         if self.finish_reason != "length" or few:
             return False
@@ -131,14 +134,18 @@ def _value(body: bytes) -> Any:
 
 
 def encode_header(segment: int, started_at: float, process: Owner) -> bytes:
+    """Returns the first line of a segment."""
     header = {"format": FORMAT, "version": VERSION, "segment": segment, "started_at": started_at}
     named = {"host": process.host, "pid": process.pid, "started": process.started}
     return orjson.dumps(header | {"process": named}) + b"\n"
 
 
 def encode_body(body: bytes, is_json: bool) -> tuple[str, bytes]:
-    """How a body stands in a line: its form and its bytes. JSON is kept as it is, except that line breaks
-    between tokens become spaces; other UTF-8 becomes a JSON string; anything else base64."""
+    """How a body stands in a line: its form and its bytes.
+
+    JSON is kept as it is, except that line breaks between tokens become spaces; other UTF-8 becomes a
+    JSON string; anything else base64.
+    """
     if is_json and not _too_deep(body):
         if b"\n" in body or b"\r" in body:
             body = body.translate(bytes.maketrans(b"\r\n", b"  "))
@@ -179,6 +186,7 @@ def encode_exchange(
 
 
 def encode_replay(replay_of: str, started_at: float, latency_ms: float) -> bytes:
+    """Returns the line of an answer that was replayed."""
     return orjson.dumps({"replay_of": replay_of, "started_at": started_at, "latency_ms": latency_ms}) + b"\n"
 
 
@@ -321,8 +329,10 @@ _ANSWERED = (b'"http_status":200,', b'"error":null,')
 
 
 def unanswered(folder: Path) -> Iterator[Record]:
-    """The requests of the newest try that nobody answered, each once; not those that were answered when the
-    harness asked again."""
+    """Returns the requests of the newest try that nobody answered, each once.
+
+    Those that were answered when the harness asked again are not among them.
+    """
     newest = segments(folder)[-1:]
     waiting: dict[str, ByteRange] = {}
     for segment in newest:

@@ -33,6 +33,7 @@ class Memory:
             raise
 
     def give(self, count: int) -> None:
+        """Gives `count` bytes back, to those that wait first."""
         self.free += count
         while self._waiting and (self._waiting[0][1].cancelled() or self._waiting[0][0] <= self.free):
             wanted, future = self._waiting.popleft()
@@ -49,6 +50,7 @@ class Share:
         self._size = 0
 
     async def take(self, count: int) -> None:
+        """Takes `count` further bytes, once they are free."""
         await self._memory.take(count)
         self._size += count
 

@@ -13,8 +13,10 @@ PROBE_TIMEOUT_S = 5.0
 
 
 async def probe(endpoint: ServerEndpoint, model: str) -> Refusal | None:
-    """Asks, on connections of its own, whether it is healthy, refuses who has no key, and lists `model` to
-    who has ours. The key goes to none that would take any."""
+    """Asks a server whether it is healthy, refuses who has no key, and lists `model` to who has ours.
+
+    It asks on connections of its own. The key goes to none that would take any.
+    """
     place = f"server {endpoint.server_id} does not answer at {endpoint.url}"
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):

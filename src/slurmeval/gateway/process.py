@@ -44,11 +44,15 @@ class GatewayProcess:
         self.pid = process.pid
 
     def alive(self) -> bool:
+        """Returns whether its process runs."""
         return self._process.poll() is None
 
     def failure(self) -> EvaluationFailed | None:
-        """Why the evaluation cannot end well any more, or None; to be raised. The gateway has ended or cannot
-        log (harness_error); or the servers are lost, or answer errors to everything (server_lost)."""
+        """Why the evaluation cannot end well any more, or None; to be raised.
+
+        The gateway has ended or cannot log (harness_error); or the servers are lost, or answer errors
+        to everything (server_lost).
+        """
         if not self.alive():
             status = self._process.returncode
             return EvaluationFailed(ErrorClass.HARNESS_ERROR, f"the gateway ended with status {status}")
@@ -61,8 +65,10 @@ class GatewayProcess:
         return EvaluationFailed(report.failure_class or ErrorClass.HARNESS_ERROR, report.failure)
 
     def failing(self) -> EvaluationFailed | None:
-        """What the last requests failed of, or None where the last one was answered: the cause where a
-        harness has ended badly."""
+        """Returns what the last requests failed of, or None where the last one was answered.
+
+        It is the cause where a harness has ended badly.
+        """
         report = self.progress()
         if report is None or report.failing is None:
             return None
@@ -111,8 +117,11 @@ class GatewayProcess:
 
 
 def start(config: GatewayConfig, folder: Path, ready_timeout_s: float = READY_TIMEOUT_S) -> GatewayProcess:
-    """Starts a gateway and waits until it listens. `folder` gets `gateway.json` (its config) and
-    `gateway.log`. Raises GatewayFailed with the gateway's last words."""
+    """Starts a gateway and waits until it listens.
+
+    `folder` gets `gateway.json` (its config) and `gateway.log`. Raises GatewayFailed with the gateway's last
+    words.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config_file, log_file = folder / "gateway.json", folder / "gateway.log"
     write_json(config_file, config.as_json())

@@ -23,7 +23,9 @@ def parse(body: bytes) -> tuple[bool, Any]:
 
 def request_key(path: str, body: bytes, is_json: bool, value: Any) -> bytes:
     """sha256 of a request's path (with its query) and canonical body: JSON with sorted keys and no spaces.
-    Every key counts. A body that is no JSON, or nests deeper than 250 levels, counts byte by byte."""
+
+    Every key counts. A body that is no JSON, or nests deeper than 250 levels, counts byte by byte.
+    """
     kind, canonical = b"\nraw\n", body
     if is_json:
         with contextlib.suppress(orjson.JSONEncodeError):
@@ -32,8 +34,11 @@ def request_key(path: str, body: bytes, is_json: bool, value: Any) -> bytes:
 
 
 class Replays:
-    """Where the answers of earlier tries lie. Bodies stay on disk. An entry is gone once it is taken, so
-    requests that come at the same time get different answers, and requests never seen cost no memory."""
+    """Where the answers of earlier tries lie.
+
+    Bodies stay on disk. An entry is gone once it is taken, so requests that come at the same time get
+    different answers, and requests never seen cost no memory.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Reads the whole log once. Raises LogFormatError."""
@@ -67,6 +72,7 @@ class Replays:
         return os.pread(descriptor, place.length, place.offset)
 
     def close(self) -> None:
+        """Closes the log's files."""
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()

@@ -48,9 +48,12 @@ class Replicas:
                 group.create_task(replica.follow())
 
     async def take(self, avoid: Collection[LeasedServer]) -> LeasedServer:
-        """The server to ask, one of `avoid` only where there is no other; waits until there is one. Raises
-        ServerFailed when all are lost for good, or were away for longer than `hold_s`. Before the first has
-        answered there is no such bound: it may load for long, and the evaluation watches it."""
+        """The server to ask, one of `avoid` only where there is no other; waits until there is one.
+
+        Raises ServerFailed when all are lost for good, or were away for longer than `hold_s`. Before
+        the first has answered there is no such bound: it may load for long, and the evaluation
+        watches it.
+        """
         return self._choose(avoid) or await self._hold(avoid)
 
     def others(self, avoid: Collection[LeasedServer]) -> bool:

@@ -37,7 +37,9 @@ class RetryPolicy:
 
     def pause(self, status: int, asked_s: float | None) -> float | None:
         """Seconds until the next try after an answer of `status` that asked for `asked_s`; None: no more.
-        Who is told to come later is not counted among the tries, but gives up after LATER_MAX_S."""
+
+        Who is told to come later is not counted among the tries, but gives up after LATER_MAX_S.
+        """
         if is_later(status, asked_s):
             now = time.monotonic()
             self._put_off_since = self._put_off_since or now

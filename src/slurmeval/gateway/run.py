@@ -36,8 +36,11 @@ _logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m slurmeval.gateway <config.json>`. Status 0: stopped by SIGTERM or its parent's end; 2: it
-    could not start, with the reason as the last line of standard error."""
+    """`python -m slurmeval.gateway <config.json>`.
+
+    Status 0: stopped by SIGTERM or its parent's end; 2: it could not start, with the reason as the last
+    line of standard error.
+    """
     parent = os.getppid()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     if len(arguments) != 1:
@@ -85,8 +88,11 @@ async def serve(config: GatewayConfig, parent: int) -> None:
 
 
 def _stop_on_signals(stop: asyncio.Event, parent: int) -> None:
-    """SIGUSR1 comes from the kernel when the thread that started this process ends, which need not be the
-    parent's end: so it only makes us look."""
+    """Ends the gateway if its parent is gone.
+
+    SIGUSR1 comes from the kernel when the thread that started this process ends, which need not be the
+    parent's end: so it only makes us look.
+    """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

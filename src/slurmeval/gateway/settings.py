@@ -46,6 +46,7 @@ class GatewayConfig:
     """0: any free port."""
 
     def as_json(self) -> dict[str, Any]:
+        """Returns what `read` reads, as JSON values."""
         value = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(self).items()}
         return value | {"leases": [str(lease) for lease in self.leases]}
 

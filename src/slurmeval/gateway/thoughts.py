@@ -5,7 +5,8 @@ thoughts as `reasoning`, as vLLM's own parsers write it.
 
 Stop words of a task are meant for its answer. vLLM would look for them in the thoughts, too, and end there.
 So they are not asked of it (the key STOPS, which it ignores, has them instead), and the answer is cut here,
-as lm-eval does where it runs vLLM in process."""
+as lm-eval does where it runs vLLM in process.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def split(text: str, tags: Sequence[str], finish_reason: str | None) -> tuple[st
     """The thoughts (None: there are none) and the answer: what follows the last closing tag.
 
     Without one an answer that begins with the opening tag, or was cut off at its limit, is all thought: a
-    chat template may have opened it in the prompt."""
+    chat template may have opened it in the prompt.
+    """
     opening, closing = tags
     thoughts, found, answer = text.rpartition(closing)
     if found:
@@ -58,8 +60,10 @@ class Thoughts:
         self.tags = tags
 
     def spare(self, path: str, body: dict[str, Any]) -> bool:
-        """Moves a request's stop words to where the server ignores them; returns whether there were any. A
-        server that splits thoughts itself does so in chats only."""
+        """Moves a request's stop words to where the server ignores them; returns whether there were any.
+
+        A server that splits thoughts itself does so in chats only.
+        """
         if self.tags is None and not path.startswith("/v1/chat/"):
             return False
         stops = [body["stop"]] if isinstance(body.get("stop"), str) else body.get("stop")
@@ -106,8 +110,10 @@ class Thoughts:
 
 
 class ThoughtStream:
-    """Takes the thoughts out of a stream of events. Text is held back until its choice has ended: only then
-    it is known what was thought."""
+    """Takes the thoughts out of a stream of events.
+
+    Text is held back until its choice has ended: only then it is known what was thought.
+    """
 
     def __init__(self, thoughts: Thoughts, stops: Sequence[str] = ()) -> None:
         self._thoughts = thoughts

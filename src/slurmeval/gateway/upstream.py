@@ -120,9 +120,12 @@ class Upstream:
         return answer
 
     async def _ask(self, call: Call, sink: Sink) -> Answer:
-        """A try that failed because the server went away is made again for as long as it takes; one that
-        failed at a server that answers others goes to each other replica, then all over again `retries`
-        times. Raises HarnessGone."""
+        """Sends a request until a server has answered it.
+
+        A try that failed because the server went away is made again for as long as it takes; one that failed
+        at a server that answers others goes to each other replica, then all over again `retries` times.
+        Raises HarnessGone.
+        """
         attempt = 0
         failed_at: list[LeasedServer] = []
         policy = RetryPolicy(self._retries)
@@ -161,8 +164,10 @@ class Upstream:
             failed_at.clear()
 
     def _hear_of(self, answer: Answer, call: Call) -> None:
-        """A request that is refused, or put off, may wait long: the evaluation hears of each try. A server
-        that puts some off while it works on others is busy, and not failing."""
+        """A request that is refused, or put off, may wait long: the evaluation hears of each try.
+
+        A server that puts some off while it works on others is busy, and not failing.
+        """
         if call.method != "POST" or answer.endpoint is None:
             return
         later = is_later(answer.refused or answer.status, answer.retry_after_s)
@@ -259,8 +264,11 @@ def _whole(call: Call, connection: Connection) -> Answer:
 
 
 def _refused(call: Call, connection: Connection, body: bytes) -> Answer:
-    """What is not the prompt's fault is asked again. A harness takes a 4xx for an answer to its prompt, and
-    may score it: where it is none, the harness gets 503."""
+    """What is not the prompt's fault is asked again.
+
+    A harness takes a 4xx for an answer to its prompt, and may score it: where it is none, the harness
+    gets 503.
+    """
     status = connection.status
     error, facts = f"the server answered {status}: {said(body)}".removesuffix(": "), facts_of_body("", body)
     if status in PROMPTS:

@@ -32,8 +32,11 @@ class LogFailed(SlurmevalError):
 
 
 def claim(folder: Path) -> None:
-    """Makes this process the log's writer. Raises LogFailed while another one on this host lives: two would
-    give the same stored answer twice. A writer on another host counts as gone, its job having ended."""
+    """Makes this process the log's writer.
+
+    Raises LogFailed while another one on this host lives: two would give the same stored answer twice. A
+    writer on another host counts as gone, its job having ended.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / OWNER_FILE
     owner = read(path, Owner)
@@ -43,8 +46,11 @@ def claim(folder: Path) -> None:
 
 
 class LogWriter:
-    """One segment. `write` is for one thread, the event loop's: a write into the page cache costs
-    microseconds, and survives the death of this process. Flushing, which waits for the disk, has its own."""
+    """One segment.
+
+    `write` is for one thread, the event loop's: a write into the page cache costs microseconds, and
+    survives the death of this process. Flushing, which waits for the disk, has its own.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Starts a new segment in `folder`. Raises LogFailed."""

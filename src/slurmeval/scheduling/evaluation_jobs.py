@@ -1,6 +1,7 @@
 """Evaluations as jobs of Slurm: submitting them, and finding out what became of them.
 
-Nothing runs on the login node for an evaluation that waits: its job depends on its server's."""
+Nothing runs on the login node for an evaluation that waits: its job depends on its server's.
+"""
 
 from __future__ import annotations
 
@@ -63,6 +64,7 @@ class EvaluationJob:
 
     @property
     def pair(self) -> tuple[str, str]:
+        """Model and benchmark."""
         return self.model, self.benchmark
 
 
@@ -96,10 +98,12 @@ class SlurmJobs:
     def submit(
         self, model: str, benchmark: str, command: str, request: EvaluationRequest | None = None
     ) -> EvaluationJob | None:
-        """Submits `command` (for a shell), or takes over what an earlier run has left: a job in the queue, or
-        finished results, which need no job. None: its server has not begun. Raises NotYet, with no lease
-        held, where Slurm takes no further job; EvaluationFailed, recorded, where there is no server or Slurm
-        refuses; SlurmAway."""
+        """Submits `command` (for a shell), or takes over what an earlier run has left.
+
+        That is a job in the queue, or finished results, which need no job. None: its server has not begun.
+        Raises NotYet, with no lease held, where Slurm takes no further job; EvaluationFailed, recorded, where
+        there is no server or Slurm refuses; SlurmAway.
+        """
         failures = failed_attempts(self.paths.failure(model, benchmark))
         answered = self._answered(model, benchmark)
         if finished.is_there(self.run, model, benchmark):
@@ -227,8 +231,10 @@ class SlurmJobs:
             commands.cancel(again)
 
     def _look_at(self, job: EvaluationJob, queue: Mapping[str, QueuedJob]) -> Ended | None:
-        """How an evaluation has ended, as its files say; None where they do not. `ended_since` is set where
-        its job has left the queue."""
+        """How an evaluation has ended, as its files say; None where they do not.
+
+        `ended_since` is set where its job has left the queue.
+        """
         job.unreadable_since = None
         if finished.is_there(self.run, *job.pair):
             return Ended()
@@ -336,8 +342,11 @@ class SlurmJobs:
         return [log] if log.exists() else []
 
     def _worth_retrying(self, job: EvaluationJob, error_class: ErrorClass) -> bool:
-        """Whether another try may end otherwise. One that ran out of time has another chance if it came on:
-        what was answered is not asked again."""
+        """Whether another try may end otherwise.
+
+        One that ran out of time has another chance if it came on: what was answered is not asked
+        again.
+        """
         if error_class is ErrorClass.OUT_OF_MEMORY:
             self._out_of_memory[job.pair] = self._out_of_memory.get(job.pair, 0) + 1
         if error_class is ErrorClass.TIME_LIMIT:

@@ -2,7 +2,8 @@
 
 Two rules are not local. `evaluate` becomes the rule's own shell command in a Slurm job: no Snakemake on the
 node. `lease` is done in this process: as a command it would be a process for each evaluation.
-docs/design.md says why this is not Snakemake's own Slurm plugin."""
+docs/design.md says why this is not Snakemake's own Slurm plugin.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +53,11 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
         self._away = False
 
     def run_job(self, job: Any) -> None:
-        """Does it, submits it, or keeps it for later. Snakemake ends a run whose executor raises, so whatever
-        goes wrong is a failure of this one evaluation."""
+        """Does it, submits it, or keeps it for later.
+
+        Snakemake ends a run whose executor raises, so whatever goes wrong is a failure of this one
+        evaluation.
+        """
         model, benchmark = job.wildcards.model, job.wildcards.benchmark
         room_is_kept = self._reconciler.wants_room and job.rule.name == "evaluate"
         if self._waiting.holds_back or room_is_kept or self._giving_way.rests(model):
@@ -132,8 +136,10 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
             self.run_job(job)
 
     def _has_server(self, job: Any) -> bool:
-        """Whether a job is an evaluation whose server is up: under a limit, those that need no further server
-        come first."""
+        """Returns whether a job is an evaluation whose server is up.
+
+        Under a limit, those that need no further server come first.
+        """
         return job.rule.name == "evaluate" and self._jobs.has_server(job.wildcards.model)
 
     def _look(
@@ -180,8 +186,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
     def _taken_back(
         self, jobs: list[EvaluationJob], queue: dict[str, commands.QueuedJob]
     ) -> dict[tuple[str, str], Ended]:
-        """Takes evaluations that wait out of the queue where they stand in a server's way, or it does in
-        theirs."""
+        """Takes waiting evaluations out of the queue, where they and a server stand in each other's way."""
         by_model: dict[str, list[EvaluationJob]] = {}
         for job in jobs:
             by_model.setdefault(job.model, []).append(job)

@@ -23,8 +23,10 @@ def no_server(failure: ServerFailed) -> EvaluationFailed:
 
 
 def unforeseen(error: Exception) -> EvaluationFailed:
-    """What it means for an evaluation that its start failed by an error that nobody foresaw. Prints the
-    traceback."""
+    """What it means for an evaluation that its start failed by an error that nobody foresaw.
+
+    Prints the traceback.
+    """
     if isinstance(error, SlurmevalError | OSError):
         return EvaluationFailed(ErrorClass.CANCELLED, str(error))
     traceback.print_exception(error)
@@ -55,8 +57,10 @@ def record(
 
 @contextlib.contextmanager
 def recorded(run: RunDocument, rule: str, made: Path, what: str) -> Iterator[None]:
-    """Puts what fails inside on the record of every evaluation that needs the file `made` and has no result:
-    none of them will start. `what`: what is being done, in a word or two."""
+    """Records what fails inside for every evaluation that needs the file `made` and has no result.
+
+    None of them will start. `what`: what is being done, in a word or two.
+    """
     paths, started_at = run.paths, datetime.now(UTC)
     try:
         yield

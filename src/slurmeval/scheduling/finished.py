@@ -2,7 +2,8 @@
 
 An evaluation may outlive its controller. What it found lies in its outputs, which Snakemake then counts as
 half-made and deletes. So it is kept in the work folder too (hard links take no space) until the controller
-knows of it; a run whose controller died is carried on without asking the model, or for a GPU, again."""
+knows of it; a run whose controller died is carried on without asking the model, or for a GPU, again.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +72,10 @@ def note_answered(run: RunDocument, model: str, benchmark: str) -> None:
 
 
 def all_answered(run: RunDocument, model: str, benchmark: str) -> bool:
-    """Whether the evaluation can do without a server: it has ended well before, with just these requests, and
-    its gateway's log is there."""
+    """Returns whether the evaluation can do without a server.
+
+    It can if it has ended well before, with just these requests, and its gateway's log is there.
+    """
     work = run.work(model, benchmark)
     if read(work / ANSWERED, ResultsMark) != _asked(run, benchmark):
         return False

@@ -32,8 +32,10 @@ class Ends:
     """Whether the cluster has none: nothing more will ever be known."""
 
     def of(self, job_ids: Sequence[str]) -> dict[str, JobLife]:
-        """The last life of each job, as far as it is known. Accounting lags behind: it may tell of one that
-        has not ended."""
+        """The last life of each job, as far as it is known.
+
+        Accounting lags behind: it may tell of one that has not ended.
+        """
         found: dict[str, JobLife] = {}
         try:
             for job_id in job_ids[:MOST_SHOWN]:

@@ -1,7 +1,8 @@
 """What Snakemake's `resources` and `threads` ask for the jobs of evaluations and servers.
 
 The rule `evaluate` fills them from the site file. --set-resources and --set-threads change them for that
-rule. --default-resources give what the site file leaves out, for all jobs."""
+rule. --default-resources give what the site file leaves out, for all jobs.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +46,7 @@ class EvaluationRequest:
 
     @property
     def memory_gb(self) -> float:
+        """Memory in GB, as site files have it."""
         return self.memory_mb / MB_PER_GB
 
 
@@ -79,7 +81,8 @@ def by_the_site(run: RunDocument, site: Site, model: str, benchmark: str) -> Eva
 def site_of_options(site: Site, options: ResourceOptions) -> Site:
     """Returns the site file with --default-resources where it says nothing, for all kinds of jobs.
 
-    Raises UserError for an option that would have no effect on a cluster."""
+    Raises UserError for an option that would have no effect on a cluster.
+    """
     _check(site, options)
     flags = {FLAGS[name]: value for name, value in options.defaults.items() if name in FLAGS}
     kinds = {}

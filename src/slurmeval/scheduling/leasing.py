@@ -1,5 +1,7 @@
-"""The leases of an evaluation: one for each replica of its model's server. Every evaluation starts a process
-to take them, so what this module imports is light."""
+"""The leases of an evaluation: one for each replica of its model's server.
+
+Every evaluation starts a process to take them, so what this module imports is light.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ from slurmeval.state.run_document import RunDocument
 
 
 def lease(run: RunDocument, model: str, benchmark: str) -> None:
-    """Holds the leases of an evaluation: takes them, or leaves those that hold as they are. Raises
-    ServerFailed where no replica is to be had, NotYet where none is to be had yet, SlurmevalError where no
-    run is under way."""
+    """Holds the leases of an evaluation: takes them, or leaves those that hold as they are.
+
+    Raises ServerFailed where no replica is to be had, NotYet where none is to be had yet, SlurmevalError
+    where no run is under way.
+    """
     controller = controller_of(run)
     claim = claim_of(run, model, benchmark)
     failure: ServerFailed | None = None
@@ -41,8 +45,10 @@ def lease(run: RunDocument, model: str, benchmark: str) -> None:
 
 
 def check(run: RunDocument, model: str, benchmark: str) -> bool:
-    """Whether a server is there or on its way, taking no lease. Raises ServerFailed where all have failed
-    for good."""
+    """Whether a server is there or on its way, taking no lease.
+
+    Raises ServerFailed where all have failed for good.
+    """
     failure = None
     there = failed = 0
     specs = tracks(run, model)
@@ -69,9 +75,11 @@ def server_jobs(run: RunDocument, model: str, benchmark: str) -> list[str]:
 
 
 def lease_for_rule(run: RunDocument, model: str, benchmark: str) -> None:
-    """`lease`, for the rule: where there is no server to be had, the evaluation will not start, so its
-    failure is recorded here. Raises EvaluationFailed then. An evaluation that an earlier run left finished
-    needs no server, nor does one whose answers are all stored: its lease says so."""
+    """Takes a lease as the rule does, where a failure has to be recorded.
+
+    Without a server the evaluation will not start. Raises EvaluationFailed then. An evaluation that an
+    earlier run left finished needs no server, nor does one whose answers are all stored: its lease says so.
+    """
     started_at = datetime.now(UTC)
     if finished.is_there(run, model, benchmark) or finished.all_answered(run, model, benchmark):
         no_lease = Lease(None, model, benchmark, None, controller_of(run), released=True)
@@ -87,8 +95,11 @@ def lease_for_rule(run: RunDocument, model: str, benchmark: str) -> None:
 
 
 def forget_leases(paths: Paths, controller: Path | None) -> None:
-    """Removes the leases that do not count: those of runs that are gone, or, without `controller`, all but
-    those of evaluations that run."""
+    """Removes the leases that do not count.
+
+    Those are the leases of runs that are gone, or, without `controller`, all but those of evaluations that
+    run.
+    """
     for file in paths.leases.glob("*/*.json"):
         try:
             counts = leases.counts(file, controller)

@@ -26,8 +26,11 @@ class LeftOver:
         self._jobs = None
 
     def take(self, model: str, benchmark: str, wanted: str) -> str | None:
-        """The job of this evaluation with the comment `wanted`; one with another, so for other parameters, is
-        cancelled. Raises SlurmAway. Some sites overwrite comments: then what we noted of the job counts."""
+        """Returns the job of this evaluation with the comment `wanted`.
+
+        One with another comment, so for other parameters, is cancelled. Raises SlurmAway. Some sites
+        overwrite comments: then what we noted of the job counts.
+        """
         if self._jobs is None:
             named = [job for job in commands.queue() if job.name == self.name]
             here = [job for job in named if job.state != "COMPLETING" and job.job_id not in self.over]

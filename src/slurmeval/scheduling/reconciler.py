@@ -3,7 +3,8 @@
 Jobs on nodes may not submit jobs everywhere, so only the controller does. It replaces
 servers whose jobs are gone, has successors started before a server's time ends, and moves leases to them.
 
-It looks at each server once, whatever the number of evaluations."""
+It looks at each server once, whatever the number of evaluations.
+"""
 
 from __future__ import annotations
 
@@ -96,8 +97,10 @@ class Reconciler:
     """Servers of a replica that closed themselves while they were leased."""
 
     def look(self, pairs: Iterable[Pair], queue: Mapping[str, QueuedJob]) -> dict[Pair, ServerFailed]:
-        """Keeps the leases of these evaluations on servers that will do; returns those for which there is
-        none to be had in any replica. `queue` is what Slurm has, by job id."""
+        """Keeps the leases of these evaluations on servers that will do.
+
+        Returns those for which there is none to be had in any replica. `queue` is what Slurm has, by job id.
+        """
         self.was_refused = False
         by_model: dict[str, list[str]] = {}
         for model, benchmark in pairs:
@@ -183,8 +186,10 @@ class Reconciler:
             _say(words)
 
     def _count_unused(self, server: ServerFolder, model: str) -> None:
-        """Raises ServerFailed where server after server closes itself, because on its node no lease is seen
-        to live, though evaluations hold them: the next would load the model for nothing too."""
+        """Raises ServerFailed where server after server closes itself although evaluations hold leases.
+
+        On its node no lease is seen to live then: the next would load the model for nothing too.
+        """
         state = read(server.state, ServerState)
         if state is None or state.reason != leases.UNUSED:
             return
@@ -250,8 +255,11 @@ class Reconciler:
     # Successors
 
     def _renew(self, spec: ServerSpec, model: str, server: Path, lessees: list[str]) -> None:
-        """Has the lessees move to a successor where there is one. That there is none to be had harms nobody:
-        the present server serves on, and its job is requeued when its time ends."""
+        """Has the lessees move to a successor where there is one.
+
+        That there is none to be had harms nobody: the present server serves on, and its job is
+        requeued when its time ends.
+        """
         track = server.parent.name
         if self.clock() < self._not_before.get(track, 0.0):
             return
@@ -268,8 +276,10 @@ class Reconciler:
             _say(f"{successor} takes over from {server.name} of {model}")
 
     def _successor(self, spec: ServerSpec, model: str, server: Path) -> str | None:
-        """Has a successor started where the server's time ends soon; its name once it answers. Raises
-        ServerFailed, NotYet."""
+        """Has a successor started where the server's time ends soon; its name once it answers.
+
+        Raises ServerFailed, NotYet.
+        """
         limits = config_of(self.run).server_jobs
         before_min = limits.renew_before_min
         if before_min is None or limits.max_at_once is not None or spec.colocated is not None:
@@ -299,16 +309,21 @@ def _fail(server: ServerFolder, reason: str) -> None:
 
 
 def _renewal_s(spec: ServerSpec, wanted_s: float) -> float:
-    """So long before the end of a server's job its successor is submitted: half its time at most, but early
-    enough to answer before Slurm's signal makes the server drain. 0 where the job is too short for both."""
+    """Returns how long before the end of a server's job its successor is submitted, in seconds.
+
+    Half its time at most, but early enough to answer before Slurm's signal makes the server drain. 0 where
+    the job is too short for both.
+    """
     limit_s = spec.time_limit_min * 60
     least_s = spec.drain_s + MARGIN_S + SIGNAL_EARLY_S + STARTING_S
     return max(min(wanted_s, limit_s / 2), least_s) if least_s < limit_s * 3 / 4 else 0.0
 
 
 def _set_aside(servers: Path, number: int) -> None:
-    """Takes the successors of a server that came to nothing out of the count, so that its lessees, new ones
-    too, have the server itself. Their files are kept."""
+    """Takes the successors of a server that came to nothing out of the count.
+
+    So its lessees, new ones too, have the server itself. Their files are kept.
+    """
     for folder in servers.iterdir():
         if folder.name.isdecimal() and int(folder.name) > number:
             aside = folder.with_name(f"{folder.name}.failed-{time.time_ns()}")

@@ -1,7 +1,8 @@
 """A model's replicas in a run: their specs, and where their leases lie. Light, since every lease imports it.
 
 Replica r is a *track*: it has servers and leases of its own (`state/servers/<model>@<r>`,
-`leases/<model>@<r>`; without `@` for the first), and the lease protocol runs in each unchanged."""
+`leases/<model>@<r>`; without `@` for the first), and the lease protocol runs in each unchanged.
+"""
 
 from __future__ import annotations
 

@@ -79,8 +79,11 @@ def _prepared(run: RunDocument, model: str) -> Iterator[Path]:
 
 
 def submit_earlier(run: RunDocument, model: str) -> None:
-    """Where only so many servers run at once, Slurm takes those of one name in the order of submission: so
-    those that free their GPUs sooner are submitted first. One that nobody leases ends itself."""
+    """Submits the servers before this one, those that free their GPUs sooner first.
+
+    Where only so many run at once, Slurm takes those of one name in the order of submission. One that nobody
+    leases ends itself.
+    """
     if run.site is None or not _are_limited(run):
         return
     names = set(run.models[model].job_names)

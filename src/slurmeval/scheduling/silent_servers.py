@@ -1,5 +1,7 @@
-"""Servers that say nothing and that nobody leases: a frozen supervisor, or one on a hung file system, would
-hold its GPUs until its job's time is over."""
+"""Servers that say nothing and that nobody leases.
+
+A frozen supervisor, or one on a hung file system, would hold its GPUs until its job's time is over.
+"""
 
 from __future__ import annotations
 

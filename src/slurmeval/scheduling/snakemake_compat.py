@@ -1,6 +1,7 @@
 """The parts of Snakemake that it does not document. No other module of slurmeval uses such parts.
 
-The tests check that the installed Snakemake has each of them, and name what is missing."""
+The tests check that the installed Snakemake has each of them, and name what is missing.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def command_line() -> tuple[argparse.Namespace, Path]:
     """Returns Snakemake's options from the command line and all profiles, and the folder it was started in.
 
     The workflow object knows neither the executor nor its settings while the Snakefile is read. Raises
-    UserError where Snakemake was not started by its command."""
+    UserError where Snakemake was not started by its command.
+    """
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name == "args_to_api" and frame.f_globals.get("__name__") == "snakemake.cli":
@@ -79,7 +81,8 @@ def before_execution(workflow: Any, prepare: Callable[[], None]) -> None:
     """Has `prepare` called before Snakemake plans jobs that it will execute.
 
     It is not called by what only reads the Snakefile or marks files as up to date: --lint, --dag, --summary,
-    --report, --unlock, -n, --touch."""
+    --report, --unlock, -n, --touch.
+    """
     execute = workflow.execute
 
     @functools.wraps(execute)

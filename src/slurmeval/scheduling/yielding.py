@@ -1,8 +1,11 @@
-"""Servers that give way: they answer, and all their evaluations wait in the queue for a limit on the user's
-jobs, which the servers themselves fill.
+"""Servers that give way to others.
+
+They answer, and all their evaluations wait in the queue for a limit on the user's jobs, which the servers
+themselves fill.
 
 The last one in the run's order gives its place to the others. Its evaluations come back once one of the jobs
-has ended that stood in their way; where there is none, they can never run beside their server, and fail."""
+has ended that stood in their way; where there is none, they can never run beside their server, and fail.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +58,10 @@ class GivingWay:
     def look(
         self, jobs: Mapping[str, Iterable[str]], queue: Mapping[str, QueuedJob]
     ) -> tuple[str, EvaluationFailed | None] | None:
-        """The model that is to give way now, if any, and the failure of its evaluations where that helps
-        nobody. `jobs`: of each model, the jobs of all its evaluations that are in the queue."""
+        """Returns the model that gives way now, if any, and its evaluations' failure where that helps nobody.
+
+        `jobs`: of each model, the jobs of all its evaluations that are in the queue.
+        """
         now = self.clock()
         for model, (others, until) in list(self._resting.items()):
             if now >= until or not others <= queue.keys():

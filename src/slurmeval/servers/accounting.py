@@ -37,8 +37,11 @@ class EngineRun:
     _sampled: float | None = None
 
     def sample(self, figures: Figures, now: float) -> None:
-        """Takes in the engine's figures: the time since the last sample was busy if a request is running now,
-        or has ended or made tokens since."""
+        """Takes in the engine's figures.
+
+        The time since the last sample was busy if a request is running now, or has ended or made tokens
+        since.
+        """
         if self._sampled is not None:
             gap_s = max(0.0, min(now - self._sampled, MAX_GAP_S))
             made = figures.generated_tokens - self.figures.generated_tokens
@@ -51,8 +54,10 @@ class EngineRun:
         self.figures = figures
 
     def so_far(self, now: float) -> dict[str, Any]:
-        """What there is to tell of a life under way; it stands in `state.json`, should nobody live to tell
-        of its end."""
+        """Returns what there is to tell of an engine run under way.
+
+        It stands in `state.json`, should nobody live to tell of its end.
+        """
         return {
             "life": self.number,
             "started_at": timestamp(self.started),

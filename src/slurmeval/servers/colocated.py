@@ -1,7 +1,8 @@
 """Evaluations inside their server's job, for clusters where they cannot be jobs of their own.
 
 A request is a file in the model's folder `state/colocated/<model>/`; its suffix says how far it is: `.json`
-asked for, `.running`, `.done`. The controller makes the first, the supervisor the others."""
+asked for, `.running`, `.done`. The controller makes the first, the supervisor the others.
+"""
 
 from __future__ import annotations
 
@@ -98,8 +99,10 @@ class ColocatedEvaluations:
         self.kill()
 
     def kill(self) -> None:
-        """Ends those that run as if their node had died: what was answered is kept, the next life of the job
-        begins them anew."""
+        """Ends those that run as if their node had died.
+
+        What was answered is kept; the next engine run of the job begins them anew.
+        """
         for process in self._processes.values():
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

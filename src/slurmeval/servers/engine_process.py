@@ -17,8 +17,11 @@ from slurmeval.parent_death import signal_at_parent_death
 
 
 def _prepare() -> None:
-    """Runs in the child. Slurm's signal before the job's time ends may reach all processes of the job, and
-    would kill the engine."""
+    """Runs in the child.
+
+    Slurm's signal before the job's time ends may reach all processes of the job, and would kill the
+    engine.
+    """
     signal_at_parent_death(signal.SIGTERM)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
@@ -132,8 +135,10 @@ def session_members(session: int) -> list[int]:
 
 
 def killed_for_memory(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int:
-    """How many processes of this process's control group the kernel has killed because memory was short: at
-    the limit of a job, nobody else says so."""
+    """Returns how many processes of this process's control group the kernel has killed for want of memory.
+
+    At the limit of a job, nobody else says so.
+    """
     with contextlib.suppress(OSError):
         for line in groups.read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)

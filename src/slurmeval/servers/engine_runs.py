@@ -42,8 +42,10 @@ class Died(Exception):
 
 
 class EngineRuns:
-    """The engine of a server, one life after another. `pause` waits, and raises whatever is to end the
-    server."""
+    """The engine of a server, one life after another.
+
+    `pause` waits, and raises whatever is to end the server.
+    """
 
     def __init__(
         self,
@@ -132,8 +134,11 @@ class EngineRuns:
         log.info("life %d: ready after %.1f s", self.life.number, self.life.ready - self.life.started)
 
     def _check_port(self) -> None:
-        """Raises NotReady unless the engine itself listens on its port, and Died where someone else does: it
-        can have it no more, and what answers there may even look like it."""
+        """Checks that the engine itself listens on its port.
+
+        Raises NotReady unless it does, and Died where someone else does: it can have it no more, and what
+        answers there may even look like it.
+        """
         assert self._process is not None
         strangers = strangers_listen(self._address.bind, self._port, self._process.processes())
         # Sockets and processes are not listed in one moment: an engine that listens just now looks like
@@ -200,9 +205,11 @@ class EngineRuns:
         raise Died(failure)
 
     def end(self, reason: str, drain_s: float = 0.0, comes_back: bool = False) -> None:
-        """Ends the engine, if it lives, and books the life. Requests under way may end within `drain_s`.
-        `comes_back`: lessees are to wait for the next life, and not to lease another server. Safe to call
-        again."""
+        """Ends the engine, if it lives, and records the engine run.
+
+        Requests under way may end within `drain_s`. `comes_back`: lessees are to wait for the next engine
+        run, and not to lease another server. Safe to call again.
+        """
         process, life = self._process, self.life
         self._published.withdraw()
         if process is not None:

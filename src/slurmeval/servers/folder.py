@@ -47,6 +47,7 @@ class ServerFolder:
 
     @property
     def server_id(self) -> str:
+        """Model and number, as the tables have them."""
         return f"{self.path.parent.name}/{self.path.name}"
 
 

@@ -46,8 +46,11 @@ class BatchJob:
 
     @classmethod
     def of(cls, spec: ServerSpec, environment: Mapping[str, str] = os.environ) -> BatchJob:
-        """The job that this process runs in. Variables of Slurm count only for a server that Slurm was asked
-        for: any other may run within someone's allocation."""
+        """The job that this process runs in.
+
+        Variables of Slurm count only for a server that Slurm was asked for: any other may run within
+        someone's allocation.
+        """
         end = time.time() + spec.time_limit_min * 60
         if spec.cluster != "slurm":
             return cls(environment.get("SUBMITIT_LOCAL_JOB_ID"), 0, socket.gethostname(), 0, end)

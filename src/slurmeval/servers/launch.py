@@ -50,8 +50,11 @@ def launch(
     api_key: str,
     rank: Rank | None,
 ) -> EngineProcess:
-    """Starts the engine, or its part on this node. Raises OSError where its interpreter cannot be run, and
-    UserError where there is no Apptainer for its image."""
+    """Starts the engine, or its part on this node.
+
+    Raises OSError where its interpreter cannot be run, and UserError where there is no Apptainer for its
+    image.
+    """
     address = None if rank is None or here.bind in EVERYWHERE else here.bind
     env = environment(engine, spec, inherited(engine, spec), api_key, address)
     argv, env = in_image(engine, spec, engine.argv(spec, here.bind, port, rank), env)
@@ -71,9 +74,11 @@ def inherited(engine: Engine, spec: ServerSpec) -> Mapping[str, str]:
 def environment(
     engine: Engine, spec: ServerSpec, base: Mapping[str, str], api_key: str, address: str | None = None
 ) -> dict[str, str]:
-    """Returns the engine's variables: `base` without NOT_INHERITED and without secrets (weights are staged,
-    so it needs none), the engine's, the spec's, and the key. `address`: this node's, for a server on
-    several."""
+    """Returns the engine's variables.
+
+    They are `base` without NOT_INHERITED and without secrets (weights are staged, so it needs none), the
+    engine's, the spec's, and the key. `address`: this node's, for a server on several.
+    """
     env = {
         name: value
         for name, value in base.items()
@@ -96,16 +101,20 @@ def environment(
 
 
 def cache_folder(spec: ServerSpec) -> Path | None:
-    """Returns the folder of what this server's engine keeps. A home folder may be read-only or over quota on
-    nodes, and servers that share one would race."""
+    """Returns the folder of what this server's engine keeps.
+
+    A home folder may be read-only or over quota on nodes, and servers that share one would race.
+    """
     return None if spec.cache is None else Path(spec.cache) / str(spec.replica)
 
 
 def in_image(
     engine: Engine, spec: ServerSpec, argv: list[str], env: dict[str, str]
 ) -> tuple[list[str], dict[str, str]]:
-    """Returns the command itself, or the same in the spec's image. Raises UserError where there is no
-    Apptainer."""
+    """Returns the command itself, or the same in the spec's image.
+
+    Raises UserError where there is no Apptainer.
+    """
     cache = cache_folder(spec)
     if cache is not None:
         for folder in engine.caches.values():

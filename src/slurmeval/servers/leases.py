@@ -1,7 +1,8 @@
 """Leases: an evaluation's claim on its model's server. A server lives while it has leases.
 
 This module and all that it imports at its top come from the standard library and load in a few
-milliseconds, since every evaluation starts a process to take a lease."""
+milliseconds, since every evaluation starts a process to take a lease.
+"""
 
 from __future__ import annotations
 
@@ -56,23 +57,30 @@ class LocalDisk:
         self._deadline: float | None = None
 
     def list(self, folder: Path) -> frozenset[str]:
+        """Returns the names in `folder`; none where it is not there."""
         try:
             return frozenset(entry.name for entry in folder.iterdir())
         except FileNotFoundError:
             return frozenset()
 
     def read(self, path: Path, record: type[T]) -> T | None:
+        """Returns the record in `path`, or None."""
         return read(path, record)
 
     def write(self, path: Path, record: Any) -> None:
+        """Writes a record atomically."""
         write(path, record)
 
     def create(self, path: Path) -> bool:
+        """Creates an empty file; False where it is there."""
         return create_exclusively(path)
 
     def make(self, folder: Path, files: Mapping[str, Any]) -> bool:
-        """Prepares the folder under another name and renames it: a rename onto a folder that is not empty
-        fails, so this is exclusive, and nobody sees the folder without its files."""
+        """Prepares the folder under another name and renames it.
+
+        A rename onto a folder that is not empty fails, so this is exclusive, and nobody sees the folder
+        without its files.
+        """
         aside = folder.parent / f".{folder.name}.{os.uname().nodename}.{os.getpid()}.{time.monotonic_ns()}"
         try:
             for name, record in files.items():
@@ -86,15 +94,19 @@ class LocalDisk:
         return True
 
     def remove(self, path: Path) -> None:
+        """Removes a file that may be gone."""
         path.unlink(missing_ok=True)
 
     def me(self) -> Owner:
+        """Returns this process."""
         return identity()
 
     def alive(self, owner: Owner, heartbeat: Path | None) -> bool:
+        """Returns whether the owner lives."""
         return is_alive(owner, heartbeat)
 
     def submit(self, folder: Path) -> None:
+        """Submits the server's job. Raises ServerFailed."""
         try:
             self._submit(folder)
         except ServerFailed as error:
@@ -106,6 +118,7 @@ class LocalDisk:
             raise
 
     def pause(self) -> None:
+        """Waits a little for another's submission. Raises ServerFailed after too long."""
         now = time.monotonic()
         if self._deadline is None:
             self._deadline = now + self._timeout_s
@@ -122,9 +135,11 @@ def discard(folder: Path) -> None:
 
 
 def submit_detached(folder: Path, *options: str) -> None:
-    """Has the server's job submitted by a process in a session of its own with its output in a file: a
-    local job inherits both, and must outlive Ctrl-C and hold no pipe open. `options`: of
-    `slurmeval.servers.submit`. Raises ServerFailed, or NotYet where it may be submitted later."""
+    """Has the server's job submitted by a process in a session of its own, with its output in a file.
+
+    A local job inherits both, and must outlive Ctrl-C and hold no pipe open. `options`: of
+    `slurmeval.servers.submit`. Raises ServerFailed, or NotYet where it may be submitted later.
+    """
     import subprocess  # here, since most leases submit nothing
 
     log = ServerFolder(folder).submit_log
@@ -154,11 +169,14 @@ def acquire(
     evaluation: Path | None = None,
     above: int = 0,
 ) -> Lease:
-    """Takes a lease of `benchmark` on the server of `spec` and returns at once, with the server pending,
-    starting or ready; submits one where none is current. `controller`: the run's owner, with its token.
-    `evaluation`: the lock file of the running evaluation. `above`: only a server with a higher number will
-    do. Raises ServerFailed where this run's server failed for good or could not be submitted; then no lease
-    is held. Raises NotYet where its job may be submitted later; the lease is as it was before then."""
+    """Takes a lease of `benchmark` on the server of `spec` and returns at once.
+
+    The server is pending, starting or ready; one is submitted where none is current. `controller`: the run's
+    owner, with its token. `evaluation`: the lock file of the running evaluation. `above`: only a server with
+    a higher number will do. Raises ServerFailed where this run's server failed for good or could not be
+    submitted; then no lease is held. Raises NotYet where its job may be submitted later; the lease is as it
+    was before then.
+    """
     file = Path(spec.leases) / f"{benchmark}.json"
     before = read(file, Lease)
     steps = acquiring(spec, benchmark, controller, evaluation, above)
@@ -173,8 +191,10 @@ def acquire(
 
 
 def holds(spec: ServerSpec, benchmark: str, controller: Owner) -> bool:
-    """Returns whether this run holds a lease of `benchmark` on a server of `spec` that is there, or on its
-    way. Raises ServerFailed where that server failed for good."""
+    """Returns whether this run holds a lease of `benchmark` on a server that is there, or on its way.
+
+    The server is one of `spec`. Raises ServerFailed where it failed for good.
+    """
     lease = read(Path(spec.leases) / f"{benchmark}.json", Lease)
     if lease is None or lease.released or lease.server is None or lease.controller.token != controller.token:
         return False
@@ -182,8 +202,10 @@ def holds(spec: ServerSpec, benchmark: str, controller: Owner) -> bool:
 
 
 def prepare(spec: ServerSpec, controller: Owner) -> Path | None:
-    """Makes the folder of a server of `spec` that the caller is to submit, marked as such; None where one is
-    there already. Raises ServerFailed where this run's server failed for good."""
+    """Makes the folder of a server of `spec` that the caller is to submit, marked as such.
+
+    Returns None where one is there already. Raises ServerFailed where this run's server failed for good.
+    """
     disk, servers = LocalDisk(submit_detached), Path(spec.servers)
     number = max(numbers(disk.list(servers)), default=0)
     if number and run_steps(disk, usable(numbered(servers, number), spec, controller)):
@@ -215,8 +237,11 @@ def close_if_unused(server: Path, leases: Path, controller: Path) -> bool:
 
 
 def counts(lease: Path, controller: Path | None) -> bool:
-    """Returns whether a lease is live: its run is under way (not asked where `controller` is None), or its
-    evaluation. Raises FileNotFoundError, or Unreadable where the file is no lease."""
+    """Returns whether a lease is live.
+
+    It is where its run is under way (not asked where `controller` is None), or its evaluation. Raises
+    FileNotFoundError, or Unreadable where the file is no lease.
+    """
     content = load(lease, Lease)
     steps = evaluating(content) if controller is None else counting(content, controller)
     return not content.released and run_steps(LocalDisk(submit_detached), steps)

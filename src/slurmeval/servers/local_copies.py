@@ -1,11 +1,13 @@
-"""Weights and images on a disk of the node itself: copied once for all jobs of this user there, and removed
-by the last of them that leaves.
+"""Weights and images on a disk of the node itself.
+
+They are copied once for all jobs of this user there, and removed by the last of them that leaves.
 
     <scratch>/slurmeval-<uid>/<key>/       the copy, with `copy.json`: what it is a copy of
     <scratch>/slurmeval-<uid>/<key>.lock   locked (flock) exclusively while the copy is made or removed, and
                                            shared by each job that uses it
 
-The kernel releases the locks of killed jobs. The next job on the node removes what they have left."""
+The kernel releases the locks of killed jobs. The next job on the node removes what they have left.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +53,10 @@ class LocalCopies:
         self._used: list[tuple[Path, int]] = []
 
     def of(self, spec: ServerSpec) -> ServerSpec:
-        """Returns the spec with copies in place of weights and image, as far as there can be any; each that
-        there cannot be is a line in the log."""
+        """Returns the spec with copies in place of weights and image, as far as there can be any.
+
+        Each that there cannot be is a line in the log.
+        """
         if "weights" in spec.to_copy:
             manifest = Path(spec.manifest)
             files = {file.path: file.size for file in load(manifest, Manifest).files}
@@ -181,8 +185,10 @@ def _is_whole(copy: Path, files: dict[str, int]) -> bool:
 
 
 def _record(files: dict[str, int]) -> dict[str, Any]:
-    """Returns what a copy is of. One from before the node was started may hold less than its files' sizes
-    say."""
+    """Returns what a copy is of.
+
+    One from before the node was started may hold less than its files' sizes say.
+    """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return {"boot": boot, "files": files}
 

@@ -39,8 +39,11 @@ class BindAddress(NamedTuple):
 
 
 def bind_address(template: str, timeout_s: float = RESOLVE_S) -> BindAddress:
-    """From ServerSpec.host. A node that knows its own name only as a loopback address listens on all of its
-    addresses. Raises NoAddress."""
+    """From ServerSpec.host.
+
+    A node that knows its own name only as a loopback address listens on all of its addresses. Raises
+    NoAddress.
+    """
     node = socket.gethostname()
     host = template.format(host=node)
     found = sorted(
@@ -77,8 +80,11 @@ def _url(host: str, port: int) -> str:
 
 
 def free_port(bind: str) -> int:
-    """A TCP port that nobody listens on now. Another may take it before the engine does: it then says so.
-    Raises NoAddress where `bind` is no address of this node."""
+    """A TCP port that nobody listens on now.
+
+    Another may take it before the engine does: it then says so. Raises NoAddress where `bind` is no
+    address of this node.
+    """
     with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as probe:
         try:
             probe.bind((bind, 0))
@@ -92,8 +98,10 @@ def free_port(bind: str) -> int:
 
 
 def strangers_listen(bind: str, port: int, ours: Collection[int]) -> bool | None:
-    """Who would get a connection to `port`: False: only processes of `ours`; True: also another, or another
-    alone; None: nobody listens."""
+    """Returns who would get a connection to `port`.
+
+    False: only processes of `ours`; True: also another, or another alone; None: nobody listens.
+    """
     listeners = []
     for connection in psutil.net_connections("tcp"):
         if connection.status == psutil.CONN_LISTEN and connection.laddr:

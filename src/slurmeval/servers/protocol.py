@@ -1,5 +1,7 @@
-"""The lease protocol, as steps over a tiny interface to a file system, so that a test can run every
-interleaving of them (tests/unit/servers/test_lease_protocol.py). docs/servers.md argues why it holds.
+"""The lease protocol, as steps over a tiny interface to a file system.
+
+So a test can run every interleaving of them (tests/unit/servers/test_lease_protocol.py). docs/servers.md
+argues why it holds.
 
 The rules: a lease is written first, then its server is looked at; a server announces `closing` first,
 then looks at the leases; whoever sees the other gives way, and a lessee never uses a server that it saw
@@ -8,7 +10,8 @@ system. Looking means listing a folder or opening a file, never stat, since open
 ask its server again.
 
 Each generator yields one operation at a time, as a tuple of a `Disk` method's name and its arguments, and
-is sent the result. Between two yields other processes run, and any process may die."""
+is sent the result. Between two yields other processes run, and any process may die.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +65,10 @@ class Disk(Protocol):
         """`processes.is_alive`."""
 
     def submit(self, folder: Path) -> None:
-        """Has the server's job submitted, by a process that writes `job.json`. Raises ServerFailed, or NotYet
-        once the folder is gone again."""
+        """Has the server's job submitted, by a process that writes `job.json`.
+
+        Raises ServerFailed, or NotYet once the folder is gone again.
+        """
 
     def pause(self) -> None:
         """Lets others run. Raises ServerFailed when the wait has lasted too long."""
@@ -92,9 +97,11 @@ def acquiring(
     evaluation: Path | None = None,
     refused: int = 0,
 ) -> Steps[Lease]:
-    """Takes the lease `<leases>/<benchmark>.json` on the model's current server, or on a new one that it has
-    submitted; on one with a number above `refused` in any case. Raises ServerFailed where this run's server
-    of that spec has failed for good; no lease is left then."""
+    """Takes a lease on the model's current server, or on a new one that it has submitted.
+
+    The lease is `<leases>/<benchmark>.json`; the server's number is above `refused` in any case. Raises
+    ServerFailed where this run's server of that spec has failed for good; no lease is left then.
+    """
     servers, path = Path(spec.servers), Path(spec.leases) / f"{benchmark}.json"
     lease = Lease(servers, spec.model, benchmark, None, controller, evaluation)
     try:
@@ -140,9 +147,11 @@ def _submitted(server: Path, spec: ServerSpec, controller: Owner) -> Steps[Serve
 
 
 def usable(server: Path, spec: ServerSpec, controller: Owner) -> Steps[bool]:
-    """Returns whether a lessee that has written its lease may stay with this server. Raises ServerFailed
-    where the server was this run's own and failed (another would fail the same way) or was stopped on
-    purpose."""
+    """Returns whether a lessee that has written its lease may stay with this server.
+
+    Raises ServerFailed where the server was this run's own and failed (another would fail the same way)
+    or was stopped on purpose.
+    """
     names = yield ("list", server)
     state: ServerState | None = yield ("read", server / ServerFolder.STATE, ServerState)
     submitter: Owner | None = yield ("read", server / ServerFolder.SUBMITTER, Owner)
@@ -169,8 +178,10 @@ def usable(server: Path, spec: ServerSpec, controller: Owner) -> Steps[bool]:
 
 
 def closing(server: Path, leases: Path, controller: Path) -> Steps[bool]:
-    """One try of a server to close itself. True: it is closed for good, and no live lease names it. False:
-    it is leased, and stays open."""
+    """One try of a server to close itself.
+
+    True: it is closed for good, and no live lease names it. False: it is leased, and stays open.
+    """
     if (yield from living(server, leases, controller, limit=1)):
         return False
     yield ("create", server / ServerFolder.CLOSING)
@@ -182,8 +193,10 @@ def closing(server: Path, leases: Path, controller: Path) -> Steps[bool]:
 
 
 def living(server: Path, leases: Path, controller: Path, limit: int | None = None) -> Steps[list[Path]]:
-    """The live leases on a server, `limit` at most: not released, and their controller or their evaluation
-    is alive."""
+    """Returns the live leases on a server, `limit` at most.
+
+    A live lease is not released, and its controller or its evaluation is alive.
+    """
     found = []
     for name in sorted((yield ("list", leases))):
         is_lease = name.endswith(".json") and not name.startswith(".")
@@ -203,8 +216,10 @@ def _names(path: Path, server: Path, controller: Path) -> Steps[bool]:
 
 
 def counting(lease: Lease, controller: Path) -> Steps[bool]:
-    """Returns whether the controller or the evaluation of a lease is alive. The controller's heartbeat alone
-    does not tell: it may be that of a later run."""
+    """Returns whether the controller or the evaluation of a lease is alive.
+
+    The controller's heartbeat alone does not tell: it may be that of a later run.
+    """
     now: Owner | None = yield ("read", controller, Owner)
     current = now is not None and now.token == lease.controller.token
     if current and (yield ("alive", lease.controller, controller)):

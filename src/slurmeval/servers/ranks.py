@@ -2,7 +2,8 @@
 
 They speak through the server's folder, as everything here does: rank 0 writes `ranks/order.json`, which names
 the life of the engine that is to run, and each other rank writes `ranks/<n>.json`, its heartbeat and how its
-part ended. A part that ends is a death of the whole life. Slurm ends all ranks when one of them is killed."""
+part ended. A part that ends is a death of the whole life. Slurm ends all ranks when one of them is killed.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
-"""Several small servers in one job, on clusters that give nodes whole: each has a supervisor of its own, in a
-process of its own, and its share of the job's GPUs. The job ends when all have ended."""
+"""Several small servers in one job, on clusters that give nodes whole.
+
+Each has a supervisor of its own, in a process of its own, and its share of the job's GPUs. The job ends when
+all have ended.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +65,10 @@ class SharedSupervisors:
             time.sleep(POLL_S)
 
     def checkpoint(self) -> Any:
-        """submitit calls this before the job's time ends or when it is preempted: all servers drain at once,
-        and those that are not closed start again with the job."""
+        """Has all servers drain; those that are not closed start again with the job.
+
+        Submitit calls this before the job's time ends or when it is preempted.
+        """
         import submitit
 
         self._tell(signal.SIGUSR2)
@@ -104,8 +109,10 @@ class SharedSupervisors:
 
 
 def shares_of(gpus: Sequence[int], environment: Mapping[str, str]) -> list[dict[str, str]]:
-    """The variables that give each server its GPUs, one after another, of those that the job has. Empty where
-    the job names none. Raises SlurmevalError where it has too few."""
+    """The variables that give each server its GPUs, one after another, of those that the job has.
+
+    Empty where the job names none. Raises SlurmevalError where it has too few.
+    """
     shares: list[dict[str, str]] = [{} for _ in gpus]
     for name in DEVICES:
         devices = [device for device in environment.get(name, "").split(",") if device]

@@ -2,7 +2,8 @@
 
 Slot k is the folder `<k>/` with one numbered file per owner it has had. The highest number is the owner of
 today; who finds that it released the slot, or died, makes the next number exclusively. Nothing is ever
-removed, so that no two processes can take the same number."""
+removed, so that no two processes can take the same number.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +36,7 @@ class Slot:
         self._content = content
 
     def release(self) -> None:
+        """Gives the slot back."""
         if read(self._path, SlotOwner) == self._content:  # not a later run's, whose folder has this name
             write(self._path, replace(self._content, released=True))
 
@@ -67,8 +69,11 @@ def someone_waits(slots: Path) -> bool:
 
 
 def _is_free(path: Path) -> bool:
-    """Whether the owner has released the slot (or its place in line), or died. An owner that died between
-    making its file and writing into it leaves an empty one: it is free once it is old."""
+    """Whether the owner has released the slot (or its place in line), or died.
+
+    An owner that died between making its file and writing into it leaves an empty one: it is free once it
+    is old.
+    """
     try:
         content = load(path, SlotOwner)
     except FileNotFoundError:

@@ -1,7 +1,8 @@
 """What a supervisor tells the world: `state.json`, its heartbeat, and `endpoint.json`.
 
 One supervisor at a time writes. A node that is cut off runs on while Slurm starts the job again elsewhere;
-then the older supervisor finds that a younger one writes, and is fenced off."""
+then the older supervisor finds that a younger one writes, and is fenced off.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +29,17 @@ began. The greatest is the one that counts."""
 
 
 class FencedOff(BaseException):
-    """A younger supervisor runs this server. Not an Exception: whatever is under way, nothing more may be
-    written."""
+    """A younger supervisor runs this server.
+
+    Not an Exception: whatever is under way, nothing more may be written.
+    """
 
 
 class Published:
-    """The state of one server, on disk. Only its youngest supervisor writes it; in any other every writing
-    raises FencedOff."""
+    """The state of one server, on disk.
+
+    Only its youngest supervisor writes it; in any other every writing raises FencedOff.
+    """
 
     def __init__(self, folder: ServerFolder, job: BatchJob, gpus: int) -> None:
         self._folder, self._job = folder, job
@@ -73,8 +78,11 @@ class Published:
         return self._state.status
 
     def guard(self) -> None:
-        """Raises FencedOff where a younger supervisor has taken over, or the server's folder was removed: one
-        of this name is another server's then. A file system that is away says nothing."""
+        """Raises FencedOff where this supervisor is no longer the server's.
+
+        A younger one has taken over, or the server's folder was removed: one of this name is another server's
+        then. A file system that is away says nothing.
+        """
         try:
             state = read(self._folder.state, ServerState)
             made_by = read(self._folder.submitter, Owner)
@@ -137,8 +145,10 @@ class Published:
         )
 
     def heartbeat(self, every_s: float) -> None:
-        """Rewrites the state where the last writing is older than `every_s`. A file system that is full or
-        away for a while does not end the server."""
+        """Rewrites the state where the last writing is older than `every_s`.
+
+        A file system that is full or away for a while does not end the server.
+        """
         if time.monotonic() - self._heartbeat_at < every_s:
             return
         try:

@@ -1,7 +1,8 @@
 """Submits a server's job: `python -m slurmeval.servers.submit <server folder>`.
 
 A command of its own, since submitit takes longer to import than most leases take, and a local job stays in
-the session of its submitter. Slurm is the same code: spec.cluster is `slurm`, spec.job its parameters."""
+the session of its submitter. Slurm is the same code: spec.cluster is `slurm`, spec.job its parameters.
+"""
 
 from __future__ import annotations
 
@@ -40,10 +41,12 @@ RANKS_GO_TOGETHER = "--kill-on-bad-exit=1"
 
 
 def submit(path: Path, name: str | None = None, one_at_a_time: bool = False) -> ServerJob:
-    """Submits the job of the server in `path` and returns what `job.json` then holds. `one_at_a_time`: on
-    Slurm, of the jobs with that name one runs at once. Raises SubmissionRefused with the batch system's
-    words, or SlurmAway. For a process of its own: it takes secrets, and what a job of Slurm set, out of
-    `os.environ`, which jobs inherit."""
+    """Submits the job of the server in `path` and returns what `job.json` then holds.
+
+    `one_at_a_time`: on Slurm, of the jobs with that name one runs at once. Raises SubmissionRefused with the
+    batch system's words, or SlurmAway. For a process of its own: it takes secrets, and what a job of Slurm
+    set, out of `os.environ`, which jobs inherit.
+    """
     folder = ServerFolder(path)
     name = name or f"serve-{path.parent.name}"
     spec = load(folder.spec, ServerSpec)

@@ -1,5 +1,7 @@
-"""One run of a supervisor: it waits for a slot, keeps the engine answering while the server is leased, and
-ends."""
+"""One run of a supervisor.
+
+It waits for a slot, keeps the engine answering while the server is leased, and ends.
+"""
 
 from __future__ import annotations
 
@@ -79,8 +81,10 @@ class Supervision:
         return self._published.status
 
     def suspend(self) -> None:
-        """Drains and ends the engine, so that the job can be requeued. Called in a signal handler: what it
-        interrupted never goes on, since SystemExit follows."""
+        """Drains and ends the engine, so that the job can be requeued.
+
+        Called in a signal handler: what it interrupted never goes on, since SystemExit follows.
+        """
         self._suspended = True
         if self._folder.closed.exists():
             self._engine.end("its job's time ended")
@@ -188,7 +192,9 @@ class Supervision:
 
     def _give_way(self, life: EngineRun) -> None:
         """Evaluations that wait for another server may hold the cores that this one's evaluations wait for.
-        So a server that is idle while another waits for its slot ends; who leases it leases the next."""
+
+        So a server that is idle while another waits for its slot ends; who leases it leases the next.
+        """
         figures, now = life.figures, time.monotonic()
         if figures.requests_running > 0 or figures.generated_tokens > self._busy_tokens:
             self._busy_at, self._busy_tokens = now, figures.generated_tokens

@@ -2,7 +2,8 @@
 
 It waits for a slot, starts the engine, proves that it answers, publishes its endpoint, has a heartbeat,
 starts the engine again when it dies, and ends when no lease is left, when told to stop, or when the engine
-cannot be made to serve. It leaves no process behind."""
+cannot be made to serve. It leaves no process behind.
+"""
 
 from __future__ import annotations
 
@@ -48,14 +49,18 @@ class Supervisor:
             return self._supervision.run()
 
     def suspend(self) -> None:
-        """Drains the server and ends the engine, for its job to be requeued; for signal handlers. SystemExit
-        must follow."""
+        """Drains the server and ends the engine, for its job to be requeued; for signal handlers.
+
+        SystemExit must follow.
+        """
         if self._supervision is not None:
             self._supervision.suspend()
 
     def checkpoint(self) -> Any:
-        """submitit calls this, in a signal handler, before the job's time ends or when it is preempted: the
-        server drains, and the job is requeued under its id."""
+        """Has the server drain, and the job requeued under its id.
+
+        Submitit calls this, in a signal handler, before the job's time ends or when it is preempted.
+        """
         import submitit
 
         self.suspend()

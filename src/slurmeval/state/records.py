@@ -2,7 +2,8 @@
 
 A record that is missing, half-written or foreign is one answer: `read` returns None. A caller that needs the
 reason calls `load`. Keys that a class does not know are ignored, and a file without a format number has
-format 1, so files of earlier versions are read. A file with another format number is foreign."""
+format 1, so files of earlier versions are read. A file with another format number is foreign.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +34,10 @@ class Unreadable(SlurmevalError, ValueError):
 
 
 def read(path: Path, record: type[T]) -> T | None:
-    """Returns the record in `path`; None if it is missing, half-written or foreign. Raises OSError if the
-    file system is away."""
+    """Returns the record in `path`; None if it is missing, half-written or foreign.
+
+    Raises OSError if the file system is away.
+    """
     try:
         return load(path, record)
     except (FileNotFoundError, Unreadable):

@@ -127,8 +127,10 @@ class ServerJob:
 
 @dataclass(frozen=True)
 class SharedJob:
-    """`shared_job.json`: the other servers that share the job of this one, and what is asked for all of
-    them."""
+    """The contents of `shared_job.json`.
+
+    It names the other servers that share the job of this one, and what is asked for all of them.
+    """
 
     others: list[str]
     job: dict[str, Any] = field(default_factory=dict)

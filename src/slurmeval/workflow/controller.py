@@ -1,6 +1,7 @@
 """The run under way in a project folder: one at a time, seen by servers and evaluations by its heartbeat.
 
-Snakemake's own lock outlives a killed run until someone says `--unlock`; this one names its owner."""
+Snakemake's own lock outlives a killed run until someone says `--unlock`; this one names its owner.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +36,10 @@ class Controller:
             raise UserError(f"another run is under way in this folder ({where}); wait for it or stop it")
 
     def end_leases(self) -> None:
-        """Ends all leases but those of evaluations that go on without this run (on a cluster they do), so
-        that servers stop, and the next plan shows what it will lease."""
+        """Ends all leases but those of evaluations that go on without this run, as on a cluster.
+
+        So servers stop, and the next plan shows what it will lease.
+        """
         forget_leases(self.paths, None)
 
     def end(self) -> None:

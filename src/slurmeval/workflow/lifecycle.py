@@ -59,8 +59,11 @@ def forget_requests(paths: Paths) -> None:
 
 
 def wait_for_jobs(paths: Paths) -> None:
-    """Waits until the run's jobs have left the queue, but for evaluations that go on without it, and their
-    servers. What has no more to do and does not leave by itself is cancelled; what is left is named."""
+    """Waits until the run's jobs have left the queue.
+
+    Evaluations that go on without it, and their servers, are not waited for. What has no more to do and does
+    not leave by itself is cancelled; what is left is named.
+    """
     deadline = time.monotonic() + LEAVE_S
     silent = SilentServers(paths, silent_s=LEAVE_S * 0.8)
     left: list[QueuedJob] = []

@@ -49,9 +49,11 @@ class Telling:
         self._end = threading.Event()
 
     def begin(self) -> None:
+        """Begins to tell, in a thread."""
         threading.Thread(target=self._tell, name="telling", daemon=True).start()
 
     def end(self) -> None:
+        """Ends the telling."""
         self._end.set()
 
     def _tell(self) -> None:

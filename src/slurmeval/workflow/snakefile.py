@@ -62,7 +62,8 @@ MOST_NAMED = 5
 def site_of(arguments: argparse.Namespace, started_in: Path) -> Site | None:
     """Returns the cluster that jobs go to, or None for this machine. Raises UserError.
 
-    A site file's relative path counts from `started_in`, the folder that Snakemake was started in."""
+    A site file's relative path counts from `started_in`, the folder that Snakemake was started in.
+    """
     if arguments.executor in (None, "local"):
         return None
     if arguments.executor != EXECUTOR:
@@ -76,7 +77,8 @@ def site_of(arguments: argparse.Namespace, started_in: Path) -> Site | None:
 class Workflow:
     """The run of a Snakemake process. Reading the Snakefile changes nothing on disk and asks nobody.
 
-    Raises UserError for a config that cannot be run."""
+    Raises UserError for a config that cannot be run.
+    """
 
     def __init__(self, workflow: Any) -> None:
         # A plan is millions of objects that stay: looking for garbage among them takes a tenth of the time
@@ -124,8 +126,10 @@ class Workflow:
             raise UserError(f"a run is under way in this folder ({owner}): nothing is deleted; stop it first")
 
     def _prepare(self) -> None:
-        """Removes what a run that died has left, before Snakemake plans jobs. Ends the process with one line
-        where a branch has no commit yet."""
+        """Removes what a run that died has left, before Snakemake plans jobs.
+
+        Ends the process with one line where a branch has no commit yet.
+        """
         try:
             need_commits(self.plan, self._config_files)
         except UserError as error:
@@ -180,8 +184,10 @@ class Workflow:
         return self._stopped or snakemake_compat.was_told_to_stop(self._workflow)
 
     def end_well(self) -> None:
-        """After a run without failures. Raises UserError where an evaluation that it was to make has no
-        result all the same."""
+        """After a run without failures.
+
+        Raises UserError where an evaluation that it was to make has no result all the same.
+        """
         self.end()
         if self._workflow.touch:
             return

@@ -35,13 +35,17 @@ def speak_briefly() -> None:
 
 
 class Brief(DefaultFormatter):  # type: ignore[misc]
-    """Jobs in a line each. A job that failed has said why itself, or through the executor: only Snakemake's
-    account of its shell command is left out."""
+    """Jobs in a line each.
+
+    A job that failed has said why itself, or through the executor: only Snakemake's account of its shell
+    command is left out.
+    """
 
     stopping = False
     """Whether somebody has stopped the run: then the jobs that end have not failed."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Returns what is shown of a log record; nothing where it is of no use."""
         event, text = get_event(record), str(record.msg)
         self.stopping = self.stopping or text.startswith("Terminating processes on user request")
         if event == LogEvent.ERROR and _is_a_job_s_end(getattr(record, "exception", None), text):
@@ -53,6 +57,7 @@ class Brief(DefaultFormatter):  # type: ignore[misc]
         return str(super().format(record))
 
     def format_job_info(self, msg: dict[str, Any]) -> str:
+        """Returns what is being done, and why."""
         if not msg["rule_msg"]:
             if msg["rule_name"] == _TARGET:
                 return ""
@@ -61,6 +66,7 @@ class Brief(DefaultFormatter):  # type: ignore[misc]
         return f"{_now()} {msg['rule_msg']}{f' ({reason})' if reason else ''}"
 
     def format_job_error(self, msg: dict[str, Any]) -> str:
+        """Returns what failed, and its log."""
         if self.stopping:
             return ""
         said = str(msg["rule_msg"] or msg["rule_name"]).strip().removesuffix(".")
@@ -68,6 +74,7 @@ class Brief(DefaultFormatter):  # type: ignore[misc]
         return f"{_now()} Failed: {said}{log}"
 
     def format_job_finished(self, msg: dict[str, Any]) -> str:
+        """Returns nothing: the next line says enough."""
         return ""
 
 
