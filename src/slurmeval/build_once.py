@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import read_json
-from slurmeval.ownership import Claim
+from slurmeval.ownership import LockFile
 from slurmeval.progress import Progress
 
 
@@ -21,17 +21,17 @@ def owned(path: Path, what: str, progress: Progress, wait_s: float = 7200) -> It
     Raises:
         SlurmevalError: A live owner has held it for `wait_s` seconds.
     """
-    claim = Claim(path.with_name(f"{path.name}.owner"))
-    owner = claim.take()
+    lock_file = LockFile(path.with_name(f"{path.name}.owner"))
+    owner = lock_file.take()
     if owner is not None:
         if wait_s > 0:
             progress(f"{what}: {owner} is at it; waiting")
-        if claim.wait(wait_s) is not None:
+        if lock_file.wait(wait_s) is not None:
             raise SlurmevalError(f"{what}: {owner} has been at it for more than {wait_s:.0f} s")
     try:
         yield
     finally:
-        claim.release()
+        lock_file.release()
 
 
 def forget_lost(folder: Path, key: str) -> None:

@@ -1,6 +1,6 @@
-"""Claims: one live process at a time holds a thing, on any file system that creates files exclusively.
+"""Lock files: one live process at a time holds a thing, on any file system that creates files exclusively.
 
-A claim is a file that names its owner and whose time is the owner's heartbeat. A dead owner's claim is
+A lock file names its owner and whose time is the owner's heartbeat. A dead owner's file is
 recognised (on the owner's host the kernel is asked, elsewhere a missing heartbeat decides) and taken over:
 nobody unlocks by hand.
 """
@@ -23,8 +23,8 @@ from slurmeval.state.owner import Owner
 from slurmeval.state.records import Unreadable, encode, load
 
 
-class Claim:
-    """A claim of this process on `path`; has a heartbeat from `take` to `release` in a thread."""
+class LockFile:
+    """This process's lock file; it has a heartbeat from `take` to `release` in a thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -174,7 +174,7 @@ class Paths:
         """
         return self.results / "work" / model / benchmark / answers_key[:16]
 
-    def claim(self, model: str, benchmark: str, answers_key: str) -> Path:
+    def lock_file(self, model: str, benchmark: str, answers_key: str) -> Path:
         """By which a running evaluation is the only one of its kind; its mtime is the heartbeat."""
         return self.work(model, benchmark, answers_key) / "owner.json"
 

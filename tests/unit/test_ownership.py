@@ -1,4 +1,4 @@
-"""Claims are held by one live process at a time, and a dead one's is taken over."""
+"""Lock files are held by one live process at a time, and a dead one's is taken over."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slurmeval import processes
-from slurmeval.ownership import Claim, live_owner
+from slurmeval.ownership import LockFile, live_owner
 from slurmeval.processes import HEARTBEAT_S, SKEW_S, STALE_S, WATCH_S, identity, is_alive
 from slurmeval.state.owner import Owner
 from slurmeval.state.records import write
@@ -26,25 +26,25 @@ def ended_process() -> Owner:
 
 
 def test_second_claim_is_told_the_owner(tmp_path: Path) -> None:
-    first = Claim(tmp_path / "claim")
+    first = LockFile(tmp_path / "lock")
     assert first.take(token="one") is None
-    owner = Claim(tmp_path / "claim").take()
+    owner = LockFile(tmp_path / "lock").take()
     assert owner is not None
     assert (owner.pid, owner.token) == (os.getpid(), "one")
     first.release()
-    second = Claim(tmp_path / "claim")
+    second = LockFile(tmp_path / "lock")
     assert second.take() is None
     second.release()
 
 
 def test_claim_of_a_dead_process_is_taken_over(tmp_path: Path, ended_process: Owner) -> None:
-    path = tmp_path / "claim"
+    path = tmp_path / "lock"
     write(path, ended_process)
-    claim = Claim(path)
-    assert claim.take() is None
+    lock_file = LockFile(path)
+    assert lock_file.take() is None
     assert json.loads(path.read_text())["pid"] == os.getpid()
-    assert [file.name for file in tmp_path.iterdir()] == ["claim"]
-    claim.release()
+    assert [file.name for file in tmp_path.iterdir()] == ["lock"]
+    lock_file.release()
 
 
 def test_reused_process_number_is_another_process() -> None:
@@ -71,8 +71,8 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
-    """The claim of a process on another host."""
-    path = tmp_path / "claim"
+    """The lock file of a process on another host."""
+    path = tmp_path / "lock"
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 1}))
     return path
 
@@ -108,7 +108,7 @@ def test_clock_that_goes_wrong_on_this_node_takes_nobody_for_dead(
     clocks.ahead_s = ahead_s
     assert live_owner(elsewhere) is not None
     assert processes.silence_s(elsewhere) < 5
-    assert Claim(elsewhere).take() is not None
+    assert LockFile(elsewhere).take() is not None
 
 
 def test_owner_whose_clock_dates_its_own_beats_is_watched_before_it_counts_as_gone(
@@ -132,9 +132,9 @@ def test_owner_that_looks_dead_and_does_not_beat_while_it_is_watched_is_gone(
     assert live_owner(elsewhere) is not None
     clocks.passed_s = WATCH_S + 1
     assert live_owner(elsewhere) is None
-    claim = Claim(elsewhere)
-    assert claim.take() is None
-    claim.release()
+    lock_file = LockFile(elsewhere)
+    assert lock_file.take() is None
+    lock_file.release()
 
 
 def test_owner_whose_clock_is_ahead_does_not_outlive_its_death(elsewhere: Path, clocks: Clocks) -> None:
@@ -145,21 +145,21 @@ def test_owner_whose_clock_is_ahead_does_not_outlive_its_death(elsewhere: Path, 
 
 
 def test_half_written_claim_counts_while_it_is_young(tmp_path: Path) -> None:
-    path = tmp_path / "claim"
+    path = tmp_path / "lock"
     path.write_text('{"host": "x')
     assert live_owner(path) is not None
     os.utime(path, (0, 0))
-    claim = Claim(path)
-    assert claim.take() is None
-    claim.release()
+    lock_file = LockFile(path)
+    assert lock_file.take() is None
+    lock_file.release()
 
 
 def test_of_many_that_see_a_dead_owner_one_takes_over(tmp_path: Path, ended_process: Owner) -> None:
-    path = tmp_path / "claim"
+    path = tmp_path / "lock"
     write(path, ended_process)
     code = (
-        "import sys; from pathlib import Path; from slurmeval.ownership import Claim\n"
-        "input(); print('won' if Claim(Path(sys.argv[1])).take() is None else 'lost', flush=True); input()"
+        "import sys; from pathlib import Path; from slurmeval.ownership import LockFile\n"
+        "input(); print('won' if LockFile(Path(sys.argv[1])).take() is None else 'lost', flush=True); input()"
     )
     racers = [
         subprocess.Popen(

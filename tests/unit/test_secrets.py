@@ -22,7 +22,7 @@ from slurmeval.config.messages import dotted
 from slurmeval.config.models import Config
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.files import write_json
-from slurmeval.ownership import Claim
+from slurmeval.ownership import LockFile
 from slurmeval.paths import Paths
 from slurmeval.secrets import (
     HUB,
@@ -222,12 +222,12 @@ def handed_out(tmp_path: Path) -> tuple[Paths, Path]:
 
 def test_withdrawn_at_the_end_of_the_run(handed_out: tuple[Paths, Path]) -> None:
     paths, folder = handed_out
-    claim = Claim(paths.controller)
-    assert claim.take() is None
+    lock_file = LockFile(paths.controller)
+    assert lock_file.take() is None
     withdraw_unused(paths)
     assert not folder.exists()
     withdraw_unused(paths)
-    claim.release()
+    lock_file.release()
 
 
 def test_stays_while_an_evaluation_goes_on(handed_out: tuple[Paths, Path]) -> None:
@@ -242,8 +242,8 @@ def test_stays_while_another_run_is_under_way_and_goes_when_that_is_dead(
 ) -> None:
     paths, folder = handed_out
     code = (
-        "import sys; from pathlib import Path; from slurmeval.ownership import Claim\n"
-        "Claim(Path(sys.argv[1])).take(); print(flush=True); input()"
+        "import sys; from pathlib import Path; from slurmeval.ownership import LockFile\n"
+        "LockFile(Path(sys.argv[1])).take(); print(flush=True); input()"
     )
     argv = [sys.executable, "-c", code, str(paths.controller)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:

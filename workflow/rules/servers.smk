@@ -1,4 +1,4 @@
-# A lease is an evaluation's claim on its model's server, which lives while it has leases.
+# A lease is an evaluation's right to its model's server, which lives while it has leases.
 
 
 rule lease:

@@ -55,8 +55,8 @@ def _results_below(project: Path) -> Iterator[Path]:
 def _is_under_way(results: Path) -> bool:
     """Whether a controller, a server or an evaluation of `results` is alive."""
     paths = Paths.of_results(results)
-    claims = [paths.controller, *results.glob("work/*/*/*/owner.json")]
-    return bool(live_servers(paths)) or any(live_owner(claim) is not None for claim in claims)
+    lock_files = [paths.controller, *results.glob("work/*/*/*/owner.json")]
+    return bool(live_servers(paths)) or any(live_owner(lock_file) is not None for lock_file in lock_files)
 
 
 def _named_by_runs(results: Path) -> Iterator[Path]:

@@ -29,7 +29,7 @@ from slurmeval.harnesses import cuts, harness, harness_process
 from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job
 from slurmeval.harnesses.context import context_length
 from slurmeval.harnesses.prompts import no_room
-from slurmeval.ownership import Claim, live_owner
+from slurmeval.ownership import LockFile, live_owner
 from slurmeval.processes import raise_open_files
 from slurmeval.results.partitions import evaluation_row
 from slurmeval.scheduling import finished, leasing, replicas
@@ -141,10 +141,7 @@ def evaluate(run: RunDocument, model: str, benchmark: str) -> int:
 
 
 def _as_failure(error: Exception, work: Path) -> EvaluationFailed:
-    """Whatever ends an evaluation has a class and stands in the report, a fault of our own too.
-
-    What fails where `work` is full often says something else.
-    """
+    """Whatever ends an evaluation has a class, our own faults too. On a full disk it often says another."""
     if shutil.disk_usage(work).free < FULL_BYTES and "space" not in str(error):
         error_class = error.error_class if isinstance(error, EvaluationFailed) else ErrorClass.HARNESS_ERROR
         return EvaluationFailed(error_class, f"no space is left in {work}: {error}")
@@ -161,17 +158,17 @@ def _run_alone(evaluation: Evaluation) -> int:
 
     Another of a dead run or a dead node is waited for until it has stopped, or counts as dead.
     """
-    claim = Claim(replicas.claim_of(evaluation.run, evaluation.model, evaluation.benchmark_id))
+    lock_file = LockFile(replicas.lock_file_of(evaluation.run, evaluation.model, evaluation.benchmark_id))
     job_id = os.environ.get("SLURM_JOB_ID") if evaluation.on_cluster else None
-    if job_id is not None and (was := read(claim.path, Owner)) and was.job_id == job_id:
-        claim.path.unlink()  # this very job, before it was requeued
-    owner = claim.wait(OWNER_STOPS_S, job_id=job_id)
+    if job_id is not None and (was := read(lock_file.path, Owner)) and was.job_id == job_id:
+        lock_file.path.unlink()  # this very job, before it was requeued
+    owner = lock_file.wait(OWNER_STOPS_S, job_id=job_id)
     if owner is not None:
         raise EvaluationFailed(ErrorClass.CANCELLED, f"{owner} still runs this evaluation")
     try:
         return _run(evaluation)
     finally:
-        claim.release()
+        lock_file.release()
 
 
 def _run(evaluation: Evaluation) -> int:
@@ -241,8 +238,7 @@ def _raise_failure(gateway: GatewayProcess, returncode: int) -> None:
 def _wait_for_server(evaluation: Evaluation, gateway: GatewayProcess, early: bool) -> None:
     """Waits until the server answers, or, `early`, until it loads the model.
 
-    A harness that is warm by then asks at once. Not before: it holds memory. The server's own deadline bounds
-    the wait.
+    A harness that is warm by then asks at once. Not before: it holds memory. The server bounds the wait.
     """
     next_look = 0.0
     while not (evaluation.answered_before or _server_answers(evaluation, early)):
@@ -339,10 +335,9 @@ def _supervise(
 
 
 def _check_surroundings(evaluation: Evaluation, gateway: GatewayProcess) -> None:
-    """The gateway lives, the run lives, and the server is there or on its way back.
+    """Raises unless the gateway and the run live, and the server is there or on its way back.
 
-    Else raises. Network file systems may be away for minutes: what cannot be looked at now is looked at
-    again.
+    Network file systems may be away for minutes: what cannot be looked at now is looked at again.
     """
     if (failed := gateway.failure()) is not None:
         raise failed
@@ -361,10 +356,9 @@ def _check_run(evaluation: Evaluation, gateway: GatewayProcess) -> None:
 
 
 def _check_answers(evaluation: Evaluation, gateway: GatewayProcess) -> None:
-    """The gateway of an evaluation that was answered before holds no request.
+    """Leases a server after all where an evaluation that was answered before has a request without answer.
 
-    Where it does, a server is leased after all; on a cluster the next run does, since only the controller
-    submits jobs.
+    On a cluster the next run does, since only the controller submits jobs.
     """
     progress = gateway.progress()
     if progress is None or not progress.holding:

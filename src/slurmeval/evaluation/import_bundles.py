@@ -18,7 +18,7 @@ from slurmeval.config.yaml_files import shown
 from slurmeval.errors import UserError
 from slurmeval.harnesses import nemo_bundles
 from slurmeval.harnesses.nemo_bundles import Bundle
-from slurmeval.ownership import Claim
+from slurmeval.ownership import LockFile
 from slurmeval.paths import Paths
 from slurmeval.results import history, partitions, schema
 from slurmeval.results.aggregate import aggregate
@@ -53,8 +53,8 @@ def import_bundles(
     files = dict.fromkeys(path.resolve() for place in places for path in nemo_bundles.find(place))
     bundles = [nemo_bundles.read(path) for path in files]
     wanted = _named(bundles, model, benchmark)
-    claim = Claim(paths.controller)
-    if (owner := claim.take()) is not None:
+    lock_file = LockFile(paths.controller)
+    if (owner := lock_file.take()) is not None:
         raise UserError(f"{paths.results}: in use by {owner}")
     try:
         there = _there(paths)
@@ -68,7 +68,7 @@ def import_bundles(
                 history.keep(paths, each.model, each.benchmark)
         aggregate(paths, sorted(_pairs(paths)))
     finally:
-        claim.release()
+        lock_file.release()
     return done
 
 

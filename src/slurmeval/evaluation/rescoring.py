@@ -24,11 +24,11 @@ from slurmeval.gateway.process import start as start_gateway
 from slurmeval.harnesses import cuts, harness, harness_process
 from slurmeval.harnesses.attempts import has_attempt
 from slurmeval.harnesses.base import HarnessOutput
-from slurmeval.ownership import Claim
+from slurmeval.ownership import LockFile
 from slurmeval.processes import identity
 from slurmeval.results import evaluation as results
 from slurmeval.results import partitions
-from slurmeval.scheduling.replicas import claim_of
+from slurmeval.scheduling.replicas import lock_file_of
 from slurmeval.state.lease import Lease
 from slurmeval.state.records import write
 from slurmeval.state.run_document import RunDocument
@@ -67,8 +67,8 @@ def rescore(run: RunDocument, model: str, benchmark: str) -> int:
     known = partitions.evaluation_row(evaluation.paths.evaluation(model, benchmark))
     if not evaluation.work.is_dir():
         raise EvaluationFailed(ErrorClass.BAD_RESULT, f"nothing is left of it in {evaluation.work}")
-    claim = Claim(claim_of(run, model, benchmark))
-    if claim.take() is not None:
+    lock_file = LockFile(lock_file_of(run, model, benchmark))
+    if lock_file.take() is not None:
         raise EvaluationFailed(ErrorClass.CANCELLED, "it runs just now")
     try:
         output = _left(evaluation) or _replayed(evaluation)
@@ -76,7 +76,7 @@ def rescore(run: RunDocument, model: str, benchmark: str) -> int:
     except (OSError, KeyError, TypeError) as error:  # what staging or making has written is gone
         raise EvaluationFailed(ErrorClass.BAD_RESULT, f"{type(error).__name__}: {error}") from error
     finally:
-        claim.release()
+        lock_file.release()
     return len(output.samples)
 
 

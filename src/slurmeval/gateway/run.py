@@ -21,7 +21,7 @@ from slurmeval.gateway.log import repair
 from slurmeval.gateway.replay import Replays
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.gateway.upstream import Upstream
-from slurmeval.gateway.writer import LogWriter, claim
+from slurmeval.gateway.writer import LogWriter, own_log
 from slurmeval.parent_death import signal_at_parent_death
 from slurmeval.processes import raise_open_files
 from slurmeval.state.records import write
@@ -58,7 +58,7 @@ async def serve(config: GatewayConfig, parent: int) -> None:
     """Runs a gateway until SIGTERM or SIGINT, or until `parent` is no longer this process's parent."""
     stop = asyncio.Event()
     _stop_on_signals(stop, parent)
-    claim(config.log)
+    own_log(config.log)
     repair(config.log)
     replays = Replays(config.log)
     log = LogWriter(config.log)

@@ -31,7 +31,7 @@ class LogFailed(SlurmevalError):
     """The log cannot be written; nothing may be answered that is not logged."""
 
 
-def claim(folder: Path) -> None:
+def own_log(folder: Path) -> None:
     """Makes this process the log's writer.
 
     Raises LogFailed while another one on this host lives: two would give the same stored answer twice. A

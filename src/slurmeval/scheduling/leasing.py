@@ -12,7 +12,7 @@ from slurmeval.errors import NotYet, ServerFailed
 from slurmeval.paths import Paths
 from slurmeval.scheduling import finished
 from slurmeval.scheduling.failures import no_server, record
-from slurmeval.scheduling.replicas import claim_of, controller_of, held, lease_files, tracks
+from slurmeval.scheduling.replicas import controller_of, held, lease_files, lock_file_of, tracks
 from slurmeval.scheduling.server_submission import acquire, submit_earlier
 from slurmeval.servers import leases
 from slurmeval.state.lease import Lease
@@ -27,14 +27,14 @@ def lease(run: RunDocument, model: str, benchmark: str) -> None:
     where no run is under way.
     """
     controller = controller_of(run)
-    claim = claim_of(run, model, benchmark)
+    lock_file = lock_file_of(run, model, benchmark)
     failure: ServerFailed | None = None
     not_yet: NotYet | None = None
     held = False
     for spec in tracks(run, model):
         try:
             if not leases.holds(spec, benchmark, controller):
-                acquire(run, model, spec, benchmark, claim)
+                acquire(run, model, spec, benchmark, lock_file)
             held = True
         except ServerFailed as error:
             failure = error

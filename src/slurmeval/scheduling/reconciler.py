@@ -21,7 +21,7 @@ from slurmeval.ownership import live_owner
 from slurmeval.scheduling.failures import last_words
 from slurmeval.scheduling.job_ends import Ends
 from slurmeval.scheduling.pending_jobs import Pending
-from slurmeval.scheduling.replicas import claim_of, controller_of, tracks
+from slurmeval.scheduling.replicas import controller_of, lock_file_of, tracks
 from slurmeval.scheduling.server_submission import acquire
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
@@ -156,15 +156,15 @@ class Reconciler:
 
     def _needs_server(self, model: str, benchmark: str) -> bool:
         """Whether an evaluation still has something to ask: it may be scoring, or waits to be looked at."""
-        claim = claim_of(self.run, model, benchmark)
-        progress = read(claim.with_name("progress.json"), EvaluationProgress)
+        lock_file = lock_file_of(self.run, model, benchmark)
+        progress = read(lock_file.with_name("progress.json"), EvaluationProgress)
         asks = progress is None or progress.phase not in ("scoring", "done", "failed")
-        return asks or live_owner(claim) is None
+        return asks or live_owner(lock_file) is None
 
     def _move(self, spec: ServerSpec, model: str, benchmarks: list[str]) -> None:
         """Takes the leases anew, on the current server or a new one. Raises ServerFailed, NotYet."""
         for benchmark in benchmarks:
-            acquire(self.run, model, spec, benchmark, claim_of(self.run, model, benchmark))
+            acquire(self.run, model, spec, benchmark, lock_file_of(self.run, model, benchmark))
         self._submitted(Path(spec.servers).name)
 
     def _submitted(self, track: str) -> None:

@@ -72,9 +72,9 @@ def held(run: RunDocument, model: str, benchmark: str) -> Iterator[Lease]:
             yield lease
 
 
-def claim_of(run: RunDocument, model: str, benchmark: str) -> Path:
-    """The file by which the evaluation claims to run."""
-    return run.paths.claim(model, benchmark, run.models[model].answers_key)
+def lock_file_of(run: RunDocument, model: str, benchmark: str) -> Path:
+    """The file by which one process at a time runs the evaluation."""
+    return run.paths.lock_file(model, benchmark, run.models[model].answers_key)
 
 
 def controller_of(run: RunDocument) -> Owner:

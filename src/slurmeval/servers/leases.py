@@ -1,4 +1,4 @@
-"""Leases: an evaluation's claim on its model's server. A server lives while it has leases.
+"""Leases: an evaluation's right to its model's server. A server lives while it has leases.
 
 This module and all that it imports at its top come from the standard library and load in a few
 milliseconds, since every evaluation starts a process to take a lease.

@@ -36,9 +36,8 @@ def server_spec(
 ) -> ServerSpec:
     """Returns the spec of a model's server from the typed config.
 
-    It is the first replica's; others differ in `replica`, `servers` and `leases`. `project` is the folder
-    that the config's relative files (chat templates) are relative to; `site` is the cluster, None on one
-    machine, where one server runs at once by default.
+    It is the first replica's; others differ in `replica`, `servers` and `leases`. The config's files are
+    relative to `project`. `site`: None on one machine, where one server runs at once by default.
     """
     where: dict[str, Any] = {"max_at_once": max_at_once or 1, "time_limit_min": server.time_limit_min}
     where["ready_timeout_s"] = server.ready_timeout_s

@@ -95,4 +95,4 @@ class RunDocument:
 
     def lock_file(self, model: str, benchmark: str) -> Path:
         """Returns the file by which an evaluation says that it runs."""
-        return self.paths.claim(model, benchmark, self.models[model].answers_key)
+        return self.paths.lock_file(model, benchmark, self.models[model].answers_key)

@@ -10,7 +10,7 @@ import socket
 import time
 
 from slurmeval.errors import UserError
-from slurmeval.ownership import Claim
+from slurmeval.ownership import LockFile
 from slurmeval.paths import Paths
 from slurmeval.processes import HEARTBEAT_S, WATCH_S
 from slurmeval.scheduling.leasing import forget_leases
@@ -21,16 +21,16 @@ class Controller:
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
-        self.claim = Claim(paths.controller)
+        self.lock_file = LockFile(paths.controller)
 
     def begin(self) -> None:
         """Takes the folder, and has a heartbeat from now on. Raises UserError where another run holds it."""
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         token = secrets.token_hex(8)
-        owner = self.claim.take(token=token, since=since)
+        owner = self.lock_file.take(token=token, since=since)
         if owner is not None and owner.host != socket.gethostname():
             # It may have died with its host
-            owner = self.claim.wait(WATCH_S + HEARTBEAT_S, token=token, since=since)
+            owner = self.lock_file.wait(WATCH_S + HEARTBEAT_S, token=token, since=since)
         if owner is not None:
             where = f"{owner}, since {owner.since or 'just now'}"
             raise UserError(f"another run is under way in this folder ({where}); wait for it or stop it")
@@ -45,4 +45,4 @@ class Controller:
     def end(self) -> None:
         """Gives the folder back."""
         self.end_leases()
-        self.claim.release()
+        self.lock_file.release()

@@ -110,8 +110,8 @@ def _cancel_requeued(
 def _goes_on(paths: Paths, of_job: Sequence[ServerFolder], pair: tuple[str, str] | None) -> bool:
     """Whether a job is of an evaluation that runs, or of a server that one leases."""
     if pair is not None:
-        claims = paths.work(*pair, "x").parent.glob("*/owner.json")
-        return any(live_owner(claim) is not None for claim in claims)
+        lock_files = paths.work(*pair, "x").parent.glob("*/owner.json")
+        return any(live_owner(lock_file) is not None for lock_file in lock_files)
     return any(is_leased(paths, server) for server in of_job)
 
 

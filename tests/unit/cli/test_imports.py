@@ -15,7 +15,7 @@ import pytest
 
 from slurmeval.cli import main
 from slurmeval.files import write_json
-from slurmeval.ownership import Claim
+from slurmeval.ownership import LockFile
 from slurmeval.results import schema
 
 FIXTURES = Path(__file__).parents[1] / "harnesses" / "fixtures"
@@ -190,12 +190,12 @@ def test_a_runs_folder_is_left_alone(run: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_one_import_at_a_time(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    claim = Claim(Path("imported/state/controller.json").absolute())
-    assert claim.take() is None
+    lock_file = LockFile(Path("imported/state/controller.json").absolute())
+    assert lock_file.take() is None
     try:
         assert "in use by process" in refused(capsys, run)
     finally:
-        claim.release()
+        lock_file.release()
     assert imported(run) == 0
     assert not Path("imported/state/controller.json").exists()
 

@@ -14,7 +14,7 @@ from slurmeval.files import read_json, write_json
 from slurmeval.scheduling import finished
 from slurmeval.scheduling.evaluation_jobs import FILES_S, UNKNOWN_S, EvaluationJob, SlurmJobs
 from slurmeval.scheduling.failures import record
-from slurmeval.scheduling.leasing import claim_of, lease_files
+from slurmeval.scheduling.leasing import lease_files, lock_file_of
 from slurmeval.scheduling.reconciler import Reconciler
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import SlurmAway, SubmissionRefused
@@ -40,7 +40,7 @@ def finish(run: Run) -> None:
         partition = getattr(run.paths, kind)(*PAIR)
         partition.parent.mkdir(parents=True, exist_ok=True)
         partition.write_bytes(kind.encode())
-    claim_of(run.document, *PAIR).parent.mkdir(parents=True, exist_ok=True)
+    lock_file_of(run.document, *PAIR).parent.mkdir(parents=True, exist_ok=True)
     finished.keep(run.document, *PAIR)
 
 
@@ -114,7 +114,7 @@ def test_a_finished_evaluation_needs_no_server_and_no_job(
     finish(run)
     run.paths.metrics(*PAIR).unlink()  # Snakemake takes what a dead run left for half-made
     pq.write_table(
-        pa.table({"row": [1]}), claim_of(run.document, *PAIR).parent / "finished" / "samples.parquet"
+        pa.table({"row": [1]}), lock_file_of(run.document, *PAIR).parent / "finished" / "samples.parquet"
     )
     job = submitted(jobs)
     assert not run.server().path.exists()
@@ -167,7 +167,7 @@ def test_a_harness_that_was_killed_for_its_memory_is_told_from_one_that_broke(
 
 def test_time_that_ran_out_is_given_again_where_something_was_answered(run: Run, jobs: SlurmJobs) -> None:
     job = submitted(jobs)
-    progress = claim_of(run.document, *PAIR).parent / "gateway" / "progress.json"
+    progress = lock_file_of(run.document, *PAIR).parent / "gateway" / "progress.json"
     write_json(progress, {"stored": 0, "answered": 7, "replayed": 0})
     fail(run, ErrorClass.TIME_LIMIT)
     assert jobs.look([job], {})[PAIR].retry
@@ -197,13 +197,13 @@ def test_a_job_that_died_without_a_word(
     run: Run, jobs: SlurmJobs, slurm: StandInSlurm, state: str, error_class: ErrorClass
 ) -> None:
     job = submitted(jobs)
-    write_json(claim_of(run.document, *PAIR), {"host": "gone", "pid": 1, "started": 1})
+    write_json(lock_file_of(run.document, *PAIR), {"host": "gone", "pid": 1, "started": 1})
     slurm.end(job.job_id, state)
     ended = jobs.look([job], slurm.jobs)[PAIR]
     assert ended.failure is not None
     assert ended.failure.error_class is error_class
     assert state in ended.failure.reason
-    assert not claim_of(run.document, *PAIR).exists()
+    assert not lock_file_of(run.document, *PAIR).exists()
     assert read_json(run.paths.failure(*PAIR))["error_class"] == error_class
     assert read_json(lease_files(run.document, *PAIR)[0])["released"]
 

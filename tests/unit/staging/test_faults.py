@@ -89,11 +89,11 @@ def test_claim_of_a_dead_process_is_taken_over(hub: StandInHub, stage: Stage, hf
     commit = hub.add("model", "acme/tiny", MODEL)
     dead = subprocess.Popen(["true"])
     dead.wait()
-    claim = hf_home / "slurmeval" / "hub" / "models--acme--tiny.owner"
-    claim.parent.mkdir(parents=True)
-    claim.write_text(json.dumps({"host": socket.gethostname(), "pid": dead.pid, "started": 1}))
+    lock_file = hf_home / "slurmeval" / "hub" / "models--acme--tiny.owner"
+    lock_file.parent.mkdir(parents=True)
+    lock_file.write_text(json.dumps({"host": socket.gethostname(), "pid": dead.pid, "started": 1}))
     assert stage(Weights(repo="acme/tiny", revision=commit)).revision == commit
-    assert not claim.exists()
+    assert not lock_file.exists()
 
 
 def test_lock_of_a_killed_client_is_removed_where_only_files_lock(

@@ -97,7 +97,7 @@ def run_of(paths: Paths, benchmarks: list[str]) -> RunDocument:
 
 def under_way(paths: Paths, benchmark: str, phase: str, **gateway: int) -> None:
     work = paths.work("m", benchmark, KEY)
-    write_json(paths.claim("m", benchmark, KEY), {})
+    write_json(paths.lock_file("m", benchmark, KEY), {})
     write_json(work / "progress.json", {"phase": phase, "requests_expected": 20})
     write_json(work / "gateway" / "progress.json", gateway)
 
