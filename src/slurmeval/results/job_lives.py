@@ -56,8 +56,8 @@ class AccountedJob:
 
 def server_folders(paths: Paths, model: str) -> list[ServerFolder]:
     """The folders of a model's servers, replicas' too, in order."""
-    tracks = [paths.servers_of(model), *sorted(paths.servers.glob(f"{model}@*"))]
-    return [ServerFolder(path) for track in tracks for path in sorted(track.glob("[0-9]*"))]
+    replicas = [paths.servers_of(model), *sorted(paths.servers.glob(f"{model}@*"))]
+    return [ServerFolder(path) for replica in replicas for path in sorted(replica.glob("[0-9]*"))]
 
 
 def job_of_server(folder: ServerFolder) -> AccountedJob | None:

@@ -179,7 +179,7 @@ class SlurmJobs:
     def has_server(self, model: str) -> bool:
         """Whether the model's newest server, of any replica, is up."""
         places = (self.paths.servers.glob(f"{model}@*"), [self.paths.servers_of(model)])
-        folders = (max(track.glob("[0-9]" * 4), default=None) for place in places for track in place)
+        folders = (max(replica.glob("[0-9]" * 4), default=None) for place in places for replica in place)
         return any(folder is not None and is_up(ServerFolder(folder)) for folder in folders)
 
     def colocated_folder(self, model: str) -> Path | None:

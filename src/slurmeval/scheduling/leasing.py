@@ -12,7 +12,7 @@ from slurmeval.errors import NotYet, ServerFailed
 from slurmeval.paths import Paths
 from slurmeval.scheduling import finished
 from slurmeval.scheduling.failures import no_server, record
-from slurmeval.scheduling.replicas import controller_of, held, lease_files, lock_file_of, tracks
+from slurmeval.scheduling.replicas import controller_of, held, lease_files, lock_file_of, replica_specs
 from slurmeval.scheduling.server_submission import acquire, submit_earlier
 from slurmeval.servers import leases
 from slurmeval.state.lease import Lease
@@ -31,7 +31,7 @@ def lease(run: RunDocument, model: str, benchmark: str) -> None:
     failure: ServerFailed | None = None
     not_yet: NotYet | None = None
     held = False
-    for spec in tracks(run, model):
+    for spec in replica_specs(run, model):
         try:
             if not leases.holds(spec, benchmark, controller):
                 acquire(run, model, spec, benchmark, lock_file)
@@ -51,7 +51,7 @@ def check(run: RunDocument, model: str, benchmark: str) -> bool:
     """
     failure = None
     there = failed = 0
-    specs = tracks(run, model)
+    specs = replica_specs(run, model)
     for spec, file in zip(specs, lease_files(run, model, benchmark), strict=True):
         held_lease = read(file, Lease)
         try:

@@ -21,7 +21,7 @@ from slurmeval.ownership import live_owner
 from slurmeval.scheduling.failures import last_words
 from slurmeval.scheduling.job_ends import Ends
 from slurmeval.scheduling.pending_jobs import Pending
-from slurmeval.scheduling.replicas import controller_of, lock_file_of, tracks
+from slurmeval.scheduling.replicas import controller_of, lock_file_of, replica_specs
 from slurmeval.scheduling.server_submission import acquire
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
@@ -108,7 +108,7 @@ class Reconciler:
         failed = {}
         for model, benchmarks in by_model.items():
             try:
-                specs = tracks(self.run, model)
+                specs = replica_specs(self.run, model)
                 answers = [self._look_at(spec, model, benchmarks, queue) for spec in specs]
             except (OSError, ValueError) as error:  # other models' servers are looked at all the same
                 self._tell(model, f"files of {model}'s servers cannot be read, trying again: {error}")
@@ -136,7 +136,7 @@ class Reconciler:
             elif lease is not None and lease.holds_server:
                 leased.setdefault(lease.server, []).append(benchmark)
         failed: dict[str, ServerFailed] = {}
-        track = Path(spec.servers).name
+        replica = Path(spec.servers).name
         for server, lessees in leased.items():
             if server is not None and spec.external is None:
                 self._bury(ServerFolder(server), queue)
@@ -144,14 +144,14 @@ class Reconciler:
             try:
                 if server is not None and leases.holds(spec, lessees[0], controller_of(self.run)):
                     self._renew(spec, model, server, lessees)
-                elif self.clock() >= self._not_before.get(track, 0.0):
+                elif self.clock() >= self._not_before.get(replica, 0.0):
                     if server is not None:
                         self._count_unused(ServerFolder(server), model)
                     self._move(spec, model, lessees)
             except ServerFailed as error:
                 failed |= dict.fromkeys(lessees, error)
             except NotYet as error:
-                self._put_off(track, error)
+                self._put_off(replica, error)
         return failed
 
     def _needs_server(self, model: str, benchmark: str) -> bool:
@@ -167,17 +167,17 @@ class Reconciler:
             acquire(self.run, model, spec, benchmark, lock_file_of(self.run, model, benchmark))
         self._submitted(Path(spec.servers).name)
 
-    def _submitted(self, track: str) -> None:
-        self._not_before.pop(track, None)
-        self._too_many.pop(track, None)
+    def _submitted(self, replica: str) -> None:
+        self._not_before.pop(replica, None)
+        self._too_many.pop(replica, None)
 
-    def _put_off(self, track: str, why: Exception, seconds: float = RETRY_S) -> None:
+    def _put_off(self, replica: str, why: Exception, seconds: float = RETRY_S) -> None:
         """Nothing is submitted for this replica for a while. Said once."""
-        self._not_before[track] = self.clock() + seconds
+        self._not_before[replica] = self.clock() + seconds
         if commands.names_limit(str(why)):
-            self._too_many[track] = self.clock()
+            self._too_many[replica] = self.clock()
             self.was_refused = True
-        self._tell(track, f"no further server of {track} yet, trying again: {why}")
+        self._tell(replica, f"no further server of {replica} yet, trying again: {why}")
 
     def _tell(self, of: str, words: str) -> None:
         """Prints something once."""
@@ -193,11 +193,11 @@ class Reconciler:
         state = read(server.state, ServerState)
         if state is None or state.reason != leases.UNUSED:
             return
-        track = server.path.parent.name
-        self._unused[track] = self._unused.get(track, 0) + 1
-        if self._unused[track] > MAX_UNUSED:
+        replica = server.path.parent.name
+        self._unused[replica] = self._unused.get(replica, 0) + 1
+        if self._unused[replica] > MAX_UNUSED:
             raise ServerFailed(
-                f"{self._unused[track]} servers of {model} in a row closed themselves ({leases.UNUSED}), "
+                f"{self._unused[replica]} servers of {model} in a row closed themselves ({leases.UNUSED}), "
                 f"though evaluations lease them: {state.node} does not see the controller's heartbeats "
                 "in the project's folder (docs/servers.md)"
             )
@@ -239,12 +239,12 @@ class Reconciler:
         _fail(server, reason)
 
     def _mark(self, server: ServerFolder, job_id: str, slurm_state: str, started: bool) -> None:
-        track = server.path.parent.name
-        self._replaced[track] = self._replaced.get(track, 0) + 1
+        replica = server.path.parent.name
+        self._replaced[replica] = self._replaced.get(replica, 0) + 1
         reason = f"its job {job_id} ended without a word; Slurm says {slurm_state}"
         _say(f"server {server.server_id}: {reason}")
         failed_to_start = not started and slurm_state not in BY_OTHERS
-        if failed_to_start or self._replaced[track] > MAX_REPLACED:
+        if failed_to_start or self._replaced[replica] > MAX_REPLACED:
             if failed_to_start and (words := _last_words(server)):
                 reason = f"{reason}; its last words: {words}"
             elif failed_to_start:
@@ -260,15 +260,15 @@ class Reconciler:
         That there is none to be had harms nobody: the present server serves on, and its job is
         requeued when its time ends.
         """
-        track = server.parent.name
-        if self.clock() < self._not_before.get(track, 0.0):
+        replica = server.parent.name
+        if self.clock() < self._not_before.get(replica, 0.0):
             return
         try:
             successor = self._successor(spec, model, server)
         except ServerFailed as error:
             if not isinstance(error, ServerStopped):
                 _set_aside(server.parent, int(server.name))
-            self._put_off(track, error, FAILED_RETRY_S)
+            self._put_off(replica, error, FAILED_RETRY_S)
             return
         if successor is not None:
             self._move(spec, model, lessees)

@@ -1,6 +1,6 @@
 """A model's replicas in a run: their specs, and where their leases lie. Light, since every lease imports it.
 
-Replica r is a *track*: it has servers and leases of its own (`state/servers/<model>@<r>`,
+Replica r has servers and leases of its own (`state/servers/<model>@<r>`,
 `leases/<model>@<r>`; without `@` for the first), and the lease protocol runs in each unchanged.
 """
 
@@ -38,7 +38,7 @@ def _made(path: Path, record: type[T]) -> T:
     return made
 
 
-def tracks(run: RunDocument, model: str) -> list[ServerSpec]:
+def replica_specs(run: RunDocument, model: str) -> list[ServerSpec]:
     """Returns the specs of a model's replicas."""
     entry = run.models[model]
     first = replace(entry.serving, weights=str(_made(entry.manifest, Manifest).folder))

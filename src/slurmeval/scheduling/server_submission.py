@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from slurmeval.errors import NotYet, ServerFailed
-from slurmeval.scheduling.replicas import controller_of, tracks
+from slurmeval.scheduling.replicas import controller_of, replica_specs
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.state.lease import Lease
@@ -69,7 +69,7 @@ def _prepared(run: RunDocument, model: str) -> Iterator[Path]:
     """The folder of a model's server that is to share a job, if one is wanted."""
     if not _is_wanted(run, model):
         return
-    (spec,) = tracks(run, model)
+    (spec,) = replica_specs(run, model)
     try:
         folder = leases.prepare(spec, controller_of(run))
     except ServerFailed:
@@ -90,7 +90,7 @@ def submit_earlier(run: RunDocument, model: str) -> None:
     for earlier in run.order[: run.order.index(model)]:
         if names.isdisjoint(run.models[earlier].job_names) or not _is_wanted(run, earlier):
             continue
-        for spec in tracks(run, earlier):
+        for spec in replica_specs(run, earlier):
             try:
                 acquire(run, earlier, spec, FIRST)
             except ServerFailed:

@@ -63,8 +63,8 @@ class SilentServers:
 
 def is_leased(paths: Paths, server: ServerFolder) -> bool:
     """Whether anybody needs a server."""
-    track = server.path.parent.name
-    return leases.is_leased(server.path, paths.leases / track, paths.controller)
+    replica = server.path.parent.name
+    return leases.is_leased(server.path, paths.leases / replica, paths.controller)
 
 
 def servers_by_job(paths: Paths) -> dict[str, list[ServerFolder]]:
