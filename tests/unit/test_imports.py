@@ -30,7 +30,7 @@ LAYERS = (
     ("results",),
     ("scheduling",),
     ("evaluation", "planning"),
-    ("workflow",),
+    ("site_check", "workflow"),
     ("report",),
     ("cli",),
     ("__main__",),

@@ -21,7 +21,7 @@ from slurmeval.variables import forget_missing_certificates, shadowing
 FOR_PEOPLE = {
     "check": ("slurmeval.cli.check", "Checks config files and says what they mean."),
     "compare": ("slurmeval.cli.compare", "Compares two models on the questions that both answered."),
-    "doctor": ("slurmeval.cli.doctor", "Says what this machine lacks, and what to do about it."),
+    "doctor": ("slurmeval.cli.doctor", "Says what this machine or cluster lacks, and what to do."),
     "export": ("slurmeval.cli.export", "Writes results in the files of another program."),
     "gate": ("slurmeval.cli.gate", "Says whether scores drop by no more than allowed."),
     "images": ("slurmeval.cli.images", "Locks, pulls, verifies and removes images."),

@@ -7,6 +7,7 @@ cannot fit, and what is not may still turn out too large.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,34 +45,55 @@ class Need:
         """Returns the sum for one request of full length."""
         return self.weights + self.cache_per_token * self.context
 
+    @property
+    def words(self) -> str:
+        """Returns the sum as text."""
+        cache = self.cache_per_token * self.context
+        of_cache = f" and {size_text(cache)} for the KV cache of {self.context:,} tokens" if cache else ""
+        return f"{size_text(self.weights)} of weights{of_cache}"
 
-def too_large(
-    folder: Path, files: list[StagedFile], model: Model, server: Serving, gpu_memory_gb: float | None
-) -> str | None:
-    """Returns why a staged model does not fit its server's GPUs, with the sum; None: it may, as far as known.
+
+def need_of(folder: Path, files: Sequence[StagedFile], model: Model, server: Serving) -> Need | None:
+    """Returns what each GPU of a model's server must hold; None where that cannot be told.
 
     Args:
-        folder: The model's folder.
-        files: What its manifest lists.
+        folder: The model's folder, with its config.json.
+        files: The files of its repository, with their sizes.
         model: Its entry in the config.
         server: Its server's entry.
-        gpu_memory_gb: Memory of one GPU, in GiB; None: not known.
     """
     flags = {canonical(name) for name in (*server.flags, *model.flags)}
-    if gpu_memory_gb is None or not server.gpus or model.quantization is not None or flags & SPLIT:
+    if not server.gpus or model.quantization is not None or flags & SPLIT:
         return None
-    stored = float(sum(file.size for file in files if file.path.endswith(WEIGHTS)))
-    need = _need(folder, stored, model, server.gpus, server.nodes)
+    return _need(folder, _stored(files), model, server.gpus, server.nodes)
+
+
+def too_large(
+    folder: Path,
+    files: Sequence[StagedFile],
+    model: Model,
+    server: Serving,
+    gpu_memory_gb: float | None,
+) -> str | None:
+    """Returns why a model does not fit its server's GPUs, with the sum; None: it may, as far as known.
+
+    `gpu_memory_gb` is the memory of one GPU, in GiB (None: not known); the rest is as in `need_of`.
+    """
+    need = need_of(folder, files, model, server)
+    if gpu_memory_gb is None or need is None:
+        return None
     room = gpu_memory_gb * GIB
     if need.total <= room:
         return None
     gpus = f"{server.gpus * server.nodes} GPU{'s' if server.gpus * server.nodes > 1 else ''}"
-    cache = need.cache_per_token * need.context
-    of_cache = f" and {size_text(cache)} for the KV cache of {need.context:,} tokens" if cache else ""
     return (
-        f"does not fit {gpus} of {gpu_memory_gb:g} GB: each would hold {size_text(need.weights)} of weights"
-        f"{of_cache}; {_remedies(need, room, folder, stored, model, server)}"
+        f"does not fit {gpus} of {gpu_memory_gb:.4g} GB: each would hold {need.words}; "
+        f"{_remedies(need, room, folder, _stored(files), model, server)}"
     )
+
+
+def _stored(files: Sequence[StagedFile]) -> float:
+    return float(sum(file.size for file in files if file.path.endswith(WEIGHTS)))
 
 
 def _need(folder: Path, stored: float, model: Model, gpus: int, nodes: int) -> Need:

@@ -47,6 +47,15 @@ def evaluation_flags(site: Site, *, time_min: int, memory_gb: float) -> list[str
     return [*flags, f"--time={time_min}", *jobs.extra]
 
 
+def staging_flags(site: Site, time_min: int) -> list[str]:
+    """Returns the flags of a job that downloads."""
+    jobs = site.staging
+    flags = [*_keys(jobs), "--nodes=1", "--ntasks=1", f"--cpus-per-task={jobs.cpus}"]
+    if jobs.memory is not None:
+        flags.append(jobs.memory.format(**_memory(jobs.memory_gb, jobs.cpus, 0)))
+    return [*flags, f"--time={time_min}", *jobs.extra]
+
+
 def staging_command(site: Site, variables: Mapping[str, str]) -> list[str]:
     """Returns the command that runs a command where there is internet, its arguments to follow.
 
@@ -58,10 +67,7 @@ def staging_command(site: Site, variables: Mapping[str, str]) -> list[str]:
         return []
     users = {name: variables.get(f"SBATCH_{name.upper()}") for name in OF_THE_USER}
     keys = [f"--{name}={value}" for name, value in users.items() if value and getattr(jobs, name) is None]
-    flags = [*_keys(jobs), *keys, "--nodes=1", "--ntasks=1", f"--cpus-per-task={jobs.cpus}"]
-    if jobs.memory is not None:
-        flags.append(jobs.memory.format(**_memory(jobs.memory_gb, jobs.cpus, 0)))
-    flags += [f"--time={time_min(jobs.time_limit_min, jobs)}", "--job-name=slurmeval-stage", *jobs.extra]
+    flags = [*staging_flags(site, time_min(jobs.time_limit_min, jobs)), *keys, "--job-name=slurmeval-stage"]
     script = "\n".join([*checked(jobs.setup), OWN_PYTHON_LINE, 'exec "$@"'])
     return ["srun", "--quiet", "--input=none", *flags, "/bin/bash", "-c", script, "bash"]
 
