@@ -34,13 +34,19 @@ IN_FLIGHT = 16
 
 
 def write_server(paths: Paths, model: str, number: int) -> None:
-    """A server that was busy for the whole of its one life."""
+    """A server that was busy for the whole of its one engine_run."""
     folder = paths.servers_of(model) / f"{number:04d}"
     write_json(folder / "spec.json", {"model": model, "gpus": 1, "nodes": 1})
     write_json(folder / "state.json", {"status": "stopped"})
     began, ended = START.isoformat(), (START + timedelta(days=2)).isoformat()
-    life = {"life": 1, "started_at": began, "ready_at": began, "ended_at": ended, "busy_s": 170_000.0}
-    (folder / "lives.jsonl").write_text(json.dumps(life) + "\n")
+    engine_run = {
+        "engine_run": 1,
+        "started_at": began,
+        "ready_at": began,
+        "ended_at": ended,
+        "busy_s": 170_000.0,
+    }
+    (folder / "engine_runs.jsonl").write_text(json.dumps(engine_run) + "\n")
 
 
 def write_evaluation(paths: Paths, model: str, benchmark: str, server: int, requests: int) -> None:
@@ -52,7 +58,7 @@ def write_evaluation(paths: Paths, model: str, benchmark: str, server: int, requ
         "benchmark": pa.array([benchmark]).take(pa.array(np.zeros(requests, int))),
         "request_id": [f"0001-{number:06d}" for number in range(requests)],
         "server_id": pa.array([f"{model}/{server:04d}"]).take(pa.array(np.zeros(requests, int))),
-        "life": np.ones(requests, np.int64),
+        "engine_run": np.ones(requests, np.int64),
         "started_at": pa.array(began + int(START.timestamp() * 1e6)).cast(pa.timestamp("us", tz="UTC")),
         "latency_ms": chance.exponential(IN_FLIGHT * 86_400e3 / requests, requests),
     }

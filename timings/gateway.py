@@ -224,7 +224,7 @@ def gateway(stub_port: int, folder: Path, core: int) -> Iterator[Proxy]:
     server = folder / "servers" / "stub" / "0001"
     write_json(folder / "lease.json", {"server": str(server), "released": False})
     write_json(server / "state.json", {"status": "ready"})
-    endpoint = {"url": f"http://127.0.0.1:{stub_port}", "api_key": "k", "model": "stub", "life": 1}
+    endpoint = {"url": f"http://127.0.0.1:{stub_port}", "api_key": "k", "model": "stub", "engine_run": 1}
     write_json(server / "endpoint.json", endpoint)
     config = GatewayConfig(
         leases=[folder / "lease.json"],

@@ -103,7 +103,7 @@ def write_log(folder: Path) -> None:
     usage = {"prompt_tokens": 100, "completion_tokens": 100, "total_tokens": 200}
     meta = {
         "key": "0" * 64, "endpoint": "/v1/chat/completions", "latency_ms": 1000.0, "ttft_ms": None,
-        "http_status": 200, "attempt": 1, "server_id": "m/0001", "life": 1, "prompt_tokens": 100,
+        "http_status": 200, "attempt": 1, "server_id": "m/0001", "engine_run": 1, "prompt_tokens": 100,
         "completion_tokens": 100, "finish_reason": "stop", "error": None, "content_type": "application/json",
         "waited_ms": 5.0,
     }  # fmt: skip

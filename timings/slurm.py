@@ -169,11 +169,14 @@ def gpu_seconds(cluster: Cluster) -> None:
         ended_well(ours, first)
         ended_well(others, second)
         (one,), many = gpu_seconds_of(ours), gpu_seconds_of(others)
-        lives = ours.lives()
+        engine_runs = ours.engine_runs()
     say("ideal", f"{IDEAL_S:.0f} GPU-seconds")
     say("one deployment for all", f"{one}, {one / IDEAL_S:.2f} times the ideal", "1.2")
-    parts = [f"{name} {sum(life[f'{name}_s'] for life in lives):.1f}" for name in SECONDS]
-    say("… where they went", f"{', '.join(parts)}; before that {lives[0]['queued_s']:.0f} s in the queue")
+    parts = [f"{name} {sum(engine_run[f'{name}_s'] for engine_run in engine_runs):.1f}" for name in SECONDS]
+    say(
+        "… where they went",
+        f"{', '.join(parts)}; before that {engine_runs[0]['queued_s']:.0f} s in the queue",
+    )
     say("one deployment each", f"{sum(many)} ({', '.join(map(str, many))})")
     say("ratio", f"{sum(many) / one:.1f}", "at least 6")
 
@@ -200,7 +203,7 @@ def latency(cluster: Cluster) -> None:
     with projects(cluster) as make:
         project = make(1, 3, 10, STAND_IN_START_S=20, STAND_IN_DELAY_S=0.1)
         ended_well(project, project.start())
-        (life,) = project.lives()
+        (engine_run,) = project.engine_runs()
         answers = [
             [
                 row["started_at"].timestamp() + row["latency_ms"] / 1000
@@ -208,7 +211,7 @@ def latency(cluster: Cluster) -> None:
             ]
             for name in project.config["benchmarks"]
         ]
-    ready, ended = life["ready_at"].timestamp(), life["job_ended_at"].timestamp()
+    ready, ended = engine_run["ready_at"].timestamp(), engine_run["job_ended_at"].timestamp()
     firsts = ", ".join(f"{min(times) - ready:.1f}" for times in answers)
     say("from the server's first answer to the first answer of each evaluation", f"{firsts} s", "5 s")
     last = max(max(times) for times in answers)

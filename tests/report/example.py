@@ -16,7 +16,7 @@ from slurmeval.paths import Paths
 from slurmeval.results.aggregate import aggregate
 from slurmeval.results.evaluation import EvaluationRecord
 from slurmeval.results.partitions import write
-from slurmeval.slurm.commands import JobLife
+from slurmeval.slurm.commands import JobRun
 from slurmeval.state.run_document import RunDocument
 from tests.run_documents import benchmark_entry, model_entry, run_document
 
@@ -95,7 +95,7 @@ def record(index: int, prompt: str, answer: str, **more: Any) -> Record:
         "http_status": 200,
         "attempt": 1,
         "server_id": "m/0001",
-        "life": 1,
+        "engine_run": 1,
         "prompt_tokens": 20 + index % 5,
         "completion_tokens": 7,
         "finish_reason": "length" if index % 9 == 0 else "stop",
@@ -169,9 +169,9 @@ def write_server(paths: Paths, model: str) -> None:
     folder = paths.servers_of(model) / "0001"
     write_json(folder / "spec.json", {"model": model, "dtype": "bfloat16", "quantization": None})
     write_json(folder / "job.json", {"job_id": "4711", "cluster": "local", "submitted_at": START.isoformat()})
-    state = {"status": "ready", "reason": None, "life": 2, "started_at": START.isoformat()}
+    state = {"status": "ready", "reason": None, "engine_run": 2, "started_at": START.isoformat()}
     under_way = {
-        "life": 2,
+        "engine_run": 2,
         "started_at": (START + timedelta(minutes=8)).isoformat(),
         "ready_at": (START + timedelta(minutes=9)).isoformat(),
         "seen_at": (START + timedelta(minutes=10)).isoformat(),
@@ -183,8 +183,8 @@ def write_server(paths: Paths, model: str) -> None:
         "prompt_tokens": 1000,
     }
     write_json(folder / "state.json", state | {"ready_at": under_way["ready_at"], "under_way": under_way})
-    life = {
-        "life": 1,
+    engine_run = {
+        "engine_run": 1,
         "started_at": (START + timedelta(seconds=4)).isoformat(),
         "ready_at": (START + timedelta(seconds=64)).isoformat(),
         "ended_at": (START + timedelta(minutes=8)).isoformat(),
@@ -196,7 +196,7 @@ def write_server(paths: Paths, model: str) -> None:
         "generated_tokens": 45000,
         "prompt_tokens": 90000,
     }
-    (folder / "lives.jsonl").write_text(json.dumps(life) + '\n{"life": 2, "started')
+    (folder / "engine_runs.jsonl").write_text(json.dumps(engine_run) + '\n{"engine_run": 2, "started')
 
 
 def write_run(paths: Paths, n: int = 60) -> list[tuple[str, str]]:
@@ -214,8 +214,8 @@ def write_run(paths: Paths, n: int = 60) -> list[tuple[str, str]]:
     return pairs
 
 
-def job_life(job_id: str, begin: float, end: float, state: str = "COMPLETED", **more: Any) -> JobLife:
-    """What accounting says of a job's life from `begin` to `end`, in seconds from START."""
+def job_run(job_id: str, begin: float, end: float, state: str = "COMPLETED", **more: Any) -> JobRun:
+    """What accounting says of a job's engine run from `begin` to `end`, in seconds from START."""
     values: dict[str, Any] = {
         "exit_code": "0:0",
         "submitted": START + timedelta(seconds=begin - 45),
@@ -230,14 +230,14 @@ def job_life(job_id: str, begin: float, end: float, state: str = "COMPLETED", **
         "restart": 0,
         "reason": "",
     }
-    return JobLife(job_id, state, **values | more)
+    return JobRun(job_id, state, **values | more)
 
 
 def write_slurm_run(paths: Paths, n: int = 60) -> list[tuple[str, str]]:
     """`write_run` on a cluster: the first model's server was preempted once, and accounting knows all but the
     job of the second model's."""
     pairs = write_run(paths, n)
-    accounts = {"4711": [job_life("4711", 0, 479, "PREEMPTED"), job_life("4711", 479, 610, "TIMEOUT")]}
+    accounts = {"4711": [job_run("4711", 0, 479, "PREEMPTED"), job_run("4711", 479, 610, "TIMEOUT")]}
     for number, model in enumerate(MODELS):
         folder = paths.servers_of(model) / "0001"
         job = {"job_id": str(4711 + number), "cluster": "slurm", "submitted_at": START.isoformat()}
@@ -246,9 +246,9 @@ def write_slurm_run(paths: Paths, n: int = 60) -> list[tuple[str, str]]:
     for number, pair in enumerate(pairs):
         line = {"job_id": str(5000 + number), "submitted_at": START.isoformat()}
         append_json(paths.evaluation_jobs(*pair), line)
-        accounts[line["job_id"]] = [job_life(line["job_id"], 60, 240, nodes="cpu2", gpus=0)]
+        accounts[line["job_id"]] = [job_run(line["job_id"], 60, 240, nodes="cpu2", gpus=0)]
     failed = str(5000 + pairs.index(FAILED))
-    first = job_life(failed, 60, 90, "NODE_FAIL", nodes="cpu1", gpus=0)
-    accounts[failed] = [first, job_life(failed, 140, 200, "OUT_OF_MEMORY", nodes="cpu2", gpus=0)]
+    first = job_run(failed, 60, 90, "NODE_FAIL", nodes="cpu1", gpus=0)
+    accounts[failed] = [first, job_run(failed, 140, 200, "OUT_OF_MEMORY", nodes="cpu2", gpus=0)]
     aggregate(paths, pairs, lambda ids: {name: accounts[name] for name in ids if name in accounts}, 0)
     return pairs

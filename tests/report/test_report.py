@@ -509,7 +509,7 @@ def test_a_run_on_a_cluster_shows_where_gpu_time_went_and_how_jobs_ended(paths: 
         "other.model_2 4 4.0 s 39.7 min 21.4 min 54 % 8.0 min 20 % 8.6 min 22 % 1.8 min 4 %",
         "openbookqa 11.7 min 27 %",
         "told nothing of 1 job: no state, and times by",
-        "OUT_OF_MEMORY on cpu2, 2 lives",
+        "OUT_OF_MEMORY on cpu2, 2 runs",
         "slurm 4711 PREEMPTED on gpu1, 4 GPUs",
         "slurm 4711 restart 1 TIMEOUT on gpu1, 4 GPUs",
         "A busy second belongs in equal parts",

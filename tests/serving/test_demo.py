@@ -92,11 +92,15 @@ def test_every_evaluation_ends_well_though_vllm_was_killed(demo: Demo) -> None:
     rows = {row["benchmark"]: row for row in demo.table("evaluations.parquet")}
     assert {name: row["status"] for name, row in rows.items()} == dict.fromkeys(BENCHMARKS, "ok")
     assert all(row["n_samples"] == row["n_requested"] for row in rows.values())
-    lives = demo.table("servers.parquet")
-    assert [life["life"] for life in lives] == list(range(1, len(lives) + 1))
-    # Another program of this machine may take the port that vLLM was about to have: that life served nobody
+    engine_runs = demo.table("servers.parquet")
+    assert [engine_run["engine_run"] for engine_run in engine_runs] == list(range(1, len(engine_runs) + 1))
+    # Another program of this machine may take the port that vLLM was about to have: that run served nobody
     taken = "another process listens on the server's port"
-    reasons = [life["exit_reason"] for life in lives if not life["exit_reason"].startswith(taken)]
+    reasons = [
+        engine_run["exit_reason"]
+        for engine_run in engine_runs
+        if not engine_run["exit_reason"].startswith(taken)
+    ]
     assert reasons == ["vLLM was killed by SIGKILL", "no lease is left"]
 
 

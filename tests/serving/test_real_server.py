@@ -15,13 +15,13 @@ import pytest
 from slurmeval.engines.readiness import request
 from slurmeval.files import read_json, write_json
 from slurmeval.processes import identity, is_alive
-from slurmeval.servers.accounting import read_lives
 from slurmeval.servers.engine_process import session_members
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
 from slurmeval.state.records import load, write
 from slurmeval.state.server import ServerJob
 from slurmeval.state.server_spec import ServerSpec
+from tests.engine_runs import engine_runs_of
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.serving, pytest.mark.timeout(1200)]
@@ -57,16 +57,16 @@ class Place:
         self.lease_path = root / "leases" / "arc.json"
         self.folder = ServerFolder(acquire(self.spec, "arc", self.controller).server)
 
-    def wait_for_life(self, life: int) -> dict[str, Any]:
-        """The endpoint of a life of vLLM."""
+    def wait_for_engine_run(self, engine_run: int) -> dict[str, Any]:
+        """The endpoint of an engine run of vLLM."""
 
         def found() -> dict[str, Any] | None:
             state = read_json(self.folder.state) or {}
             assert state.get("status") != "failed", state["reason"]
             endpoint = read_json(self.folder.endpoint)
-            return endpoint if endpoint and endpoint["life"] == life else None
+            return endpoint if endpoint and endpoint["engine_run"] == engine_run else None
 
-        return wait_for(found, f"life {life}", READY_S)  # type: ignore[no-any-return]
+        return wait_for(found, f"engine run {engine_run}", READY_S)  # type: ignore[no-any-return]
 
     def wait_for_end(self, deadline_s: float) -> dict[str, Any]:
         """The state in which the server ended, with its job gone."""
@@ -109,13 +109,13 @@ def test_server_serves_survives_a_kill_and_goes_with_its_lease(
 ) -> None:
     monkeypatch.setenv("HOME", "/sys")  # it cannot be written: nothing may want to
     here = place()
-    first = here.wait_for_life(1)
+    first = here.wait_for_engine_run(1)
     assert answers(first)
     assert request(first["url"], "/v1/models", "another key")[0] == 401
 
     killed = here.vllm()
     os.kill(killed, signal.SIGKILL)
-    second = here.wait_for_life(2)
+    second = here.wait_for_engine_run(2)
     assert answers(second)
     assert second["api_key"] != first["api_key"]
     assert session_members(killed) == []
@@ -129,9 +129,12 @@ def test_server_serves_survives_a_kill_and_goes_with_its_lease(
     assert state["status"] == "stopped"
     assert session_members(group) == []
     assert not here.folder.endpoint.exists()
-    lives = read_lives(here.folder.lives)
-    print(f"starting took {[life['starting_s'] for life in lives]} s")
-    assert [life["exit_reason"] for life in lives] == ["vLLM was killed by SIGKILL", "no lease is left"]
+    engine_runs = engine_runs_of(here.folder)
+    print(f"starting took {[engine_run['starting_s'] for engine_run in engine_runs]} s")
+    assert [engine_run["exit_reason"] for engine_run in engine_runs] == [
+        "vLLM was killed by SIGKILL",
+        "no lease is left",
+    ]
 
 
 def test_bad_flag_fails_with_vllms_own_reason(place: Callable[..., Place]) -> None:
@@ -139,12 +142,12 @@ def test_bad_flag_fails_with_vllms_own_reason(place: Callable[..., Place]) -> No
     state = here.wait_for_end(READY_S)
     assert state["status"] == "failed"
     assert state["reason"] == "vLLM refuses its command line: unrecognized arguments: --no-such-flag=3"
-    assert len(read_lives(here.folder.lives)) == 1
+    assert len(engine_runs_of(here.folder)) == 1
 
 
 def test_killed_supervisor_leaves_no_vllm(place: Callable[..., Place]) -> None:
     here = place()
-    here.wait_for_life(1)
+    here.wait_for_engine_run(1)
     group = here.vllm()
     os.kill(read_json(here.folder.state)["owner"]["pid"], signal.SIGKILL)
     try:

@@ -75,8 +75,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
     wait_for(ready.exists, "the stand-in server")
     url = read_json(ready)["url"]
     folder.mkdir(parents=True)
-    write_json(folder / "state.json", {"status": "ready", "life": 1})
-    write_json(folder / "endpoint.json", {"url": url, "api_key": KEY, "model": MODEL, "life": 1})
+    write_json(folder / "state.json", {"status": "ready", "engine_run": 1})
+    write_json(folder / "endpoint.json", {"url": url, "api_key": KEY, "model": MODEL, "engine_run": 1})
     write(lease, Lease(folder, MODEL, "bench", "1", identity()))
     yield Server(url, lease)
     process.kill()

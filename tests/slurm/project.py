@@ -124,7 +124,7 @@ class ClusterProject(Project):
             whole = [r["request_key"] for r in self.table(f"requests/{name}") if r["http_status"] == 200]
             assert len(whole) == len(set(whole)) == self.n_problems
 
-    def lives(self) -> list[dict[str, Any]]:
+    def engine_runs(self) -> list[dict[str, Any]]:
         return self.table("servers.parquet")
 
     def page(self) -> str:

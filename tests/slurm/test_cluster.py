@@ -40,10 +40,10 @@ def test_a_job_gets_its_gpus_and_they_are_accounted(cluster: Cluster, tmp_path: 
     job = cluster.submit("--partition=gpu", "--gres=gpu:2", f"--output={output}", script=script)
     wait_for_state(cluster, job, "COMPLETED")
     assert output.read_text() in ("gpu1 0,1\n", "gpu2 0,1\n")
-    (life,) = cluster.sacct(job)
-    assert life["State"] == "COMPLETED"
-    assert "gres/gpu=2" in life["AllocTRES"].split(",")
-    assert life["Account"] == "acct1"
+    (job_run,) = cluster.sacct(job)
+    assert job_run["State"] == "COMPLETED"
+    assert "gres/gpu=2" in job_run["AllocTRES"].split(",")
+    assert job_run["Account"] == "acct1"
 
 
 def test_jobs_use_slurm_from_within(cluster: Cluster, tmp_path: Path) -> None:
@@ -100,17 +100,17 @@ def test_memory_limits_are_enforced(cluster: Cluster) -> None:
 
 
 def test_a_crashed_nodes_job_is_requeued(cluster: Cluster, tmp_path: Path) -> None:
-    lives = tmp_path / "lives"
-    script = f'#!/bin/sh\necho "$SLURM_RESTART_COUNT" >>{lives}\n[ "$SLURM_RESTART_COUNT" ] || sleep 60\n'
+    job_runs = tmp_path / "job_runs"
+    script = f'#!/bin/sh\necho "$SLURM_RESTART_COUNT" >>{job_runs}\n[ "$SLURM_RESTART_COUNT" ] || sleep 60\n'
     job = cluster.submit("--nodelist=cpu1", "--output=/dev/null", script=script)
-    wait_for(lives.exists, "the job to start", 20)
+    wait_for(job_runs.exists, "the job to start", 20)
     cluster.kill_node("cpu1")
     assert cluster.on("cpu1", ["true"]).returncode == 69
     cluster.report_down("cpu1")
     cluster.boot_node("cpu1")
     wait_for_state(cluster, job, "COMPLETED")
-    assert lives.read_text().splitlines() == ["", "1"]
-    assert [life["State"] for life in cluster.sacct(job)] == ["NODE_FAIL", "COMPLETED"]
+    assert job_runs.read_text().splitlines() == ["", "1"]
+    assert [job_run["State"] for job_run in cluster.sacct(job)] == ["NODE_FAIL", "COMPLETED"]
 
 
 def test_a_preempted_job_is_warned_and_requeued(cluster: Cluster, tmp_path: Path) -> None:

@@ -41,10 +41,10 @@ def test_the_demo_runs_on_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
     rows = demo.table("evaluations.parquet")
     assert {(row["benchmark"], row["status"]) for row in rows} == {(name, "ok") for name in BENCHMARKS}
     assert all(row["n_samples"] == row["n_requested"] for row in rows)
-    lives = demo.table("servers.parquet")
-    (server,) = {row["job_id"] for row in lives}
-    assert sum(row["gpu_s"] for row in lives) == gpu_seconds_of_sacct(cluster, server)
-    assert {row["nodes"] for row in lives} <= {"gpu1", "gpu2"}
+    engine_runs = demo.table("servers.parquet")
+    (server,) = {row["job_id"] for row in engine_runs}
+    assert sum(row["gpu_s"] for row in engine_runs) == gpu_seconds_of_sacct(cluster, server)
+    assert {row["nodes"] for row in engine_runs} <= {"gpu1", "gpu2"}
     assert {row["node"] for row in rows} <= {"cpu1", "cpu2"}
     assert "GPU" in (demo.results / "report" / "index.html").read_text()
     prefix = job_name(demo.results, "")

@@ -21,7 +21,7 @@ def test_the_evaluations_node_dies(project: ClusterProject) -> None:
     project.cluster.report_down(node)
     project.finish(run)
     assert "NODE_FAIL" in str(project.table("evaluations.parquet")) or any(
-        row["job_lives"] > 1 for row in project.table("evaluations.parquet")
+        row["job_runs"] > 1 for row in project.table("evaluations.parquet")
     )
 
 

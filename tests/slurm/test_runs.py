@@ -17,7 +17,7 @@ from tests.workflow.test_rescoring import make_older
 
 
 def gpu_seconds_of_sacct(cluster: Cluster, job_id: str) -> int:
-    """Elapsed time of all lives of a job, times its GPUs."""
+    """Elapsed time of all engine runs of a job, times its GPUs."""
     rows = cluster.sacct(job_id)
     return sum(
         int(row["ElapsedRaw"]) * int(row["AllocTRES"].partition("gres/gpu=")[2].partition(",")[0] or 0)
@@ -30,8 +30,8 @@ def test_a_run_submits_one_server_and_leaves_nothing(project: ClusterProject) ->
     assert done.returncode == 0, done.stdout[-6000:]
     assert not project.jobs()
     project.assert_complete()
-    (server,) = {row["job_id"] for row in project.lives()}
-    assert sum(row["gpu_s"] for row in project.lives()) == gpu_seconds_of_sacct(project.cluster, server)
+    (server,) = {row["job_id"] for row in project.engine_runs()}
+    assert sum(row["gpu_s"] for row in project.engine_runs()) == gpu_seconds_of_sacct(project.cluster, server)
     for row in project.table("evaluations.parquet"):
         (job,) = project.cluster.sacct(row["job_id"])
         assert (row["elapsed_s"], row["node"]) == (int(job["ElapsedRaw"]), job["NodeList"])
@@ -116,7 +116,7 @@ def test_a_server_that_cannot_come_up_fails_all_at_once_with_the_reason(project:
     rows = project.table("evaluations.parquet")
     assert {row["error_class"] for row in rows} == {"server_lost"}
     assert all("break-at-start" in row["reason"] for row in rows)
-    assert len({row["server_id"] for row in project.lives()}) == 1
+    assert len({row["server_id"] for row in project.engine_runs()}) == 1
     assert not project.jobs()
 
 
@@ -195,7 +195,7 @@ def test_no_more_servers_than_allowed_at_once(project: ClusterProject) -> None:
     project.config["server_jobs"] = {"max_at_once": 1}
     done = project.run()
     assert done.returncode == 0, done.stdout[-4000:]
-    spans = sorted((row["started_at"], row["ended_at"]) for row in project.lives())
+    spans = sorted((row["started_at"], row["ended_at"]) for row in project.engine_runs())
     assert len(spans) == 3
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans)), spans
 
@@ -207,9 +207,9 @@ def test_small_servers_share_a_job_where_nodes_are_given_whole(project: ClusterP
     done = project.run()
     assert done.returncode == 0, done.stdout[-4000:]
     project.assert_complete()
-    (server,) = {row["job_id"] for row in project.lives()}
-    assert {row["server_id"] for row in project.lives()} == {"small/0001", "tiny/0001"}
-    assert sum(row["gpu_s"] for row in project.lives()) == gpu_seconds_of_sacct(project.cluster, server)
+    (server,) = {row["job_id"] for row in project.engine_runs()}
+    assert {row["server_id"] for row in project.engine_runs()} == {"small/0001", "tiny/0001"}
+    assert sum(row["gpu_s"] for row in project.engine_runs()) == gpu_seconds_of_sacct(project.cluster, server)
 
 
 def test_without_dependencies_evaluations_are_submitted_once_their_server_runs(
@@ -219,11 +219,11 @@ def test_without_dependencies_evaluations_are_submitted_once_their_server_runs(
     done = project.run()
     assert done.returncode == 0, done.stdout[-4000:]
     project.assert_complete()
-    (server,) = {row["job_id"] for row in project.lives()}
-    (life,) = project.cluster.sacct(server)
+    (server,) = {row["job_id"] for row in project.engine_runs()}
+    (server_job,) = project.cluster.sacct(server)
     for row in project.table("evaluations.parquet"):
         (job,) = project.cluster.sacct(row["job_id"])
-        assert job["Submit"] >= life["Start"]
+        assert job["Submit"] >= server_job["Start"]
 
 
 def test_evaluations_inside_the_servers_job(project: ClusterProject) -> None:
@@ -247,6 +247,6 @@ def test_each_server_runs_on_the_nodes_of_its_pool(project: ClusterProject) -> N
     project.config["suites"]["all"] = ["first"]
     done = project.run()
     assert done.returncode == 0, done.stdout[-6000:]
-    jobs = {row["model"]: row["job_id"] for row in project.lives()}
+    jobs = {row["model"]: row["job_id"] for row in project.engine_runs()}
     nodes = {model: {row["NodeList"] for row in project.cluster.sacct(jobs[model])} for model in jobs}
     assert nodes == {"tiny": {"gpu1"}, "big": {"gpu2"}}

@@ -27,16 +27,16 @@ def test_vllm_is_killed(project: ClusterProject) -> None:
     (engine,) = project.engines()
     os.kill(engine, signal.SIGKILL)
     project.finish(run)
-    assert {row["life"] for row in project.lives()} == {1, 2}
-    assert len({row["job_id"] for row in project.lives()}) == 1
-    assert "SIGKILL" in str([row["exit_reason"] for row in project.lives()])
+    assert {row["engine_run"] for row in project.engine_runs()} == {1, 2}
+    assert len({row["job_id"] for row in project.engine_runs()}) == 1
+    assert "SIGKILL" in str([row["exit_reason"] for row in project.engine_runs()])
 
 
 def test_the_supervisor_is_killed(project: ClusterProject) -> None:
     run = begin(project)
     os.kill(project.supervisor(), signal.SIGKILL)
     project.finish(run)
-    assert len({row["job_id"] for row in project.lives()}) == 2
+    assert len({row["job_id"] for row in project.engine_runs()}) == 2
 
 
 def test_the_servers_job_is_cancelled_by_hand(project: ClusterProject) -> None:
@@ -44,8 +44,8 @@ def test_the_servers_job_is_cancelled_by_hand(project: ClusterProject) -> None:
     (server,) = project.server_jobs()
     project.cluster.ask(["scancel", server["id"]])
     project.finish(run)
-    assert len({row["job_id"] for row in project.lives()}) == 2
-    assert "CANCELLED" in {row["slurm_state"] for row in project.lives()}
+    assert len({row["job_id"] for row in project.engine_runs()}) == 2
+    assert "CANCELLED" in {row["slurm_state"] for row in project.engine_runs()}
 
 
 def test_a_servers_job_that_waits_is_cancelled_by_hand(project: ClusterProject) -> None:
@@ -67,10 +67,10 @@ def test_the_servers_node_dies(project: ClusterProject) -> None:
     project.cluster.kill_node(node)
     project.cluster.report_down(node)
     project.finish(run)
-    lives = project.lives()
-    assert {row["job_id"] for row in lives} == {server["id"]}
-    assert {row["nodes"] for row in lives} == {"gpu1", "gpu2"}
-    assert "NODE_FAIL" in str(lives)
+    engine_runs = project.engine_runs()
+    assert {row["job_id"] for row in engine_runs} == {server["id"]}
+    assert {row["nodes"] for row in engine_runs} == {"gpu1", "gpu2"}
+    assert "NODE_FAIL" in str(engine_runs)
 
 
 def test_the_servers_node_is_cut_off_for_a_minute(project: ClusterProject) -> None:
@@ -91,8 +91,8 @@ def test_the_servers_time_ends_and_its_job_is_requeued(project: ClusterProject) 
     project.config["server_jobs"] = {"renew_before_min": None}
     run = begin(project, delay_s=18, answers=1)
     project.finish(run, 280)
-    assert len({row["job_id"] for row in project.lives()}) == 1
-    assert {row["restart"] for row in project.lives()} >= {0, 1}
+    assert len({row["job_id"] for row in project.engine_runs()}) == 1
+    assert {row["restart"] for row in project.engine_runs()} >= {0, 1}
 
 
 def test_a_successor_takes_over_before_the_servers_time_ends(project: ClusterProject) -> None:
@@ -101,8 +101,8 @@ def test_a_successor_takes_over_before_the_servers_time_ends(project: ClusterPro
     project.write_problems("problems", range(12))
     run = begin(project, delay_s=6, answers=1)
     project.finish(run)
-    assert {row["server_id"] for row in project.lives()} >= {"tiny/0001", "tiny/0002"}
-    assert {row["restart"] for row in project.lives()} == {0}
+    assert {row["server_id"] for row in project.engine_runs()} >= {"tiny/0001", "tiny/0002"}
+    assert {row["restart"] for row in project.engine_runs()} == {0}
     # without a gap: no request failed
     for name in ("first", "second", "third"):
         assert {row["http_status"] for row in project.table(f"requests/tiny/{name}.parquet")} == {200}
@@ -127,8 +127,8 @@ def test_the_server_is_preempted(project: ClusterProject) -> None:
         60,
     )
     project.finish(run)
-    assert "PREEMPTED" in str(project.lives()) or "REQUEUED" in str(project.lives())
-    assert {row["job_id"] for row in project.lives()} == {server["id"]}
+    assert "PREEMPTED" in str(project.engine_runs()) or "REQUEUED" in str(project.engine_runs())
+    assert {row["job_id"] for row in project.engine_runs()} == {server["id"]}
 
 
 def test_a_server_that_answers_500_to_everything_is_given_up_with_the_reason(project: ClusterProject) -> None:

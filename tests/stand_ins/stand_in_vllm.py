@@ -1,8 +1,9 @@
 """A stand-in for vLLM as a process: its command line, its API, its ways to die. Standard library only.
 
 It takes vLLM's flags and VLLM_API_KEY. The environment variable STAND_IN_ORDERS names a JSON file: a list
-with the orders for each life (the last holds for all further lives), each an object with any of the keys of
-ORDERS. `<orders>.lives` gets one line of JSON per life: its process, its worker's, its port and its key.
+with the orders for each engine run (the last holds for all further ones), each an object with any of the keys
+of ORDERS. `<orders>.engine_runs` gets one line of JSON per engine run: its process, its worker's, its port
+and its key.
 
 With `--nnodes` it does as vLLM does: rank 0 answers once all other ranks have come, and all end when one has
 ended. The other ranks are started by `serve <model> --headless`; `<orders>.ranks` gets a line for each."""
@@ -38,14 +39,14 @@ ORDERS: dict[str, Any] = {
 }
 
 
-def orders(life: int) -> dict[str, Any]:
+def orders(engine_run: int) -> dict[str, Any]:
     path = os.environ.get("STAND_IN_ORDERS")
     given = json.loads(Path(path).read_text()) if path else [{}]
-    return {**ORDERS, **given[min(life, len(given) - 1)]}
+    return {**ORDERS, **given[min(engine_run, len(given) - 1)]}
 
 
 class Handler(BaseHTTPRequestHandler):
-    life: int
+    engine_run: int
     served_name: str
 
     def log_message(self, *_arguments: Any) -> None:
@@ -65,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
         return True
 
     def do_GET(self) -> None:
-        now = orders(self.life)
+        now = orders(self.engine_run)
         if self.path == "/health":
             self._send(now["health"], "")
         elif self.path == "/metrics":
@@ -83,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        now = orders(self.life)
+        now = orders(self.engine_run)
         if not self._is_refused():
             value = float("nan") if now["logprob"] == "NaN" else now["logprob"]
             choice = {"index": 0, "text": now["text"], "logprobs": {"token_logprobs": [value]}}
@@ -102,7 +103,7 @@ def be_a_stranger(arguments: argparse.Namespace) -> int:
         os.read(told, 1)
         return pid
     os.setsid()
-    Stranger.life, Stranger.served_name = 0, arguments.served_model_name
+    Stranger.engine_run, Stranger.served_name = 0, arguments.served_model_name
     server = ThreadingHTTPServer((arguments.host, int(arguments.port)), Stranger)
     os.write(tell, b"!")
     threading.Timer(60, os._exit, [0]).start()
@@ -156,9 +157,9 @@ def main() -> None:
     arguments = parse()
     if arguments.headless:
         run_headless(arguments)
-    record = Path(os.environ["STAND_IN_ORDERS"] + ".lives")
-    life = len(record.read_text().splitlines()) if record.exists() else 0
-    now = orders(life)
+    record = Path(os.environ["STAND_IN_ORDERS"] + ".engine_runs")
+    engine_run = len(record.read_text().splitlines()) if record.exists() else 0
+    now = orders(engine_run)
     worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     entry = {"pid": os.getpid(), "worker": worker.pid, "port": int(arguments.port), "argv": sys.argv[1:]}
     if now["stranger"]:
@@ -170,12 +171,12 @@ def main() -> None:
     if now["exit"] is not None:
         os._exit(now["exit"])
     time.sleep(now["start_s"])
-    Handler.life, Handler.served_name = life, arguments.served_model_name
+    Handler.engine_run, Handler.served_name = engine_run, arguments.served_model_name
     wait_for_ranks(arguments)
     server = ThreadingHTTPServer((arguments.host, int(arguments.port)), Handler)
 
     def end(*_arguments: Any) -> None:
-        if not orders(life)["deaf"]:
+        if not orders(engine_run)["deaf"]:
             worker.kill()
             threading.Thread(target=server.shutdown).start()
 

@@ -157,7 +157,7 @@ class Project:
         self.config["servers"]["stand-in"]["env"]["STAND_IN_DELAY_S"] = str(seconds)
 
     def answered(self) -> Counter[str]:
-        """How often the server answered each request, but for the readiness probes (asked once a life)."""
+        """How often the server answered each request, but for the readiness probes (one an engine run)."""
         if not self.seen.exists():
             return Counter()
         return Counter(self.seen.read_text().split())

@@ -41,7 +41,7 @@ def test_a_killed_engine_is_started_again_and_no_answered_request_is_asked_again
     whole = [row["request_key"] for row in answered if row["http_status"] == 200]
     # each of the three benchmarks asks the same questions, once
     assert len(whole) == 3 * N_PROBLEMS
-    assert {row["life"] for row in project.table("servers.parquet")} == {1, 2}
+    assert {row["engine_run"] for row in project.table("servers.parquet")} == {1, 2}
 
 
 def test_after_a_killed_snakemake_the_server_goes_and_the_plain_command_carries_on(project: Project) -> None:
@@ -138,4 +138,4 @@ def test_runs_in_two_folders_leave_each_other_alone(make_project: Callable[[str]
     assert [run.wait(240) for run in runs] == [0, 0]
     for project in projects:
         assert_complete(project)
-    assert {row["life"] for row in projects[1].table("servers.parquet")} == {1}
+    assert {row["engine_run"] for row in projects[1].table("servers.parquet")} == {1}

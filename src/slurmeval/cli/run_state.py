@@ -38,7 +38,7 @@ class ShownServer:
     server_id: str
     status: ServerStatus
     reason: str | None = None
-    life: int | None = None
+    engine_run: int | None = None
     tokens_per_s: float | None = None
     requests_running: int | None = None
     since: str | None = None
@@ -139,7 +139,7 @@ def read_server(folder: Path, jobs: Mapping[str, QueuedJob] = MappingProxyType({
         server_id=files.server_id,
         status=status,
         reason=reason,
-        life=None if state is None else state.life,
+        engine_run=None if state is None else state.engine_run,
         tokens_per_s=None if state is None else state.tokens_per_s,
         requests_running=None if state is None else state.requests_running,
         since=said.changed_at or (None if job is None else job.submitted_at),

@@ -156,7 +156,7 @@ def _table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def _servers(servers: list[ShownServer]) -> Table:
-    right = ("life", "tokens/s", "requests")
+    right = ("engine run", "tokens/s", "requests")
     table = _table("Servers", "server", "status", "for", "node", *right, "reason", right=right)
     for server in servers:
         table.add_row(
@@ -164,7 +164,7 @@ def _servers(servers: list[ShownServer]) -> Table:
             _coloured(server.status),
             _age(server.since),
             _plain(server.node),
-            _plain(server.life),
+            _plain(server.engine_run),
             "" if server.tokens_per_s is None else f"{server.tokens_per_s:.1f}",
             _plain(server.requests_running),
             _plain(server.reason),

@@ -224,7 +224,7 @@ class GatewayApp:
             "http_status": answer.status,
             "attempt": answer.attempt,
             "server_id": None if endpoint is None else endpoint.server_id,
-            "life": None if endpoint is None else endpoint.life,
+            "engine_run": None if endpoint is None else endpoint.engine_run,
             "prompt_tokens": facts.prompt_tokens,
             "completion_tokens": facts.completion_tokens,
             "finish_reason": facts.finish_reason,

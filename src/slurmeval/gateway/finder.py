@@ -33,16 +33,16 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ServerEndpoint:
-    """One life of one server."""
+    """One engine run of one server."""
 
     url: str
     api_key: str
     server_id: str
-    life: int
+    engine_run: int
     folder: Path
 
     def __repr__(self) -> str:
-        return f"Endpoint({self.url}, server {self.server_id}, life {self.life})"
+        return f"Endpoint({self.url}, server {self.server_id}, engine run {self.engine_run})"
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def look_at(folder: Path) -> Lookup:
         if state.status in SERVES_NO_MORE:
             return Lookup(None, f"server {server_id} is {state.status}")
         found = load(folder / "endpoint.json", records.Endpoint)
-        endpoint = ServerEndpoint(found.url.rstrip("/"), found.api_key, server_id, found.life, folder)
+        endpoint = ServerEndpoint(found.url.rstrip("/"), found.api_key, server_id, found.engine_run, folder)
         return Lookup(endpoint, f"server {server_id} answers")
     except FileNotFoundError as error:
         return Lookup(None, f"there is no {error.filename} yet")
@@ -215,6 +215,8 @@ class Replica:
             await asyncio.sleep(KNOWN_POLL_S)
 
     def _lives_again(self, endpoint: ServerEndpoint) -> bool:
-        """Whether a later life of that server answers: what was asked of the earlier is lost."""
+        """Whether a later engine run of that server answers: what was asked of the earlier is lost."""
         now = None if self.server is None else self.server.endpoint
-        return now is not None and now.server_id == endpoint.server_id and now.life > endpoint.life
+        return (
+            now is not None and now.server_id == endpoint.server_id and now.engine_run > endpoint.engine_run
+        )

@@ -64,7 +64,7 @@ class Record:
     attempt: int
     """How often the request was sent; 0: never, the server was lost before."""
     server_id: str | None
-    life: int | None
+    engine_run: int | None
     prompt_tokens: int | None
     completion_tokens: int | None
     finish_reason: str | None
@@ -208,6 +208,8 @@ def decode_exchange(line: bytes) -> Record:
             whole = response_form == "json"  # logs of earlier versions hold answers that are none
             path, kind = value["endpoint"], value["content_type"]
             value["error"] = lacking(path, answer) if whole else broken(path, kind, response)
+        if "life" in value:  # what versions before 0.4 called it
+            value["engine_run"] = value.pop("life")
         if len(bytes.fromhex(value["key"])) != 32:
             raise ValueError("the key is no sha256")
         record = Record(**value, request_body=request or b"", response_body=response)

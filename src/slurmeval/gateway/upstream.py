@@ -110,7 +110,7 @@ class Upstream:
         return await probe(endpoint, self._model)
 
     async def ask(self, call: Call, sink: Sink) -> Answer:
-        """The answer of whichever server or life gives it first. Raises HarnessGone."""
+        """The answer of whichever server or engine run gives it first. Raises HarnessGone."""
         answer = await self._ask(call, sink)
         if call.method == "POST" and not answer.timed_out and answer.endpoint is not None:
             if answer.failed and not answer.heard_of:

@@ -46,8 +46,8 @@ class Past:
 
 
 @dataclass(frozen=True)
-class Life:
-    """One life of a server, from the first answer on. Times are seconds since 1970."""
+class Served:
+    """One engine run of a server, from the first answer on. Times are seconds since 1970."""
 
     ready: float
     ended: float
@@ -61,7 +61,7 @@ class History:
         self._paths = paths
         self._wanted = frozenset(benchmarks)
         self._evaluations: dict[str, dict[str, Past]] | None = None
-        self._lives: dict[str, list[Life]] | None = None
+        self._served: dict[str, list[Served]] | None = None
 
     @property
     def evaluations(self) -> dict[str, dict[str, Past]]:
@@ -69,26 +69,26 @@ class History:
         if self._evaluations is None:
             self._evaluations = defaultdict(dict)
             for row in self._rows():
-                past = _past(row, self.lives.get(row["model"], []))
+                past = _past(row, self.served.get(row["model"], []))
                 if past is not None:
                     self._evaluations[row["benchmark"]][row["model"]] = past
         return self._evaluations
 
     @property
-    def lives(self) -> dict[str, list[Life]]:
+    def served(self) -> dict[str, list[Served]]:
         """By model, in the order of time."""
-        if self._lives is None:
+        if self._served is None:
             found: dict[str, list[dict[str, Any]]] = defaultdict(list)
             for row in _read(self._paths.all_servers, SERVER_COLUMNS):
                 if row["started_at"] is not None and row["ready_at"] is not None:
                     found[row["model"]].append(row)
-            self._lives = {model: list(_in_order(rows)) for model, rows in found.items()}
-        return self._lives
+            self._served = {model: list(_in_order(rows)) for model, rows in found.items()}
+        return self._served
 
     def starting_s(self, model: str) -> float | None:
         """How long a server of this model took from its start to the first answer: the median."""
-        lives = self.lives.get(model)
-        return statistics.median(life.starting_s for life in lives) if lives else None
+        served = self.served.get(model)
+        return statistics.median(span.starting_s for span in served) if served else None
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         known = set()
@@ -125,8 +125,8 @@ def _read(file: Path, columns: Iterable[str]) -> list[dict[str, Any]]:
     return [dict.fromkeys(columns) | row for row in rows]
 
 
-def _in_order(rows: list[dict[str, Any]]) -> Iterator[Life]:
-    """A life whose end nobody wrote down had ended when the next was asked for."""
+def _in_order(rows: list[dict[str, Any]]) -> Iterator[Served]:
+    """An engine run whose end nobody wrote down had ended when the next was asked for."""
     rows.sort(key=lambda row: row["started_at"])
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         ended = row["ended_at"] or row["job_ended_at"]
@@ -134,10 +134,12 @@ def _in_order(rows: list[dict[str, Any]]) -> Iterator[Life]:
             submitted, started = following["submitted_at"], following["started_at"]
             ended = submitted if submitted and submitted > row["ready_at"] else started
         starting = row["starting_s"] or (row["ready_at"] - row["started_at"]) / _US
-        yield Life(row["ready_at"] / _US, float("inf") if ended is None else ended / _US, max(0.0, starting))
+        yield Served(
+            row["ready_at"] / _US, float("inf") if ended is None else ended / _US, max(0.0, starting)
+        )
 
 
-def _past(row: dict[str, Any], lives: Iterable[Life]) -> Past | None:
+def _past(row: dict[str, Any], served: Iterable[Served]) -> Past | None:
     """None where the row says nothing of how long the evaluation takes: it failed, or most of its answers
     came from an earlier try's log."""
     timed_out = row["error_class"] == ErrorClass.TIME_LIMIT
@@ -146,16 +148,16 @@ def _past(row: dict[str, Any], lives: Iterable[Life]) -> Past | None:
     if (row["n_replayed"] or 0) * 2 > (row["n_requests"] or 0):
         return None
     ended = row["ended_at"] / _US
-    began = _answered(row["started_at"] / _US, ended, lives)
+    began = _answered(row["started_at"] / _US, ended, served)
     return Past(began, ended, row["limit"], row["n_repeats"] or 1, row["n_samples"], not timed_out)
 
 
-def _answered(began: float, ended: float, lives: Iterable[Life]) -> float:
+def _answered(began: float, ended: float, served: Iterable[Served]) -> float:
     """When an evaluation that waited from `began` had a server: servers start when evaluations wait."""
     later = []
-    for life in lives:
-        if life.ready <= began < life.ended:
+    for span in served:
+        if span.ready <= began < span.ended:
             return began
-        if began < life.ready < ended:
-            later.append(life.ready)
+        if began < span.ready < ended:
+            later.append(span.ready)
     return min(later, default=began)

@@ -85,5 +85,5 @@ def job_words(row: Row) -> str:
     if not row["slurm_state"]:
         return ""
     where = f" on {row['node']}" if row["node"] else ""
-    times = f", {row['job_lives']} lives" if (row["job_lives"] or 0) > 1 else ""
+    times = f", {row['job_runs']} runs" if (row["job_runs"] or 0) > 1 else ""
     return f"{row['slurm_state']}{where}{times}"

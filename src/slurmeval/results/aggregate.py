@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slurmeval.errors import ErrorClass
-from slurmeval.results import costs, job_lives, schema
+from slurmeval.results import costs, job_runs, schema
 from slurmeval.results.gathering import gather
 from slurmeval.results.partitions import relative, write_rows, write_table
 from slurmeval.results.records import time_of
@@ -27,8 +27,8 @@ Pair = tuple[str, str]
 def aggregate(
     paths: Paths,
     evaluations: Sequence[Pair],
-    ask: job_lives.Ask = commands.lives,
-    settle_s: float = job_lives.SETTLE_S,
+    ask: job_runs.Ask = commands.job_runs,
+    settle_s: float = job_runs.SETTLE_S,
     unusable: Mapping[Pair, str] | None = None,
 ) -> None:
     """Writes `metrics.parquet`, `evaluations.parquet` and `servers.parquet` for these (model, benchmark).
@@ -39,12 +39,12 @@ def aggregate(
     jobs of Slurm's, and again for at most `settle_s` until it knows how the last ones have ended."""
     found = gather(paths, evaluations)
     unreadable = found.unreadable | dict(unusable or {})
-    folders = {model: job_lives.server_folders(paths, model) for model in dict(evaluations)}
-    jobs = {pair: job_lives.jobs_of_evaluation(paths, *pair) for pair in evaluations}
+    folders = {model: job_runs.server_folders(paths, model) for model in dict(evaluations)}
+    jobs = {pair: job_runs.jobs_of_evaluation(paths, *pair) for pair in evaluations}
     all_folders = [folder for some in folders.values() for folder in some]
-    of_servers = [job_lives.job_of_server(folder) for folder in all_folders]
+    of_servers = [job_runs.job_of_server(folder) for folder in all_folders]
     all_jobs = [*filter(None, of_servers), *(job for some in jobs.values() for job in some)]
-    accounts = job_lives.lives(all_jobs, ask, settle_s)
+    accounts = job_runs.accounted(all_jobs, ask, settle_s)
     gpus = gpus_of(all_folders)
     servers = [row for model, some in folders.items() for row in server_rows(model, some, accounts, gpus)]
     server_time = costs.server_time(found.in_flight, servers)

@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 
 from slurmeval.results.gpu_time import Times, divided, shares
-from slurmeval.results.in_flight import InFlight, Life, Pair
-from slurmeval.results.job_lives import AccountedJob, queued_s
-from slurmeval.slurm.commands import JobLife
+from slurmeval.results.in_flight import EngineRunId, InFlight, Pair
+from slurmeval.results.job_runs import AccountedJob, queued_s
+from slurmeval.slurm.commands import JobRun
 
 
-def of_job(jobs: Sequence[AccountedJob], accounts: Mapping[str, Sequence[JobLife]]) -> dict[str, Any]:
+def of_job(jobs: Sequence[AccountedJob], accounts: Mapping[str, Sequence[JobRun]]) -> dict[str, Any]:
     """The columns about an evaluation's own jobs; null where accounting does not know them."""
     if not jobs:
         return {}
     row: dict[str, Any] = {"job_id": jobs[-1].job_id}
-    lives = [life for job in jobs for life in accounts.get(job.job_id, ())]
-    if not lives or jobs[-1].job_id not in accounts:
+    runs = [run for job in jobs for run in accounts.get(job.job_id, ())]
+    if not runs or jobs[-1].job_id not in accounts:
         return row
-    last = lives[-1]
+    last = runs[-1]
     return row | {
         "slurm_state": last.state,
-        "job_lives": len(lives),
+        "job_runs": len(runs),
         "node": last.nodes or None,
         "queued_s": queued_s(last),
         "elapsed_s": float(last.elapsed_s),
@@ -40,12 +40,12 @@ def server_time(
 ) -> dict[Pair, dict[str, float]]:
     """By evaluation: `server_s` and `gpu_s`. Each row's busy seconds are divided among the evaluations that
     had requests in flight, in the proportion of the time that was theirs."""
-    rows = {(row["server_id"], row["life"]): row for row in servers if row.get("busy_s")}
-    asked: dict[Life, list[tuple[Pair, Times, Times]]] = defaultdict(list)
+    rows = {(row["server_id"], row["engine_run"]): row for row in servers if row.get("busy_s")}
+    asked: dict[EngineRunId, list[tuple[Pair, Times, Times]]] = defaultdict(list)
     for pair, found in evaluations.items():
-        for number, key in enumerate(found.lives):
+        for number, key in enumerate(found.engine_runs):
             if key in rows:
-                own = found.life == number
+                own = found.engine_run == number
                 asked[key].append((pair, found.begin[own], found.end[own]))
     seconds: dict[Pair, dict[str, float]] = {}
     for key, intervals in asked.items():
@@ -57,8 +57,10 @@ def server_time(
 
 
 def _divided(row: Mapping[str, Any], intervals: Sequence[tuple[Pair, Times, Times]]) -> dict[Pair, float]:
-    """The busy seconds of one life among its evaluations. A request may have waited for its server: what lies
-    before it was ready is no work of the server's."""
+    """Divides the busy seconds of one engine run among its evaluations.
+
+    A request may have waited for its server: what lies before it was ready is no work of the server's.
+    """
     if row.get("ready_at") is None:
         return {}
     pairs = [pair for pair, _, _ in intervals]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 _Files = list[list[int]]
-_ARRAYS = ["begin", "end", "life"]
+_ARRAYS = ["begin", "end", "engine_run"]
 
 
 @dataclass
@@ -131,7 +131,7 @@ def _keep(paths: Paths, found: Gathered) -> None:
             "pair": pair,
             "files": found._files[pair],
             "metrics": found.metrics[pair].num_rows if pair in found.metrics else None,
-            "lives": found.in_flight[pair].lives,
+            "engine_runs": found.in_flight[pair].engine_runs,
             "intervals": len(found.in_flight[pair].begin),
         }
         for pair in pairs
@@ -150,7 +150,7 @@ def _read_kept(paths: Paths) -> Gathered:
         metrics = read_rows(folder / "metrics.parquet", schema.METRICS)
         rows = read_rows(folder / "evaluations.parquet", schema.EVALUATIONS).to_pylist()
         asked_for = pq.read_table(folder / "in_flight.parquet", columns=_ARRAYS, partitioning=None)
-        begin, end, life = (asked_for[name].to_numpy() for name in _ARRAYS)
+        begin, end, engine_run = (asked_for[name].to_numpy() for name in _ARRAYS)
         row = asked = 0
         found.evaluations = {(each["model"], each["benchmark"]): each for each in rows}
         for entry in index["evaluations"]:
@@ -161,8 +161,8 @@ def _read_kept(paths: Paths) -> Gathered:
                 found.metrics[pair] = metrics.slice(row, entry["metrics"])
                 row += entry["metrics"]
             own = slice(asked, asked + entry["intervals"])
-            lives = [(server, number) for server, number in entry["lives"]]
-            found.in_flight[pair] = InFlight(lives, begin[own], end[own], life[own])
+            engine_runs = [(server, number) for server, number in entry["engine_runs"]]
+            found.in_flight[pair] = InFlight(engine_runs, begin[own], end[own], engine_run[own])
             asked = own.stop
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, schema.SchemaDrift):
         return Gathered()

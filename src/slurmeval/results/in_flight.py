@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from slurmeval.paths import Paths
 
 Pair = tuple[str, str]
-Life = tuple[str, int]
-"""A server and its life of vLLM."""
+EngineRunId = tuple[str, int]
+"""A server and the number of its engine run."""
 
 GAP_US = 50_000
 """Shorter pauses between a harness's requests are its own work, and part of what it asked for."""
 
-_COLUMNS = ("server_id", "life", "started_at", "latency_ms")
+_COLUMNS = ("server_id", "engine_run", "started_at", "latency_ms")
 
 
 @dataclass(frozen=True)
 class InFlight:
-    """The intervals of one evaluation, in microseconds since 1970; `life` counts in `lives`."""
+    """The intervals of one evaluation, in microseconds since 1970; `engine_run` counts in `engine_runs`."""
 
-    lives: list[Life]
+    engine_runs: list[EngineRunId]
     begin: Times
     end: Times
-    life: Groups
+    engine_run: Groups
 
 
 def of_evaluation(paths: Paths, pair: Pair) -> InFlight:
@@ -64,7 +64,7 @@ def _logged(segments: Iterable[Path]) -> list[Mapping[str, Any]]:
                 rows.append(
                     {
                         "server_id": record.server_id,
-                        "life": record.life,
+                        "engine_run": record.engine_run,
                         "started_at": int(record.sent_at * 1e6),
                         "latency_ms": record.server_ms,
                     }
@@ -80,16 +80,16 @@ def _table(rows: list[Mapping[str, Any]]) -> pa.Table:
 
 
 def _of_table(table: pa.Table) -> InFlight:
-    known = pc.and_(pc.is_valid(table["server_id"]), pc.is_valid(table["life"]))
+    known = pc.and_(pc.is_valid(table["server_id"]), pc.is_valid(table["engine_run"]))
     table = table.filter(known).combine_chunks()
     servers = table["server_id"].dictionary_encode().combine_chunks()
     names = servers.dictionary.to_pylist() if len(table) else []
     server = servers.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    number = table["life"].to_numpy().astype(np.int64)
+    number = table["engine_run"].to_numpy().astype(np.int64)
     begin = table["started_at"].cast(pa.int64()).to_numpy().astype(np.int64)
     latency = np.nan_to_num(table["latency_ms"].to_numpy().astype(np.float64))
     end = begin + (latency * 1000).astype(np.int64)
     most = int(number.max(initial=0)) + 1
-    keys, life = np.unique(server * most + number, return_inverse=True)
-    lives = [(names[key // most], int(key % most)) for key in keys.tolist()]
-    return InFlight(lives, *merged(begin, end, life.astype(np.int64), GAP_US))
+    keys, engine_run = np.unique(server * most + number, return_inverse=True)
+    engine_runs = [(names[key // most], int(key % most)) for key in keys.tolist()]
+    return InFlight(engine_runs, *merged(begin, end, engine_run.astype(np.int64), GAP_US))

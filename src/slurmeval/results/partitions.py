@@ -42,7 +42,7 @@ _OF_SAMPLE = ("repeat_idx", "native_id", "task", "category", "choices", "referen
 _OF_ROW = ("metadata_json", "input", "output", "sample_uid", "scores", "status", "reasoning", *_OF_SAMPLE)
 """Columns of `samples` but for the costs; the first three are the long texts."""
 _OF_RECORD = (
-    *("request_id", "endpoint", "attempt", "server_id", "life", "waited_ms", "prompt_tokens"),
+    *("request_id", "endpoint", "attempt", "server_id", "engine_run", "waited_ms", "prompt_tokens"),
     *("completion_tokens", "finish_reason", "http_status", "error", "replayed", "key"),
 )
 _OF_REQUEST = (

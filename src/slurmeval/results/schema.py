@@ -277,7 +277,7 @@ REQUESTS = Table(
         ("endpoint", _TEXT, "", "Path of the endpoint."),
         ("attempt", _INT, "", "How often it was sent; 0: never, the server was lost before."),
         ("server_id", _TEXT, "", "The server that answered."),
-        ("life", _INT, "", "Number of the engine run of that server."),
+        ("engine_run", _INT, "", "Number of the engine run of that server."),
         ("started_at", _TIME, "UTC", "When it was sent to the server, the last time."),
         (
             "waited_ms",
@@ -301,12 +301,12 @@ REQUESTS = Table(
 SERVERS = Table(
     "servers",
     "one engine run within one run of a job; or a job's run in which vLLM never started",
-    ("model", "server_id", "restart", "life"),
+    ("model", "server_id", "restart", "engine_run"),
     (
         ("model", _TEXT, "", "The model's id in the config."),
         ("server_id", _TEXT, "", "The server: `<model>/<number>`; `<model>@<n>/<number>` for replica n."),
         ("restart", _INT, "", "Number of the job's run: 0 is the first, 1 that after its first requeue."),
-        ("life", _INT, "", "Number of the engine run; the first is 1, 0: vLLM never started."),
+        ("engine_run", _INT, "", "Number of the engine run; the first is 1, 0: vLLM never started."),
         ("status", _TEXT, "", "The server's status when this was written; `gone`: it ended without a word."),
         ("error_class", _TEXT, "", "Why the server failed, as a class; null: it did not."),
         ("reason", _TEXT, "", "Why the server is in this status, in one sentence."),
@@ -352,7 +352,7 @@ SERVERS = Table(
 COSTS = (
     ("job_id", _TEXT, "", "Its job, the last one; null: it was none of its own."),
     ("slurm_state", _TEXT, "", "How that job ended, as Slurm says; null: no accounting."),
-    ("job_lives", _INT, "", "Runs of all its jobs: 1, plus one for each requeue or further try."),
+    ("job_runs", _INT, "", "Runs of all its jobs: 1, plus one for each requeue or further try."),
     ("node", _TEXT, "", "The node of the last run."),
     ("queued_s", _FLOAT, "s", "From submission or requeue to start, for the last run."),
     ("elapsed_s", _FLOAT, "s", "How long the last run took."),

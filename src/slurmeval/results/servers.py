@@ -1,7 +1,7 @@
-"""The table of servers: lives of vLLM laid over the lives of their jobs, so that the seconds add up.
+"""The table of servers: engine runs laid over the runs of their jobs, so that the seconds add up.
 
-A job's life is cut where a life of vLLM begins; each piece is a row, and the pieces together are the time
-that accounting counts. Where there is none (one machine), a life of vLLM is a row by its own clock."""
+A job's run is cut where an engine run begins; each piece is a row, and the pieces together are the time
+that accounting counts. Where there is none (one machine), an engine run is a row by its own clock."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from slurmeval.results.job_lives import ended_at, explained, job_of_server, queued_s
-from slurmeval.results.records import read_lines, time_of
+from slurmeval.results.job_runs import ended_at, explained, job_of_server, queued_s
+from slurmeval.results.records import time_of
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.slurm.commands import JobLife
-from slurmeval.state.records import read
+from slurmeval.slurm.commands import JobRun
+from slurmeval.state.engine_run import EngineRunRecord
+from slurmeval.state.records import read, read_lines
 from slurmeval.state.server import ServerJob, ServerState, ServerStatus, read_gone
 
 Row = dict[str, Any]
@@ -33,24 +34,20 @@ class _Served:
 
 
 @dataclass(frozen=True)
-class _Life:
-    """One life of vLLM, from the line that its supervisor wrote, or from what it told last."""
+class _EngineRun:
+    """One engine run, as its supervisor recorded it, or told it last, with its times."""
 
-    number: int
+    told: EngineRunRecord
     started: datetime | None
     ready: datetime | None
     ended: datetime | None
     seen: datetime | None
     """When it was last heard of: its end, or the last heartbeat."""
-    busy_s: float
-    idle_s: float
-    line: Row
 
     @property
     def restart(self) -> int:
         """How often its job had been started again, as it says itself."""
-        said = self.line.get("restart")
-        return said if isinstance(said, int) else 0
+        return self.told.restart or 0
 
 
 @dataclass(frozen=True)
@@ -61,12 +58,12 @@ class Gpus:
     others: int | None = 0
     """Asked for by others that share its job; None: what is left over belongs to the first of those."""
 
-    def of(self, life: JobLife) -> int:
+    def of(self, job_run: JobRun) -> int:
         """All that the job has and nobody else asked for; where accounting does not count GPUs, what was
         asked for was given."""
-        if life.started is None:
+        if job_run.started is None:
             return 0
-        return self.asked if self.others is None else max(life.gpus - self.others, self.asked)
+        return self.asked if self.others is None else max(job_run.gpus - self.others, self.asked)
 
 
 def gpus_of(folders: Iterable[ServerFolder]) -> dict[Path, Gpus]:
@@ -87,20 +84,20 @@ def gpus_of(folders: Iterable[ServerFolder]) -> dict[Path, Gpus]:
 def server_rows(
     model: str,
     folders: Sequence[ServerFolder],
-    accounts: Mapping[str, Sequence[JobLife]],
+    accounts: Mapping[str, Sequence[JobRun]],
     gpus: Mapping[Path, Gpus],
 ) -> Iterator[Row]:
-    """The rows of a model's servers. `accounts`: the lives of their jobs, by id, as far as they are known;
+    """The rows of a model's servers. `accounts`: the runs of their jobs, by id, as far as they are known;
     `gpus`: from `gpus_of` all servers."""
     for folder in folders:
         spec, job = read(folder.spec, _Served), job_of_server(folder)
         common = _common(model, folder, spec)
-        lives = _lives(folder)
+        engine_runs = _engine_runs(folder)
         of_job = [] if job is None else accounts.get(job.job_id, ())
         if of_job:
-            rows = _rows_of_job(lives, of_job, gpus[folder.path])
+            rows = _rows_of_job(engine_runs, of_job, gpus[folder.path])
         else:
-            rows = _rows_by_own_clock(lives, common["submitted_at"], gpus[folder.path].asked)
+            rows = _rows_by_own_clock(engine_runs, common["submitted_at"], gpus[folder.path].asked)
         yield from (common | row for row in rows)
 
 
@@ -127,107 +124,108 @@ def _common(model: str, folder: ServerFolder, spec: _Served | None) -> Row:
     return row
 
 
-def _lives(folder: ServerFolder) -> list[_Life]:
+def _engine_runs(folder: ServerFolder) -> list[_EngineRun]:
     """Those that ended, and the one under way or cut off in which it last told of itself."""
-    lines = [line for line in read_lines(folder.lives) if isinstance(line.get("life"), int)]
+    told = read_lines(folder.engine_runs, EngineRunRecord)
     state = read(folder.state, ServerState)
     last = None if state is None else state.under_way
-    if last is not None and all(line["life"] != last.get("life") for line in lines):
-        lines.append(last)
-    lives = [_life(line) for line in lines]
-    return sorted(lives, key=lambda life: life.number)
+    if last is not None and all(each.engine_run != last.engine_run for each in told):
+        told.append(last)
+    return [_with_times(each) for each in sorted(told, key=lambda each: each.engine_run)]
 
 
-def _life(line: Row) -> _Life:
-    started, ready, ended, seen = (
-        time_of(line.get(name)) for name in ("started_at", "ready_at", "ended_at", "seen_at")
-    )
-    busy_s, idle_s = (float(line.get(name) or 0.0) for name in ("busy_s", "idle_s"))
-    return _Life(int(line["life"]), started, ready, ended, ended or seen, busy_s, idle_s, line)
+def _with_times(told: EngineRunRecord) -> _EngineRun:
+    times = (told.started_at, told.ready_at, told.ended_at, told.seen_at)
+    started, ready, ended, seen = map(time_of, times)
+    return _EngineRun(told, started, ready, ended, ended or seen)
 
 
-def _own_columns(life: _Life | None) -> Row:
-    """What a life of vLLM brings along but for its seconds."""
-    if life is None:
-        return {"life": 0}
-    row: Row = {"life": life.number, "exit_reason": life.line.get("exit_reason")}
-    row |= {"started_at": life.started, "ready_at": life.ready, "ended_at": life.ended}
-    for name in ("requests", "prompt_tokens", "generated_tokens"):
-        row[name] = None if life.line.get(name) is None else int(life.line[name])
-    if life.busy_s and row["generated_tokens"] is not None:
-        row["tokens_per_s"] = row["generated_tokens"] / life.busy_s
+def _own_columns(engine_run: _EngineRun | None) -> Row:
+    """What an engine run brings along but for its seconds."""
+    if engine_run is None:
+        return {"engine_run": 0}
+    told = engine_run.told
+    row: Row = {"engine_run": told.engine_run, "exit_reason": told.exit_reason}
+    row |= {"started_at": engine_run.started, "ready_at": engine_run.ready, "ended_at": engine_run.ended}
+    row |= {name: getattr(told, name) for name in ("requests", "prompt_tokens", "generated_tokens")}
+    if told.busy_s:
+        row["tokens_per_s"] = told.generated_tokens / told.busy_s
     return row
 
 
-def _rows_by_own_clock(lives: list[_Life], submitted: datetime | None, gpus: int) -> Iterator[Row]:
+def _rows_by_own_clock(engine_runs: list[_EngineRun], submitted: datetime | None, gpus: int) -> Iterator[Row]:
     """Without accounting a server's time begins with the first start of vLLM."""
-    if not lives:
+    if not engine_runs:
         yield {"restart": 0, "gpus": gpus, **_own_columns(None)}
-    for index, life in enumerate(lives):
-        row: Row = {"restart": life.restart, "gpus": gpus, **_own_columns(life)}
-        row["nodes"] = life.line.get("node")
-        if life.started is not None and life.seen is not None:
-            row |= _seconds(life, life.started, life.seen, gpus)
-        if index == 0 and submitted is not None and life.started is not None:
-            row["queued_s"] = max(0.0, (life.started - submitted).total_seconds())
+    for index, engine_run in enumerate(engine_runs):
+        row: Row = {"restart": engine_run.restart, "gpus": gpus, **_own_columns(engine_run)}
+        row["nodes"] = engine_run.told.node
+        if engine_run.started is not None and engine_run.seen is not None:
+            row |= _seconds(engine_run, engine_run.started, engine_run.seen, gpus)
+        if index == 0 and submitted is not None and engine_run.started is not None:
+            row["queued_s"] = max(0.0, (engine_run.started - submitted).total_seconds())
         yield row
 
 
-def _rows_of_job(lives: list[_Life], of_job: Sequence[JobLife], gpus: Gpus) -> Iterator[Row]:
-    """Each life of the job cut into its lives of vLLM; one without any is one row."""
-    inside: dict[int, list[_Life]] = {index: [] for index in range(len(of_job))}
-    for life in lives:
-        inside[_fitting(life, of_job)].append(life)
-    for index, job_life in enumerate(of_job):
+def _rows_of_job(engine_runs: list[_EngineRun], of_job: Sequence[JobRun], gpus: Gpus) -> Iterator[Row]:
+    """Each run of the job cut into its engine runs; one without any is one row."""
+    inside: dict[int, list[_EngineRun]] = {index: [] for index in range(len(of_job))}
+    for engine_run in engine_runs:
+        inside[_fitting(engine_run, of_job)].append(engine_run)
+    for index, job_run in enumerate(of_job):
         row: Row = {
             "restart": index,
-            "slurm_state": job_life.state,
-            "nodes": job_life.nodes or None,
-            "gpus": gpus.of(job_life),
-            "job_started_at": job_life.started,
-            "job_ended_at": job_life.ended,
+            "slurm_state": job_run.state,
+            "nodes": job_run.nodes or None,
+            "gpus": gpus.of(job_run),
+            "job_started_at": job_run.started,
+            "job_ended_at": job_run.ended,
         }
-        begin, end = job_life.started or job_life.submitted, ended_at(job_life)
-        starts = [_between(begin, life.started or begin, end) for life in inside[index][1:]]
+        begin, end = job_run.started or job_run.submitted, ended_at(job_run)
+        starts = [_between(begin, engine_run.started or begin, end) for engine_run in inside[index][1:]]
         cuts = [begin, *starts, end]
-        pieces: list[_Life | None] = [*inside[index]] or [None]
+        pieces: list[_EngineRun | None] = [*inside[index]] or [None]
         for number, inner in enumerate(pieces):
             piece = row | _own_columns(inner) | _seconds(inner, cuts[number], cuts[number + 1], row["gpus"])
-            piece["queued_s"] = queued_s(job_life) if number == 0 else None
+            piece["queued_s"] = queued_s(job_run) if number == 0 else None
             if inner is None or inner.ended is None:
-                piece |= _end_of_job(job_life)
+                piece |= _end_of_job(job_run)
             yield piece
 
 
-def _end_of_job(job_life: JobLife) -> Row:
+def _end_of_job(job_run: JobRun) -> Row:
     """Nobody saw the end of vLLM: it came with that of the job."""
-    if not job_life.is_over:
+    if not job_run.is_over:
         return {}
-    return {"ended_at": job_life.ended, "exit_reason": f"the job ended: {explained(job_life)}"}
+    return {"ended_at": job_run.ended, "exit_reason": f"the job ended: {explained(job_run)}"}
 
 
-def _fitting(life: _Life, of_job: Sequence[JobLife]) -> int:
-    """The life of the job that a life of vLLM was in: the one it names, if it was in it at all, else that in
+def _fitting(engine_run: _EngineRun, of_job: Sequence[JobRun]) -> int:
+    """The run of the job that an engine run was in: the one it names, if it was in it at all, else that in
     which most of it was. Clocks may differ, and Slurm may count starts that it keeps no account of."""
 
-    def common_s(job_life: JobLife) -> float:
-        if life.started is None or job_life.started is None:
+    def common_s(job_run: JobRun) -> float:
+        if engine_run.started is None or job_run.started is None:
             return float("-inf")
-        end = min(life.seen or life.started, ended_at(job_life))
-        return (end - max(life.started, job_life.started)).total_seconds()
+        end = min(engine_run.seen or engine_run.started, ended_at(job_run))
+        return (end - max(engine_run.started, job_run.started)).total_seconds()
 
-    if life.restart < len(of_job) and common_s(of_job[life.restart]) > 0 and "restart" in life.line:
-        return life.restart
+    if (
+        engine_run.restart < len(of_job)
+        and common_s(of_job[engine_run.restart]) > 0
+        and engine_run.told.restart is not None
+    ):
+        return engine_run.restart
     return max(range(len(of_job)), key=lambda index: common_s(of_job[index]))
 
 
-def _seconds(life: _Life | None, begin: datetime, end: datetime, gpus: int) -> Row:
+def _seconds(engine_run: _EngineRun | None, begin: datetime, end: datetime, gpus: int) -> Row:
     """A piece of time in its parts, which add up to it whatever the clocks say."""
     whole = max(0.0, (end - begin).total_seconds())
-    ready = None if life is None else life.ready or life.seen
+    ready = None if engine_run is None else engine_run.ready or engine_run.seen
     starting = whole if ready is None else _between(0.0, (ready - begin).total_seconds(), whole)
-    busy = min(0.0 if life is None else life.busy_s, whole - starting)
-    idle = min(0.0 if life is None else life.idle_s, whole - starting - busy)
+    busy = min(0.0 if engine_run is None else engine_run.told.busy_s, whole - starting)
+    idle = min(0.0 if engine_run is None else engine_run.told.idle_s, whole - starting - busy)
     return {
         "elapsed_s": round(whole, 3),
         "starting_s": round(starting, 3),

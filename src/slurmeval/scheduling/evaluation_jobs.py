@@ -285,21 +285,21 @@ class SlurmJobs:
         ended = {}
         for job in jobs:
             assert job.ended_since is not None
-            life = known.get(job.job_id)
+            job_run = known.get(job.job_id)
             waited_s = self.clock() - job.ended_since
-            if (life is None or life.ended is None) and waited_s < self._accounting_wait_s:
+            if (job_run is None or job_run.ended is None) and waited_s < self._accounting_wait_s:
                 # Accounting lags behind, or the job is requeued at this moment. No GPU waits for the verdict
-                if life is None and waited_s >= FILES_S and self._is_silent(job):
+                if job_run is None and waited_s >= FILES_S and self._is_silent(job):
                     job.without_lease = True
                     release(self.run, *job.pair)
                 continue
-            if waited_s < FILES_S and not (life and certainly_died(life.state)):
+            if waited_s < FILES_S and not (job_run and certainly_died(job_run.state)):
                 continue
             recorded = self._recorded(job)
-            if recorded is not None and not (life and life.state == "OUT_OF_MEMORY"):
+            if recorded is not None and not (job_run and job_run.state == "OUT_OF_MEMORY"):
                 ended[job.pair] = Ended(recorded, self._worth_retrying(job, recorded.error_class))
             else:
-                ended[job.pair] = self._died(job, life)
+                ended[job.pair] = self._died(job, job_run)
         return ended
 
     def _is_silent(self, job: EvaluationJob) -> bool:
@@ -310,18 +310,18 @@ class SlurmJobs:
     def _accounting_wait_s(self) -> float:
         return FILES_S if self._ends.no_accounting else UNKNOWN_S
 
-    def _died(self, job: EvaluationJob, life: commands.JobLife | None) -> Ended:
-        if life is None or life.ended is None:
+    def _died(self, job: EvaluationJob, job_run: commands.JobRun | None) -> Ended:
+        if job_run is None or job_run.ended is None:
             error_class = ErrorClass.NODE_FAILURE
             why = "there is no accounting here" if self._ends.no_accounting else "accounting does not say how"
             reason = f"job {job.job_id} left the queue, and {why}"
         else:
-            error_class = CLASSES.get(life.state, ErrorClass.HARNESS_ERROR)
-            where = f" on {life.nodes}" if life.nodes else ""
-            reason = f"job {job.job_id} ended{where} without a word; Slurm says {life.state}"
-            if life.state not in CLASSES and (words := last_words(self._logs(job))):
+            error_class = CLASSES.get(job_run.state, ErrorClass.HARNESS_ERROR)
+            where = f" on {job_run.nodes}" if job_run.nodes else ""
+            reason = f"job {job.job_id} ended{where} without a word; Slurm says {job_run.state}"
+            if job_run.state not in CLASSES and (words := last_words(self._logs(job))):
                 reason = f"job {job.job_id} ended{where}; its last words: {words}"
-            elif life.state == "FAILED":
+            elif job_run.state == "FAILED":
                 reason = f"{reason}: is {self.run.project} there, under this name, for jobs (docs/sites.md)?"
         failure = EvaluationFailed(error_class, reason)
         return self.fail(job, failure)

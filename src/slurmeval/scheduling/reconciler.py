@@ -215,11 +215,11 @@ class Reconciler:
         missing_s = self.clock() - self._missing.setdefault(server.path, self.clock())
         if missing_s < GONE_S:
             return
-        life = self._ends.of([job.job_id]).get(job.job_id)
-        known = life is not None and life.ended is not None
+        job_run = self._ends.of([job.job_id]).get(job.job_id)
+        known = job_run is not None and job_run.ended is not None
         if not known and missing_s < SILENT_S and not self._ends.no_accounting:
             return
-        self._mark(server, job.job_id, life.state if life else "UNKNOWN", started=state is not None)
+        self._mark(server, job.job_id, job_run.state if job_run else "UNKNOWN", started=state is not None)
 
     def _give_up(self, server: ServerFolder, queue: Mapping[str, QueuedJob]) -> None:
         """Fails a server whose job will not start; one that a node could not start is replaced."""

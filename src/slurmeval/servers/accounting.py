@@ -1,17 +1,18 @@
-"""What a server did: its engine's figures, and the busy and idle seconds of each life."""
+"""What a server did: its engine's figures, and the busy and idle seconds of each engine_run."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from slurmeval.engines.base import Figures
-from slurmeval.files import lines
+from slurmeval.state.engine_run import EngineRunRecord
+from slurmeval.state.records import append
 
 MAX_GAP_S = 10.0
 """Longest time between two samples that is counted: a suspended machine is neither busy nor idle."""
@@ -24,7 +25,7 @@ def timestamp(seconds: float) -> str:
 
 @dataclass
 class EngineRun:
-    """One life of an engine within a server, from start to exit. Times are seconds since the epoch."""
+    """One engine run within a server, from start to exit. Times are seconds since the epoch."""
 
     number: int
     started: float
@@ -53,52 +54,42 @@ class EngineRun:
         self._sampled = now
         self.figures = figures
 
-    def so_far(self, now: float) -> dict[str, Any]:
-        """Returns what there is to tell of an engine run under way.
+    def so_far(self, now: float, where: Mapping[str, Any]) -> EngineRunRecord:
+        """Returns what there is to tell of an engine run under way; `where` it runs: `BatchJob.where`.
 
         It stands in `state.json`, should nobody live to tell of its end.
         """
-        return {
-            "life": self.number,
-            "started_at": timestamp(self.started),
-            "ready_at": None if self.ready is None else timestamp(self.ready),
-            "seen_at": timestamp(now),
-            "starting_s": round((now if self.ready is None else self.ready) - self.started, 3),
-            "busy_s": round(self.busy_s, 3),
-            "idle_s": round(self.idle_s, 3),
-            "requests": self.figures.requests,
-            "generated_tokens": self.figures.generated_tokens,
-            "prompt_tokens": self.figures.prompt_tokens,
-        }
+        return EngineRunRecord(
+            engine_run=self.number,
+            started_at=timestamp(self.started),
+            ready_at=None if self.ready is None else timestamp(self.ready),
+            seen_at=timestamp(now),
+            starting_s=round((now if self.ready is None else self.ready) - self.started, 3),
+            busy_s=round(self.busy_s, 3),
+            idle_s=round(self.idle_s, 3),
+            requests=self.figures.requests,
+            generated_tokens=self.figures.generated_tokens,
+            prompt_tokens=self.figures.prompt_tokens,
+            **where,
+        )
 
-    def ended(self, reason: str, now: float) -> dict[str, Any]:
-        """The life's line in `lives.jsonl`."""
-        line = self.so_far(now)
-        return line | {"ended_at": line.pop("seen_at"), "exit_reason": reason}
+    def ended(self, reason: str, now: float, where: Mapping[str, Any]) -> EngineRunRecord:
+        """Returns the record of an engine run that has ended now."""
+        told = self.so_far(now, where)
+        return replace(told, ended_at=told.seen_at, seen_at=None, exit_reason=reason)
 
 
 CUT_OFF = "cut off: its supervisor was killed"
-"""Why a life ended that nobody saw end."""
+"""Why an engine run ended that nobody saw end."""
 
 
-def cut_off(so_far: dict[str, Any]) -> dict[str, Any]:
-    """The line of a life that nobody saw end, out of what was told of it last. It ended later than that."""
-    return so_far | {"ended_at": None, "exit_reason": CUT_OFF}
+def cut_off(so_far: EngineRunRecord) -> EngineRunRecord:
+    """Returns the record of an engine run that nobody saw end: it ended later than it was told of last."""
+    return replace(so_far, exit_reason=CUT_OFF)
 
 
-def append_life(path: Path, line: dict[str, Any]) -> None:
-    """Adds a line to `lives.jsonl`, on disk when this returns. A line that a crash cut short is dropped."""
+def append_engine_run(path: Path, engine_run: EngineRunRecord) -> None:
+    """Adds a line to `engine_runs.jsonl`, on disk when this returns. One that was cut short is dropped."""
     with contextlib.suppress(FileNotFoundError):
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
-    with path.open("ab") as stream:
-        stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def read_lives(path: Path) -> list[dict[str, Any]]:
-    """The lives in `lives.jsonl`, oldest first; a last line that was cut short is left out."""
-    try:
-        return [json.loads(line) for line in lines(path) if line.endswith(b"\n")]
-    except FileNotFoundError:
-        return []
+    append(path, engine_run)

@@ -1,4 +1,4 @@
-"""One life of an engine after another: started, proved, watched, and ended with nothing left of it."""
+"""One engine run after another: started, proved, watched, and ended with nothing left of it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STRANGER_LOOKS = 2
 
 
 class Died(Exception):
-    """A life of an engine has ended by itself."""
+    """An engine run has ended by itself."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.reason)
@@ -42,7 +42,7 @@ class Died(Exception):
 
 
 class EngineRuns:
-    """The engine of a server, one life after another.
+    """The engine of a server, one engine run after another.
 
     `pause` waits, and raises whatever is to end the server.
     """
@@ -60,28 +60,28 @@ class EngineRuns:
         self._engine = find_engine(spec.engine)
         self._workers = Workers(folder, spec, published.fencing_token)
         self._process: EngineProcess | None = None
-        self.life: EngineRun | None = None
+        self.engine_run: EngineRun | None = None
         self._address = BindAddress("localhost", "127.0.0.1")
         self._port = 0
         self._url = self._api_key = ""
         self._strangers = 0
 
     def use(self, spec: ServerSpec) -> None:
-        """From the next life on: the same server from other places on this node."""
+        """From the next engine run on: the same server from other places on this node."""
         self._spec = spec
 
     def start(self) -> None:
-        """Begins a life. Raises Died."""
-        life = EngineRun(self._published.lives + 1, time.time())
-        self.life = life
-        self._published.begin(life)
+        """Begins a engine_run. Raises Died."""
+        engine_run = EngineRun(self._published.engine_runs + 1, time.time())
+        self.engine_run = engine_run
+        self._published.begin(engine_run)
         self._published.change(ServerStatus.STARTING)
         self._api_key = secrets.token_urlsafe(32)
         self._strangers = 0
         try:
             self._address = bind_address(self._spec.host)
             self._port = free_port(self._address.bind)
-            rank = self._workers.start(life.number)
+            rank = self._workers.start(engine_run.number)
         except NoAddress as error:
             raise Died(Failure(str(error), ErrorClass.SERVER_LOST, retryable=False)) from error
         self._url = self._address.own_url(self._port)
@@ -98,7 +98,7 @@ class EngineRuns:
         except OSError as error:
             reason = f"the environment's interpreter cannot be run: {error}"
             raise Died(Failure(reason, ErrorClass.SERVER_LOST, retryable=False)) from error
-        log.info("life %d: process %d, %s", life.number, self._process.pid, self._url)
+        log.info("engine run %d: process %d, %s", engine_run.number, self._process.pid, self._url)
 
     def await_ready(self) -> None:
         """Returns when the engine has completed a prompt, and publishes it. Raises Died."""
@@ -125,13 +125,17 @@ class EngineRuns:
             self._published.seen(seen)
             self._published.heartbeat(self._timing.heartbeat_s)
             self._pause(min(0.5, self._timing.poll_s))
-        assert self.life is not None
-        self.life.ready = time.time()
+        assert self.engine_run is not None
+        self.engine_run.ready = time.time()
         self._published.announce(
-            self._address.url(self._port), self._api_key, self._spec.served_name, self.life.number
+            self._address.url(self._port), self._api_key, self._spec.served_name, self.engine_run.number
         )
         self._published.change(ServerStatus.READY)
-        log.info("life %d: ready after %.1f s", self.life.number, self.life.ready - self.life.started)
+        log.info(
+            "engine run %d: ready after %.1f s",
+            self.engine_run.number,
+            self.engine_run.ready - self.engine_run.started,
+        )
 
     def _check_port(self) -> None:
         """Checks that the engine itself listens on its port.
@@ -173,10 +177,10 @@ class EngineRuns:
 
     def sample(self) -> EngineRun:
         """Takes in the engine's figures. Raises NotReady."""
-        assert self.life is not None
-        self.life.sample(self._engine.read_figures(self._url, self._api_key), time.time())
-        self._published.take_in(self.life)
-        return self.life
+        assert self.engine_run is not None
+        self.engine_run.sample(self._engine.read_figures(self._url, self._api_key), time.time())
+        self._published.take_in(self.engine_run)
+        return self.engine_run
 
     def wait(self, seconds: float) -> bool:
         """Waits; returns at once, and True, when the engine has ended."""
@@ -210,23 +214,23 @@ class EngineRuns:
         Requests under way may end within `drain_s`. `comes_back`: lessees are to wait for the next engine
         run, and not to lease another server. Safe to call again.
         """
-        process, life = self._process, self.life
+        process, engine_run = self._process, self.engine_run
         self._published.withdraw()
         if process is not None:
             running = process.returncode() is None
-            if running and drain_s > 0 and life is not None and life.ready is not None:
+            if running and drain_s > 0 and engine_run is not None and engine_run.ready is not None:
                 status = ServerStatus.RESTARTING if comes_back else ServerStatus.DRAINING
                 self._published.change(status, reason)
                 self._drain(drain_s)
             self._workers.stop()
             if running:
-                busy = life is not None and life.figures.requests_running > 0
+                busy = engine_run is not None and engine_run.figures.requests_running > 0
                 process.end(self._timing.grace_s if busy and drain_s > 0 else self._timing.idle_grace_s)
             else:
                 process.kill()  # workers that outlived it
-        if life is not None:
-            self._published.end(life, reason)
-        self._process = self.life = None
+        if engine_run is not None:
+            self._published.end(engine_run, reason)
+        self._process = self.engine_run = None
 
     def stop_workers(self) -> None:
         """The other ranks end: this one does."""
@@ -236,7 +240,7 @@ class EngineRuns:
         """Kills the engine and writes nothing: the server is another supervisor's."""
         if self._process is not None:
             self._process.kill()
-        self._process = self.life = None
+        self._process = self.engine_run = None
 
     def _drain(self, drain_s: float) -> None:
         """Lets requests under way end. The endpoint is withdrawn: none are added."""

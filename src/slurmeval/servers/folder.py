@@ -34,7 +34,7 @@ class ServerFolder:
         self.stop = self.path / self.STOP
         self.gone = self.path / self.GONE
         """The controller has seen that the server's job ended without a word: what the batch system says."""
-        self.lives = self.path / "lives.jsonl"
+        self.engine_runs = self.path / "engine_runs.jsonl"
         self.engine_log = self.path / "engine.log"
         self.supervisor_log = self.path / "supervisor.log"
         self.submit_log = self.path / "submit.log"

@@ -65,7 +65,7 @@ class BatchJob:
 
     @property
     def where(self) -> dict[str, Any]:
-        """For `lives.jsonl`: a job's lives in accounting are told apart by their number."""
+        """Where a server runs, for its records."""
         return {"job_id": self.job_id, "restart": self.restart, "node": self.node}
 
     def sigterm_cause(self) -> tuple[SigtermCause, float]:

@@ -1,8 +1,9 @@
 """A server on several nodes: rank 0 supervises and answers; the others run further parts of the same engine.
 
 They speak through the server's folder, as everything here does: rank 0 writes `ranks/order.json`, which names
-the life of the engine that is to run, and each other rank writes `ranks/<n>.json`, its heartbeat and how its
-part ended. A part that ends is a death of the whole life. Slurm ends all ranks when one of them is killed.
+the run of the engine that is to run, and each other rank writes `ranks/<n>.json`, its heartbeat and how its
+part ended. Where a part ends, the whole engine run has ended. Slurm ends all ranks when one
+is killed.
 """
 
 from __future__ import annotations
@@ -35,31 +36,32 @@ class Workers:
 
     def __init__(self, folder: ServerFolder, spec: ServerSpec, fencing_token: FencingToken) -> None:
         self._folder, self._spec, self._fencing_token = folder.path / "ranks", spec, fencing_token
-        self._life: int | None = None
+        self._engine_run: int | None = None
         self._since = 0.0
 
-    def start(self, life: int) -> Rank | None:
-        """Has the other ranks start their parts of this life; returns rank 0's own part."""
+    def start(self, engine_run: int) -> Rank | None:
+        """Has the other ranks start their parts of this engine run; returns rank 0's own part."""
         if self._spec.nodes == 1:
             return None
         here = bind_address(self._spec.host)
         master = here.host if here.bind in EVERYWHERE else here.bind
         rank = Rank(0, master, free_port(here.bind))
-        self._life, self._since = life, time.monotonic()
-        self._order(life=life, master=rank.master, master_port=rank.master_port)
+        self._engine_run, self._since = engine_run, time.monotonic()
+        self._order(engine_run=engine_run, master=rank.master, master_port=rank.master_port)
         return rank
 
     def failure(self) -> Failure | None:
-        """How a part of this life has ended on another rank, if one has."""
-        if self._life is None:
+        """How a part of this engine run has ended on another rank, if one has."""
+        if self._engine_run is None:
             return None
         for number in range(1, self._spec.nodes):
             path = self._folder / f"{number}.json"
             report = read_json(path) or {}
-            of_this_life = (
-                report.get("restart") == self._fencing_token[0] and report.get("life") == self._life
+            of_this_engine_run = (
+                report.get("restart") == self._fencing_token[0]
+                and report.get("engine_run") == self._engine_run
             )
-            if of_this_life and report["failure"] is not None:
+            if of_this_engine_run and report["failure"] is not None:
                 failure = report["failure"]
                 reason = f"on node {number + 1} of {self._spec.nodes}: {failure['reason']}"
                 error_class = ErrorClass(failure["error_class"])
@@ -71,9 +73,9 @@ class Workers:
 
     def stop(self, over: bool = False) -> None:
         """Has the other ranks end their parts, and with `over` themselves."""
-        if self._spec.nodes > 1 and (over or self._life is not None):
-            self._life = None
-            self._order(life=None, over=over)
+        if self._spec.nodes > 1 and (over or self._engine_run is not None):
+            self._engine_run = None
+            self._order(engine_run=None, over=over)
 
     def _order(self, **what: Any) -> None:
         write_json(self._folder / "order.json", {"fencing_token": self._fencing_token, "over": False, **what})
@@ -87,7 +89,7 @@ class Worker:
         self._engine = find_engine(spec.engine)
         self._ranks = folder.path / "ranks"
         self._process: EngineProcess | None = None
-        self._life: int | None = None
+        self._engine_run: int | None = None
         self._failure: Failure | None = None
         self._began = time.monotonic()
         self._heartbeat_at = 0.0
@@ -117,35 +119,40 @@ class Worker:
             return "the job has been started again since"
         if order is not None and order["over"]:
             return "rank 0 has ended"
-        # Rank 0 starts as this one does; what lies there until then is of the job's life before.
+        # Rank 0 starts as this one does; what lies there until then is of the job's run before.
         if min(silence_s(self._folder.state), time.monotonic() - self._began) > STALE_S:
             return f"rank 0 has not been heard of for {STALE_S:g} s"
         return None
 
     def _order(self) -> dict[str, Any] | None:
-        """Rank 0's order; None where it is one of the job's life before."""
+        """Rank 0's order; None where it is one of the job's run before."""
         order: dict[str, Any] | None = read_json(self._ranks / "order.json")
         token = None if order is None else order.get("fencing_token")
         return None if token is None or token[0] < self._job.restart else order
 
     def _follow(self) -> None:
         order = self._order()
-        life = None if order is None else order["life"]
-        if life != self._life:
+        engine_run = None if order is None else order["engine_run"]
+        if engine_run != self._engine_run:
             self._end()
-            self._life = life
-            if order is not None and life is not None:
+            self._engine_run = engine_run
+            if order is not None and engine_run is not None:
                 self._start(Rank(self._job.rank, order["master"], order["master_port"]))
         elif self._process is not None and self._failure is None and self._process.returncode() is not None:
             self._failure = self._process.failure()
-            log.error("rank %d: its part of life %s ended: %s", self._job.rank, life, self._failure.reason)
+            log.error(
+                "rank %d: its part of engine run %s ended: %s",
+                self._job.rank,
+                engine_run,
+                self._failure.reason,
+            )
             self._report()
 
     def _start(self, rank: Rank) -> None:
         try:
             here = bind_address(self._spec.host)
             self._process = launch(self._engine, self._spec, here, self._log, port=0, api_key="", rank=rank)
-            log.info("rank %d: process %d of life %s", rank.number, self._process.pid, self._life)
+            log.info("rank %d: process %d of engine run %s", rank.number, self._process.pid, self._engine_run)
         except NoAddress as error:
             self._failure = Failure(str(error), ErrorClass.SERVER_LOST, retryable=False)
         except OSError as error:
@@ -164,6 +171,6 @@ class Worker:
 
     def _report(self) -> None:
         failure = None if self._failure is None else vars(self._failure)
-        report = {"restart": self._job.restart, "life": self._life, "failure": failure}
+        report = {"restart": self._job.restart, "engine_run": self._engine_run, "failure": failure}
         write_json(self._ranks / f"{self._job.rank}.json", report)
         self._heartbeat_at = time.monotonic()

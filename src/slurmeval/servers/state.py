@@ -14,11 +14,12 @@ from typing import Any
 from slurmeval.engines.base import Figures
 from slurmeval.errors import ErrorClass
 from slurmeval.processes import identity
-from slurmeval.servers.accounting import EngineRun, append_life, cut_off, read_lives, timestamp
+from slurmeval.servers.accounting import EngineRun, append_engine_run, cut_off, timestamp
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import BatchJob
+from slurmeval.state.engine_run import EngineRunRecord
 from slurmeval.state.owner import Owner
-from slurmeval.state.records import read, write
+from slurmeval.state.records import read, read_lines, write
 from slurmeval.state.server import Endpoint, ServerState, ServerStatus
 
 log = logging.getLogger(__name__)
@@ -43,22 +44,22 @@ class Published:
 
     def __init__(self, folder: ServerFolder, job: BatchJob, gpus: int) -> None:
         self._folder, self._job = folder, job
-        self._life: EngineRun | None = None
+        self._engine_run: EngineRun | None = None
         self._endpoint: Endpoint | None = None
         self._made_by = read(folder.submitter, Owner)
         before = read(folder.state, ServerState)
         self.fencing_token = _next_token(None if before is None else before.fencing_token, job.restart)
-        lives = _all_lives(folder, before)
+        engine_runs = _all_engine_runs(folder, before)
         self._before = Figures(
-            generated_tokens=sum(life["generated_tokens"] for life in lives),
-            prompt_tokens=sum(life["prompt_tokens"] for life in lives),
+            generated_tokens=sum(each.generated_tokens for each in engine_runs),
+            prompt_tokens=sum(each.prompt_tokens or 0 for each in engine_runs),
         )
-        self.lives = max((life["life"] for life in lives), default=0)
-        """Lives so far: a job that was requeued counts on."""
+        self.engine_runs = max((each.engine_run for each in engine_runs), default=0)
+        """How many there were: a job that was requeued counts on."""
         now = timestamp(time.time())
         self._state = ServerState(
             ServerStatus.PENDING,
-            life=self.lives,
+            engine_run=self.engine_runs,
             server_id=folder.server_id,
             fencing_token=self.fencing_token,
             owner=identity(),
@@ -119,29 +120,29 @@ class Published:
         """Before a requeue: nobody runs this server until its job starts again."""
         self._set(owner=None)
 
-    def begin(self, life: EngineRun) -> None:
-        """Tells of this life from now on."""
-        self._life = life
-        self.lives = life.number
-        self._set(life=life.number)
+    def begin(self, engine_run: EngineRun) -> None:
+        """Tells of this engine run from now on."""
+        self._engine_run = engine_run
+        self.engine_runs = engine_run.number
+        self._set(engine_run=engine_run.number)
 
-    def take_in(self, life: EngineRun) -> None:
-        """Shows a life's figures with the next heartbeat."""
+    def take_in(self, engine_run: EngineRun) -> None:
+        """Shows an engine run's figures with the next heartbeat."""
         self._set(
-            generated_tokens=self._before.generated_tokens + life.figures.generated_tokens,
-            prompt_tokens=self._before.prompt_tokens + life.figures.prompt_tokens,
-            tokens_per_s=life.tokens_per_s,
-            requests_running=life.figures.requests_running,
+            generated_tokens=self._before.generated_tokens + engine_run.figures.generated_tokens,
+            prompt_tokens=self._before.prompt_tokens + engine_run.figures.prompt_tokens,
+            tokens_per_s=engine_run.tokens_per_s,
+            requests_running=engine_run.figures.requests_running,
         )
 
-    def end(self, life: EngineRun, reason: str) -> None:
-        """Books a life, and counts its figures for good."""
+    def end(self, engine_run: EngineRun, reason: str) -> None:
+        """Records an engine run, and counts its figures for good."""
         self.guard()
-        append_life(self._folder.lives, life.ended(reason, time.time()) | self._job.where)
-        self._life = None
+        append_engine_run(self._folder.engine_runs, engine_run.ended(reason, time.time(), self._job.where))
+        self._engine_run = None
         self._before = Figures(
-            generated_tokens=self._before.generated_tokens + life.figures.generated_tokens,
-            prompt_tokens=self._before.prompt_tokens + life.figures.prompt_tokens,
+            generated_tokens=self._before.generated_tokens + engine_run.figures.generated_tokens,
+            prompt_tokens=self._before.prompt_tokens + engine_run.figures.prompt_tokens,
         )
 
     def heartbeat(self, every_s: float) -> None:
@@ -161,15 +162,15 @@ class Published:
 
     def _write(self) -> None:
         self.guard()
-        so_far = None if self._life is None else self._life.so_far(time.time()) | self._job.where
+        so_far = None if self._engine_run is None else self._engine_run.so_far(time.time(), self._job.where)
         self._set(under_way=so_far)
         write(self._folder.state, self._state)
         self._heartbeat_at = time.monotonic()
 
-    def announce(self, url: str, api_key: str, model: str, life: int) -> None:
+    def announce(self, url: str, api_key: str, model: str, engine_run: int) -> None:
         """Publishes where the server answers, for its owner's eyes only."""
         self.guard()
-        self._endpoint = Endpoint(url, api_key, model, life)
+        self._endpoint = Endpoint(url, api_key, model, engine_run)
         write(self._folder.endpoint, self._endpoint, mode=0o600)
 
     def withdraw(self) -> None:
@@ -185,7 +186,10 @@ class Published:
 
 
 def _next_token(before: FencingToken | None, restart: int) -> FencingToken:
-    """The epoch of a supervisor that starts now. Raises FencedOff where the job has been started again."""
+    """Returns the fencing token of a supervisor that starts now.
+
+    Raises FencedOff where the job has been started again.
+    """
     if before is None:
         return (restart, time.time())
     if before[0] > restart:
@@ -195,11 +199,14 @@ def _next_token(before: FencingToken | None, restart: int) -> FencingToken:
     return (restart, max(time.time(), later))
 
 
-def _all_lives(folder: ServerFolder, state: ServerState | None) -> list[dict[str, Any]]:
-    """The lives so far. One whose supervisor was killed is booked by the next one, as far as it was told."""
-    lives = read_lives(folder.lives)
+def _all_engine_runs(folder: ServerFolder, state: ServerState | None) -> list[EngineRunRecord]:
+    """Returns the engine runs so far.
+
+    One whose supervisor was killed is recorded by the next one, as far as it was told.
+    """
+    engine_runs = read_lines(folder.engine_runs, EngineRunRecord)
     so_far = None if state is None else state.under_way
-    if so_far is not None and all(life["life"] != so_far["life"] for life in lives):
-        lives.append(cut_off(so_far))
-        append_life(folder.lives, lives[-1])
-    return lives
+    if so_far is not None and all(each.engine_run != so_far.engine_run for each in engine_runs):
+        engine_runs.append(cut_off(so_far))
+        append_engine_run(folder.engine_runs, engine_runs[-1])
+    return engine_runs

@@ -63,7 +63,7 @@ class Supervision:
         self._busy_tokens = 0
 
     def run(self) -> str:
-        """The server's whole life; returns its last status."""
+        """The server's whole engine run; returns its last status."""
         # submitit's local executor ends its jobs with SIGINT.
         before = {
             number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)
@@ -169,18 +169,18 @@ class Supervision:
                 self._engine.keep(self._give_way)
             except Died as died:
                 failure = died.failure
-            life = self._engine.life
-            assert life is not None
+            engine_run = self._engine.engine_run
+            assert engine_run is not None
             self._engine.end(failure.reason)
             self._check_stop()  # the engine gets the signals that this process gets
-            if failure.port_taken and life.ready is None and ports < PORT_TRIES:
+            if failure.port_taken and engine_run.ready is None and ports < PORT_TRIES:
                 ports += 1
                 continue
-            served_s = 0.0 if life.ready is None else time.time() - life.ready
+            served_s = 0.0 if engine_run.ready is None else time.time() - engine_run.ready
             if served_s > self._timing.sound_s:
                 restarts = 0
             # What served once will serve again, whatever else it died of.
-            if failure.final or (not failure.retryable and life.ready is None):
+            if failure.final or (not failure.retryable and engine_run.ready is None):
                 return failure
             if restarts >= self._spec.max_restarts:
                 times = f"after {restarts} restart{'s' if restarts != 1 else ''}"
@@ -190,12 +190,12 @@ class Supervision:
             self._published.change(ServerStatus.RESTARTING, failure.reason, failure.error_class)
             self._pause(self._timing.backoff_s * 2 ** (restarts - 1))
 
-    def _give_way(self, life: EngineRun) -> None:
+    def _give_way(self, engine_run: EngineRun) -> None:
         """Evaluations that wait for another server may hold the cores that this one's evaluations wait for.
 
         So a server that is idle while another waits for its slot ends; who leases it leases the next.
         """
-        figures, now = life.figures, time.monotonic()
+        figures, now = engine_run.figures, time.monotonic()
         if figures.requests_running > 0 or figures.generated_tokens > self._busy_tokens:
             self._busy_at, self._busy_tokens = now, figures.generated_tokens
         elif self._slot is None or now - self._busy_at <= self._timing.give_way_s:

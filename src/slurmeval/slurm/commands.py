@@ -17,10 +17,10 @@ from pathlib import Path
 
 from slurmeval.errors import SlurmevalError
 from slurmeval.slurm import parsing
-from slurmeval.slurm.parsing import JobLife, Partition, QueuedJob
+from slurmeval.slurm.parsing import JobRun, Partition, QueuedJob
 
 __all__ = [
-    "JobLife",
+    "JobRun",
     "Partition",
     "QueuedJob",
     "SlurmAway",
@@ -28,8 +28,8 @@ __all__ = [
     "SubmissionUnsure",
     "cancel",
     "end_of",
+    "job_runs",
     "limits_of_jobs",
-    "lives",
     "partitions",
     "queue",
     "submit",
@@ -142,8 +142,8 @@ def queue(
     return parsing.queue(_ask(argv, tries, timeout_s))
 
 
-def lives(job_ids: Sequence[str], *, tries: int = 1) -> dict[str, list[JobLife]]:
-    """Returns every life of these jobs from accounting, oldest first. A requeue begins a new one.
+def job_runs(job_ids: Sequence[str], *, tries: int = 1) -> dict[str, list[JobRun]]:
+    """Returns every job run of these jobs from accounting, oldest first. A requeue begins a new one.
 
     A job that is missing in the answer is **not known yet**, because accounting lags behind. Slurm uses job
     ids again after years: compare `submitted` if ids are kept for that long.
@@ -151,7 +151,7 @@ def lives(job_ids: Sequence[str], *, tries: int = 1) -> dict[str, list[JobLife]]
     Raises:
         SlurmAway: Accounting does not answer, or the cluster has none.
     """
-    found: dict[str, list[JobLife]] = {}
+    found: dict[str, list[JobRun]] = {}
     unique = list(dict.fromkeys(job_ids))
     # The other programs read the variable by themselves; sacct would tell of another cluster's jobs
     clusters = os.environ.get("SLURM_CLUSTERS")
@@ -162,11 +162,11 @@ def lives(job_ids: Sequence[str], *, tries: int = 1) -> dict[str, list[JobLife]]
             f"--format={parsing.LIVES_FORMAT}",
             f"--jobs={','.join(unique[first : first + IDS_AT_ONCE])}",
         ]
-        found |= parsing.lives(_ask(argv, tries))
+        found |= parsing.job_runs(_ask(argv, tries))
     return found
 
 
-def end_of(job_id: str) -> JobLife | None:
+def end_of(job_id: str) -> JobRun | None:
     """Returns how a job ended that has just left the queue, as Slurm's daemon remembers for some minutes.
 
     Returns None if the daemon does not know, or the job goes on.
@@ -177,8 +177,8 @@ def end_of(job_id: str) -> JobLife | None:
     done = _answer(["scontrol", "show", "job", "--oneliner", job_id])
     if done.returncode and _AWAY.search(done.stderr):
         raise SlurmAway(f"scontrol: {parsing.one_line(done.stderr)}")
-    life = parsing.shown_job(done.stdout)
-    return life if life is not None and life.is_over and life.state != "REQUEUED" else None
+    job_run = parsing.shown_job(done.stdout)
+    return job_run if job_run is not None and job_run.is_over and job_run.state != "REQUEUED" else None
 
 
 def limits_of_jobs() -> dict[str, int]:

@@ -36,7 +36,7 @@ ENDED = frozenset(
         *("OUT_OF_MEMORY", "PREEMPTED", "RECONFIG_FAIL", "REQUEUED", "REVOKED", "TIMEOUT"),
     }
 )
-"""States of a job's life that is over. (REQUEUED: this life; the job has another.)"""
+"""States of a job's run that is over. (REQUEUED: this job run; the job has another.)"""
 
 WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
 """States of a job in the queue that does not run."""
@@ -66,8 +66,8 @@ class QueuedJob:
 
 
 @dataclass(frozen=True)
-class JobLife:
-    """One life of a job, from its submission or requeue to its end. Times are UTC."""
+class JobRun:
+    """One run of a job, from its submission or requeue to its end. Times are UTC."""
 
     job_id: str
     state: str
@@ -75,7 +75,7 @@ class JobLife:
     exit_code: str
     """Status and signal, such as `0:9`."""
     submitted: datetime
-    """Of a later life: when the job was requeued."""
+    """Of a later job run: when the job was requeued."""
     eligible: datetime | None
     started: datetime | None
     """None: it was never started."""
@@ -88,7 +88,7 @@ class JobLife:
     """Of the step that took most, as it was sampled."""
     cpu_s: float | None
     restart: int
-    """0 in the first life."""
+    """0 in the first job_run."""
     reason: str
     """What Slurm adds to the state, such as who cancelled it; may be empty."""
 
@@ -142,9 +142,9 @@ def _queued(text: str) -> Iterator[QueuedJob]:
         )
 
 
-def lives(text: str) -> dict[str, list[JobLife]]:
-    """Returns the lives that sacct printed in LIVES_FORMAT: a life's line, then its steps' lines."""
-    found: dict[str, list[JobLife]] = {}
+def job_runs(text: str) -> dict[str, list[JobRun]]:
+    """Returns the job runs that sacct printed in LIVES_FORMAT: a job run's line, then its steps' lines."""
+    found: dict[str, list[JobRun]] = {}
     for line in text.splitlines():
         values = dict(zip(_LIVES_FIELDS, line.split("|", len(_LIVES_FIELDS) - 1), strict=False))
         if len(values) < len(_LIVES_FIELDS):
@@ -154,15 +154,17 @@ def lives(text: str) -> dict[str, list[JobLife]]:
         if step:
             if of_job:
                 of_job[-1] = _with_step(of_job[-1], values)
-        elif (life := _life(job_id, values)) is not None:
-            of_job.append(life)
+        elif (job_run := _job_run(job_id, values)) is not None:
+            of_job.append(job_run)
     for job_id, of_job in found.items():
-        of_job.sort(key=lambda life: (life.submitted, life.started or datetime.max.replace(tzinfo=UTC)))
-        found[job_id] = [replace(life, restart=number) for number, life in enumerate(of_job)]
+        of_job.sort(
+            key=lambda job_run: (job_run.submitted, job_run.started or datetime.max.replace(tzinfo=UTC))
+        )
+        found[job_id] = [replace(job_run, restart=number) for number, job_run in enumerate(of_job)]
     return {job_id: of_job for job_id, of_job in found.items() if of_job}
 
 
-def _life(job_id: str, values: dict[str, str]) -> JobLife | None:
+def _job_run(job_id: str, values: dict[str, str]) -> JobRun | None:
     submitted = _time(values["Submit"])
     state, _, by = values["State"].partition(" ")
     if submitted is None or not state:
@@ -173,7 +175,7 @@ def _life(job_id: str, values: dict[str, str]) -> JobLife | None:
     nodes = "" if values["NodeList"].startswith("None") else _given(values["NodeList"])
     # A job that was cancelled while it waited has a start, but no nodes.
     started = _time(values["Start"]) if nodes else None
-    return JobLife(
+    return JobRun(
         job_id=job_id,
         state=state.rstrip("+"),
         exit_code=values["ExitCode"],
@@ -187,19 +189,19 @@ def _life(job_id: str, values: dict[str, str]) -> JobLife | None:
         max_rss_mb=_megabytes(values["MaxRSS"]),
         cpu_s=_seconds(values["TotalCPU"]),
         restart=0,
-        # Of a life that was started, Slurm keeps why it waited before: that says nothing any more.
+        # Of a job run that was started, Slurm keeps why it waited before: that says nothing any more.
         reason=cancelled or ("" if started or reason == "None" else reason),
     )
 
 
-def shown_job(text: str) -> JobLife | None:
+def shown_job(text: str) -> JobRun | None:
     """Returns the job of `scontrol show job --oneliner`, or None if it knows none."""
     values = dict(re.findall(r"(?:^| )(\w+)=(\S*)", text))
     submitted = _time(values.get("SubmitTime", ""))
     if "JobState" not in values or submitted is None:
         return None
     started, ended = _time(values.get("StartTime", "")), _time(values.get("EndTime", ""))
-    return JobLife(
+    return JobRun(
         job_id=values.get("JobId", ""),
         state=values["JobState"],
         exit_code=values.get("ExitCode", ""),
@@ -245,9 +247,9 @@ def _rows(text: str, fields: int) -> Iterator[list[str]]:
             yield values
 
 
-def _with_step(life: JobLife, step: dict[str, str]) -> JobLife:
-    sizes = [size for size in (life.max_rss_mb, _megabytes(step["MaxRSS"])) if size is not None]
-    return replace(life, max_rss_mb=max(sizes, default=None))
+def _with_step(job_run: JobRun, step: dict[str, str]) -> JobRun:
+    sizes = [size for size in (job_run.max_rss_mb, _megabytes(step["MaxRSS"])) if size is not None]
+    return replace(job_run, max_rss_mb=max(sizes, default=None))
 
 
 def submitted(stdout: str) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.errors import ErrorClass
+from slurmeval.state.engine_run import EngineRunRecord
 from slurmeval.state.owner import Owner
 from slurmeval.state.records import Unreadable, load
 
@@ -75,7 +76,7 @@ class ServerState:
     status: ServerStatus
     reason: str | None = None
     error_class: ErrorClass | None = None
-    life: int = 0
+    engine_run: int = 0
     """Number of the engine run."""
     server_id: str | None = None
     fencing_token: tuple[float, float] | None = None
@@ -96,7 +97,7 @@ class ServerState:
     prompt_tokens: int = 0
     tokens_per_s: float = 0.0
     requests_running: int = 0
-    under_way: dict[str, Any] | None = None
+    under_way: EngineRunRecord | None = None
     """The engine run so far, for the case that nobody lives to tell of its end."""
 
     @property
@@ -166,5 +167,5 @@ class Endpoint:
     url: str
     api_key: str
     model: str = ""
-    life: int = 0
+    engine_run: int = 0
     """Number of the engine run."""

@@ -56,7 +56,7 @@ class Looks:
         return dict(re.findall(r"(\S+?)=(.*?)(?=\s+[\w:/]+=|\s*$)", told.splitlines()[0]))
 
     def sacct(self, job_id: str, *, steps: bool = False, deadline_s: float = 20) -> list[Job]:
-        """One row for each life of the job (with `steps`, for each step too), by sacct's own names of the
+        """One row for each job run of the job (with `steps`, for each step too), by sacct's own names of the
         fields. Waits until accounting knows the job, and its end if it has ended."""
         which = [] if steps else ["--allocations"]
         question = [
@@ -74,8 +74,10 @@ class Looks:
             header, *lines = (line.split(SEPARATOR) for line in self.ask(question).splitlines())
             found = [dict(zip(header, line, strict=True)) for line in lines]
             # A job's end may be written before its start, and for a moment that is all there is
-            lives = [row for row in found if "." not in row["JobID"]]
-            unfinished = any(row["State"] in ("RUNNING", "PENDING") or not row["Partition"] for row in lives)
+            job_runs = [row for row in found if "." not in row["JobID"]]
+            unfinished = any(
+                row["State"] in ("RUNNING", "PENDING") or not row["Partition"] for row in job_runs
+            )
             return [] if over and unfinished else found
 
         return wait_until(rows, f"accounting of job {job_id}", deadline_s)

@@ -63,7 +63,7 @@ def run(paths: Paths) -> Paths:
         {
             "status": "ready",
             "reason": None,
-            "life": 2,
+            "engine_run": 2,
             "owner": asdict(identity()),
             "changed_at": "2026-01-02T03:05:00+00:00",
             "tokens_per_s": 81.25,
@@ -106,7 +106,7 @@ def test_newest_server_of_each_model_is_told(run: Paths) -> None:
             model="tiny",
             server_id="tiny/0002",
             status="ready",
-            life=2,
+            engine_run=2,
             tokens_per_s=81.25,
             requests_running=3,
             since="2026-01-02T03:05:00+00:00",
@@ -140,7 +140,7 @@ def test_no_head_is_cut_in_eighty_columns(run: Paths, monkeypatch: pytest.Monkey
         console.print(status_module.render(read_run(run.results), run.results))
     lines = console.export_text().splitlines()
     heads = " ".join(next(line for line in lines if "tokens/s" in line).split())
-    assert heads == "server status for node life tokens/s requests reason"
+    assert heads == "server status for node engine run tokens/s requests reason"
 
 
 def test_dead_owner_is_no_server_and_no_run(run: Paths) -> None:

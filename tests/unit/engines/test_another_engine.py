@@ -12,8 +12,8 @@ import pytest
 from slurmeval.config.load import load
 from slurmeval.engines.registry import find_engine, names
 from slurmeval.errors import UserError
-from slurmeval.servers.accounting import read_lives
 from slurmeval.servers.launch import inherited
+from tests.engine_runs import engine_runs_of
 from tests.unit.config.test_bad_input import Refusal
 from tests.unit.servers.conftest import Bench
 
@@ -27,7 +27,7 @@ def test_it_serves_and_its_figures_are_booked(bench: Bench) -> None:
     assert endpoint["model"] == "smol"
     bench.folder().stop.touch()
     bench.wait_for_exit()
-    (line,) = read_lives(bench.folder().lives)
+    (line,) = engine_runs_of(bench.folder())
     assert line["generated_tokens"] == 7
 
 

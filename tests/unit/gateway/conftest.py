@@ -42,12 +42,12 @@ class ServerFolder:
         """Writes the lease."""
         write(self.lease, Lease(server, self.model, "bench", "1", identity(), released=released))
 
-    def state(self, status: str, reason: str | None = None, life: int = 1) -> None:
-        write_json(self.folder / "state.json", {"status": status, "reason": reason, "life": life})
+    def state(self, status: str, reason: str | None = None, engine_run: int = 1) -> None:
+        write_json(self.folder / "state.json", {"status": status, "reason": reason, "engine_run": engine_run})
 
-    def publish(self, url: str, life: int = 1, api_key: str = SERVER_KEY) -> None:
-        self.state("ready", life=life)
-        value = {"url": url, "api_key": api_key, "model": self.model, "life": life}
+    def publish(self, url: str, engine_run: int = 1, api_key: str = SERVER_KEY) -> None:
+        self.state("ready", engine_run=engine_run)
+        value = {"url": url, "api_key": api_key, "model": self.model, "engine_run": engine_run}
         write_json(self.folder / "endpoint.json", value, mode=0o600)
 
     def withdraw(self, status: str = "restarting") -> None:

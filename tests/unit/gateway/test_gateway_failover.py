@@ -81,7 +81,7 @@ async def test_server_killed_in_mid_request_costs_no_answer(
     server_folder: ServerFolder, client: aiohttp.ClientSession, gateway: Start, tmp_path: Path, spawn: Spawn
 ) -> None:
     dying, url = await asyncio.to_thread(spawn, "--delay-s", "60")
-    server_folder.publish(url, life=1)
+    server_folder.publish(url, engine_run=1)
     process = await asyncio.to_thread(gateway, retries=0)
     asked = [asyncio.create_task(post(client, process, chat(str(number)))) for number in range(8)]
 
@@ -95,12 +95,14 @@ async def test_server_killed_in_mid_request_costs_no_answer(
     os.kill(dying.pid, signal.SIGKILL)
     await until_holding(client, process, 8)
     async with StandIn(api_key=SERVER_KEY).running() as server:
-        server_folder.publish(server.url, life=2)
+        server_folder.publish(server.url, engine_run=2)
         assert [status for status, _ in await asyncio.gather(*asked)] == [200] * 8
         assert len(server.seen) == 8
     await asyncio.to_thread(process.stop)
     records = list(read(tmp_path / "log"))
-    assert [(record.attempt, record.life, record.http_status) for record in records] == [(2, 2, 200)] * 8
+    assert [(record.attempt, record.engine_run, record.http_status) for record in records] == [
+        (2, 2, 200)
+    ] * 8
 
 
 async def test_lease_that_moves_to_another_server_is_followed(
@@ -119,7 +121,7 @@ async def test_lease_that_moves_to_another_server_is_followed(
     server_folder.use("0002")
     asked = asyncio.create_task(post(client, process, chat("b")))
     async with StandIn(api_key="another key").running() as second:
-        server_folder.publish(second.url, life=1, api_key="another key")
+        server_folder.publish(second.url, engine_run=1, api_key="another key")
         assert (await asked)[0] == 200
         assert len(second.seen) == 1
     await asyncio.to_thread(process.stop)
@@ -244,11 +246,11 @@ async def test_draining_server_gets_no_new_request(
     server.release.set()
     assert (await first)[0] == 200
     assert len(server.seen) == 1
-    server_folder.publish(server.url, life=2)
+    server_folder.publish(server.url, engine_run=2)
     assert (await second)[0] == 200
 
 
-async def test_what_was_asked_of_a_life_that_fell_silent_is_asked_of_the_next(
+async def test_what_was_asked_of_an_engine_run_that_fell_silent_is_asked_of_the_next(
     server: StandIn, server_folder: ServerFolder, client: aiohttp.ClientSession, gateway: Start
 ) -> None:
     """A node that went down breaks no connection: nothing comes any more."""
@@ -257,7 +259,7 @@ async def test_what_was_asked_of_a_life_that_fell_silent_is_asked_of_the_next(
     asked = asyncio.create_task(post(client, process, chat("a")))
     await until(lambda: server.in_flight == 1)
     async with StandIn(api_key=SERVER_KEY).running() as second:
-        server_folder.publish(second.url, life=2)
+        server_folder.publish(second.url, engine_run=2)
         assert (await asked)[0] == 200
         assert len(second.seen) == 1
 
@@ -272,6 +274,6 @@ async def test_what_was_asked_of_a_server_that_is_dead_is_asked_of_its_successor
     server.faults.health_status = 503
     server_folder.use("0002")
     async with StandIn(api_key=SERVER_KEY).running() as second:
-        server_folder.publish(second.url, life=1)
+        server_folder.publish(second.url, engine_run=1)
         assert (await asked)[0] == 200
         assert len(second.seen) == 1

@@ -42,7 +42,7 @@ def exchange(
     number: int = 1, key: str = "ab" * 32, body: bytes = b"{}", answer: bytes = b"{}", **more: Any
 ) -> bytes:
     meta: dict[str, Any] = dict.fromkeys(
-        ("ttft_ms", "server_id", "life", "prompt_tokens", "completion_tokens", "finish_reason", "error")
+        ("ttft_ms", "server_id", "engine_run", "prompt_tokens", "completion_tokens", "finish_reason", "error")
     )
     meta |= {"request_id": f"0001-{number:06d}", "key": key, "endpoint": "/v1/rerank", "started_at": 1.5}
     meta |= {"latency_ms": 2.5, "http_status": 200, "attempt": 1, "content_type": "application/json"}

@@ -133,7 +133,7 @@ async def test_a_replica_that_goes_away_loses_no_request_and_a_new_one_takes_its
     assert await ask(client, process, range(20, 28)) == [200] * 8
     assert len(second.seen) == 16
     later = await serve(None)
-    replicas[0].publish(later.url, life=2)
+    replicas[0].publish(later.url, engine_run=2)
     asked_so_far = 100
     async with asyncio.timeout(20):
         while not later.seen:
@@ -308,7 +308,7 @@ async def test_a_strangers_server_is_never_taken_for_ours(
     again = await asyncio.to_thread(gateway, log=tmp_path / "another log", hold_s=0.2)
     server_folder.publish(ours.url)
     assert await ask(client, again, range(1)) == [200]
-    server_folder.publish(other.url, life=2)
+    server_folder.publish(other.url, engine_run=2)
     async with asyncio.timeout(10):
         while await health(client, again) == 200:
             await asyncio.sleep(0.02)

@@ -49,7 +49,7 @@ async def test_each_kind_is_passed_through_and_logged(
     (record,) = read(tmp_path / "log")
     assert record.request == value
     assert record.response_body == answer
-    assert (record.endpoint, record.http_status, record.attempt, record.server_id, record.life) == (
+    assert (record.endpoint, record.http_status, record.attempt, record.server_id, record.engine_run) == (
         path, 200, 1, "stand-in/0001", 1,
     )  # fmt: skip
     assert (record.prompt_tokens, record.completion_tokens) == tokens

@@ -30,8 +30,8 @@ def evaluation(model: str, benchmark: str, began: float, ended: float, **columns
     return row | {"started_at": at(began), "ended_at": at(ended)} | columns
 
 
-def life(model: str, started: float, ready: float, ended: float | None) -> dict[str, Any]:
-    row = {"model": model, "server_id": f"{model}/0001", "restart": 0, "life": 1}
+def engine_run(model: str, started: float, ready: float, ended: float | None) -> dict[str, Any]:
+    row = {"model": model, "server_id": f"{model}/0001", "restart": 0, "engine_run": 1}
     row |= {"submitted_at": at(started - 5), "started_at": at(started), "ready_at": at(ready)}
     return row if ended is None else row | {"ended_at": at(ended)}
 
@@ -48,10 +48,10 @@ def paths(tmp_path: Path) -> Paths:
 def write(paths: Paths) -> Write:
     """Writes the tables that an earlier run has left."""
 
-    def make(evaluations: Iterable[dict[str, Any]], lives: Iterable[dict[str, Any]] = ()) -> None:
+    def make(evaluations: Iterable[dict[str, Any]], engine_runs: Iterable[dict[str, Any]] = ()) -> None:
         paths.results.mkdir(exist_ok=True)
         write_rows(paths.all_evaluations, schema.EVALUATIONS, evaluations)
-        write_rows(paths.all_servers, schema.SERVERS, lives)
+        write_rows(paths.all_servers, schema.SERVERS, engine_runs)
 
     return make
 
@@ -109,7 +109,7 @@ def test_own_history_comes_before_that_of_other_models(forecast: MakeForecast, w
 def test_waiting_for_the_server_is_the_servers_start(forecast: MakeForecast, write: Write) -> None:
     write(
         [evaluation("small", "first", 0, 100), evaluation("small", "second", 70, 90)],
-        [life("small", 5, 65, 100)],
+        [engine_run("small", 5, 65, 100)],
     )
     found = forecast()
     assert found.expected_s("small", "first").seconds == 35
@@ -122,7 +122,7 @@ def test_a_server_whose_end_nobody_wrote_down_has_ended_by_the_next(
 ) -> None:
     write(
         [evaluation("small", "first", 1000, 1200)],
-        [life("small", 5, 65, None), life("small", 1001, 1101, 1200)],
+        [engine_run("small", 5, 65, None), engine_run("small", 1001, 1101, 1200)],
     )
     assert forecast().expected_s("small", "first").seconds == 99
 
@@ -135,7 +135,7 @@ def test_evaluations_share_their_server(forecast: MakeForecast, write: Write) ->
             evaluation("small", "second", 150, 220),
             evaluation("large", "third", 5000, 5030),
         ],
-        [life("small", 40, 100, 230)],
+        [engine_run("small", 40, 100, 230)],
     )
     uptime = forecast().uptime("small", BENCHMARKS)
     assert (uptime.seconds, uptime.unknown, uptime.other_model, uptime.known) == (60 + 120 + 30, 0, 1, True)
@@ -222,7 +222,7 @@ def test_models_that_hold_gpus_least_come_first(forecast: MakeForecast, write: W
     write(
         [evaluation("large", name, 0, 100) for name in BENCHMARKS]
         + [evaluation("small", name, 0, 300) for name in BENCHMARKS],
-        [life("large", -10, 0, 100), life("small", -10, 0, 300)],
+        [engine_run("large", -10, 0, 100), engine_run("small", -10, 0, 300)],
     )
     assert forecast(gpus=0).order(["new", "small", "large"]) == ["large", "small", "new"]
     # two servers of two nodes with four GPUs each

@@ -23,7 +23,7 @@ def record(prompt: str, answer: str | None, number: int = 1, **more: Any) -> Rec
     body = {"messages": [{"role": "user", "content": prompt}]}
     message = {"choices": [{"message": {"content": answer}, "finish_reason": "stop"}]}
     known: dict[str, Any] = dict.fromkeys(
-        ("ttft_ms", "server_id", "life", "prompt_tokens", "completion_tokens", "finish_reason")
+        ("ttft_ms", "server_id", "engine_run", "prompt_tokens", "completion_tokens", "finish_reason")
     )
     known |= {"request_id": f"0001-{number:06d}", "key": f"{number:064x}", "endpoint": "/v1/chat/completions"}
     known |= {"started_at": 1.0, "latency_ms": 1.0, "attempt": 1, "content_type": "application/json"}

@@ -150,32 +150,32 @@ def test_lives_of_servers(paths: Paths) -> None:
     example.write_server(paths, "m")
     aggregate(paths, [("m", "b")])
     ended, under_way = _servers(paths)
-    assert (ended["life"], ended["queued_s"], ended["exit_reason"]) == (1, 4.0, "killed by SIGKILL")
+    assert (ended["engine_run"], ended["queued_s"], ended["exit_reason"]) == (1, 4.0, "killed by SIGKILL")
     assert ended["tokens_per_s"] == pytest.approx(45000 / 300.5)
-    assert (under_way["life"], under_way["ended_at"], under_way["queued_s"]) == (2, None, None)
+    assert (under_way["engine_run"], under_way["ended_at"], under_way["queued_s"]) == (2, None, None)
     assert under_way["ready_at"] == example.START + timedelta(minutes=9)
     assert under_way["generated_tokens"] == 1000
 
 
 def test_a_server_that_never_started_is_shown_with_its_reason(paths: Paths) -> None:
     folder = paths.servers_of("m") / "0001"
-    state = {"status": "failed", "reason": "out of memory", "error_class": "out_of_memory", "life": 0}
+    state = {"status": "failed", "reason": "out of memory", "error_class": "out_of_memory", "engine_run": 0}
     write_json(folder / "state.json", state)
     (paths.servers_of("m") / "0002").mkdir()
     aggregate(paths, [("m", "b")])
     failed, pending = _servers(paths)
-    assert (failed["life"], failed["reason"], failed["busy_s"]) == (0, "out of memory", None)
+    assert (failed["engine_run"], failed["reason"], failed["busy_s"]) == (0, "out of memory", None)
     assert (pending["server_id"], pending["status"]) == ("m/0002", "pending")
 
 
 def test_a_line_cut_off_by_a_crash_is_left_out(paths: Paths) -> None:
     example.write_server(paths, "m")
-    lives = paths.servers_of("m") / "0001" / "lives.jsonl"
-    assert len(lives.read_text().splitlines()) == 2
+    engine_runs = paths.servers_of("m") / "0001" / "engine_runs.jsonl"
+    assert len(engine_runs.read_text().splitlines()) == 2
     with pytest.raises(json.JSONDecodeError):
-        json.loads(lives.read_text().splitlines()[1])
+        json.loads(engine_runs.read_text().splitlines()[1])
     aggregate(paths, [("m", "b")])
-    assert [row["life"] for row in _servers(paths)] == [1, 2]
+    assert [row["engine_run"] for row in _servers(paths)] == [1, 2]
 
 
 def test_no_evaluation_at_all(paths: Paths) -> None:

@@ -19,7 +19,7 @@ from slurmeval.processes import identity
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
-from slurmeval.slurm.commands import JobLife, QueuedJob, SlurmAway, SubmissionRefused
+from slurmeval.slurm.commands import JobRun, QueuedJob, SlurmAway, SubmissionRefused
 from slurmeval.state.records import write
 from tests.run_documents import benchmark_entry, model_entry, run_document
 
@@ -76,23 +76,21 @@ class StandInSlurm:
         self._answer()
         return [job for job in self.jobs.values() if names is None or job.name in names]
 
-    def lives(self, job_ids: Sequence[str], *, tries: int = 1) -> dict[str, list[JobLife]]:
+    def job_runs(self, job_ids: Sequence[str], *, tries: int = 1) -> dict[str, list[JobRun]]:
         self._answer()
         now = datetime.now(UTC)
         return {
             job_id: [
-                JobLife(
-                    job_id, self.ended[job_id], "0:0", now, now, now, now, 9, "cpu1", 0, None, None, 0, ""
-                )
+                JobRun(job_id, self.ended[job_id], "0:0", now, now, now, now, 9, "cpu1", 0, None, None, 0, "")
             ]
             for job_id in job_ids
             if job_id in self.ended
         }
 
-    def end_of(self, job_id: str) -> JobLife | None:
+    def end_of(self, job_id: str) -> JobRun | None:
         """The daemon remembers nothing, unless a test says otherwise."""
         self._answer()
-        return self.lives([job_id])[job_id][0] if self.remembers and job_id in self.ended else None
+        return self.job_runs([job_id])[job_id][0] if self.remembers and job_id in self.ended else None
 
     def cancel(self, job_ids: Sequence[str], state: str | None = None, *, tries: int = 1) -> None:
         for job_id in job_ids:
@@ -174,7 +172,7 @@ class Run:
 @pytest.fixture
 def slurm(monkeypatch: pytest.MonkeyPatch) -> StandInSlurm:
     stand_in = StandInSlurm()
-    for name in ("submit", "queue", "lives", "end_of", "cancel"):
+    for name in ("submit", "queue", "job_runs", "end_of", "cancel"):
         monkeypatch.setattr(commands, name, getattr(stand_in, name))
     return stand_in
 

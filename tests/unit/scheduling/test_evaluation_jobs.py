@@ -301,7 +301,7 @@ def test_slurms_daemon_knows_what_accounting_does_not(
     slurm.end(job.job_id, "CANCELLED")
     slurm.remembers = True
     asked = []
-    monkeypatch.setattr(commands, "lives", lambda ids: asked.extend(ids) or {})
+    monkeypatch.setattr(commands, "job_runs", lambda ids: asked.extend(ids) or {})
     ended = jobs.look([job], slurm.jobs)[PAIR]
     assert ended.failure is not None and ended.failure.error_class is ErrorClass.CANCELLED
     assert not asked
@@ -313,7 +313,7 @@ def test_where_there_is_no_accounting_nothing_is_waited_for(
     def disabled(*_: object, **__: object) -> None:
         raise SlurmAway("sacct: Slurm accounting storage is disabled")
 
-    monkeypatch.setattr(commands, "lives", disabled)
+    monkeypatch.setattr(commands, "job_runs", disabled)
     job = submitted(jobs)
     del slurm.jobs[job.job_id]
     jobs.look([job], slurm.jobs)

@@ -239,7 +239,7 @@ def test_where_there_is_no_accounting_a_server_is_replaced_as_soon(
     def disabled(*_: object, **__: object) -> None:
         raise SlurmAway("sacct: Slurm accounting storage is disabled")
 
-    monkeypatch.setattr(commands, "lives", disabled)
+    monkeypatch.setattr(commands, "job_runs", disabled)
     run.state("ready")
     del slurm.jobs[read_json(run.server().job)["job_id"]]
     reconciler.look(PAIRS, slurm.jobs)

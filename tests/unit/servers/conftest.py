@@ -72,13 +72,13 @@ class Bench:
         """What a batch system adds to the supervisor's."""
         self.supervisors: list[subprocess.Popen[bytes]] = []
 
-    def order(self, *lives: dict[str, Any]) -> None:
-        """The stand-in's orders for its lives."""
-        write_json(self.orders_path, list(lives))
+    def order(self, *engine_runs: dict[str, Any]) -> None:
+        """The stand-in's orders for its engine runs."""
+        write_json(self.orders_path, list(engine_runs))
 
-    def lives(self) -> list[dict[str, Any]]:
-        """What the stand-in recorded of its lives."""
-        path = Path(f"{self.orders_path}.lives")
+    def engine_runs(self) -> list[dict[str, Any]]:
+        """What the stand-in recorded of its runs."""
+        path = Path(f"{self.orders_path}.engine_runs")
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def submit(self, folder: Path) -> None:
@@ -128,8 +128,8 @@ class Bench:
         return self.supervisors[number - 1].wait(DEADLINE_S)
 
     def leftovers(self) -> list[int]:
-        """Processes of all lives that are still there."""
-        return [pid for life in self.lives() for pid in session_members(life["pid"])]
+        """Processes of all engine runs that are still there."""
+        return [pid for engine_run in self.engine_runs() for pid in session_members(engine_run["pid"])]
 
     def close(self) -> None:
         """Ends all processes. Raises AssertionError if a supervisor left the state diagram."""

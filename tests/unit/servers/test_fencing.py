@@ -10,11 +10,13 @@ from dataclasses import replace
 import pytest
 
 from slurmeval.files import read_json, write_json
-from slurmeval.servers.accounting import append_life, read_lives
+from slurmeval.servers.accounting import append_engine_run
 from slurmeval.servers.job import BatchJob
 from slurmeval.servers.leases import release
 from slurmeval.servers.state import FencedOff, Published
+from slurmeval.state.engine_run import EngineRunRecord
 from slurmeval.state.server import ServerStatus
+from tests.engine_runs import engine_runs_of
 from tests.unit.servers.conftest import Bench
 from tests.waiting import wait_for
 
@@ -36,22 +38,26 @@ def test_older_supervisor_kills_its_vllm_and_leaves_everything_to_the_younger(be
     bench.environment |= {"SLURM_RESTART_COUNT": "1", "SLURMD_NODENAME": "gpu2"}
     bench.submit(bench.folder().path)
     assert bench.supervisors[0].wait(20) != 0
-    state = wait_for(lambda: bench.state() if bench.state()["life"] == 2 else None, "the younger's life")
+    state = wait_for(
+        lambda: bench.state() if bench.state()["engine_run"] == 2 else None, "the younger's engine run"
+    )
     state = bench.wait_for_status("ready")
     assert (state["restart"], state["node"], state["owner"]["pid"]) == (1, "gpu2", bench.supervisors[1].pid)
-    first, second = bench.lives()
+    first, second = bench.engine_runs()
     wait_for(lambda: not _runs(first["pid"]), "the end of the older's vLLM", 5)
     endpoint = read_json(bench.folder().endpoint)
-    assert (endpoint["life"], endpoint["api_key"]) == (2, second["key"])
+    assert (endpoint["engine_run"], endpoint["api_key"]) == (2, second["key"])
     release(bench.lease_path())
     assert bench.wait_for_exit(2) == 0
-    lives = read_lives(bench.folder().lives)
-    assert [(life["life"], life["restart"], life["node"]) for life in lives] == [
+    engine_runs = engine_runs_of(bench.folder())
+    assert [
+        (engine_run["engine_run"], engine_run["restart"], engine_run["node"]) for engine_run in engine_runs
+    ] == [
         (1, 0, "gpu1"),
         (2, 1, "gpu2"),
     ]
-    assert lives[0]["ended_at"] is None and lives[0]["seen_at"] is not None
-    assert lives[1]["exit_reason"] == "no lease is left"
+    assert engine_runs[0]["ended_at"] is None and engine_runs[0]["seen_at"] is not None
+    assert engine_runs[1]["exit_reason"] == "no lease is left"
     assert bench.leftovers() == []
 
 
@@ -72,9 +78,9 @@ def test_supervisor_that_comes_too_late_does_nothing(bench: Bench) -> None:
     bench.submit(bench.folder().path)
     assert bench.supervisors[1].wait(20) != 0
     assert bench.state()["fencing_token"] == before
-    assert len(bench.lives()) == 1
+    assert len(bench.engine_runs()) == 1
     # The younger's vLLM still runs: nothing of it is booked
-    assert read_lives(bench.folder().lives) == []
+    assert engine_runs_of(bench.folder()) == []
 
 
 def test_later_start_is_younger_whatever_the_nodes_clocks_say(bench: Bench) -> None:
@@ -121,14 +127,14 @@ def test_endpoint_that_the_older_wrote_last_is_mended_with_the_next_heartbeat(be
 def test_line_that_a_crash_cut_short_does_not_spoil_the_next(bench: Bench) -> None:
     folder = bench.folder()
     folder.path.mkdir(parents=True)
-    append_life(folder.lives, {"life": 1})
-    with folder.lives.open("a") as stream:
-        stream.write('{"life": 2, "sta')
-    append_life(folder.lives, {"life": 3})
-    assert [life["life"] for life in read_lives(folder.lives)] == [1, 3]
+    append_engine_run(folder.engine_runs, EngineRunRecord(1))
+    with folder.engine_runs.open("a") as stream:
+        stream.write('{"engine_run": 2, "sta')
+    append_engine_run(folder.engine_runs, EngineRunRecord(3))
+    assert [engine_run["engine_run"] for engine_run in engine_runs_of(folder)] == [1, 3]
 
 
-def test_life_of_a_crashed_supervisor_is_booked_by_the_next(bench: Bench) -> None:
+def test_engine_run_of_a_crashed_supervisor_is_booked_by_the_next(bench: Bench) -> None:
     bench.environment = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "gpu1"}
     bench.order({"running": 1, "tokens": 5}, {})
     bench.lease()
@@ -137,11 +143,11 @@ def test_life_of_a_crashed_supervisor_is_booked_by_the_next(bench: Bench) -> Non
     bench.supervisors[0].wait()
     bench.environment["SLURM_RESTART_COUNT"] = "1"
     bench.submit(bench.folder().path)
-    wait_for(lambda: bench.state()["life"] == 2, "the second life")
-    (life,) = read_lives(bench.folder().lives)
-    assert life["exit_reason"] == "cut off: its supervisor was killed"
-    assert life["busy_s"] > 0.1 and life["generated_tokens"] == 5
-    assert (life["job_id"], life["restart"], life["node"]) == ("7", 0, "gpu1")
+    wait_for(lambda: bench.state()["engine_run"] == 2, "the second engine run")
+    (engine_run,) = engine_runs_of(bench.folder())
+    assert engine_run["exit_reason"] == "cut off: its supervisor was killed"
+    assert engine_run["busy_s"] > 0.1 and engine_run["generated_tokens"] == 5
+    assert (engine_run["job_id"], engine_run["restart"], engine_run["node"]) == ("7", 0, "gpu1")
 
 
 def test_a_supervisor_whose_folder_was_removed_ends_and_writes_nothing_into_the_next(bench: Bench) -> None:

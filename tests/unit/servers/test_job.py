@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from slurmeval.servers import job as job_module
-from slurmeval.servers.accounting import read_lives
 from slurmeval.servers.job import BatchJob, SigtermCause
 from slurmeval.slurm.commands import QueuedJob, SlurmAway
+from tests.engine_runs import engine_runs_of
 from tests.unit.servers.conftest import Bench
 
 
@@ -108,5 +108,5 @@ def test_cancelled_server_ends_and_a_requeued_one_comes_back(
     assert time.monotonic() - started < 5, "Slurm kills what has not ended then"
     assert (bench.state()["status"], bench.state()["reason"]) == (status, reason)
     assert bench.folder().closed.exists() == (status == "stopped")
-    assert len(read_lives(bench.folder().lives)) == 1
+    assert len(engine_runs_of(bench.folder())) == 1
     assert not bench.folder().endpoint.exists() and bench.leftovers() == []

@@ -14,11 +14,11 @@ import pytest
 from slurmeval.errors import ErrorClass
 from slurmeval.files import read_json, write_json
 from slurmeval.processes import SKEW_S, STALE_S
-from slurmeval.servers.accounting import read_lives
 from slurmeval.servers.engine_process import session_members
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
 from slurmeval.servers.ranks import Workers
+from tests.engine_runs import engine_runs_of
 from tests.unit.servers.conftest import Bench
 from tests.waiting import wait_for
 
@@ -60,28 +60,33 @@ def test_two_nodes_run_one_vllm_and_end_together(nodes: Nodes) -> None:
     nodes.lease()
     state = nodes.bench.wait_for_status("ready")
     assert (state["node"], state["gpus"]) == ("gpu[1-2]", 0)
-    (life,), (part,) = nodes.bench.lives(), nodes.parts()
-    for argv, rank in ((life["argv"], "0"), (part["argv"], "1")):
+    (engine_run,), (part,) = nodes.bench.engine_runs(), nodes.parts()
+    for argv, rank in ((engine_run["argv"], "0"), (part["argv"], "1")):
         assert argv[argv.index("--nnodes") + 1] == "2"
         assert argv[argv.index("--node-rank") + 1] == rank
     release(nodes.bench.lease_path())
     assert [nodes.bench.wait_for_exit(1), nodes.bench.wait_for_exit(2)] == [0, 0]
     assert nodes.leftovers() == []
-    (line,) = read_lives(nodes.bench.folder().lives)
+    (line,) = engine_runs_of(nodes.bench.folder())
     assert (line["node"], line["exit_reason"]) == ("gpu[1-2]", "no lease is left")
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_death_of_one_part_is_a_death_of_the_life(nodes: Nodes, rank: int) -> None:
+def test_death_of_one_part_is_a_death_of_the_engine_run(nodes: Nodes, rank: int) -> None:
     nodes.lease()
     nodes.bench.wait_for_status("ready")
-    part = (nodes.bench.lives() if rank == 0 else nodes.parts())[0]
+    part = (nodes.bench.engine_runs() if rank == 0 else nodes.parts())[0]
     os.kill(part["pid"], signal.SIGKILL)
-    wait_for(lambda: len(nodes.bench.lives()) == len(nodes.parts()) == 2, "the second life on both nodes")
+    wait_for(
+        lambda: len(nodes.bench.engine_runs()) == len(nodes.parts()) == 2,
+        "the second engine run on both nodes",
+    )
     nodes.bench.wait_for_status("ready")
-    (line,) = read_lives(nodes.bench.folder().lives)
+    (line,) = engine_runs_of(nodes.bench.folder())
     assert "vLLM was killed by SIGKILL" in line["exit_reason"]
-    assert session_members(nodes.parts()[0]["pid"]) == session_members(nodes.bench.lives()[0]["pid"]) == []
+    assert (
+        session_members(nodes.parts()[0]["pid"]) == session_members(nodes.bench.engine_runs()[0]["pid"]) == []
+    )
 
 
 def test_all_ranks_start_again_with_a_requeued_job(nodes: Nodes) -> None:
@@ -93,7 +98,7 @@ def test_all_ranks_start_again_with_a_requeued_job(nodes: Nodes) -> None:
     wait_for(lambda: not nodes.leftovers(), "the end of both parts")
     nodes.restart = 1
     nodes.start(nodes.bench.folder().path)
-    wait_for(lambda: nodes.bench.state()["life"] == 2, "the second life")
+    wait_for(lambda: nodes.bench.state()["engine_run"] == 2, "the second engine run")
     nodes.bench.wait_for_status("ready")
     assert len(nodes.parts()) == 2
     release(nodes.bench.lease_path())
@@ -116,7 +121,7 @@ def test_rank_that_is_silent_has_failed(bench: Bench) -> None:
     workers.start(1)
     assert workers.failure() is None, "it may be starting"
     report = folder.path / "ranks" / "1.json"
-    write_json(report, {"restart": 0, "life": 1, "failure": None})
+    write_json(report, {"restart": 0, "engine_run": 1, "failure": None})
     long_ago = report.stat().st_mtime - STALE_S - SKEW_S - 1
     os.utime(report, (long_ago, long_ago))
     assert workers.failure() is None
@@ -126,15 +131,18 @@ def test_rank_that_is_silent_has_failed(bench: Bench) -> None:
     assert failure.reason == "node 2 of 2 has not been heard of for 60 s"
 
 
-def test_reports_of_an_earlier_life_do_not_count(bench: Bench) -> None:
+def test_reports_of_an_earlier_engine_run_do_not_count(bench: Bench) -> None:
     folder = ServerFolder(bench.root / "0001")
     workers = Workers(folder, replace(bench.spec, nodes=2), [1, 1.0])
     workers.start(3)
     failed = {"reason": "x", "error_class": "server_lost", "retryable": True, "port_taken": False}
-    for restart, life in ((0, 3), (1, 2)):
-        write_json(folder.path / "ranks" / "1.json", {"restart": restart, "life": life, "failure": failed})
+    for restart, engine_run in ((0, 3), (1, 2)):
+        write_json(
+            folder.path / "ranks" / "1.json",
+            {"restart": restart, "engine_run": engine_run, "failure": failed},
+        )
         assert workers.failure() is None
-    write_json(folder.path / "ranks" / "1.json", {"restart": 1, "life": 3, "failure": failed})
+    write_json(folder.path / "ranks" / "1.json", {"restart": 1, "engine_run": 3, "failure": failed})
     failure = workers.failure()
     assert failure is not None and failure.reason == "on node 2 of 2: x"
-    assert read_json(folder.path / "ranks" / "order.json")["life"] == 3
+    assert read_json(folder.path / "ranks" / "order.json")["engine_run"] == 3

@@ -67,10 +67,10 @@ class Packed:
         self.jobs.append(subprocess.Popen(argv, env={**os.environ, **variables}, cwd=PROJECT))
         return self.jobs[-1]
 
-    def wait_for(self, status: str, member: int, life: int = 1) -> None:
+    def wait_for(self, status: str, member: int, engine_run: int = 1) -> None:
         def reached() -> bool:
             state = read_json(self.folders[member].state) or {}
-            return state.get("status") == status and state["life"] == life
+            return state.get("status") == status and state["engine_run"] == engine_run
 
         try:
             wait_for(reached, f"{status} of member {member}", DEADLINE_S)
@@ -117,7 +117,7 @@ def test_requeued_job_starts_what_was_not_closed(packed: Packed) -> None:
     packed.wait_for("pending", 1)
     assert packed.bench.leftovers() == []
     packed.start(restart=1)
-    packed.wait_for("ready", 1, life=2)
+    packed.wait_for("ready", 1, engine_run=2)
     assert read_json(packed.folders[0].state)["status"] == "stopped"
 
 
@@ -127,7 +127,7 @@ def test_killed_supervisor_is_started_again_and_the_others_stay(packed: Packed) 
         packed.wait_for("ready", member)
     other = packed.supervisor(1)
     os.kill(packed.supervisor(0), signal.SIGKILL)
-    packed.wait_for("ready", 0, life=2)
+    packed.wait_for("ready", 0, engine_run=2)
     assert packed.supervisor(1) == other
 
 

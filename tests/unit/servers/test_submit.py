@@ -58,7 +58,7 @@ def test_requeued_job_serves_again_under_its_id(bench: Bench) -> None:
     os.kill(first["pid"], signal.SIGUSR2)
     wait_for(lambda: bench.state().get("owner") not in (None, first), "the job's second start")
     state = bench.wait_for_status("ready")
-    assert state["life"] == 2
+    assert state["engine_run"] == 2
     assert not bench.folder().closed.exists()
     release(bench.lease_path())
     bench.wait_for_status("stopped")

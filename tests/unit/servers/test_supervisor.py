@@ -14,40 +14,40 @@ import pytest
 
 from slurmeval.errors import ServerFailed
 from slurmeval.files import read_json
-from slurmeval.servers.accounting import read_lives
 from slurmeval.servers.engine_process import session_members
 from slurmeval.servers.leases import release
 from slurmeval.state.records import encode
+from tests.engine_runs import engine_runs_of
 from tests.unit.servers.conftest import Bench
 from tests.waiting import wait_for
 
 RECORDED = Path(__file__).parents[1] / "engines" / "vllm"
 
 
-def endpoint_of_life(bench: Bench, life: int) -> dict[str, object]:
+def endpoint_of_life(bench: Bench, engine_run: int) -> dict[str, object]:
     def found() -> dict[str, object] | None:
         endpoint = read_json(bench.folder().endpoint)
-        return endpoint if endpoint and endpoint["life"] == life else None
+        return endpoint if endpoint and endpoint["engine_run"] == engine_run else None
 
-    return wait_for(found, f"the endpoint of life {life}")  # type: ignore[no-any-return]
+    return wait_for(found, f"the endpoint of engine_run {engine_run}")  # type: ignore[no-any-return]
 
 
 def test_leased_server_becomes_ready_and_publishes_its_endpoint(bench: Bench) -> None:
     bench.lease()
     state = bench.wait_for_status("ready")
     endpoint = endpoint_of_life(bench, 1)
-    (life,) = bench.lives()
+    (engine_run,) = bench.engine_runs()
     assert endpoint == {
         "format": 1,
-        "url": f"http://127.0.0.1:{life['port']}",
-        "api_key": life["key"],
+        "url": f"http://127.0.0.1:{engine_run['port']}",
+        "api_key": engine_run["key"],
         "model": "smol",
-        "life": 1,
+        "engine_run": 1,
     }
     assert stat.S_IMODE(bench.folder().endpoint.stat().st_mode) == 0o600
     assert state["server_id"] == "smol/0001"
     assert state["owner"]["pid"] == bench.supervisors[0].pid
-    assert not any(life["key"] in argument for argument in life["argv"])
+    assert not any(engine_run["key"] in argument for argument in engine_run["argv"])
 
 
 def test_server_without_leases_stops_and_leaves_nothing_behind(bench: Bench) -> None:
@@ -84,13 +84,13 @@ def test_server_of_a_dead_controller_stops(bench: Bench) -> None:
 def test_killed_vllm_is_started_again_with_a_new_key(bench: Bench) -> None:
     bench.lease()
     first = endpoint_of_life(bench, 1)
-    os.kill(bench.lives()[0]["pid"], signal.SIGKILL)
+    os.kill(bench.engine_runs()[0]["pid"], signal.SIGKILL)
     second = endpoint_of_life(bench, 2)
     assert second["api_key"] != first["api_key"]
     bench.wait_for_status("ready")
-    (line,) = read_lives(bench.folder().lives)
+    (line,) = engine_runs_of(bench.folder())
     assert line["exit_reason"] == "vLLM was killed by SIGKILL"
-    assert session_members(bench.lives()[0]["pid"]) == [], "a worker outlived its vLLM"
+    assert session_members(bench.engine_runs()[0]["pid"]) == [], "a worker outlived its vLLM"
 
 
 def test_hanging_vllm_is_replaced(bench: Bench) -> None:
@@ -99,7 +99,7 @@ def test_hanging_vllm_is_replaced(bench: Bench) -> None:
     endpoint_of_life(bench, 1)
     bench.order({"health": 500, "deaf": True}, {})
     endpoint_of_life(bench, 2)
-    (line,) = read_lives(bench.folder().lives)
+    (line,) = engine_runs_of(bench.folder())
     assert "hangs" in line["exit_reason"] and "/health answers 500" in line["exit_reason"]
 
 
@@ -110,7 +110,7 @@ def test_restarts_are_bounded_and_the_reason_is_kept(bench: Bench) -> None:
     state = bench.state()
     assert state["status"] == "failed"
     assert state["reason"] == "vLLM ended with status 7 and no error in its log (after 2 restarts)"
-    assert len(bench.lives()) == len(read_lives(bench.folder().lives)) == 3
+    assert len(bench.engine_runs()) == len(engine_runs_of(bench.folder())) == 3
     assert bench.leftovers() == []
 
 
@@ -129,7 +129,7 @@ def test_fatal_failure_is_not_tried_again(bench: Bench, log: str, reason: str) -
     bench.wait_for_exit()
     assert bench.state()["status"] == "failed"
     assert reason in bench.state()["reason"]
-    assert len(bench.lives()) == 1
+    assert len(bench.engine_runs()) == 1
 
 
 def test_taken_port_is_given_up_for_another_and_counts_as_no_restart(bench: Bench) -> None:
@@ -137,16 +137,16 @@ def test_taken_port_is_given_up_for_another_and_counts_as_no_restart(bench: Benc
     bench.order(taken, taken, taken, {})
     bench.lease()
     bench.wait_for_status("ready")
-    assert len({life["port"] for life in bench.lives()}) == 4
+    assert len({engine_run["port"] for engine_run in bench.engine_runs()}) == 4
 
 
 def test_stranger_on_the_port_is_never_taken_for_our_server(bench: Bench) -> None:
     bench.order({"stranger": True, "start_s": 60}, {})
     bench.lease()
     endpoint = endpoint_of_life(bench, 2)
-    first, second = bench.lives()
+    first, second = bench.engine_runs()
     os.kill(first["stranger"], signal.SIGKILL)
-    (line,) = read_lives(bench.folder().lives)
+    (line,) = engine_runs_of(bench.folder())
     assert line["exit_reason"] == f"another process listens on the server's port {first['port']}"
     assert line["ready_at"] is None
     assert endpoint["url"] == f"http://127.0.0.1:{second['port']}"
@@ -157,7 +157,7 @@ def test_endpoint_is_withdrawn_as_soon_as_vllm_has_ended(bench: Bench) -> None:
     bench.lease()
     endpoint_of_life(bench, 1)
     time.sleep(0.3)  # the first look is over
-    os.kill(bench.lives()[0]["pid"], signal.SIGKILL)
+    os.kill(bench.engine_runs()[0]["pid"], signal.SIGKILL)
     killed = time.monotonic()
     wait_for(lambda: not bench.folder().endpoint.exists(), "the endpoint to go", 3)
     assert time.monotonic() - killed < 1
@@ -208,13 +208,13 @@ def test_name_that_does_not_resolve_on_the_node_ends_the_server_in_seconds(bench
     bench.wait_for_exit()
     assert bench.state()["status"] == "failed"
     assert "servers.address in site.yaml gives" in bench.state()["reason"]
-    assert bench.lives() == [], "vLLM is not started"
+    assert bench.engine_runs() == [], "vLLM is not started"
 
 
 def test_leases_that_go_while_vllm_starts_end_it(bench: Bench) -> None:
     bench.order({"start_s": 60})
     bench.lease()
-    wait_for(bench.lives, "vLLM's start")
+    wait_for(bench.engine_runs, "vLLM's start")
     release(bench.lease_path())
     assert bench.wait_for_exit() == 0
     assert bench.state()["status"] == "stopped"
@@ -280,7 +280,7 @@ def test_server_waits_for_a_slot_and_takes_that_of_a_dead_one(bench: Bench) -> N
     bench.wait_for_status("pending", number=2)
     heartbeat = bench.folder(2).state.stat().st_mtime_ns
     wait_for(lambda: bench.folder(2).state.stat().st_mtime_ns > heartbeat, "a heartbeat while it waits")
-    assert len(bench.lives()) == 1
+    assert len(bench.engine_runs()) == 1
     bench.supervisors[0].kill()
     bench.supervisors[0].wait()
     bench.wait_for_status("ready", number=2)
@@ -321,20 +321,20 @@ def test_waiting_server_whose_leases_go_stops_without_starting(bench: Bench) -> 
     release(bench.lease_path("gsm8k"))
     assert bench.wait_for_exit(2) == 0
     assert bench.state(2)["status"] == "stopped"
-    assert len(bench.lives()) == 1
+    assert len(bench.engine_runs()) == 1
 
 
 def test_tokens_and_busy_time_are_counted_over_lives(bench: Bench) -> None:
     bench.order({"running": 1, "tokens": 5}, {"tokens": 7})
     bench.lease()
-    wait_for(lambda: bench.state().get("generated_tokens") == 5, "the first life's tokens")
-    os.kill(bench.lives()[0]["pid"], signal.SIGKILL)
-    wait_for(lambda: bench.state().get("generated_tokens") == 12, "both lives' tokens")
+    wait_for(lambda: bench.state().get("generated_tokens") == 5, "the first engine run's tokens")
+    os.kill(bench.engine_runs()[0]["pid"], signal.SIGKILL)
+    wait_for(lambda: bench.state().get("generated_tokens") == 12, "both runs' tokens")
     started = time.monotonic()
     release(bench.lease_path())
     bench.wait_for_exit()
     assert time.monotonic() - started < 10
-    first, second = read_lives(bench.folder().lives)
+    first, second = engine_runs_of(bench.folder())
     assert first["busy_s"] > 0 and first["idle_s"] == 0
     assert second["idle_s"] > 0 and second["busy_s"] == 0
     assert [first["generated_tokens"], second["prompt_tokens"]] == [5, 14]
@@ -343,7 +343,7 @@ def test_tokens_and_busy_time_are_counted_over_lives(bench: Bench) -> None:
 def test_no_key_is_left_on_disk(bench: Bench) -> None:
     bench.lease()
     bench.wait_for_status("ready")
-    key = bench.lives()[0]["key"].encode()
+    key = bench.engine_runs()[0]["key"].encode()
     release(bench.lease_path())
     bench.wait_for_exit()
     for path in bench.folder().path.rglob("*"):

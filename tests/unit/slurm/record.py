@@ -78,7 +78,7 @@ class Recording:
         running = {"running", "timeout", "cancelled", "requeued", "requeued-held", "preempted", "node-fail"}
         wait_for(lambda: running <= self._states("RUNNING"), "the jobs", 30)
         self.asked("squeue", commands.queue)
-        self.asked("sacct-early", commands.lives, list(self.jobs.values()))
+        self.asked("sacct-early", commands.job_runs, list(self.jobs.values()))
         self.submit("preempting", "--partition=gpu-high", "--gpus-per-node=4", script="#!/bin/sh\nsleep 1\n")
         for name in ("held", "cancelled"):
             commands.cancel([self.jobs[name]])
@@ -92,11 +92,11 @@ class Recording:
         wait_for(lambda: not self._states("RUNNING") & {"timeout", "preempting"}, "the jobs", 120)
         wait_for(lambda: {"requeued", "preempted"} <= self._states("RUNNING"), "the jobs", 120)
         time.sleep(2)
-        self.asked("sacct-requeued", commands.lives, list(self.jobs.values()))
+        self.asked("sacct-requeued", commands.job_runs, list(self.jobs.values()))
         commands.cancel([job.job_id for job in commands.queue()])
         wait_for(lambda: not commands.queue(), "the jobs", 30)
         time.sleep(8)  # accounting lags behind
-        self.asked("sacct", commands.lives, list(self.jobs.values()))
+        self.asked("sacct", commands.job_runs, list(self.jobs.values()))
         (RECORDED / "jobs.json").write_text(json.dumps(self.jobs, indent=1) + "\n")
         self._ask_the_rest()
 
@@ -144,13 +144,13 @@ class Recording:
         self.asked("would-start", commands.would_start, ["--partition=gpu", "--gpus-per-node=4"], SLEEP)
         self.asked("would-never-start", commands.would_start, ["--partition=gpu", "--gpus-per-node=9"], SLEEP)
         self.asked("scancel-unknown", commands.cancel, ["99999"])
-        self.asked("sacct-unknown", commands.lives, ["99999"])
+        self.asked("sacct-unknown", commands.job_runs, ["99999"])
         argv = ["scontrol", "show", "partition", "--oneliner"]
         self.asked("scontrol-partitions", commands._ask, argv, 1)
         argv = ["sinfo", "--noheader", "--exact", f"--format={parsing.NODES_FORMAT}"]
         self.asked("sinfo", commands._ask, argv, 1)
         cluster.stop_slurmdbd()
-        self.asked("sacct-away", commands.lives, ["1"])
+        self.asked("sacct-away", commands.job_runs, ["1"])
         cluster.start_slurmdbd()
         cluster.stop_slurmctld()
         self.asked("squeue-away", commands.queue)

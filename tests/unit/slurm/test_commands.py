@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from slurmeval.slurm import commands, parsing
-from slurmeval.slurm.commands import JobLife, SlurmAway, SubmissionRefused, SubmissionUnsure
+from slurmeval.slurm.commands import JobRun, SlurmAway, SubmissionRefused, SubmissionUnsure
 
 RECORDED = Path(__file__).with_name("recorded")
 JOBS: dict[str, str] = json.loads((RECORDED / "jobs.json").read_text())
@@ -114,15 +114,15 @@ def test_a_separator_in_a_strangers_job_name_hides_no_other_job() -> None:
 
 
 @pytest.fixture
-def known(play: Play) -> dict[str, list[JobLife]]:
+def known(play: Play) -> dict[str, list[JobRun]]:
     play("sacct")
-    found = commands.lives(list(JOBS.values()))
+    found = commands.job_runs(list(JOBS.values()))
     return {name: found[job_id] for name, job_id in JOBS.items() if job_id in found}
 
 
 def test_accounting_is_asked_as_it_was_when_it_was_recorded(play: Play) -> None:
     calls = play("sacct")
-    commands.lives(list(JOBS.values()))
+    commands.job_runs(list(JOBS.values()))
     assert calls[0]["argv"] == recorded("sacct")["argv"]
 
 
@@ -142,41 +142,41 @@ def test_accounting_is_asked_as_it_was_when_it_was_recorded(play: Play) -> None:
         ("preempted", ["PREEMPTED", "CANCELLED"]),
     ],
 )
-def test_every_life_of_a_job(known: dict[str, list[JobLife]], name: str, states: list[str]) -> None:
-    lives = known[name]
-    assert [life.state for life in lives] == states
-    assert [life.restart for life in lives] == list(range(len(states)))
-    assert all(life.is_over for life in lives)
-    for life in lives:
-        if life.started is not None and life.ended is not None:
-            assert (life.ended - life.started).total_seconds() == life.elapsed_s
-            assert life.submitted <= life.started
+def test_every_run_of_a_job(known: dict[str, list[JobRun]], name: str, states: list[str]) -> None:
+    job_runs = known[name]
+    assert [job_run.state for job_run in job_runs] == states
+    assert [job_run.restart for job_run in job_runs] == list(range(len(states)))
+    assert all(job_run.is_over for job_run in job_runs)
+    for job_run in job_runs:
+        if job_run.started is not None and job_run.ended is not None:
+            assert (job_run.ended - job_run.started).total_seconds() == job_run.elapsed_s
+            assert job_run.submitted <= job_run.started
 
 
-def test_what_a_job_had_and_took(known: dict[str, list[JobLife]]) -> None:
-    (life,) = known["completed"]
-    assert (life.gpus, life.nodes, life.exit_code, life.reason) == (4, "gpu[1-2]", "0:0", "")
-    assert life.max_rss_mb is not None and 1 < life.max_rss_mb < 50
-    assert life.cpu_s is not None and 0 < life.cpu_s < 1
+def test_what_a_job_had_and_took(known: dict[str, list[JobRun]]) -> None:
+    (job_run,) = known["completed"]
+    assert (job_run.gpus, job_run.nodes, job_run.exit_code, job_run.reason) == (4, "gpu[1-2]", "0:0", "")
+    assert job_run.max_rss_mb is not None and 1 < job_run.max_rss_mb < 50
+    assert job_run.cpu_s is not None and 0 < job_run.cpu_s < 1
     assert known["out-of-memory"][0].exit_code == "0:125"
     assert known["failed"][0].exit_code == "3:0"
-    assert [life.gpus for life in known["preempted"]] == [8, 8]
+    assert [job_run.gpus for job_run in known["preempted"]] == [8, 8]
 
 
-def test_who_cancelled_it(known: dict[str, list[JobLife]]) -> None:
-    (life,) = known["cancelled"]
-    assert life.reason == "cancelled by user 0"
+def test_who_cancelled_it(known: dict[str, list[JobRun]]) -> None:
+    (job_run,) = known["cancelled"]
+    assert job_run.reason == "cancelled by user 0"
 
 
-def test_a_job_that_never_started_has_no_start(known: dict[str, list[JobLife]]) -> None:
-    (life,) = known["held"]
-    assert (life.started, life.elapsed_s, life.nodes, life.gpus) == (None, 0, "", 0)
-    assert life.ended is not None
+def test_a_job_that_never_started_has_no_start(known: dict[str, list[JobRun]]) -> None:
+    (job_run,) = known["held"]
+    assert (job_run.started, job_run.elapsed_s, job_run.nodes, job_run.gpus) == (None, 0, "", 0)
+    assert job_run.ended is not None
 
 
 def test_a_running_job_is_not_over(play: Play) -> None:
     play("sacct-requeued")
-    found = commands.lives(list(JOBS.values()))
+    found = commands.job_runs(list(JOBS.values()))
     last = found[JOBS["requeued"]][-1]
     assert (last.state, last.restart, last.ended, last.is_over) == ("RUNNING", 1, None, False)
 
@@ -184,18 +184,18 @@ def test_a_running_job_is_not_over(play: Play) -> None:
 def test_a_job_that_has_just_started_is_still_pending_in_accounting(play: Play) -> None:
     """Seen on a real cluster: the step runs, and the job's own line says PENDING."""
     play("sacct-early")
-    (life,) = commands.lives(list(JOBS.values()))[JOBS["running"]]
-    assert (life.state, life.is_over, life.ended) == ("PENDING", False, None)
+    (job_run,) = commands.job_runs(list(JOBS.values()))[JOBS["running"]]
+    assert (job_run.state, job_run.is_over, job_run.ended) == ("PENDING", False, None)
 
 
 def test_a_job_that_accounting_does_not_know_is_not_in_the_answer(play: Play) -> None:
     play("sacct-unknown")
-    assert commands.lives(["99999"]) == {}
+    assert commands.job_runs(["99999"]) == {}
 
 
 def test_many_jobs_are_asked_for_in_several_calls(play: Play) -> None:
     calls = play(*[answer()] * 3)
-    commands.lives([str(number) for number in range(1200)] * 2)
+    commands.job_runs([str(number) for number in range(1200)] * 2)
     assert [call["argv"][-1].count(",") + 1 for call in calls] == [500, 500, 200]
 
 
@@ -211,7 +211,7 @@ def test_many_jobs_are_asked_for_in_several_calls(play: Play) -> None:
 def test_gpus_of_a_job_in_other_versions_words(tres: str, gpus: int) -> None:
     times = "2026-01-01T00:00:00|Unknown|2026-01-01T00:00:01|2026-01-01T00:00:02"
     line = f"7|COMPLETED|0:0|{times}|1|n|{tres}|||None"
-    assert parsing.lives(line)["7"][0].gpus == gpus
+    assert parsing.job_runs(line)["7"][0].gpus == gpus
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,8 @@ def test_gpus_of_a_job_in_other_versions_words(tres: str, gpus: int) -> None:
 )
 def test_cpu_time(text: str, seconds: float | None) -> None:
     line = f"7|COMPLETED|0:0|2026-01-01T00:00:00|Unknown|None|Unknown|1|n||1.5G|{text}|None"
-    (life,) = parsing.lives(line)["7"]
-    assert (life.cpu_s, life.max_rss_mb) == (seconds, 1536.0)
+    (job_run,) = parsing.job_runs(line)["7"]
+    assert (job_run.cpu_s, job_run.max_rss_mb) == (seconds, 1536.0)
 
 
 # Away, or refused
@@ -231,7 +231,11 @@ def test_cpu_time(text: str, seconds: float | None) -> None:
     ("name", "question", "words"),
     [
         ("squeue-away", commands.queue, "Unable to contact slurm controller"),
-        ("sacct-away", lambda: commands.lives(["1"]), "Problem talking to the database: Connection refused"),
+        (
+            "sacct-away",
+            lambda: commands.job_runs(["1"]),
+            "Problem talking to the database: Connection refused",
+        ),
         ("scancel-away", lambda: commands.cancel(["1"]), "Unable to contact slurm controller"),
         ("would-start-away", lambda: commands.would_start([], ""), "Unable to contact slurm controller"),
         ("sbatch-away", lambda: commands.submit([], "", Path("/")), "Unable to contact slurm controller"),
@@ -247,7 +251,7 @@ def test_a_daemon_that_does_not_answer(play: Play, name: str, question: Any, wor
 
 @pytest.mark.parametrize(
     "question",
-    [commands.queue, lambda: commands.lives(["1"]), commands.partitions, lambda: commands.cancel(["1"])],
+    [commands.queue, lambda: commands.job_runs(["1"]), commands.partitions, lambda: commands.cancel(["1"])],
 )
 def test_a_machine_without_slurm(monkeypatch: pytest.MonkeyPatch, question: Any, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -266,7 +270,7 @@ def test_a_query_that_failed_in_any_way_says_nothing(play: Play) -> None:
 def test_a_database_that_is_away_is_no_empty_answer(play: Play) -> None:
     play(answer(stderr="sacct: error: Problem talking to the database: Connection timed out\n"))
     with pytest.raises(SlurmAway):
-        commands.lives(["1"])
+        commands.job_runs(["1"])
 
 
 def test_a_query_is_tried_again_where_asked(play: Play) -> None:
@@ -408,7 +412,7 @@ def test_nodes_of_several_kinds_in_a_partition() -> None:
 
 def test_times_are_utc() -> None:
     text = "1|RUNNING|0:0|2026-06-01T12:00:00|Unknown|2026-06-01T12:00:05|Unknown|9|n|cpu=1|||None"
-    assert parsing.lives(text)["1"][0].started == datetime(2026, 6, 1, 12, 0, 5, tzinfo=UTC)
+    assert parsing.job_runs(text)["1"][0].started == datetime(2026, 6, 1, 12, 0, 5, tzinfo=UTC)
 
 
 # Several clusters, and what the daemon remembers
@@ -419,7 +423,7 @@ def test_accounting_is_asked_of_the_cluster_that_the_jobs_are_on(
 ) -> None:
     monkeypatch.setenv("SLURM_CLUSTERS", "wice")
     calls = play(answer())
-    commands.lives(["4242"])
+    commands.job_runs(["4242"])
     assert "--clusters=wice" in calls[0]["argv"]
 
 
@@ -434,10 +438,10 @@ SHOWN = (
 @pytest.mark.parametrize("state", ["CANCELLED", "OUT_OF_MEMORY", "COMPLETED"])
 def test_the_daemon_remembers_how_a_job_ended(play: Play, state: str) -> None:
     play(answer(SHOWN.format(state=state)))
-    life = commands.end_of("12")
-    assert life is not None
-    assert (life.job_id, life.state, life.nodes, life.elapsed_s) == ("12", state, "cpu1", 7)
-    assert life.ended == datetime(2026, 11, 29, 10, 0, 8, tzinfo=UTC)
+    job_run = commands.end_of("12")
+    assert job_run is not None
+    assert (job_run.job_id, job_run.state, job_run.nodes, job_run.elapsed_s) == ("12", state, "cpu1", 7)
+    assert job_run.ended == datetime(2026, 11, 29, 10, 0, 8, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

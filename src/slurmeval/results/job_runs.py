@@ -14,7 +14,7 @@ from slurmeval.processes import age_s
 from slurmeval.results.records import time_of
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
-from slurmeval.slurm.commands import JobLife, SlurmAway
+from slurmeval.slurm.commands import JobRun, SlurmAway
 from slurmeval.state.evaluation import EvaluationSubmission
 from slurmeval.state.records import read, read_lines
 from slurmeval.state.server import ServerJob, ServerState
@@ -31,7 +31,7 @@ RECENT_S = 600.0
 CLOCKS = timedelta(hours=1)
 """So far Slurm's time of a submission and ours may differ."""
 
-Ask = Callable[[Sequence[str]], Mapping[str, list[JobLife]]]
+Ask = Callable[[Sequence[str]], Mapping[str, list[JobRun]]]
 
 _logger = logging.getLogger(__name__)
 
@@ -45,13 +45,13 @@ class AccountedJob:
     over: bool
     """Whether it has just ended, going by our own files: accounting is to say so too."""
 
-    def own(self, lives: Iterable[JobLife]) -> list[JobLife]:
-        """The lives of this job. Slurm counts from 1 again after years, and other clusters count too: a job
+    def own(self, job_runs: Iterable[JobRun]) -> list[JobRun]:
+        """The runs of this job. Slurm counts from 1 again after years, and other clusters count too: a job
         of this number that was submitted at another time is a stranger's."""
         if self.submitted is None:
-            return list(lives)
-        own = [life for life in lives if life.submitted >= self.submitted - CLOCKS]
-        return own if own and min(life.submitted for life in own) <= self.submitted + CLOCKS else []
+            return list(job_runs)
+        own = [job_run for job_run in job_runs if job_run.submitted >= self.submitted - CLOCKS]
+        return own if own and min(job_run.submitted for job_run in own) <= self.submitted + CLOCKS else []
 
 
 def server_folders(paths: Paths, model: str) -> list[ServerFolder]:
@@ -83,10 +83,10 @@ def _recent(path: Path) -> bool:
         return False
 
 
-def lives(
-    jobs: Sequence[AccountedJob], ask: Ask = commands.lives, settle_s: float = SETTLE_S
-) -> dict[str, list[JobLife]]:
-    """The lives of the jobs that accounting knows; empty where it is away. Waits a little for the end of
+def accounted(
+    jobs: Sequence[AccountedJob], ask: Ask = commands.job_runs, settle_s: float = SETTLE_S
+) -> dict[str, list[JobRun]]:
+    """The runs of the jobs that accounting knows; empty where it is away. Waits a little for the end of
     those that are over: accounting lags behind."""
     if not jobs:
         return {}
@@ -108,22 +108,22 @@ def lives(
         time.sleep(min(1.0, settle_s / 5))
 
 
-def _ended(own: list[JobLife]) -> bool:
-    """Whether the job is over: a life that was requeued is followed by another."""
+def _ended(own: list[JobRun]) -> bool:
+    """Whether the job is over: a job run that was requeued is followed by another."""
     return bool(own) and own[-1].is_over and own[-1].state != "REQUEUED"
 
 
-def queued_s(life: JobLife) -> float | None:
+def queued_s(job_run: JobRun) -> float | None:
     """From submission or requeue to start, or to the end where it never started; None: it still waits."""
-    until = life.started or life.ended
-    return None if until is None else max(0.0, (until - life.submitted).total_seconds())
+    until = job_run.started or job_run.ended
+    return None if until is None else max(0.0, (until - job_run.submitted).total_seconds())
 
 
-def ended_at(life: JobLife) -> datetime:
+def ended_at(job_run: JobRun) -> datetime:
     """Where its time ends: by what was counted, so that times add up (a job may have been suspended)."""
-    return (life.started or life.submitted) + timedelta(seconds=life.elapsed_s)
+    return (job_run.started or job_run.submitted) + timedelta(seconds=job_run.elapsed_s)
 
 
-def explained(life: JobLife) -> str:
+def explained(job_run: JobRun) -> str:
     """Slurm's state with what it adds to it."""
-    return f"{life.state} ({life.reason})" if life.reason else life.state
+    return f"{job_run.state} ({job_run.reason})" if job_run.reason else job_run.state
