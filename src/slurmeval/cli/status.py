@@ -156,7 +156,7 @@ def _table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def _servers(servers: list[ShownServer]) -> Table:
-    right = ("engine run", "tokens/s", "requests")
+    right = ("run", "tokens/s", "requests")
     table = _table("Servers", "server", "status", "for", "node", *right, "reason", right=right)
     for server in servers:
         table.add_row(

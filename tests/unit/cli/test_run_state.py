@@ -140,7 +140,7 @@ def test_no_head_is_cut_in_eighty_columns(run: Paths, monkeypatch: pytest.Monkey
         console.print(status_module.render(read_run(run.results), run.results))
     lines = console.export_text().splitlines()
     heads = " ".join(next(line for line in lines if "tokens/s" in line).split())
-    assert heads == "server status for node engine run tokens/s requests reason"
+    assert heads == "server status for node run tokens/s requests reason"
 
 
 def test_dead_owner_is_no_server_and_no_run(run: Paths) -> None:

@@ -51,8 +51,8 @@ def _without(name: str) -> pa.Schema:
         (_without("se"), "the column se of metrics is not there"),
         (_without("se").append(pa.field("se", pa.string())), "column se is string, not double"),
         (schema.METRICS.schema.append(pa.field("more", pa.string())), "metrics has no column more"),
-        (schema.METRICS.schema.with_metadata({"schema_version": "0"}), "schema version 0, not 2"),
-        (schema.METRICS.schema.remove_metadata(), "schema version none, not 2"),
+        (schema.METRICS.schema.with_metadata({"schema_version": "0"}), "schema version 0, not 3"),
+        (schema.METRICS.schema.remove_metadata(), "schema version none, not 3"),
     ],
 )
 def test_drift_is_refused_with_file_and_column(found: pa.Schema, reason: str) -> None:
