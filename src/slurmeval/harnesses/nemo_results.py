@@ -14,7 +14,7 @@ from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample
 from slurmeval.harnesses.bfcl_results import read_bfcl
 from slurmeval.harnesses.job_environment import task_name
 from slurmeval.harnesses.lm_eval_metrics import read_metrics
-from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_samples
+from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, n_available, read_samples
 from slurmeval.harnesses.nemo_readers import knows, reader, tidy
 from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by
 from slurmeval.harnesses.nemo_scores import Scale, read_results
@@ -73,7 +73,7 @@ def _read_lm_eval(job: Job, written: list[Metric], output: Path, version: str) -
         differing = sorted(str(key) for key in own.keys() | nemo.keys() if own.get(key) != nemo.get(key))
         raise bad_result(f"results.yml and {files.path.name} differ in {differing[0]}")
     task = task_version(files.results, task_name(job))
-    return HarnessOutput(metrics, samples, n_requested, version, task, keeps_answers=True)
+    return HarnessOutput(metrics, samples, n_requested, version, task, True, n_available(files))
 
 
 def _numbers(rows: list[Metric]) -> dict[tuple[str, str, str | None], float]:

@@ -35,7 +35,7 @@ OF_SCORING = {"scorers", "reference", "category"}
 NOT_IN_REHEARSAL = {"limit", "repeats", "temperature", "top_p", "max_tokens", "answers_version"}
 NOT_IN_BENCHMARK = {
     *("parallelism", "request_timeout_s", "time_limit_min"),
-    *("runtime", "network", "secrets", "rehearse", "max_unanswered"),
+    *("runtime", "network", "secrets", "rehearse", "max_unanswered", "dimension"),
 }
 
 

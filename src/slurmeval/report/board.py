@@ -27,7 +27,11 @@ class Board:
     compared: frozenset[str | None]
     """Benchmarks of which all pairs of models were compared."""
     asked: dict[str, str]
-    """Settings of each benchmark: limit, examples, sampling."""
+    """Settings of all evaluations of a benchmark: limit, examples, sampling; none where they differ."""
+    asked_of: dict[tuple[str, str], str]
+    """Settings of single evaluations, of benchmarks where they differ."""
+    lower: frozenset[str]
+    """Benchmarks of which less is better."""
 
     def letters(self, model: str, benchmark: str | None = None) -> str:
         """Returns the groups that a model is in; empty if pairs were not compared, or there is one model."""
@@ -45,6 +49,11 @@ class Board:
     def standing(self, model: str) -> Standing | None:
         """Returns a model's mean over the benchmarks; None if there are not several to average."""
         return self.board.standings.get(model)
+
+    def less_is_better(self, benchmark: str) -> bool:
+        """Whether less is better, of scores of 0 to 1."""
+        scores = [entry.value for (_, name), entry in self.board.entries.items() if name == benchmark]
+        return benchmark in self.lower and all(value is None or 0 <= value <= 1 for value in scores)
 
     @cached_property
     def lettered(self) -> bool:
@@ -75,9 +84,14 @@ class Board:
 def of_run(paths: Paths, run: Tables, matrices: Sequence[Matrix]) -> Board:
     """Returns the leaderboard of a run whose pairs of models are compared in `matrices`."""
     asked: dict[str, str] = {}
+    asked_of: dict[tuple[str, str], str] = {}
     for benchmark in run.benchmarks:
         rows = [row for row in run.of_status("ok") if row["benchmark"] == benchmark]
-        words = list(dict.fromkeys(settings(row) for row in rows))
-        asked[benchmark] = f"asked in {len(words)} ways" if len(words) > 1 else "".join(words)
-    board = leaderboard(paths.results, compared=matrices)
-    return Board(board, frozenset(matrix.benchmark for matrix in matrices), asked)
+        words = {(row["model"], benchmark): settings(row) for row in rows}
+        if len(set(words.values())) == 1:
+            asked[benchmark] = next(iter(words.values()))
+        else:
+            asked_of |= words
+    lower = frozenset(s.benchmark for s in run.scores.values() if s.higher_is_better is False)
+    compared = frozenset(matrix.benchmark for matrix in matrices if matrix.suite is None)
+    return Board(leaderboard(paths.results, compared=matrices), compared, asked, asked_of, lower)

@@ -14,8 +14,8 @@ from slurmeval.report.tables import ScoreCell
 
 MAX_MODELS = 8
 MAX_BENCHMARKS = 30
-# Told apart by people with colour blindness, and at least 3:1 on the light and on the dark page.
-_COLOURS = ("#3b7dd8", "#d0702a", "#2f9870", "#b8549a", "#8f7d22", "#736cd6", "#cb4b55", "#2e93a4")
+COLOURS = ("#3b7dd8", "#d0702a", "#2f9870", "#b8549a", "#8f7d22", "#736cd6", "#cb4b55", "#2e93a4")
+"""Of models: told apart by the colour-blind, and at least 3:1 on the light and the dark page."""
 _ROW_PX = 15
 
 
@@ -40,15 +40,15 @@ def chart(scores: Sequence[ScoreCell], max_benchmarks: int = MAX_BENCHMARKS) -> 
     shown = [score for score in fit if score.model in models and score.benchmark in benchmarks]
     if not shown:
         return None
-    svg = _drawn(_spec(shown, models, benchmarks))
+    svg = drawn(_spec(shown, models, benchmarks))
     if svg is None:
         return None
-    sizes = f"{_counted(len(benchmarks), 'benchmark')}, {_counted(len(models), 'model')}"
+    sizes = f"{counted(len(benchmarks), 'benchmark')}, {counted(len(models), 'model')}"
     label = f"Scores with 95 % intervals: {sizes}"
     return Chart(svg, label, len(scores) - len(shown))
 
 
-def _drawn(spec: dict[str, object]) -> str | None:
+def drawn(spec: dict[str, object]) -> str | None:
     """Returns the SVG of a Vega-Lite specification, drawn in another process.
 
     V8, which draws it, reserves hundreds of gigabytes of address space, and fails under `ulimit -v`.
@@ -96,7 +96,8 @@ for line in sys.stdin:
 """
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Returns a number and its noun, such as `2 models`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -123,7 +124,7 @@ def _spec(scores: Sequence[ScoreCell], models: list[str], benchmarks: list[str])
             "field": "model",
             "type": "nominal",
             "sort": models,
-            "scale": {"domain": models, "range": list(_COLOURS[: len(models)])},
+            "scale": {"domain": models, "range": list(COLOURS[: len(models)])},
             "legend": {"orient": "top", "title": None, "columns": 4, "columnPadding": 36}
             if len(models) > 1
             else None,
@@ -143,7 +144,7 @@ def _spec(scores: Sequence[ScoreCell], models: list[str], benchmarks: list[str])
             {"mark": {"type": "rule", "strokeWidth": 2.5, "opacity": 0.75}, "encoding": position | interval},
             {"mark": point, "encoding": position | {"x": x}},
         ],
-        "config": _look(),
+        "config": look(),
     }
 
 
@@ -164,7 +165,7 @@ def _said(score: ScoreCell) -> str:
     return f"{score.model} on {score.benchmark}: {score.value:.3f}{interval}"
 
 
-def _look() -> dict[str, object]:
+def look() -> dict[str, object]:
     """Returns the SVG with colours that follow the page's text, for light and dark."""
     label = {"labelColor": "currentColor", "labelFontSize": 12, "labelLimit": 260}
     axis = {"labelColor": "currentColor", "domainColor": "currentColor", "tickColor": "currentColor"}

@@ -44,6 +44,11 @@ def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**own, **values)
 
 
+def fragment(template: str, **values: Any) -> Markup:
+    """Returns a part of a page from `templates/<template>`."""
+    return Markup(_environment().get_template(template).render(**values))
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(

@@ -10,6 +10,7 @@ import base64
 import gzip
 import hashlib
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -39,6 +40,15 @@ _TEXTS |= {"finish_reason": "finish", "input": "input", "reference": "reference"
 _TEXTS |= {"reasoning": "thoughts", "output": "output"}
 
 
+@dataclass(frozen=True)
+class Written:
+    """What was written of samples."""
+
+    files: set[Path] = field(default_factory=set)
+    links: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The link to each evaluation's samples, relative to the report's folder."""
+
+
 def file_name(benchmark: str, number: int) -> str:
     """Returns the file of the index (0) or of the samples from 1. No id has a `~`: no two share a name."""
     return f"{benchmark}.js" if number == 0 else f"{benchmark}~{number}.js"
@@ -50,12 +60,13 @@ def link(benchmark: str | None, a: str, b: str | None = None) -> str:
     return f"{PAGE}#{urlencode({name: value for name, value in state.items() if value is not None})}"
 
 
-def write_samples(paths: Paths, model: str, benchmark: str, metric: Row | None) -> list[Path]:
+def write_samples(paths: Paths, evaluation: Row, metric: Row | None) -> list[Path]:
     """Writes one evaluation's scripts, unless they are up to date, and returns all of them.
 
     `metric` is the row of `metrics` that the benchmark is known by. Of a hundred samples at a time more than
     the score is in memory.
     """
+    model, benchmark = evaluation["model"], evaluation["benchmark"]
     source = paths.samples(model, benchmark)
     folder = paths.report / "samples" / model
     with pq.ParquetFile(source) as file:

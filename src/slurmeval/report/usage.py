@@ -33,6 +33,8 @@ class Usage:
 
     total: Time
     models: dict[str, Time]
+    evaluations: dict[tuple[str, str], float]
+    """Busy time by model and benchmark."""
     benchmarks: dict[str, float]
     """Busy time by benchmark, all models together."""
     others_s: float
@@ -58,14 +60,17 @@ def usage(run: Tables) -> Usage:
         shown = "" if not own else str(own[0]) if len(own) == 1 else f"{own[0]}–{own[-1]}"
         models.setdefault(row["model"], Time(shown)).add(row, weight)
         total.add(row, weight)
+    evaluations: dict[tuple[str, str], float] = {}
     benchmarks: dict[str, float] = {}
     for row in run.evaluations:
         seconds = row["gpu_s"] if gpus.get(row["model"]) else row["server_s"]
         if seconds:
+            evaluations[row["model"], row["benchmark"]] = seconds
             benchmarks[row["benchmark"]] = benchmarks.get(row["benchmark"], 0.0) + seconds
     return Usage(
         total,
         models,
+        evaluations,
         dict(sorted(benchmarks.items(), key=lambda item: -item[1])),
         max(0.0, total.parts["busy_s"] - sum(benchmarks.values())),
         any(gpus.values()),

@@ -228,19 +228,30 @@ def listed(names: Sequence[str]) -> str:
 
 
 def settings(row: Row) -> str:
-    """Returns an evaluation's settings that are not the task's own: limit, examples, sampling."""
-    parts = []
-    if row["limit"] is not None:
-        parts.append(f"first {row['limit']}")
+    """Returns in words how much was asked, and the settings that are not the task's own."""
+    parts = [*filter(None, [_asked(row)])]
     if row["few_shot"] is not None:
         parts.append(f"{row['few_shot']}-shot")
     if row["temperature"] is not None:
         parts.append(f"temperature {row['temperature']:g}")
     if row["top_p"] is not None:
         parts.append(f"top-p {row['top_p']:g}")
+    if row["max_tokens"] is not None:
+        parts.append(f"max {row['max_tokens']:,} tokens")
     if (row["n_repeats"] or 1) > 1:
         parts.append(f"{row['n_repeats']} answers each")
     return ", ".join(parts) or "the task's own settings"
+
+
+def _asked(row: Row) -> str:
+    """Returns which of the task's questions were asked: `the first 200 of 1,319`; empty: not known."""
+    limit, whole = row["limit"], row["n_available"]
+    asked = (row["n_requested"] or 0) // (row["n_repeats"] or 1)
+    if limit is None or (whole is not None and asked == whole):
+        return "" if whole is None else f"all {whole:,}"
+    if asked > limit:
+        return f"the first {limit:,} of each part ({asked:,}{'' if whole is None else f' of {whole:,}'})"
+    return f"the first {limit:,}" + ("" if whole is None else f" of {whole:,}")
 
 
 def _move(source: Path, target: Path) -> list[Path]:

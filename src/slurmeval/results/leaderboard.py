@@ -134,7 +134,7 @@ def leaderboard(
         if row["benchmark"] in shown
     }
     compared = matrices(results, shown) if compared is None else compared
-    by_benchmark = {matrix.benchmark: matrix for matrix in compared}
+    by_benchmark = {matrix.benchmark: matrix for matrix in compared if matrix.suite is None}
     models = list(dict.fromkeys(model for model, _ in entries))
     lower = {benchmark for (_, benchmark), row in primary.items() if row["higher_is_better"] is False}
     rankings = {
@@ -142,7 +142,7 @@ def leaderboard(
         for benchmark in shown
     }
     averaged = tuple(benchmark for benchmark in shown if _averages(entries, benchmark, lower))
-    standings = {} if len(averaged) < 2 else {model: _standing(model, averaged, entries) for model in models}
+    standings = {} if len(averaged) < 2 else {model: standing(model, averaged, entries) for model in models}
     means = {model: each.mean for model, each in standings.items() if each.mean is not None}
     mean_matrix = by_benchmark.get(None)
     ranking = rankings[shown[0]] if len(shown) == 1 else None
@@ -260,7 +260,8 @@ def _averages(entries: Mapping[tuple[str, str], Entry], benchmark: str, lower: s
     return bool(scored) and benchmark not in lower and one_metric and on_scale
 
 
-def _standing(model: str, averaged: Sequence[str], entries: Mapping[tuple[str, str], Entry]) -> Standing:
+def standing(model: str, averaged: Sequence[str], entries: Mapping[tuple[str, str], Entry]) -> Standing:
+    """Returns a model's mean over benchmarks, each weighing the same; none where it lacks a score of one."""
     found = [entries.get((model, benchmark)) for benchmark in averaged]
     values = [entry.value for entry in found if entry is not None and entry.value is not None]
     if len(values) != len(averaged):

@@ -84,6 +84,8 @@ class Matrix:
     """Best first."""
     cells: Mapping[Pair, Cell]
     """Each pair once, in the order of the run."""
+    suite: str | None = None
+    """The suite whose benchmarks the mean is over; None: it is over all, or this is one benchmark."""
 
     def cell(self, a: str, b: str) -> Cell | None:
         """Returns A − B; None: one of them has no result."""
@@ -100,11 +102,17 @@ class Matrix:
 
 
 def matrices(
-    results: Path, benchmarks: Sequence[str], margin: float = 0.0, min_paired: float = MIN_PAIRED
+    results: Path,
+    benchmarks: Sequence[str],
+    margin: float = 0.0,
+    min_paired: float = MIN_PAIRED,
+    suites: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Matrix]:
     """Compares all pairs of models of a results folder; the mean comes first if there are several benchmarks.
 
-    Evaluations without samples are left out. One benchmark's questions are in memory at a time.
+    Means over the benchmarks of single suites come next: of those `suites` that are more than one of these
+    benchmarks and not all. Evaluations without samples are left out. One benchmark's questions are in memory
+    at a time.
 
     Raises:
         SchemaDrift: The results are of another version.
@@ -112,14 +120,22 @@ def matrices(
     ended, primary = ended_well(results), primary_metrics(results)
     order = list(dict.fromkeys(model for model, _ in ended))
     compared: dict[str, dict[Pair, BenchmarkComparison]] = {}
-    n_all = 0
+    answered: list[str] = []
     for benchmark in benchmarks:
         rows = [row for (_, of), row in ended.items() if of == benchmark and _has_samples(results, row)]
-        n_all += len(rows) > 0
+        answered += [benchmark] if rows else []
         if len(rows) > 1:
             compared[benchmark] = _pairs(results, rows, primary, margin, min_paired)
     found = [_of_benchmark(benchmark, pairs, order) for benchmark, pairs in compared.items()]
-    return [*_mean(compared, order, margin, n_all), *found] if len(found) > 1 else found
+    if len(found) < 2:
+        return found
+    means = _mean(compared, order, margin, len(answered))
+    for suite, names in (suites or {}).items():
+        own = {name: pairs for name, pairs in compared.items() if name in names}
+        if 1 < len(own) < len(compared):
+            n_own = sum(name in names for name in answered)
+            means += [replace(mean, suite=suite) for mean in _mean(own, order, margin, n_own)]
+    return [*means, *found]
 
 
 def _has_samples(results: Path, row: Row) -> bool:

@@ -332,6 +332,7 @@ def _evaluation_row(
         "harness_version": output.harness_version,
         "task_version": None if output.task_version is None else str(output.task_version),
         "n_requested": output.n_requested,
+        "n_available": output.n_available,
         "n_samples": len(output.samples),
         "n_errored": statuses["error"],
         "n_unparsed": statuses["unparsed"],

@@ -108,6 +108,12 @@ EVALUATIONS = Table(
         ("max_tokens", _INT, "tokens", "Longest answer; null: the task's own."),
         ("parameters_json", _TEXT, "JSON", "Parameters of the harness itself."),
         ("n_requested", _INT, "samples", "Samples that the harness was asked for."),
+        (
+            "n_available",
+            _INT,
+            "questions",
+            "Questions that the task has, whatever the limit; null: the harness does not say.",
+        ),
         ("n_samples", _INT, "samples", "Samples that it returned; with repeats, each answer is one."),
         ("n_errored", _INT, "samples", "Samples without an answer."),
         (

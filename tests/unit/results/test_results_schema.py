@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from slurmeval.harnesses.base import Metric
-from slurmeval.results import schema
+from slurmeval.results import SCHEMA_VERSION, schema
 from slurmeval.results.evaluation import EvaluationRecord
 
 
@@ -51,8 +51,11 @@ def _without(name: str) -> pa.Schema:
         (_without("se"), "the column se of metrics is not there"),
         (_without("se").append(pa.field("se", pa.string())), "column se is string, not double"),
         (schema.METRICS.schema.append(pa.field("more", pa.string())), "metrics has no column more"),
-        (schema.METRICS.schema.with_metadata({"schema_version": "0"}), "schema version 0, not 3"),
-        (schema.METRICS.schema.remove_metadata(), "schema version none, not 3"),
+        (
+            schema.METRICS.schema.with_metadata({"schema_version": "0"}),
+            f"schema version 0, not {SCHEMA_VERSION}",
+        ),
+        (schema.METRICS.schema.remove_metadata(), f"schema version none, not {SCHEMA_VERSION}"),
     ],
 )
 def test_drift_is_refused_with_file_and_column(found: pa.Schema, reason: str) -> None:

@@ -130,7 +130,17 @@ class Custom:
         ):
             raise bad_result(f"{NAME}: {wanted} questions, {repeats} times, and {len(samples)} samples")
         metrics = [_metric(name, samples, job.benchmark_id, repeats, asked) for name in asked.scorers]
-        return HarnessOutput(metrics, samples, wanted * repeats, f"slurmeval custom {VERSION}", None, True)
+        version, n_available = f"slurmeval custom {VERSION}", _n_available(job, asked)
+        return HarnessOutput(metrics, samples, wanted * repeats, version, None, True, n_available)
+
+
+def _n_available(job: Job, asked: CustomQuestions) -> int | None:
+    """Returns how many questions the file has; None: it is no longer there, or cannot be read to its end."""
+    (name,) = job.benchmark.datasets
+    try:
+        return sum(1 for _ in questions.rows(questions.file_of(asked, job.datasets[name])))
+    except (KeyError, UserError):
+        return None
 
 
 def _questions(benchmark: Benchmark) -> CustomQuestions:

@@ -34,3 +34,33 @@ if (chosen) {
   document.documentElement.classList.add("choosing");
   show();
 }
+
+// Which p counts as evidence: what is filled, what is marked, and the smallest difference that would be seen are
+// worked out again from the p-values in the cells. Intervals stay those of 95 %.
+const alpha = document.getElementById("alpha");
+if (alpha) {
+  const cells = [...document.querySelectorAll(".pairs td[data-p]")].map((cell) => {
+    const verdict = ["better", "worse", "equivalent"].find((name) => cell.classList.contains(name)) ?? "";
+    return { cell, verdict, mark: cell.querySelector(".mark") };
+  });
+  const own = alpha.selectedIndex;
+  const signs = { better: "▲", worse: "▼", equivalent: "=" };
+  alpha.addEventListener("change", () => {
+    const limit = Number(alpha.value);
+    const option = alpha.selectedOptions[0];
+    for (const { cell, verdict, mark } of cells) {
+      const sign = Number(cell.dataset.sign);
+      const seen = Number(cell.dataset.p) < limit && sign ? (sign > 0 ? "better" : "worse") : "";
+      const now = alpha.selectedIndex === own || verdict === "equivalent" ? verdict : seen;
+      cell.classList.remove("better", "worse", "equivalent", "cannot-tell", "sure");
+      cell.classList.add(now || "cannot-tell");
+      cell.classList.toggle("sure", Number(cell.dataset.holm) < limit);
+      mark.textContent = signs[now] ?? "";
+    }
+    for (const shown of document.querySelectorAll(".alpha")) shown.textContent = option.textContent;
+    for (const shown of document.querySelectorAll(".detectable")) {
+      shown.textContent = (Number(shown.dataset.value) * Number(option.dataset.factor)).toFixed(3);
+    }
+  });
+  document.documentElement.classList.add("choosing");
+}

@@ -47,7 +47,11 @@ def test_the_model_index_is_read_by_the_hubs_library(tmp_path: Path) -> None:
         REVISION,
         "b",
     )
-    assert (result.metric_type, result.metric_value, result.metric_config) == ("exact_match", 0.75, "5-shot")
+    assert (result.metric_type, result.metric_value, result.metric_config) == (
+        "exact_match",
+        0.75,
+        "all 1,319, 5-shot",
+    )
     assert result.metric_name == "exact_match (strict-match), 95 % interval 0.301–0.954, 4 questions"
     assert exported.remarks == []
 
@@ -58,7 +62,7 @@ def test_an_entry_of_eval_results_names_the_hubs_dataset_at_its_revision(tmp_pat
     (entry,) = parse_eval_result_entries(yaml.safe_load(text))
     assert (entry.dataset_id, entry.dataset_revision, entry.task_id) == ("openai/gsm8k", REVISION, "gsm8k")
     assert (entry.value, entry.date) == (0.75, "2026-11-22T09:03:00+00:00")
-    assert entry.notes is not None and entry.notes.endswith("; 5-shot; lm-eval 0.4.13")
+    assert entry.notes is not None and entry.notes.endswith("; all 1,319, 5-shot; lm-eval 0.4.13")
 
 
 @pytest.mark.parametrize(

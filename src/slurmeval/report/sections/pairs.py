@@ -1,34 +1,67 @@
-"""The matrices of all pairs of models, as many as a page can hold, and what they say in words."""
+"""All pairs of models: as many matrices as a page can hold, and what they say in words."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slurmeval.report import samples
+from slurmeval.report.material import ReportSection
 from slurmeval.report.rendering import p_value, signed
 from slurmeval.results.matrix import Cell, Matrix, matrices
+from slurmeval.statistics.intervals import LEVEL, normal_quantile
 from slurmeval.statistics.pairs import Verdict
+from slurmeval.statistics.power import POWER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from slurmeval.paths import Paths
+    from slurmeval.report.material import Material
     from slurmeval.report.tables import Tables
 
 MAX_CELLS = 4000
 """Cells on the first page, in all matrices together; `slurmeval compare` has the others."""
 
 
-def shown(paths: Paths, run: Tables) -> tuple[list[Matrix], list[str]]:
+ALPHAS = (0.1, 0.05, 0.01, 0.001)
+"""What p may be held against in the page."""
+
+
+def section(material: Material) -> ReportSection | None:
+    """Returns the section; None: there are no pairs."""
+    if not material.matrices and not material.left_out:
+        return None
+    own = 1 - LEVEL
+    alphas = [(alpha, _quantiles(alpha) / _quantiles(own), abs(alpha - own) < 1e-9) for alpha in ALPHAS]
+    values = {
+        "matrices": material.matrices,
+        "left_out": material.left_out,
+        "link": samples.link,
+        "alphas": alphas,
+    }
+    return ReportSection("pairs", "Pairs", values)
+
+
+def _quantiles(alpha: float) -> float:
+    """Returns the smallest detectable difference at this level, in standard errors."""
+    return normal_quantile(1 - alpha / 2) + normal_quantile(POWER)
+
+
+def shown(paths: Paths, run: Tables, suites: Mapping[str, Sequence[str]]) -> tuple[list[Matrix], list[str]]:
     """Returns the matrices for the page, and the benchmarks that are left out because they do not fit."""
     per_benchmark: dict[str, int] = dict.fromkeys(run.benchmarks, 0)
     for row in run.of_status("ok"):
         per_benchmark[row["benchmark"]] += 1
     fit: list[str] = []
     left_out: list[str] = []
-    cells = len(run.models) ** 2
+    known = run.benchmarks
+    parts = [names for names in suites.values() if 1 < sum(name in known for name in names) < len(known)]
+    cells = len(run.models) ** 2 * (1 + len(parts))
     for benchmark, models in per_benchmark.items():
         cells += models**2 if models > 1 else 0
         (fit if models < 2 or cells <= MAX_CELLS else left_out).append(benchmark)
-    found = matrices(paths.results, fit) if fit else []
-    if left_out:  # the mean would be of those that fit
+    found = matrices(paths.results, fit, suites=suites) if fit else []
+    if left_out:  # means would be of those that fit
         found = [matrix for matrix in found if matrix.benchmark is not None]
     return found, left_out
 
