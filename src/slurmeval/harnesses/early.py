@@ -23,6 +23,7 @@ from slurmeval.config.sources import Dataset
 from slurmeval.errors import UserError
 from slurmeval.harnesses.context import too_long
 from slurmeval.harnesses.custom.questions import file_of, read
+from slurmeval.harnesses.inspect import tasks as inspect_tasks
 from slurmeval.harnesses.lm_eval_tasks import LIKELIHOOD_TYPES, TaskLoader
 from slurmeval.project_files import environment_lock
 
@@ -61,8 +62,10 @@ def config_problems(config: Config, project: Path) -> Iterator[Problem]:
                 yield Problem(("benchmarks", identifier, *keys), text)
         file = project / benchmark.task_file if benchmark.task_file else None
         if file is not None and file.is_file():
-            place = ("benchmarks", identifier)
-            for key, text in _task_file(file, benchmark, config, project):
+            place, look = ("benchmarks", identifier), _task_file
+            if benchmark.harness == "inspect":
+                look = _inspect_file
+            for key, text in look(file, benchmark, config, project):
                 yield Problem((*place, key), text)
 
 
@@ -118,6 +121,17 @@ def _task_file(file: Path, benchmark: Benchmark, config: Config, project: Path) 
     wrong = [*_placeholders(text, benchmark, config, project), *_metrics(content)]
     for line in wrong or _templates(content, text, config, project):
         yield "task_file", f"{benchmark.task_file}: {line}"
+
+
+def _inspect_file(
+    file: Path, benchmark: Benchmark, config: Config, project: Path
+) -> Iterator[tuple[str, str]]:
+    """Yields the benchmark's key and the text of each problem of a file with Inspect's tasks."""
+    for line in inspect_tasks.file_problems(file, benchmark.task):
+        yield "task_file", f"{benchmark.task_file}{line}"
+    arguments = json.dumps(benchmark.extra.get("task_args", {}))
+    for line in _placeholders(arguments, benchmark, config, project):
+        yield "extra.task_args", line
 
 
 def _placeholders(text: str, benchmark: Benchmark, config: Config, project: Path) -> Iterator[str]:
