@@ -140,7 +140,7 @@ def score_rows(log: Any) -> Iterator[dict[str, Any]]:
 
 def metric_row(key: str, metric: Any) -> dict[str, Any]:
     """Returns a metric; `of_group` is the group of samples that a grouped one is of."""
-    grouped = metric.params if metric.group == "grouped" else None
+    grouped: dict[str, Any] = metric.params if metric.group == "grouped" else {}
     name = grouped["metric"]["name"] if grouped else metric.name
     return {
         "key": key,
