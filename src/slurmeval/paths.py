@@ -73,6 +73,11 @@ class Paths:
         """The folder of the report."""
         return self.results / "report"
 
+    @property
+    def humans(self) -> Path:
+        """Studies with people, a folder each."""
+        return self.results / "humans"
+
     # What is staged
     @property
     def staged(self) -> Path:

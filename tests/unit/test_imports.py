@@ -28,7 +28,7 @@ LAYERS = (
     ("catalog", "statistics"),
     ("harnesses",),
     ("results",),
-    ("scheduling",),
+    ("humans", "scheduling"),
     ("evaluation", "planning"),
     ("site_check", "workflow"),
     ("report",),

@@ -24,6 +24,7 @@ FOR_PEOPLE = {
     "doctor": ("slurmeval.cli.doctor", "Says what this machine or cluster lacks, and what to do."),
     "export": ("slurmeval.cli.export", "Writes results in the files of another program."),
     "gate": ("slurmeval.cli.gate", "Says whether scores drop by no more than allowed."),
+    "humans": ("slurmeval.cli.humans", "Has people rate stored answers, and reads what they say."),
     "images": ("slurmeval.cli.images", "Locks, pulls, verifies and removes images."),
     "import-bundles": ("slurmeval.cli.imports", "Imports results of NeMo Evaluator 0.3 and later."),
     "init": ("slurmeval.cli.init", "Writes a small project into FOLDER."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from slurmeval.config.models import CONFIG_VERSION, Config
 from slurmeval.config.policy import POLICY_VERSION, GatePolicy, contradictions
 from slurmeval.config.site import SITE_VERSION, Site
 from slurmeval.config.sources import Section
+from slurmeval.config.study import STUDY_VERSION, HumanStudy, study_contradictions
 from slurmeval.config.yaml_files import read_yaml, shown
 from slurmeval.errors import ConfigError
 
@@ -54,25 +55,35 @@ def load(
 
 def load_site(file: Path, *, project: Path | None = None) -> Site:
     """Reads a cluster's site file. Raises ConfigError, one line with file and key, for any wrong input."""
-    try:
-        name = display(Path(file), project or Path.cwd())
-        merged = Merged(name=name)
-        merged.put(read_yaml(Path(file), name), name)
-        return _validated(merged, Site, SITE_VERSION)
-    except ConfigError as error:
-        raise ConfigError(_one_line(str(error))) from None
+    return _single(file, project, Site, SITE_VERSION)
 
 
 def load_policy(file: Path, *, project: Path | None = None) -> GatePolicy:
     """Reads a gate's policy file. Raises ConfigError, one line with file and key, for any wrong input."""
+    return _single(file, project, GatePolicy, POLICY_VERSION, contradictions)
+
+
+def load_study(file: Path, *, project: Path | None = None) -> HumanStudy:
+    """Reads a study's file. Raises ConfigError, one line with file and key, for any wrong input."""
+    return _single(file, project, HumanStudy, STUDY_VERSION, study_contradictions)
+
+
+def _single(
+    file: Path,
+    project: Path | None,
+    model: type[AnySection],
+    version: int,
+    contradicting: Callable[[AnySection], Iterable[tuple[tuple[str | int, ...], str]]] = lambda _: (),
+) -> AnySection:
+    """Reads a file that is all there is of its kind. `contradicting` gives keys that cannot be meant."""
     try:
         name = display(Path(file), project or Path.cwd())
         merged = Merged(name=name)
         merged.put(read_yaml(Path(file), name), name)
-        policy = _validated(merged, GatePolicy, POLICY_VERSION)
-        if problems := list(contradictions(policy)):
-            raise config_error([Problem(key, text) for key, text in problems], merged)
-        return policy
+        found = _validated(merged, model, version)
+        if problems := [Problem(key, text) for key, text in contradicting(found)]:
+            raise config_error(problems, merged)
+        return found
     except ConfigError as error:
         raise ConfigError(_one_line(str(error))) from None
 

@@ -196,7 +196,10 @@ class Plan:
 
     @cached_property
     def report_params(self) -> str:
-        return _canonical([self.config.report.model_dump(mode="json"), untracked.token(self.absolute)])
+        # What people said since is a reason to write the report again
+        studies = [sha256_of_file(file) for file in sorted(self.absolute.humans.glob("*/summary.json"))]
+        token = untracked.token(self.absolute)
+        return _canonical([self.config.report.model_dump(mode="json"), token, *studies])
 
     def _source_params(self, source: Source) -> str:
         content = [source.model_dump(mode="json", exclude_defaults=True), self._fingerprint(source)]

@@ -27,15 +27,16 @@ _UNSEEN = re.compile(
 )
 
 
-_SCRIPTS = {"samples.html.j2": "samples.js"}
-"""Scripts of pages; the others have `page.js`. This one loads further scripts, from beside the page."""
+_SCRIPTS = {"samples.html.j2": "samples.js", "rate.html.j2": "rate.js"}
+"""Scripts of pages; the others have `page.js`."""
 
 
 def render(template: str, **values: Any) -> str:
     """Returns a page from `templates/<template>`."""
     name = _SCRIPTS.get(template, "page.js")
     script, style = asset(name), asset("style.css")
-    loading = " 'self' file:" if template in _SCRIPTS else ""
+    # Its further scripts lie beside the page
+    loading = " 'self' file:" if template == "samples.html.j2" else ""
     policy = (
         f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}{loading}; "
         "base-uri 'none'; form-action 'none'"

@@ -19,7 +19,7 @@ SCHEMA_VERSION = 4
 """Version of the tables. A newer one has partitions written anew from what the harnesses left: no evaluation
 runs again, and no server starts."""
 
-TableName = Literal["evaluations", "metrics", "samples", "requests", "servers"]
+TableName = Literal["evaluations", "metrics", "samples", "requests", "servers", "ratings"]
 
 
 def load(table: TableName, folder: str | Path = "results") -> pandas.DataFrame:
@@ -30,7 +30,7 @@ def load(table: TableName, folder: str | Path = "results") -> pandas.DataFrame:
     well, in the order of the table `evaluations`.
 
     Args:
-        table: `evaluations`, `metrics`, `samples`, `requests` or `servers`.
+        table: `evaluations`, `metrics`, `samples`, `requests`, `servers`, or `ratings` (by people).
         folder: The run's results folder, or the project folder that holds it as `results`.
 
     Raises:

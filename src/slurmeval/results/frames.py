@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.results import TableName, schema
+from slurmeval.results.human_ratings import read_ratings
 from slurmeval.results.partitions import read_rows
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def load(table: TableName, folder: Path) -> pandas.DataFrame:
     results = results_folder(folder)
     if table in _GATHERED:
         return to_frame(read_combined(table, results))
+    if table == "ratings":
+        return to_frame(read_ratings(results / "humans"))
     evaluations = _read(results / "evaluations.parquet", schema.ALL_EVALUATIONS)
     columns = (evaluations[name].to_pylist() for name in ("model", "benchmark", "status"))
     parts = [

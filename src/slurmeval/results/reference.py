@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from slurmeval.results.human_ratings import RATINGS
 from slurmeval.results.schema import COSTS, EVALUATIONS, METRICS, TABLES, Column, Table
 
 REFERENCE = Path("docs/tables.md")
@@ -14,7 +15,8 @@ _INTRODUCTION = """# The tables
 Generated from `src/slurmeval/results/schema.py` by `scripts/update-schema`; do not edit.
 
 Each evaluation writes one Parquet file per table, `results/<table>/<model>/<benchmark>.parquet`. Those of all
-evaluations are gathered in `results/metrics.parquet`, `evaluations.parquet` and `servers.parquet`.
+evaluations are gathered in `results/metrics.parquet`, `evaluations.parquet` and `servers.parquet`. Ratings by
+people are in `results/humans/<study>/ratings.parquet`.
 [results.md](results.md) explains how scores, intervals and times come about. What is not known is null.
 """
 
@@ -22,7 +24,7 @@ evaluations are gathered in `results/metrics.parquet`, `evaluations.parquet` and
 def page() -> str:
     """Returns the page: every table's columns in Markdown."""
     parts = [_INTRODUCTION]
-    for table in TABLES:
+    for table in (*TABLES, RATINGS):
         keys = ", ".join(f"`{key}`" for key in _key(table))
         parts += [f"## {table.name}\n\nOne row is {table.row}. Key: {keys}.\n", *_lines(table.columns)]
         if table is EVALUATIONS:

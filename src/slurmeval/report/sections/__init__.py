@@ -9,7 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slurmeval.report.rendering import fragment
-from slurmeval.report.sections import cost, dimensions, failures, metrics, pairs, provenance, scores, servers
+from slurmeval.report.sections import (
+    cost,
+    dimensions,
+    failures,
+    metrics,
+    pairs,
+    people,
+    provenance,
+    scores,
+    servers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +28,7 @@ if TYPE_CHECKING:
 
     from slurmeval.report.material import Material, ReportSection
 
-_SECTIONS = (scores, pairs, dimensions, metrics, failures, cost, servers, provenance)
+_SECTIONS = (scores, pairs, dimensions, people, metrics, failures, cost, servers, provenance)
 
 
 def rendered(material: Material) -> Iterator[tuple[ReportSection, Markup]]:

@@ -1,0 +1,1 @@
+"""Studies in which people rate stored answers: drawn, sent to raters, read back."""

@@ -1,0 +1,174 @@
+"""A random sample of stored answers, stratified by benchmark and category."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from slurmeval.config.study import HumanStudy
+from slurmeval.errors import UserError
+from slurmeval.results import frames
+from slurmeval.results.comparison import ended_well
+
+ASSUMED_SD = 1.2
+"""Of grades from 1 to 5 over questions, to work out how many are needed. 2 is the largest possible."""
+_TEXTS = ("input", "choices", "reference", "output")
+_Key = tuple[str, int]
+"""`sample_uid` and `repeat_idx`."""
+
+
+@dataclass(frozen=True)
+class DrawnQuestion:
+    """A question with the stored answers of all models of a study."""
+
+    benchmark: str
+    sample_uid: str
+    repeat_idx: int
+    probability: float
+    """With which it was drawn."""
+    question: str
+    choices: list[str] | None
+    reference: str | None
+    answers: dict[str, str]
+    """By model."""
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """What a sample was drawn from."""
+
+    benchmark: str
+    population: int
+    """Questions that all models answered."""
+    drawn: int
+
+
+def needed(study: HumanStudy, population: int) -> int:
+    """Returns how many of so many questions give the wanted interval: n₀ = (1.96 sd/w)², n₀/(1+n₀/N).
+
+    The standard deviation is ASSUMED_SD of grades, and 0.5 of wins (the largest possible).
+    """
+    if study.questions is not None:
+        return min(study.questions, population)
+    assert study.half_width is not None, "checked with the study's file"
+    sd = ASSUMED_SD if study.kind == "direct" else 0.5
+    unlimited = (1.96 * sd / study.half_width) ** 2
+    return min(population, math.ceil(unlimited / (1 + unlimited / population)))
+
+
+def draw(results: Path, study: HumanStudy) -> tuple[list[DrawnQuestion], list[Stratum]]:
+    """Draws questions at random, each of a benchmark with the same probability.
+
+    Within a benchmark they are drawn in equal steps from a list ordered by category and otherwise at random,
+    so that each category has its share (systematic sampling).
+
+    Raises:
+        UserError: A name is unknown, or too little was answered.
+    """
+    results = frames.results_folder(results)
+    models, benchmarks = _named(results, study)
+    populations = {each: _answered_by_all(results, models, each) for each in benchmarks}
+    for benchmark, found in populations.items():
+        if not found:
+            raise UserError(f"{benchmark}: no question was answered by all of {', '.join(models)}")
+    wanted = _spread(
+        needed(study, sum(map(len, populations.values()))),
+        {benchmark: len(found) for benchmark, found in populations.items()},
+    )
+    questions: list[DrawnQuestion] = []
+    for benchmark, found in populations.items():
+        rng = Random(f"{study.seed}:{study.name}:{benchmark}")
+        keys = _systematic(found, wanted[benchmark], rng)
+        questions += _with_texts(results, models, benchmark, keys, wanted[benchmark] / len(found))
+    return questions, [Stratum(each, len(populations[each]), wanted[each]) for each in benchmarks]
+
+
+def _named(results: Path, study: HumanStudy) -> tuple[list[str], list[str]]:
+    """Returns the study's models and benchmarks. Raises UserError on those without results."""
+    ended = ended_well(results)
+    known = list(dict.fromkeys(model for model, _ in ended))
+    for model in study.models:
+        if model not in known:
+            raise UserError(
+                f"models: no results of '{model}'; with results in {results}: {', '.join(known) or 'none'}"
+            )
+    models = study.models or known
+    least = 1 if study.kind == "direct" else 2
+    if len(models) < least:
+        raise UserError(f"models: a {study.kind} study needs at least {least}; there are: {', '.join(known)}")
+    of_all = [each for model, each in ended if model == models[0]]
+    of_all = [each for each in of_all if all((model, each) in ended for model in models)]
+    for benchmark in study.benchmarks:
+        if benchmark not in of_all:
+            raise UserError(
+                f"benchmarks: '{benchmark}' has no results of all of {', '.join(models)}; "
+                f"these have: {', '.join(of_all) or 'none'}"
+            )
+    if not of_all:
+        raise UserError(f"benchmarks: none has results of all of {', '.join(models)}")
+    return models, study.benchmarks or of_all
+
+
+def _answered_by_all(results: Path, models: Sequence[str], benchmark: str) -> dict[_Key, str]:
+    """Returns the category of each question that all models answered, by its key."""
+    found: dict[_Key, str] | None = None
+    for model in models:
+        path = results / "samples" / model / f"{benchmark}.parquet"
+        columns = ["sample_uid", "repeat_idx", "category", "task", "status"]
+        rows = frames.read_samples(path, columns).to_pylist()
+        theirs = {
+            (row["sample_uid"], row["repeat_idx"]): row["category"] or row["task"] or ""
+            for row in rows
+            if row["status"] != "error"
+        }
+        found = theirs if found is None else {key: name for key, name in found.items() if key in theirs}
+    return found or {}
+
+
+def _spread(total: int, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Returns how many to take of each: the same of all, as far as they have so many; at least one."""
+    left, taken = max(total, len(sizes)), dict.fromkeys(sizes, 0)
+    while left and (open_ := [name for name in sizes if taken[name] < sizes[name]]):
+        share = max(1, left // len(open_))
+        for name in open_[:left]:
+            more = min(share, sizes[name] - taken[name])
+            taken[name] += more
+            left -= more
+    return taken
+
+
+def _systematic(population: Mapping[_Key, str], count: int, rng: Random) -> list[_Key]:
+    keys = sorted(population)
+    rng.shuffle(keys)
+    keys.sort(key=lambda key: population[key])
+    step = len(keys) / count
+    start = rng.random() * step
+    return [keys[min(len(keys) - 1, int(start + step * number))] for number in range(count)]
+
+
+def _with_texts(
+    results: Path, models: Sequence[str], benchmark: str, keys: Sequence[_Key], probability: float
+) -> list[DrawnQuestion]:
+    wanted, texts = set(keys), {}
+    for model in models:
+        path = results / "samples" / model / f"{benchmark}.parquet"
+        for rows in frames.sample_groups(path, ["sample_uid", "repeat_idx", *_TEXTS]):
+            for row in rows.to_pylist():
+                key = row["sample_uid"], row["repeat_idx"]
+                if key in wanted:
+                    texts[model, key] = row
+    return [
+        DrawnQuestion(
+            benchmark,
+            *key,
+            probability,
+            texts[models[0], key]["input"] or "",
+            texts[models[0], key]["choices"],
+            texts[models[0], key]["reference"],
+            {model: texts[model, key]["output"] or "" for model in models},
+        )
+        for key in keys
+    ]
