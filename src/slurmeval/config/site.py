@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from slurmeval.config.gpus import gpus, known
 from slurmeval.config.sources import Identifier, Section
 from slurmeval.errors import UserError
 
@@ -184,13 +185,21 @@ class PoolJobs(Jobs):
     """How memory is asked for: {memory_gb} and {memory_mb} are that of a node, {memory_per_gpu_gb},
     {memory_per_gpu_mb} and {memory_per_cpu_mb} a share of it. null: not at all, for clusters that refuse
     it."""
+    gpu: Annotated[str, AfterValidator(known)] | None = None
+    """The kind of GPU, as `src/slurmeval/config/gpus.yaml` names it: `slurmeval plan` estimates by it what a
+    run will take before anything has run, and it says how much memory there is. null: not known."""
     gpu_memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Memory of one GPU. A staged model that cannot fit is then refused before a job is queued. null: that
-    is seen when it is loaded."""
+    of `gpu`; without it, that is seen when it is loaded."""
     address: Annotated[str, AfterValidator(_address)] = "{host}"
     """Name under which other nodes reach a server's node; {host} is the node's own name."""
     gpus_per_job: Annotated[int, Field(ge=1)] | None = None
     """GPUs of a node, on clusters that give nodes whole. Small servers then share jobs with this many."""
+
+    @property
+    def memory_of_gpu_gb(self) -> float | None:
+        """Returns the memory of one GPU, in GiB; None: it is not known."""
+        return self.gpu_memory_gb or (gpus()[self.gpu].memory_gb if self.gpu else None)
 
 
 class ServerJobs(PoolJobs):
@@ -222,6 +231,8 @@ class ServerJobs(PoolJobs):
             raise UserError(f"servers.<id>.pool: {pool!r} is not in the site file's servers.pools ({named})")
         shared = {name: getattr(self, name) for name in PoolJobs.model_fields}
         own = {name: getattr(self.pools[pool], name) for name in self.pools[pool].model_fields_set}
+        if "gpu" in own:  # another kind has another memory
+            own.setdefault("gpu_memory_gb", None)
         return PoolJobs.model_validate(shared | own)
 
 

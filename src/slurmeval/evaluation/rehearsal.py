@@ -36,7 +36,7 @@ from slurmeval.scheduling.failures import record
 from slurmeval.secrets import make_private, scrub
 from slurmeval.staging import fetched
 from slurmeval.staging.manifest import HashCache, hash_files, is_whole, write_manifest
-from slurmeval.state.manifest import Manifest, StagedFile
+from slurmeval.state.manifest import Manifest, Rehearsed, StagedFile
 from slurmeval.state.records import load
 from slurmeval.state.run_document import RunDocument
 
@@ -68,6 +68,7 @@ class Rehearsal:
         self.hash_cache = self.store.with_name(f"{self.store.name}.ledger.json")
         self.what = f"rehearsal of {self.benchmark_id}"
         self.log_hint = f" (log: {self.log})"
+        self.rehearsed: Rehearsed | None = None
 
     def try_once(self, folder: Path, prepared: Path | None, online: bool) -> EvaluationFailed | None:
         """Runs the harness; None where it ended well and its results hold what was asked."""
@@ -80,7 +81,15 @@ class Rehearsal:
                 command = program.prepare(job)
                 returncode = self._wait(job, command, place, model.port, online)
                 program.check(job, returncode, self.log)
-                if not program.read(job).metrics:
+                output = program.read(job)
+                self.rehearsed = Rehearsed(
+                    output.n_available,
+                    output.n_requested or SAMPLES,
+                    model.prompts,
+                    model.prompt_tokens,
+                    model.max_tokens,
+                )
+                if not output.metrics:
                     return EvaluationFailed(
                         ErrorClass.BAD_RESULT, "the harness ended well, but wrote no score"
                     )
@@ -206,7 +215,8 @@ def rehearse(
         raise
     entry = run.benchmarks[benchmark]
     source = {"task": rehearsal.benchmark.task, "runtime": entry.environment_sha256}
-    write_manifest(output, "benchmark", benchmark, source, entry.rehearsal_key, rehearsal.store, files)
+    key, asked = entry.rehearsal_key, rehearsal.rehearsed
+    write_manifest(output, "benchmark", benchmark, source, key, rehearsal.store, files, asked)
 
 
 def _record(rehearsal: Rehearsal, error: SlurmevalError, started_at: datetime) -> None:

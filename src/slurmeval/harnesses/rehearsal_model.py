@@ -20,6 +20,8 @@ from typing import Any
 SAYS = "The answer is (A)."
 TOKEN = " A"
 VECTOR = [0.5] * 8
+LETTERS_PER_TOKEN = 4
+"""Of English text, as tokenizers of today cut it."""
 
 
 @dataclass
@@ -32,6 +34,26 @@ class RehearsalModel:
     api_key: str = field(repr=False)
     answered: int = 0
     """Requests so far."""
+    prompts: int = 0
+    """Texts that were to be answered."""
+    prompt_tokens: int = 0
+    """Of all of them; of text a quarter of its letters."""
+    max_tokens: int | None = 0
+    """The longest answer that was allowed; None: one without a limit."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def note(self, asked: dict[str, Any]) -> None:
+        """Counts a request."""
+        prompts = _prompts(asked)
+        limit = asked.get("max_completion_tokens", asked.get("max_tokens", 16 if "prompt" in asked else None))
+        with self._lock:
+            self.answered += 1
+            self.prompts += len(prompts) * int(asked.get("n") or 1)
+            self.prompt_tokens += sum(map(_tokens, prompts))
+            if not isinstance(limit, int) or self.max_tokens is None:
+                self.max_tokens = None
+            else:
+                self.max_tokens = max(self.max_tokens, limit)
 
 
 @contextlib.contextmanager
@@ -91,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             self._send({"error": {"message": "the body is no JSON"}}, 400)
             return
-        self.model.answered += 1
+        self.model.note(asked)
         path = self.path.partition("?")[0].rstrip("/")
         if path.endswith("/chat/completions"):
             answer = chat(asked)
@@ -133,6 +155,20 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing: the harness's log tells what it asked."""
 
 
+def _prompts(asked: dict[str, Any]) -> list[Any]:
+    """Returns the texts of a request, as text or as tokens; of messages their contents together."""
+    if "messages" in asked:
+        messages = (message.get("content") for message in asked["messages"] if isinstance(message, dict))
+        return ["\n".join(text if isinstance(text, str) else json.dumps(text) for text in messages)]
+    prompt = asked.get("prompt", asked.get("input", ""))
+    tokens = isinstance(prompt, list) and bool(prompt) and isinstance(prompt[0], int)
+    return prompt if isinstance(prompt, list) and not tokens else [prompt]
+
+
+def _tokens(prompt: str | list[int]) -> int:
+    return len(prompt) if isinstance(prompt, list) else -(-len(prompt) // LETTERS_PER_TOKEN)
+
+
 def _answer(kind: str, asked: dict[str, Any], choices: list[dict[str, Any]]) -> dict[str, Any]:
     usage = {"prompt_tokens": 8, "completion_tokens": 6, "total_tokens": 14}
     numbered = [{"index": index, "finish_reason": "stop", **choice} for index, choice in enumerate(choices)]
@@ -158,10 +194,7 @@ def chat(asked: dict[str, Any]) -> dict[str, Any]:
 
 def completions(asked: dict[str, Any]) -> dict[str, Any]:
     """Returns the answer to text or tokens; with `echo` and `logprobs` that of each token of the prompt."""
-    prompt = asked.get("prompt", "")
-    tokens = isinstance(prompt, list) and bool(prompt) and isinstance(prompt[0], int)
-    prompts = prompt if isinstance(prompt, list) and not tokens else [prompt]
-    choices = [_completion(asked, one) for one in prompts for _ in range(int(asked.get("n") or 1))]
+    choices = [_completion(asked, one) for one in _prompts(asked) for _ in range(int(asked.get("n") or 1))]
     return _answer("text_completion", asked, choices)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from slurmeval.ownership import live_owner
 from slurmeval.planning.fitting import Request, crowded_out, requests, unfit
+from slurmeval.planning.outlook import unmeasured, visible
 from slurmeval.planning.summary import Summary, counted, lines, summarize, wrapped
 from slurmeval.scheduling import finished
 
@@ -62,13 +63,14 @@ def text(plan: Plan, planned: Iterable[tuple[str, str]], *, ask: bool) -> list[s
     pairs = sorted(planned, key=places.__getitem__)
     left = set(_finished(plan, pairs))
     to_run = [pair for pair in pairs if pair not in left]
+    answered = set(_answered(plan, to_run))
     summary = summarize(
         plan.config,
         plan.site,
         plan.forecast,
         to_run,
         finished=len(left),
-        answered=set(_answered(plan, to_run)),
+        answered=answered,
         in_all=len(places),
     )
     found = lines(summary)
@@ -77,6 +79,10 @@ def text(plan: Plan, planned: Iterable[tuple[str, str]], *, ask: bool) -> list[s
         found += wrapped(f"A run is under way in this folder ({owner}): what it does is not counted here.")
     if not summary.evaluations:
         return found
+    for line in unmeasured(plan, [pair for pair in to_run if pair not in answered], ask_hub=ask):
+        found += wrapped(line)
+    for line in visible(plan, to_run, ask_hub=ask):
+        found += wrapped(line)
     if ask:
         cluster = [] if plan.site is None else _cluster(plan, plan.site, summary)
         checks = [*cluster, *_lacking_secrets(plan), *_hub(plan)]

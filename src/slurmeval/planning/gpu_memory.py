@@ -20,6 +20,8 @@ from slurmeval.progress import size_text
 from slurmeval.state.manifest import StagedFile
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1, "float8_e5m2": 1}
+QUANTIZED_BYTES = 1.0
+"""Of a parameter of quantized weights, roughly: between 4 and 8 bits, and what is left in 16."""
 WEIGHTS = (".safetensors", ".bin")
 SPLIT = frozenset({"tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size", "cpu-offload-gb"})
 """Flags by which a config itself says where weights go."""
@@ -65,7 +67,7 @@ def need_of(folder: Path, files: Sequence[StagedFile], model: Model, server: Ser
     flags = {canonical(name) for name in (*server.flags, *model.flags)}
     if not server.gpus or model.quantization is not None or flags & SPLIT:
         return None
-    return _need(folder, _stored(files), model, server.gpus, server.nodes)
+    return _need(folder, stored_bytes(files), model, server.gpus, server.nodes)
 
 
 def too_large(
@@ -88,25 +90,31 @@ def too_large(
     gpus = f"{server.gpus * server.nodes} GPU{'s' if server.gpus * server.nodes > 1 else ''}"
     return (
         f"does not fit {gpus} of {gpu_memory_gb:.4g} GB: each would hold {need.words}; "
-        f"{_remedies(need, room, folder, _stored(files), model, server)}"
+        f"{_remedies(need, room, folder, stored_bytes(files), model, server)}"
     )
 
 
-def _stored(files: Sequence[StagedFile]) -> float:
+def stored_bytes(files: Sequence[StagedFile]) -> float:
+    """Returns the bytes of a model's weights, as they are stored."""
     return float(sum(file.size for file in files if file.path.endswith(WEIGHTS)))
 
 
 def _need(folder: Path, stored: float, model: Model, gpus: int, nodes: int) -> Need:
     """Returns what each GPU holds where layers are split over GPUs, and groups of layers over nodes."""
     config = text_config(folder)
-    weights = stored * _conversion(config, model.dtype) / (gpus * nodes)
+    weights = stored * bytes_of_parameter(config, model.dtype)[0] / (gpus * nodes)
     context = context_length(folder, model.max_model_len) or 0
+    return Need(weights, (cache_per_token(config, gpus) or 0.0) / nodes, context)
+
+
+def cache_per_token(config: dict[str, Any], gpus: int = 1) -> float | None:
+    """Returns the bytes of one token's KV cache on each of so many GPUs; None: that cannot be told."""
     heads = config.get("num_key_value_heads") or config.get("num_attention_heads")
     layers, width = config.get("num_hidden_layers"), _head_width(config)
     if _keeps_less(config) or not (heads and layers and width):
-        return Need(weights, 0.0, context)
+        return None
     heads_here = -(-int(heads) // gpus)
-    return Need(weights, 2 * 2 * heads_here * width * layers / nodes, context)
+    return float(2 * 2 * heads_here * width * layers)
 
 
 def _keeps_less(config: dict[str, Any]) -> bool:
@@ -123,12 +131,17 @@ def _head_width(config: dict[str, Any]) -> int | None:
     return int(hidden) // int(heads) if hidden and heads else None
 
 
-def _conversion(config: dict[str, Any], dtype: str) -> float:
-    """Returns by how much weights grow when they are loaded; engines load float32 as 16 bits by default."""
+def bytes_of_parameter(config: dict[str, Any], dtype: str) -> tuple[float, float]:
+    """Returns by how much weights grow when they are loaded, and the bytes of a parameter as stored.
+
+    Engines load float32 as 16 bits by default.
+    """
     stored = BYTES.get(str(config.get("dtype") or config.get("torch_dtype")))
-    if stored is None or config.get("quantization_config"):
-        return 1.0
-    return (min(stored, 2) if dtype == "auto" else BYTES[dtype]) / stored
+    if config.get("quantization_config"):
+        return 1.0, QUANTIZED_BYTES
+    if stored is None:
+        return 1.0, 2.0
+    return (min(stored, 2) if dtype == "auto" else BYTES[dtype]) / stored, stored
 
 
 def _remedies(need: Need, room: float, folder: Path, stored: float, model: Model, server: Serving) -> str:

@@ -86,7 +86,7 @@ def need_servable(config: Config, name: str, manifest: Path, project: Path, site
         )
     if (said := too_long(staged.folder, entry, engine)) is not None:
         raise UserError(f"models.{name}.{said}")
-    memory = None if site is None else site.servers.of(server.pool).gpu_memory_gb
+    memory = None if site is None else site.servers.of(server.pool).memory_of_gpu_gb
     if (said := too_large(staged.folder, staged.files, entry, server, memory)) is not None:
         raise UserError(f"models.{name}: {said}")
 

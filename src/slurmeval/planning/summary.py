@@ -187,7 +187,9 @@ def _table(summary: Summary) -> list[str]:
     if len(summary.rows) > 1:
         total = [str(summary.servers), str(sum(row.all_gpus for row in summary.rows)), ""]
         hours = sum(row.gpu_hours for row in summary.rows)
-        table.append(["all", *total, str(summary.evaluations), "", _partly(_hours(hours), *_all(summary))])
+        table.append(
+            ["all", *total, str(summary.evaluations), "", _partly(hours_text(hours), *_all(summary))]
+        )
     if not with_gpus:
         table = [[*row[:2], *row[3:6]] for row in table]
     text = _aligned(table)
@@ -200,7 +202,7 @@ def _table(summary: Summary) -> list[str]:
 def _cells(row: ServersOf) -> list[str]:
     known, some = row.uptime.known, row.uptime.seconds > 0
     gpus = str(row.gpus) if row.nodes == 1 else f"{row.nodes} × {row.gpus}"
-    hours = _partly(_hours(row.gpu_hours), known, some) if row.gpus else "–"
+    hours = _partly(hours_text(row.gpu_hours), known, some) if row.gpus else "–"
     time_limit, up = duration(row.time_limit_min * 60), _partly(duration(row.uptime.seconds), known, some)
     return [row.model, str(row.servers), gpus, time_limit, str(row.evaluations), up, hours]
 
@@ -234,7 +236,7 @@ def _expected(summary: Summary) -> list[str]:
     gpus = any(row.gpus for row in summary.rows)
     if some:
         least = "" if known else "more than "
-        hours = _hours(sum(row.gpu_hours for row in summary.rows))
+        hours = hours_text(sum(row.gpu_hours for row in summary.rows))
         work = f"{least}{hours} GPU-hours, " if gpus else ""
         text = f"{work}{least or 'about '}{duration(summary.lasts_s)} from start to end"
         if summary.at_once is not None and summary.servers:
@@ -246,7 +248,7 @@ def _expected(summary: Summary) -> list[str]:
         found = [f"Expected: {work} unknown, nothing of it has run here before."]
     if gpus:
         most = sum(row.all_gpus * row.time_limit_min / 60 for row in summary.rows)
-        found.append(f"At most {_hours(most)} GPU-hours, if each server ran to its time limit once.")
+        found.append(f"At most {hours_text(most)} GPU-hours, if each server ran to its time limit once.")
     limits = sorted(summary.limits_min.values())
     span = " to ".join(duration(minutes * 60) for minutes in dict.fromkeys((limits[0], limits[-1])))
     return [*found, f"One try of an evaluation may take {span}."]
@@ -288,5 +290,5 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _hours(hours: float) -> str:
+def hours_text(hours: float) -> str:
     return f"{hours:.2f}" if hours < 1 else f"{hours:.1f}" if hours < 100 else f"{hours:.0f}"

@@ -25,7 +25,7 @@ from slurmeval.site_check.probe import LISTEN_S, Order, facts_file, listening_fi
 from slurmeval.slurm import commands, request
 from slurmeval.slurm.commands import QueuedJob, SlurmAway, job_name
 from slurmeval.slurm.parsing import one_line
-from slurmeval.slurm.reasons import is_hopeless, is_worth_saying
+from slurmeval.slurm.reasons import is_hopeless
 from slurmeval.state.records import encode, read
 from slurmeval.variables import OWN_PYTHON_LINE, checked
 
@@ -41,6 +41,8 @@ FILES_S = 60.0
 NO_FOLDER, NO_PYTHON = 71, 72
 """Exit statuses of a probe's job that cannot write where it should."""
 CANCEL_TRIES = 3
+BUSY = frozenset({"", "None", "Priority", "Resources"})
+"""Reasons for which a job waits because others run."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ class Probes:
             answer._gone = answer._gone or self.clock()
             answer.fault = self._ended(answer, answer._gone)
         elif job.waits:
-            answer.waits = job.reason if is_worth_saying(job.reason) else "the nodes are busy"
+            answer.waits = "the nodes are busy" if job.reason in BUSY else job.reason
             answer.expected = job.start
             if is_hopeless(job.reason):
                 answer.fault = f"its job will not start: {job.reason} ({shlex.join(answer.wanted.flags)})"

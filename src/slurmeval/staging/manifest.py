@@ -17,7 +17,7 @@ from typing import Any
 from slurmeval.errors import UserError
 from slurmeval.files import read_json, sha256_of_file, write_json
 from slurmeval.progress import Transfer
-from slurmeval.state.manifest import Manifest, StagedFile
+from slurmeval.state.manifest import Manifest, Rehearsed, StagedFile
 from slurmeval.state.records import JsonObject, Unreadable, load, write
 
 CHUNK_BYTES = 4 << 20
@@ -130,8 +130,9 @@ def write_manifest(
     revision: str | None,
     folder: Path,
     files: list[StagedFile],
+    rehearsed: Rehearsed | None = None,
 ) -> Manifest:
-    """Writes the manifest of a staged model or dataset to `output`, and returns it."""
+    """Writes the manifest of a staged model, dataset or benchmark to `output`, and returns it."""
     manifest = Manifest(
         kind=kind,
         id=identifier,
@@ -141,6 +142,7 @@ def write_manifest(
         files=files,
         bytes=sum(file.size for file in files),
         staged_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        rehearsed=rehearsed,
     )
     write(output, manifest)
     return manifest

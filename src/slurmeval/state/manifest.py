@@ -18,6 +18,22 @@ class StagedFile:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Rehearsed:
+    """What a benchmark's rehearsal asked of the model that always says the same."""
+
+    questions: int | None
+    """Those that the benchmark has in all; None: its harness does not say."""
+    asked: int
+    """Questions of the rehearsal."""
+    requests: int
+    """Texts that the model was to answer for them."""
+    prompt_tokens: int
+    """Of all requests; of those that came as text a quarter of their letters."""
+    max_tokens: int | None
+    """The longest answer that a request allowed; None: one without a limit."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What is staged in a folder."""
@@ -32,6 +48,8 @@ class Manifest:
     bytes: int = 0
     staged_at: str | None = None
     """ISO UTC."""
+    rehearsed: Rehearsed | None = None
+    """Of a benchmark that was rehearsed."""
 
     @property
     def sha256(self) -> str:
