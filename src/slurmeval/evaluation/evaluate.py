@@ -75,13 +75,14 @@ class Evaluation:
     def __post_init__(self) -> None:
         self.paths = self.run.paths
         self.config = config_of(self.run)
-        self.planned_model = self.run.models[self.model]
+        self.server = self.run.server_of(self.model, self.benchmark_id)
+        self.planned_model = self.run.models[self.server]
         self.planned_benchmark = self.run.benchmarks[self.benchmark_id]
         entry = self.config.benchmarks[self.benchmark_id]
         self.parallelism = entry.parallelism or self.planned_model.parallelism
         self.benchmark = entry.model_copy(update={"parallelism": self.parallelism})
         self.work = self.run.work(self.model, self.benchmark_id)
-        self.model_entry = self.config.models[self.model]
+        self.model_entry = self.config.models[self.server]
         self.leases = replicas.lease_files(self.run, self.model, self.benchmark_id)
         self.on_cluster = self.run.site is not None
         self.harness_log = self.work / "harness.log"
@@ -263,12 +264,12 @@ def _server_answers(evaluation: Evaluation, or_starts: bool = False) -> bool:
 
 def gateway_config(evaluation: Evaluation, place: ScratchDir) -> GatewayConfig:
     """Returns the settings of the evaluation's gateway."""
-    settings, model = evaluation.config.gateway, evaluation.config.models[evaluation.model]
+    settings, model = evaluation.config.gateway, evaluation.model_entry
     return GatewayConfig(
         leases=evaluation.leases,
         log=evaluation.work / "gateway",
         ready_file=evaluation.work / "gateway-ready.json",
-        model=evaluation.model,
+        model=evaluation.server,
         max_in_flight=min(settings.max_in_flight, evaluation.parallelism),
         hold_s=settings.hold_s,
         retries=settings.retries,
@@ -295,7 +296,7 @@ def job_of(evaluation: Evaluation, url: str, api_key: str) -> Job:
         folder=evaluation.work / "harness",
         base_url=url,
         api_key=api_key,
-        served_name=evaluation.model,
+        served_name=evaluation.server,
         tokenizer=load(evaluation.planned_model.manifest, Manifest).folder,
         model_entry=evaluation.model_entry,
         chat_template=project / template if template else None,
@@ -305,6 +306,11 @@ def job_of(evaluation: Evaluation, url: str, api_key: str) -> Job:
         prepared=prepared if prepared.is_dir() else None,
         hub=evaluation.paths.hf_home / "hub" if prepared.is_dir() else None,
         secrets=secrets.take(evaluation.paths.secrets, evaluation.benchmark.secrets),
+        judged={
+            name: evaluation.paths.samples(*pair)
+            for name, pair in evaluation.config.judged(evaluation.model, evaluation.benchmark_id).items()
+        },
+        project=project,
     )
 
 

@@ -209,7 +209,9 @@ def rehearse(
     started_at = datetime.now(UTC)
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
-        files = rehearsal.rehearse() if rehearsal.benchmark.rehearse else []
+        # A judge's program is slurmeval's own, and what it is to read is not there yet
+        wanted = rehearsal.benchmark.rehearse and rehearsal.benchmark.judging is None
+        files = rehearsal.rehearse() if wanted else []
     except SlurmevalError as error:
         _record(rehearsal, error, started_at)
         raise

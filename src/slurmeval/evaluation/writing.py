@@ -6,7 +6,7 @@ That is its part of the tables, and all by which it can be repeated.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slurmeval import __version__
 from slurmeval.evaluation import provenance
@@ -38,6 +38,7 @@ def write_partition(evaluation: Evaluation, pinned: results.EvaluationRecord, ou
         gateway_log.read(log),
         gateway_log.unanswered(log),
         evaluation.benchmark.max_unanswered,
+        asked=evaluation.planned_model.params,
     )
     history.keep(evaluation.paths, evaluation.model, evaluation.benchmark_id)
 
@@ -45,7 +46,8 @@ def write_partition(evaluation: Evaluation, pinned: results.EvaluationRecord, ou
 def pins(evaluation: Evaluation) -> results.EvaluationRecord:
     """Returns all by which the evaluation can be repeated."""
     benchmark = evaluation.benchmark
-    model = load(evaluation.planned_model.manifest, Manifest)
+    judged = evaluation.run.models[evaluation.model]
+    model = load(judged.manifest, Manifest)
     datasets = {name: load(evaluation.run.datasets[name], Manifest) for name in benchmark.datasets}
     commit, dirty = provenance.commit(evaluation.run.project)
     return results.EvaluationRecord(
@@ -62,20 +64,39 @@ def pins(evaluation: Evaluation) -> results.EvaluationRecord:
         datasets=[
             {"id": name, "revision": data.revision, "sha256": data.sha256} for name, data in datasets.items()
         ],
-        model_source=provenance.model_source(evaluation.planned_model.serving, model),
+        model_source=provenance.model_source(judged.serving, model),
         model_revision=model.revision,
         model_sha256=model.sha256,
-        served=evaluation.planned_model.params,
-        answers_key=evaluation.planned_model.answers_key,
+        served=judged.params,
+        answers_key=judged.answers_key,
         few_shot=benchmark.few_shot,
         limit=benchmark.limit,
         n_repeats=benchmark.repeats,
         temperature=benchmark.temperature,
         top_p=benchmark.top_p,
         max_tokens=benchmark.max_tokens,
-        parameters=benchmark.extra,
+        parameters=benchmark.extra | _judge(evaluation),
         slurmeval_version=__version__,
         workflow_commit=commit,
         workflow_dirty=dirty,
         config_sha256=sha256_of_json(evaluation.run.config),
     )
+
+
+def _judge(evaluation: Evaluation) -> dict[str, Any]:
+    """Returns what is judged and how, and by which model of which weights; nothing where nobody judges."""
+    judging = evaluation.benchmark.judging
+    if judging is None:
+        return {}
+    how = judging.model_dump(mode="json", exclude_defaults=True, exclude={"labels"})
+    found: dict[str, Any] = {"judging": how}
+    if judging.judge is not None:
+        entry = evaluation.planned_model
+        weights = load(entry.manifest, Manifest)
+        found["judge"] = {
+            "source": provenance.model_source(entry.serving, weights),
+            "revision": weights.revision,
+            "sha256": weights.sha256,
+            "answers_key": entry.answers_key,
+        }
+    return found

@@ -11,6 +11,7 @@ from slurmeval.harnesses.context import context_length
 from slurmeval.harnesses.custom.harness import Custom
 from slurmeval.harnesses.human_eval import HumanEval
 from slurmeval.harnesses.inspect.harness import Inspect
+from slurmeval.harnesses.judge.harness import Judge
 from slurmeval.harnesses.lm_eval import LmEval
 from slurmeval.harnesses.nemo import Nemo
 from slurmeval.harnesses.prompts import no_room
@@ -34,6 +35,7 @@ _HARNESSES: dict[str, Harness] = {
     "human-eval": HumanEval(),
     "custom": Custom(),
     "inspect": Inspect(),
+    "judge": Judge(),
 }
 
 

@@ -60,6 +60,10 @@ class Job:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Variables with tokens and keys that the benchmark names."""
     task_file: Path | None = None
+    judged: Mapping[str, Path] = field(default_factory=dict)
+    """For a judge: tables of samples with the answers that it judges, by what they are to it."""
+    project: Path = Path()
+    """The project folder, which files in the config are relative to."""
 
     @property
     def parallelism(self) -> int:

@@ -66,6 +66,9 @@ def _benchmark(plan: Plan, name: str) -> BenchmarkEntry:
         results_key=sha256_of_json(plan.benchmark_params[name]),
         requests_key=sha256_of_json(plan.request_params(name)),
         time_limit_min=plan.forecast.time_limit_min(name),
+        judge=plan.config.benchmarks[name].judge,
+        asks_nobody=plan.config.benchmarks[name].asks_nobody,
+        judges=plan.config.benchmarks[name].judging is not None,
     )
 
 

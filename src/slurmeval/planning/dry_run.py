@@ -114,7 +114,8 @@ def _answered(plan: Plan, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[st
     """Yields those whose answers are all stored."""
     keys = {model: plan.answers_key(model) for model in plan.models}
     for model, benchmark in pairs:
-        mark = plan.absolute.work(model, benchmark, keys[model]) / finished.ANSWERED
+        key = keys[plan.config.server_of(model, benchmark)]
+        mark = plan.absolute.work(model, benchmark, key) / finished.ANSWERED
         if mark.exists() and finished.all_answered(plan.document, model, benchmark):
             yield model, benchmark
 
@@ -123,7 +124,8 @@ def _finished(plan: Plan, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[st
     """Those that an earlier run has left finished: they need no server."""
     keys = {model: plan.answers_key(model) for model in plan.models}
     for model, benchmark in pairs:
-        mark = plan.absolute.work(model, benchmark, keys[model]) / finished.MARK
+        key = keys[plan.config.server_of(model, benchmark)]
+        mark = plan.absolute.work(model, benchmark, key) / finished.MARK
         if mark.exists() and finished.is_there(plan.document, model, benchmark):
             yield model, benchmark
 

@@ -33,9 +33,10 @@ NOT_IN_MODEL = {"server", "endpoints", "logprobs"}
 OF_SCORING = {"scorers", "reference", "category"}
 """Keys of `questions` that no request depends on."""
 NOT_IN_REHEARSAL = {"limit", "repeats", "temperature", "top_p", "max_tokens", "answers_version"}
-NOT_IN_BENCHMARK = {
-    *("parallelism", "request_timeout_s", "time_limit_min"),
-    *("runtime", "network", "secrets", "rehearse", "max_unanswered", "dimension"),
+NOT_IN_BENCHMARK: Any = {
+    **dict.fromkeys(("parallelism", "request_timeout_s", "time_limit_min"), True),
+    **dict.fromkeys(("runtime", "network", "secrets", "rehearse", "max_unanswered", "dimension"), True),
+    "judging": {"labels"},
 }
 
 
@@ -55,7 +56,8 @@ class Plan:
 
     @cached_property
     def models(self) -> list[str]:
-        return list(self.config.evaluate.models or self.config.models)
+        """The models that have servers: those that are evaluated, and judges."""
+        return self.config.served_models
 
     @cached_property
     def benchmarks(self) -> list[str]:
@@ -64,7 +66,18 @@ class Plan:
 
     @property
     def evaluations(self) -> list[tuple[str, str]]:
-        return [(model, benchmark) for model in self.models for benchmark in self.benchmarks]
+        return self.config.evaluations
+
+    def judged(self, model: str, benchmark: str) -> list[Path]:
+        """The stored answers or verdicts that an evaluation reads; none but for judges."""
+        return [self.paths.samples(*pair) for pair in self.config.judged(model, benchmark).values()]
+
+    def lease(self, model: str, benchmark: str) -> Path:
+        """An evaluation's lease of its model's server, or of its judge's."""
+        judge = self.config.benchmarks[benchmark].judge
+        if judge is None:
+            return self.paths.lease(model, benchmark)
+        return self.paths.lease(judge, f"{benchmark}~{model}")
 
     # What is made once lies under a name with a hash of what it is made from. Made anew under one name, it
     # would hide all that depends on it from Snakemake's plan, since those read it as `ancient`.
@@ -116,7 +129,8 @@ class Plan:
 
     def places_for(self, model: str, benchmark: str) -> list[Path]:
         """The records of what an evaluation runs in: the server's and the harness's environment or image."""
-        records = [*self._server_record(model), self.harness_runtime(benchmark).record]
+        server = self.config.server_of(model, benchmark)
+        records = [*self._server_record(server), self.harness_runtime(benchmark).record]
         return list(dict.fromkeys(records))
 
     def staging_places(self, model: str) -> list[Path]:
@@ -191,8 +205,14 @@ class Plan:
 
     @cached_property
     def evaluations_params(self) -> str:
-        """The set of evaluations whose results are gathered, and the version of the tables."""
-        return sha256_of_json([self.evaluations, SCHEMA_VERSION, untracked.token(self.absolute)])
+        """The evaluations whose results are gathered, the version of the tables, and people's labels."""
+        labels = [
+            [name, judging.labels.random, sha256_of_file(self.project / judging.labels.file)]
+            for name in self.benchmarks
+            if (judging := self.config.benchmarks[name].judging) is not None and judging.labels is not None
+        ]
+        gathered = [self.evaluations, SCHEMA_VERSION, untracked.token(self.absolute)]
+        return sha256_of_json([*gathered, labels] if labels else gathered)
 
     @cached_property
     def report_params(self) -> str:
@@ -265,8 +285,10 @@ class Plan:
 
     def _benchmark_params(self, benchmark: Benchmark) -> dict[str, Any]:
         datasets = {name: self.config.datasets[name] for name in benchmark.datasets}
+        rubric = None if benchmark.judging is None else benchmark.judging.rubric_file
         return {
             **benchmark.model_dump(mode="json", exclude=NOT_IN_BENCHMARK, exclude_defaults=True),
+            **({} if rubric is None else {"rubric_sha": sha256_of_file(self.project / rubric)}),
             "versions": self._versions(benchmark),
             "task_sha": sha256_of_file(self.project / benchmark.task_file) if benchmark.task_file else None,
             "data": {name: self._source_params(entry) for name, entry in datasets.items()},

@@ -16,7 +16,8 @@ def evaluation_resources(plan: Plan) -> dict[str, Any]:
         return {}
 
     def runtime(wildcards: Any) -> int:
-        loading_s = plan.config.servers[plan.config.models[wildcards.model].server].ready_timeout_s
+        server = plan.config.models[plan.config.server_of(wildcards.model, wildcards.benchmark)].server
+        loading_s = plan.config.servers[server].ready_timeout_s
         limit_min = plan.forecast.time_limit_min(wildcards.benchmark)
         return evaluation_time_min(limit_min, loading_s, site.evaluations)
 

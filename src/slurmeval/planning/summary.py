@@ -89,7 +89,7 @@ def summarize(
     for model, benchmark in planned:
         names[benchmark] = None
         if (model, benchmark) not in answered:
-            benchmarks_of.setdefault(model, []).append(benchmark)
+            benchmarks_of.setdefault(config.server_of(model, benchmark), []).append(benchmark)
     rows = [_servers_of(config, site, forecast, model, of_it) for model, of_it in benchmarks_of.items()]
     at_once = config.server_jobs.max_at_once or (1 if site is None else None)
     return Summary(

@@ -30,16 +30,19 @@ def aggregate(
     ask: job_runs.Ask = commands.job_runs,
     settle_s: float = job_runs.SETTLE_S,
     unusable: Mapping[Pair, str] | None = None,
+    judges: Iterable[str] = (),
 ) -> None:
     """Writes `metrics.parquet`, `evaluations.parquet` and `servers.parquet` for these (model, benchmark).
 
     Partitions of other evaluations, left from an earlier config, are left out. An evaluation without a
     partition is `failed` when there is a failure record, else `missing`; one whose partition cannot be read
     is `failed`, for the reason in `unusable` where that has one. Accounting is asked (`ask`) once for all
-    jobs of Slurm's, and again for at most `settle_s` until it knows how the last ones have ended."""
+    jobs of Slurm's, and again for at most `settle_s` until it knows how the last ones have ended. `judges`:
+    models that had servers too."""
     found = gather(paths, evaluations)
     unreadable = found.unreadable | dict(unusable or {})
-    folders = {model: job_runs.server_folders(paths, model) for model in dict(evaluations)}
+    models = [*dict(evaluations), *judges]
+    folders = {model: job_runs.server_folders(paths, model) for model in models}
     jobs = {pair: job_runs.jobs_of_evaluation(paths, *pair) for pair in evaluations}
     all_folders = [folder for some in folders.values() for folder in some]
     of_servers = [job_runs.job_of_server(folder) for folder in all_folders]

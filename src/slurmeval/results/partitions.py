@@ -70,10 +70,12 @@ def write(
     requests: Iterable[Record] | None,
     unanswered: Iterable[Record] = (),
     max_unanswered: float = 1.0,
+    asked: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the partition of an evaluation that ended well. `requests` is read once, as a stream; None:
     nobody counted them. `unanswered`: those of the last try that nobody answered. Raises EvaluationFailed
-    (bad_result) where too much is missing."""
+    (bad_result) where too much is missing. `asked`: how the model was served that was asked, where that is
+    another one."""
     key = {"model": model, "benchmark": benchmark}
     targets = {
         "samples": paths.samples(model, benchmark),
@@ -83,7 +85,7 @@ def write(
     }
     revisions = _dataset_revisions(evaluation.datasets)
     totals, statuses, scores = Counter[str](), Counter[str](), statistics.Scores()
-    tags = tags_of(evaluation.served)
+    tags = tags_of(evaluation.served if asked is None else asked)
     accounts = Accounts(unanswered, tags)
     with (
         _no_collecting(),
@@ -91,8 +93,8 @@ def write(
         tempfile.TemporaryFile(dir=aside["samples"].parent) as thoughts,
     ):
         join = Join(output.samples, SampleNames(revisions).of, thoughts)
-        asked = _request_groups(requests or (), join, totals, accounts, tags)
-        _write(aside["requests"], schema.REQUESTS, asked, key)
+        groups = _request_groups(requests or (), join, totals, accounts, tags)
+        _write(aside["requests"], schema.REQUESTS, groups, key)
         groups = _sample_groups(output.samples, join, accounts, statuses, scores)
         _write(aside["samples"], schema.SAMPLES, groups, key)
         if requests is not None:

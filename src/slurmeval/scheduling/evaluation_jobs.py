@@ -112,7 +112,7 @@ class SlurmJobs:
         started_at = datetime.now(UTC)
         try:
             left = None
-            if self.colocated_folder(model) is None:
+            if self.colocated_folder(model, benchmark) is None:
                 left = self._left_over.take(model, benchmark, self._comment(model, benchmark))
             job_id = left or self._submit(
                 model, benchmark, command, request or by_the_site(self.run, self.site, model, benchmark)
@@ -152,7 +152,7 @@ class SlurmJobs:
                 return None
         elif servers := server_jobs(self.run, model, benchmark):
             dependency = ["--dependency=" + "?".join(f"after:{job}" for job in servers)]
-        if self.colocated_folder(model) is not None:
+        if self.colocated_folder(model, benchmark) is not None:
             return self._request(model, benchmark, command)
         memory_gb = asked.memory_gb * 2 ** self._out_of_memory.get((model, benchmark), 0)
         request = evaluation_flags(asked.site, time_min=asked.time_min, memory_gb=memory_gb)
@@ -182,22 +182,22 @@ class SlurmJobs:
         folders = (max(replica.glob("[0-9]" * 4), default=None) for place in places for replica in place)
         return any(folder is not None and is_up(ServerFolder(folder)) for folder in folders)
 
-    def colocated_folder(self, model: str) -> Path | None:
-        """The folder of requests to the model's server; None where evaluations are jobs of their own."""
-        folder = self.run.models[model].serving.colocated
+    def colocated_folder(self, model: str, benchmark: str) -> Path | None:
+        """The folder of requests to its server; None where evaluations are jobs of their own."""
+        folder = self.run.models[self.run.server_of(model, benchmark)].serving.colocated
         return None if folder is None else Path(folder)
 
     def _request(self, model: str, benchmark: str, command: str) -> str:
-        folder = self.colocated_folder(model)
+        folder = self.colocated_folder(model, benchmark)
         assert folder is not None
         log = self.paths.log("evaluate", model, f"{benchmark}-inside")
         log.parent.mkdir(parents=True, exist_ok=True)
-        colocated.request(folder, benchmark, command, log)
-        return f"inside {model}"
+        colocated.request(folder, self.run.lease_name(model, benchmark), command, log)
+        return f"inside {self.run.server_of(model, benchmark)}"
 
     def _comment(self, model: str, benchmark: str) -> str:
         """What a job is for, to the last parameter: a later run knows its own by it."""
-        keys = self.run.models[model].answers_key, self.run.benchmarks[benchmark].results_key
+        keys = self.run.answers_key(model, benchmark), self.run.benchmarks[benchmark].results_key
         return f"{model} {benchmark} {keys[0][:12]} {keys[1][:12]}"
 
     # What became of them
@@ -216,7 +216,7 @@ class SlurmJobs:
                 outcome = self._unreadable(job, error)
             if outcome is not None:
                 ended[job.pair] = outcome
-            elif job.ended_since is not None and self.colocated_folder(job.model) is None:
+            elif job.ended_since is not None and self.colocated_folder(*job.pair) is None:
                 asked.append(job)
         if asked:
             ended |= self._asked(asked)
@@ -239,10 +239,10 @@ class SlurmJobs:
         if finished.is_there(self.run, *job.pair):
             return Ended()
         failure = self._recorded(job)
-        if (folder := self.colocated_folder(job.model)) is not None:
+        if (folder := self.colocated_folder(*job.pair)) is not None:
             if failure is not None:
                 return Ended(failure, self._worth_retrying(job, failure.error_class))
-            status = colocated.status(folder, job.benchmark)
+            status = colocated.status(folder, self.run.lease_name(*job.pair))
             if status is None or job.ended_since is None:
                 # It may have ended between the two looks: look once more
                 job.ended_since = None if status is None else self.clock()
@@ -370,7 +370,7 @@ class SlurmJobs:
 
     def take_back(self, job: EvaluationJob) -> bool:
         """Takes one that has not begun out of the queue, to be submitted again; False where it is none."""
-        if self.colocated_folder(job.model) is not None:
+        if self.colocated_folder(*job.pair) is not None:
             return False
         self.cancel_waiting([job])
         release(self.run, *job.pair)
@@ -381,9 +381,9 @@ class SlurmJobs:
         """Takes those that have not begun out of the queue; the others run on."""
         waiting = list(jobs)
         for job in waiting:
-            if (folder := self.colocated_folder(job.model)) is not None:
-                colocated.take_back(folder, job.benchmark)
-        ids = [job.job_id for job in waiting if self.colocated_folder(job.model) is None]
+            if (folder := self.colocated_folder(*job.pair)) is not None:
+                colocated.take_back(folder, self.run.lease_name(*job.pair))
+        ids = [job.job_id for job in waiting if self.colocated_folder(*job.pair) is None]
         if ids:
             try:
                 commands.cancel(ids, "PENDING")

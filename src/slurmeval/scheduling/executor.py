@@ -35,6 +35,9 @@ PASSING = frozenset({errno.ESTALE, errno.EBUSY, errno.EAGAIN, errno.EINTR, errno
 COMMAND_PREFIX = f"set -euo pipefail; {OWN_PYTHON_LINE}; "
 """Begins the shell command of a job: a site's setup may load modules that set PYTHONPATH."""
 
+LEASES = frozenset({"lease", "lease_judge"})
+"""The rules that lease a server."""
+
 TAKEN_BACK = Ended()
 """Of an evaluation whose job was taken out of the queue, to be submitted again later."""
 
@@ -59,15 +62,16 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
         evaluation.
         """
         model, benchmark = job.wildcards.model, job.wildcards.benchmark
+        server = self._run.plan.document.server_of(model, benchmark)
         room_is_kept = self._reconciler.wants_room and job.rule.name == "evaluate"
-        if self._waiting.holds_back or room_is_kept or self._giving_way.rests(model):
+        if self._waiting.holds_back or room_is_kept or self._giving_way.rests(server):
             self._waiting.jobs.append(job)
             return
         try:
-            if (failure := self._giving_way.hopeless.get(model)) is not None:
+            if (failure := self._giving_way.hopeless.get(server)) is not None:
                 self._jobs.note(model, benchmark, failure)
                 raise failure
-            if job.rule.name == "lease":
+            if job.rule.name in LEASES:
                 lease_for_rule(self._run.plan.document, model, benchmark)
                 self.report_job_success(SubmittedJobInfo(job))
             else:
@@ -140,7 +144,10 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
 
         Under a limit, those that need no further server come first.
         """
-        return job.rule.name == "evaluate" and self._jobs.has_server(job.wildcards.model)
+        if job.rule.name != "evaluate":
+            return False
+        document = self._run.plan.document
+        return self._jobs.has_server(document.server_of(job.wildcards.model, job.wildcards.benchmark))
 
     def _look(
         self, active: list[SubmittedJobInfo], queue: dict[str, commands.QueuedJob]
@@ -189,7 +196,7 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
         """Takes waiting evaluations out of the queue, where they and a server stand in each other's way."""
         by_model: dict[str, list[EvaluationJob]] = {}
         for job in jobs:
-            by_model.setdefault(job.model, []).append(job)
+            by_model.setdefault(self._run.plan.document.server_of(*job.pair), []).append(job)
         ids = {model: [job.job_id for job in of_model] for model, of_model in by_model.items()}
         if (given_way := self._giving_way.look(ids, queue)) is not None:
             model, failure = given_way

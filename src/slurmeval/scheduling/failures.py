@@ -76,9 +76,10 @@ def recorded(run: RunDocument, rule: str, made: Path, what: str) -> Iterator[Non
 def _needs(run: RunDocument, model: str, benchmark: str, made: Path) -> bool:
     from slurmeval.config.of_run import config_of  # here, since every lease imports this module
 
-    served, asked = run.models[model], run.benchmarks[benchmark]
+    entries = (run.models[model], run.models[run.server_of(model, benchmark)])
+    served = [file for entry in entries for file in (entry.manifest, entry.environment)]
     datasets = [run.datasets[name] for name in config_of(run).benchmarks[benchmark].datasets]
-    return made.absolute() in [served.manifest, served.environment, asked.environment, *datasets]
+    return made.absolute() in [*served, run.benchmarks[benchmark].environment, *datasets]
 
 
 def failed_attempts(path: Path) -> int:

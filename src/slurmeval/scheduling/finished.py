@@ -24,7 +24,7 @@ FOLDER = "finished"
 def is_there(run: RunDocument, model: str, benchmark: str) -> bool:
     """Whether the evaluation, with just these parameters, has ended well and is kept."""
     mark = run.work(model, benchmark) / MARK
-    if read(mark, ResultsMark) != _mark(run, benchmark):
+    if read(mark, ResultsMark) != _mark(run, model, benchmark):
         return False
     return all((mark.parent / FOLDER / name).exists() for name, _ in _partitions(run, model, benchmark))
 
@@ -37,7 +37,7 @@ def keep(run: RunDocument, model: str, benchmark: str) -> None:
     for name, partition in _partitions(run, model, benchmark):
         (work / FOLDER / name).unlink(missing_ok=True)
         _link(partition, work / FOLDER / name)
-    write(work / MARK, _mark(run, benchmark))
+    write(work / MARK, _mark(run, model, benchmark))
 
 
 def publish(run: RunDocument, model: str, benchmark: str) -> int:
@@ -68,7 +68,7 @@ def forget(run: RunDocument, model: str, benchmark: str) -> None:
 
 def note_answered(run: RunDocument, model: str, benchmark: str) -> None:
     """Notes that every request of the evaluation, with these parameters, has a stored answer."""
-    write(run.work(model, benchmark) / ANSWERED, _asked(run, benchmark))
+    write(run.work(model, benchmark) / ANSWERED, _asked(run, model, benchmark))
 
 
 def all_answered(run: RunDocument, model: str, benchmark: str) -> bool:
@@ -77,11 +77,14 @@ def all_answered(run: RunDocument, model: str, benchmark: str) -> bool:
     It can if it has ended well before, with just these requests, and its gateway's log is there.
     """
     work = run.work(model, benchmark)
-    if read(work / ANSWERED, ResultsMark) != _asked(run, benchmark):
-        return False
     # Inside a server's job it needs that job
-    colocated = run.models[model].serving.colocated
-    return colocated is None and any((work / "gateway").glob("0*.jsonl"))
+    if run.models[run.server_of(model, benchmark)].serving.colocated is not None:
+        return False
+    if run.benchmarks[benchmark].asks_nobody:
+        return True
+    if read(work / ANSWERED, ResultsMark) != _asked(run, model, benchmark):
+        return False
+    return any((work / "gateway").glob("0*.jsonl"))
 
 
 def forget_answered(run: RunDocument, model: str, benchmark: str) -> None:
@@ -89,12 +92,23 @@ def forget_answered(run: RunDocument, model: str, benchmark: str) -> None:
     (run.work(model, benchmark) / ANSWERED).unlink(missing_ok=True)
 
 
-def _mark(run: RunDocument, benchmark: str) -> ResultsMark:
-    return ResultsMark(run.benchmarks[benchmark].results_key)
+def _mark(run: RunDocument, model: str, benchmark: str) -> ResultsMark:
+    return ResultsMark(run.benchmarks[benchmark].results_key + _judged(run, model, benchmark))
 
 
-def _asked(run: RunDocument, benchmark: str) -> ResultsMark:
-    return ResultsMark(run.benchmarks[benchmark].requests_key)
+def _asked(run: RunDocument, model: str, benchmark: str) -> ResultsMark:
+    return ResultsMark(run.benchmarks[benchmark].requests_key + _judged(run, model, benchmark))
+
+
+def _judged(run: RunDocument, model: str, benchmark: str) -> str:
+    """Names the stored answers that an evaluation judges; empty where it judges none."""
+    if not run.benchmarks[benchmark].judges:
+        return ""
+    from slurmeval.config.of_run import config_of  # here, since every lease imports this module
+    from slurmeval.harnesses.stored_answers import answers_sha256
+
+    pairs = config_of(run).judged(model, benchmark).values()
+    return " ".join(["", *(answers_sha256(run.paths.samples(*pair)) for pair in pairs)])
 
 
 def _partitions(run: RunDocument, model: str, benchmark: str) -> Iterator[tuple[str, Path]]:

@@ -72,7 +72,7 @@ def request_of(site: Site, resources: Mapping[str, Any], threads: int) -> Evalua
 
 def by_the_site(run: RunDocument, site: Site, model: str, benchmark: str) -> EvaluationRequest:
     """Returns what an evaluation's job asks for, by the site file alone."""
-    loading_s = run.models[model].serving.ready_timeout_s
+    loading_s = run.models[run.server_of(model, benchmark)].serving.ready_timeout_s
     limit_min = run.benchmarks[benchmark].time_limit_min
     minutes = evaluation_time_min(limit_min, loading_s, site.evaluations)
     return request_of(site, {**of_site(site), "runtime": minutes}, site.evaluations.cpus)
@@ -104,7 +104,11 @@ def _check(site: Site, options: ResourceOptions) -> None:
         if rule == EVALUATE and site.evaluations.where == "server":
             raise UserError(f"{option} {rule}: has no effect: evaluations run in servers' jobs (site)")
         if rule != EVALUATE:
-            where = "servers.<id> in the config and the site file" if rule == "lease" else "the site file"
+            where = (
+                "servers.<id> in the config and the site file"
+                if rule in ("lease", "lease_judge")
+                else "the site file"
+            )
             raise UserError(f"{option} {rule}: has no effect; expected the rule {EVALUATE}, or edit {where}")
     named = options.set_resources.get(EVALUATE, ())
     if "mem_mb" in named and site.evaluations.memory is None:

@@ -31,10 +31,11 @@ def lease(run: RunDocument, model: str, benchmark: str) -> None:
     failure: ServerFailed | None = None
     not_yet: NotYet | None = None
     held = False
-    for spec in replica_specs(run, model):
+    server, name = run.server_of(model, benchmark), run.lease_name(model, benchmark)
+    for spec in replica_specs(run, server):
         try:
-            if not leases.holds(spec, benchmark, controller):
-                acquire(run, model, spec, benchmark, lock_file)
+            if not leases.holds(spec, name, controller):
+                acquire(run, server, spec, name, lock_file)
             held = True
         except ServerFailed as error:
             failure = error
@@ -51,11 +52,13 @@ def check(run: RunDocument, model: str, benchmark: str) -> bool:
     """
     failure = None
     there = failed = 0
-    specs = replica_specs(run, model)
+    specs = replica_specs(run, run.server_of(model, benchmark))
     for spec, file in zip(specs, lease_files(run, model, benchmark), strict=True):
         held_lease = read(file, Lease)
         try:
-            there += held_lease is not None and leases.holds(spec, benchmark, held_lease.controller)
+            there += held_lease is not None and leases.holds(
+                spec, run.lease_name(model, benchmark), held_lease.controller
+            )
         except ServerFailed as error:
             failure, failed = error, failed + 1
     if failure is not None and failed == len(specs):
@@ -86,7 +89,7 @@ def lease_for_rule(run: RunDocument, model: str, benchmark: str) -> None:
         write(lease_files(run, model, benchmark)[0], no_lease)
         return
     try:
-        submit_earlier(run, model)
+        submit_earlier(run, run.server_of(model, benchmark))
         lease(run, model, benchmark)
     except ServerFailed as error:
         failure = no_server(error)

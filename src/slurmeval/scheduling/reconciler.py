@@ -102,21 +102,21 @@ class Reconciler:
         Returns those for which there is none to be had in any replica. `queue` is what Slurm has, by job id.
         """
         self.was_refused = False
-        by_model: dict[str, list[str]] = {}
-        for model, benchmark in pairs:
-            by_model.setdefault(model, []).append(benchmark)
+        by_server: dict[str, list[Pair]] = {}
+        for pair in pairs:
+            by_server.setdefault(self.run.server_of(*pair), []).append(pair)
         failed = {}
-        for model, benchmarks in by_model.items():
+        for model, lessees in by_server.items():
             try:
                 specs = replica_specs(self.run, model)
-                answers = [self._look_at(spec, model, benchmarks, queue) for spec in specs]
+                answers = [self._look_at(spec, model, lessees, queue) for spec in specs]
             except (OSError, ValueError) as error:  # other models' servers are looked at all the same
                 self._tell(model, f"files of {model}'s servers cannot be read, trying again: {error}")
                 continue
-            for benchmark in benchmarks:
-                failures = [answer[benchmark] for answer in answers if benchmark in answer]
+            for pair in lessees:
+                failures = [answer[pair] for answer in answers if pair in answer]
                 if len(failures) == len(specs):
-                    failed[model, benchmark] = failures[0]
+                    failed[pair] = failures[0]
         return failed
 
     @property
@@ -125,24 +125,26 @@ class Reconciler:
         return any(self.clock() < refused + 2 * RETRY_S for refused in self._too_many.values())
 
     def _look_at(
-        self, spec: ServerSpec, model: str, benchmarks: list[str], queue: Mapping[str, QueuedJob]
-    ) -> dict[str, ServerFailed]:
+        self, spec: ServerSpec, model: str, pairs: list[Pair], queue: Mapping[str, QueuedJob]
+    ) -> dict[Pair, ServerFailed]:
         """One replica of a model. Returns the evaluations that it fails, with the reason."""
-        leased: dict[Path | None, list[str]] = {}
-        for benchmark in benchmarks:
-            lease = read(Path(spec.leases) / f"{benchmark}.json", Lease)
-            if lease is None and self._needs_server(model, benchmark):  # someone removed the file
-                leased.setdefault(None, []).append(benchmark)
+        leased: dict[Path | None, list[Pair]] = {}
+        for pair in pairs:
+            lease = read(Path(spec.leases) / f"{self.run.lease_name(*pair)}.json", Lease)
+            if lease is None and self._needs_server(*pair):  # someone removed the file
+                leased.setdefault(None, []).append(pair)
             elif lease is not None and lease.holds_server:
-                leased.setdefault(lease.server, []).append(benchmark)
-        failed: dict[str, ServerFailed] = {}
+                leased.setdefault(lease.server, []).append(pair)
+        failed: dict[Pair, ServerFailed] = {}
         replica = Path(spec.servers).name
         for server, lessees in leased.items():
             if server is not None and spec.external is None:
                 self._bury(ServerFolder(server), queue)
                 self._give_up(ServerFolder(server), queue)
             try:
-                if server is not None and leases.holds(spec, lessees[0], controller_of(self.run)):
+                if server is not None and leases.holds(
+                    spec, self.run.lease_name(*lessees[0]), controller_of(self.run)
+                ):
                     self._renew(spec, model, server, lessees)
                 elif self.clock() >= self._not_before.get(replica, 0.0):
                     if server is not None:
@@ -161,10 +163,10 @@ class Reconciler:
         asks = progress is None or progress.phase not in ("scoring", "done", "failed")
         return asks or live_owner(lock_file) is None
 
-    def _move(self, spec: ServerSpec, model: str, benchmarks: list[str]) -> None:
+    def _move(self, spec: ServerSpec, model: str, pairs: list[Pair]) -> None:
         """Takes the leases anew, on the current server or a new one. Raises ServerFailed, NotYet."""
-        for benchmark in benchmarks:
-            acquire(self.run, model, spec, benchmark, lock_file_of(self.run, model, benchmark))
+        for pair in pairs:
+            acquire(self.run, model, spec, self.run.lease_name(*pair), lock_file_of(self.run, *pair))
         self._submitted(Path(spec.servers).name)
 
     def _submitted(self, replica: str) -> None:
@@ -254,7 +256,7 @@ class Reconciler:
 
     # Successors
 
-    def _renew(self, spec: ServerSpec, model: str, server: Path, lessees: list[str]) -> None:
+    def _renew(self, spec: ServerSpec, model: str, server: Path, lessees: list[Pair]) -> None:
         """Has the lessees move to a successor where there is one.
 
         That there is none to be had harms nobody: the present server serves on, and its job is

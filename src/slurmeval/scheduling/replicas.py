@@ -58,10 +58,10 @@ def replica_specs(run: RunDocument, model: str) -> list[ServerSpec]:
 
 def lease_files(run: RunDocument, model: str, benchmark: str) -> list[Path]:
     """The evaluation's leases, one for each replica."""
-    entry = run.models[model]
+    entry = run.models[run.server_of(model, benchmark)]
     first = entry.serving.leases
     folders = [first, *(f"{first}@{replica}" for replica in range(2, entry.replicas + 1))]
-    return [Path(folder) / f"{benchmark}.json" for folder in folders]
+    return [Path(folder) / f"{run.lease_name(model, benchmark)}.json" for folder in folders]
 
 
 def held(run: RunDocument, model: str, benchmark: str) -> Iterator[Lease]:
@@ -74,7 +74,7 @@ def held(run: RunDocument, model: str, benchmark: str) -> Iterator[Lease]:
 
 def lock_file_of(run: RunDocument, model: str, benchmark: str) -> Path:
     """The file by which one process at a time runs the evaluation."""
-    return run.paths.lock_file(model, benchmark, run.models[model].answers_key)
+    return run.lock_file(model, benchmark)
 
 
 def controller_of(run: RunDocument) -> Owner:

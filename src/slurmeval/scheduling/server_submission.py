@@ -102,5 +102,15 @@ def _is_wanted(run: RunDocument, model: str) -> bool:
     """Whether a model is staged, and has evaluations that are not done."""
     if not run.models[model].manifest.exists():
         return False
-    benchmarks = [benchmark for name, benchmark in run.evaluations if name == model]
-    return not all(run.paths.evaluation(model, benchmark).exists() for benchmark in benchmarks)
+    pairs = [pair for pair in run.evaluations if run.server_of(*pair) == model]
+    # A judge's server is not started before there is something to judge
+    return any(not run.paths.evaluation(*pair).exists() and _may_begin(run, *pair) for pair in pairs)
+
+
+def _may_begin(run: RunDocument, model: str, benchmark: str) -> bool:
+    """Whether the answers are there that an evaluation is to judge."""
+    from slurmeval.config.of_run import config_of  # here, since every lease imports this module
+
+    if not run.benchmarks[benchmark].judges:
+        return True
+    return all(run.paths.samples(*pair).exists() for pair in config_of(run).judged(model, benchmark).values())

@@ -65,6 +65,12 @@ class BenchmarkEntry(RuntimeEntry):
     requests_key: str = ""
     """Hash of what of this alters its requests."""
     time_limit_min: float
+    judge: str | None = None
+    """The model whose server its evaluations lease; None: that of the model that is evaluated."""
+    judges: bool = False
+    """Whether its evaluations read stored answers of others."""
+    asks_nobody: bool = False
+    """Whether its evaluations need no server."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,10 +95,22 @@ class RunDocument:
     """The manifest of each dataset."""
     benchmarks: dict[str, BenchmarkEntry]
 
+    def server_of(self, model: str, benchmark: str) -> str:
+        """Returns the model whose server an evaluation leases: the judge's, else its own."""
+        return self.benchmarks[benchmark].judge or model
+
+    def lease_name(self, model: str, benchmark: str) -> str:
+        """Returns the name of an evaluation's lease, which stands among those of its server's model."""
+        return benchmark if self.benchmarks[benchmark].judge is None else f"{benchmark}~{model}"
+
+    def answers_key(self, model: str, benchmark: str) -> str:
+        """Returns the hash of all that alters the answers that an evaluation gets."""
+        return self.models[self.server_of(model, benchmark)].answers_key
+
     def work(self, model: str, benchmark: str) -> Path:
         """Returns an evaluation's own folder."""
-        return self.paths.work(model, benchmark, self.models[model].answers_key)
+        return self.paths.work(model, benchmark, self.answers_key(model, benchmark))
 
     def lock_file(self, model: str, benchmark: str) -> Path:
         """Returns the file by which an evaluation says that it runs."""
-        return self.paths.lock_file(model, benchmark, self.models[model].answers_key)
+        return self.paths.lock_file(model, benchmark, self.answers_key(model, benchmark))

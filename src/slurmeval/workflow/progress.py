@@ -36,6 +36,8 @@ class Sight:
     answered: int
     expected: int | None
     tokens: int
+    server: str
+    """The model that is asked: itself, or its judge."""
 
 
 class Telling:
@@ -65,16 +67,16 @@ class Telling:
         """What is said at a moment (monotonic clock): nothing where nothing is under way."""
         sights = list(self._look())
         rates = {(sight.model, sight.benchmark): self._rate(sight, now) for sight in sights}
-        servers = {sight.model: self._server(sight.model) for sight in sights}
+        servers = {sight.server: self._server(sight.server) for sight in sights}
         # A harness may have begun, and got stored answers, while its server still loads
         waiting = {
             sight
             for sight in sights
             if sight.waits
-            or (not rates[sight.model, sight.benchmark] and _is_not_ready(servers[sight.model]))
+            or (not rates[sight.model, sight.benchmark] and _is_not_ready(servers[sight.server]))
         }
         running = [sight for sight in sights if sight not in waiting]
-        found = [_of_server(model, servers[model]) for model in sorted({s.model for s in waiting})][
+        found = [_of_server(model, servers[model]) for model in sorted({s.server for s in waiting})][
             :MOST_LINES
         ]
         if len(running) <= MOST_LINES:
@@ -102,6 +104,7 @@ class Telling:
                     gateway.answered,
                     progress.requests_expected,
                     gateway.completion_tokens,
+                    self._run.server_of(model, benchmark),
                 )
 
     def _rate(self, sight: Sight, now: float) -> float | None:

@@ -1,0 +1,252 @@
+"""The `judge` harness: stored answers, graded or compared by another model, or by a jury."""
+
+from __future__ import annotations
+
+import math
+import operator
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from slurmeval.config.judging import Judging
+from slurmeval.config.models import Benchmark, Model
+from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
+from slurmeval.harnesses import own_programs
+from slurmeval.harnesses.attempts import last_attempt
+from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric, Sample, Score
+from slurmeval.harnesses.json_lines import MALFORMED, json_lines
+from slurmeval.harnesses.judge import verdicts
+from slurmeval.harnesses.judge.jury import disagreement, verdict
+from slurmeval.harnesses.judge.rubrics import Rubric, rubric_of
+from slurmeval.harnesses.nemo_readers.reading import json_value
+from slurmeval.harnesses.sample_checks import each_once, well_formed
+from slurmeval.harnesses.scores import bad_result
+
+NAME = "judge"
+VERSION = "1"
+"""Of the prompts and of how verdicts are read: it grows when they give other results."""
+LOCK = "human-eval"
+"""The lock of the environment. The program runs in slurmeval's own; this one is merely small."""
+WIN_RATE = "win_rate"
+SEPARATOR = "\n\n[BEGIN VERDICT IN THE OTHER ORDER]\n"
+"""Between the verdicts of a comparison."""
+WITHOUT = ("task_file", "few_shot")
+
+
+class Judge:
+    """The `judge` harness."""
+
+    def problems(self, benchmark: Benchmark) -> list[str]:
+        """Returns what this harness cannot do of a benchmark's config: lines that begin with the key."""
+        found = []
+        if benchmark.judging is None:
+            found.append("judging: is missing; it says which answers are judged, by which model")
+        if benchmark.endpoint != "chat":
+            found.append("endpoint: judges are asked by chat")
+        if benchmark.datasets:
+            found.append("datasets: a judge reads stored answers, and no data")
+        found += [
+            f"{key}: the harness {NAME} has none" for key in WITHOUT if getattr(benchmark, key) is not None
+        ]
+        if benchmark.runtime == "image":
+            found.append(f"runtime: the harness {NAME} runs in its environment")
+        return [*found, *(f"extra.{key}: unknown" for key in benchmark.extra)]
+
+    def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
+        """Returns why this judge cannot be asked, each reason in a few words."""
+        return []
+
+    def environments(self, benchmark: Benchmark) -> str:
+        """Returns the name of its environment's lock."""
+        return LOCK
+
+    def starts_early(self, benchmark: Benchmark) -> bool:
+        """Returns whether it may start while its server still loads."""
+        return True
+
+    def dies_of_refusals(self, benchmark: Benchmark) -> bool:
+        """Returns whether one prompt that the server refuses ends it."""
+        return False
+
+    def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
+        """Returns whether it tokenizes prompts itself."""
+        return False
+
+    def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
+        """Returns the versions that alter results, by package."""
+        return {"slurmeval-judge": VERSION}
+
+    def prepare(self, job: Job) -> Command:
+        """Makes the folder of a new attempt and returns the command.
+
+        Raises:
+            EvaluationFailed: The job cannot be started.
+        """
+        judging = _judging(job.benchmark)
+        return own_programs.prepared(
+            job,
+            "slurmeval.harnesses.judge.run",
+            judging=judging.model_dump(mode="json"),
+            rubric={name: each.model_dump(mode="json") for name, each in _rubric(job).items()},
+            judged={name: str(path.absolute()) for name, path in job.judged.items()},
+        )
+
+    def counting_cuts(self, job: Job, command: Command) -> Command | None:
+        """Returns the command that counts cut prompts; None: there are none to count."""
+        return None
+
+    def check(self, job: Job, returncode: int, log: Path) -> None:
+        """Checks every sign that the last attempt ended well.
+
+        Raises:
+            EvaluationFailed: One of them says that it did not.
+        """
+        own_programs.check_end(job, returncode, log, NAME)
+
+    def read(self, job: Job) -> HarnessOutput:
+        """Returns the results of the last attempt: its verdicts are read here.
+
+        Raises:
+            EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
+        """
+        attempt, judging, rubric = last_attempt(job.folder), _judging(job.benchmark), _rubric(job)
+        file = attempt / "verdicts.jsonl"
+        read = _Reading(job.benchmark_id, judging, rubric)
+        try:
+            wanted = operator.index(json_value(attempt / "results.json")["n_verdicts"])
+            samples = [read.sample(line) for line in json_lines(file)]
+        except MALFORMED as error:
+            raise bad_result(f"{NAME}: its files do not parse: {error!r}") from error
+        each_once(well_formed(samples, NAME), file)
+        if len(samples) != wanted or not samples:
+            raise bad_result(f"{NAME}: {wanted} verdicts, and {len(samples)} samples")
+        names = read.names or list(dict.fromkeys(s.metric for each in samples for s in each.scores))
+        metrics = [_metric(name, samples, job.benchmark_id, name == names[0]) for name in names]
+        keeps = not judging.jury and judging.mode == "direct"
+        return HarnessOutput(metrics, samples, wanted, f"slurmeval judge {VERSION}", None, keeps)
+
+
+class _Reading:
+    """Makes samples of lines."""
+
+    def __init__(self, benchmark: str, judging: Judging, rubric: Rubric) -> None:
+        self._benchmark, self._judging, self._rubric = benchmark, judging, rubric
+
+    @property
+    def names(self) -> list[str]:
+        """Returns the metrics, the primary one first; of a jury they are those of its jurors."""
+        if self._judging.jury:
+            return []
+        return [WIN_RATE] if self._judging.mode == "pairwise" else list(self._rubric)
+
+    def sample(self, line: dict[str, Any]) -> Sample:
+        """Returns the sample of a line."""
+        metadata = {"judged": line["output"], "repeat": line["of_repeat"]}
+        if self._judging.jury:
+            scores, more, words = _of_jury(line)
+            repeat, error, output = line["of_repeat"], None, words or None
+        else:
+            said = [each["verdict"] for each in line["asked"]]
+            error = line["lacks"] or next((each["error"] for each in line["asked"] if each["error"]), None)
+            output = None if error else SEPARATOR.join(said)
+            scores, more = ([], {}) if error else self._read(said)
+            repeat, against = line["repeat_idx"], line["against"]
+            more |= {} if against is None else {"against": against}
+            more |= {} if error is None else {"error": error}
+        status: Literal["ok", "error", "unparsed"] = "ok"
+        if output is None:
+            status = "error"
+        elif not scores or scores[0].value is None:
+            status = "unparsed"
+        return Sample(
+            native_id=line["sample_uid"],
+            repeat_idx=operator.index(repeat),
+            task=self._benchmark,
+            input=line["input"],
+            output=output,
+            reference=line["reference"],
+            category=line["category"],
+            scores=scores,
+            status=status,
+            cut=False,
+            metadata=metadata | more,
+            prompts=[each["prompt"] for each in line.get("asked", ())],
+        )
+
+    def _read(self, said: list[str]) -> tuple[list[Score], dict[str, Any]]:
+        """Returns the scores that verdicts give, and what else is to be kept."""
+        if self._judging.mode == "pairwise":
+            first, second = map(verdicts.winner, said)
+            value = verdicts.won(first, second)
+            return [Score(WIN_RATE, value, answer=_word(value))], {"verdicts": [first, second]}
+        alone = len(self._rubric) == 1
+        grades = {name: verdicts.grade(said[0], name, each, alone) for name, each in self._rubric.items()}
+        return [
+            Score(
+                name,
+                None if grade is None else self._rubric[name].value(grade),
+                answer=None if grade is None else str(grade),
+            )
+            for name, grade in grades.items()
+        ], {}
+
+
+def _of_jury(line: dict[str, Any]) -> tuple[list[Score], dict[str, Any], str]:
+    """Returns what a jury says of an answer, its votes, and both in words."""
+    scores, apart, words = [], {}, []
+    for name, votes in line["votes"].items():
+        value = verdict(votes, majority=name == WIN_RATE)
+        scores.append(Score(name, value, answer=_word(value) if name == WIN_RATE else None))
+        apart[name] = disagreement(votes)
+        said = ", ".join(
+            f"{juror} {'unreadable' if vote is None else f'{vote:.3g}'}" for juror, vote in votes.items()
+        )
+        words.append(f"{name}: {said}")
+    against = line["metadata"].get("against")
+    more = {"votes": line["votes"], "disagreement": apart}
+    return scores, more | ({} if against is None else {"against": against}), "\n".join(words)
+
+
+def _word(value: float | None) -> str | None:
+    return None if value is None else {1.0: "win", 0.0: "loss"}.get(value, "tie")
+
+
+def _metric(name: str, samples: list[Sample], task: str, is_primary: bool) -> Metric:
+    """Returns the mean over questions of the mean over the verdicts that could be read."""
+    values: dict[str, list[float]] = {}
+    repeats = 1
+    for sample in samples:
+        repeats = max(repeats, sample.repeat_idx + 1)
+        for value in _values(sample, name):
+            values.setdefault(sample.native_id, []).append(value)
+    means = [statistics.fmean(each) for each in values.values()]
+    mean = statistics.fmean(means) if means else None
+    return Metric(
+        task=task,
+        metric=name,
+        value=mean,
+        harness_value=mean,
+        se=statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None,
+        n_items=len(means),
+        n_repeats=repeats,
+        is_primary=is_primary,
+    )
+
+
+def _values(sample: Sample, name: str) -> Iterator[float]:
+    for score in sample.scores:
+        if score.metric == name and score.value is not None:
+            yield score.value
+
+
+def _judging(benchmark: Benchmark) -> Judging:
+    assert benchmark.judging is not None, "checked with the config"
+    return benchmark.judging
+
+
+def _rubric(job: Job) -> Rubric:
+    try:
+        return rubric_of(_judging(job.benchmark), job.project)
+    except UserError as error:
+        raise EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error)) from error

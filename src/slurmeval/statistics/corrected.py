@@ -1,0 +1,128 @@
+"""A judge's score, corrected by people's labels of a random sample."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slurmeval.statistics.intervals import Interval, standard_error, student_t
+
+if TYPE_CHECKING:
+    from slurmeval.statistics.intervals import Floats, Labels
+
+LEAST_INFORMATIVE = 0.2
+"""Sensitivity plus specificity less 1, below which a judge says too little to be corrected."""
+LEAST_LABELLED = 15
+"""Fewer labels correct nothing: their own variance is not known."""
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """A corrected mean."""
+
+    value: float
+    se: float
+    interval: Interval
+    weight: float | None = None
+    """How much the judge counts (PPI++); None: another method."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How often a judge's yes and no are right, as people say."""
+
+    sensitivity: float
+    """Of the right answers, the share that the judge calls right."""
+    specificity: float
+    """Of the wrong answers, the share that the judge calls wrong."""
+    n_right: int
+    n_wrong: int
+
+    @property
+    def informative(self) -> float:
+        """Returns sensitivity + specificity − 1: 0 is a coin, 1 is people."""
+        return self.sensitivity + self.specificity - 1
+
+
+def accuracy(labels: Floats, judged: Floats) -> Accuracy | None:
+    """Returns sensitivity and specificity; None: all labels are the same.
+
+    Args:
+        labels: What people say, 0 or 1, shape (n,).
+        judged: What the judge says, 0 or 1, shape (n,).
+    """
+    right = labels == 1
+    n_right, n_wrong = int(right.sum()), int((~right).sum())
+    if not n_right or not n_wrong:
+        return None
+    return Accuracy(float(judged[right].mean()), float(1 - judged[~right].mean()), n_right, n_wrong)
+
+
+def rogan_gladen(raw: float, n: int, known: Accuracy) -> Corrected | None:
+    """Returns the share that is right, from a judge's raw share and its accuracy; None: it says too little.
+
+    W. J. Rogan, B. Gladen, Am. J. Epidemiol. 107 (1978) 71. The value and its ends are cut to 0 to 1.
+
+    Args:
+        raw: The share of `n` answers that the judge calls right.
+        n: Answers that were judged.
+        known: The judge's accuracy on labelled answers.
+    """
+    informative = known.informative
+    if informative < LEAST_INFORMATIVE:
+        return None
+    share = (raw + known.specificity - 1) / informative
+    of_raw = raw * (1 - raw) / n
+    of_wrong = (1 - share) ** 2 * known.specificity * (1 - known.specificity) / known.n_wrong
+    of_right = share**2 * known.sensitivity * (1 - known.sensitivity) / known.n_right
+    se = math.sqrt(of_raw + of_wrong + of_right) / informative
+    half = 1.959963984540054 * se
+    low, high = max(0.0, share - half), min(1.0, share + half)
+    return Corrected(min(1.0, max(0.0, share)), se, Interval(low, high, "rogan_gladen"))
+
+
+def prediction_powered(
+    labels: Floats,
+    judged: Floats,
+    unlabelled: Floats,
+    weight: float | None = None,
+    clusters: Labels | None = None,
+    unlabelled_clusters: Labels | None = None,
+) -> Corrected:
+    """Returns the mean that people would give all answers, from their labels of some and a judge of all.
+
+    PPI++ (Angelopoulos, Duchi, Zrnic, arXiv 2311.01453): λ·mean(unlabelled) + mean(labels − λ·judged), with
+    the λ of the least variance. The labelled answers must be a random sample of all. λ = 0 is the mean of the
+    labels alone, which no judge can spoil.
+
+    Args:
+        labels: What people say of the labelled answers, shape (n,), n at least 2.
+        judged: What the judge says of them, shape (n,).
+        unlabelled: What the judge says of the others, shape (N,), N at least 2.
+        weight: λ; None: the best one.
+        clusters: Question of each labelled answer, shape (n,); None: all are independent.
+        unlabelled_clusters: The same of the others, shape (N,).
+    """
+    import numpy as np
+
+    n, others = len(labels), len(unlabelled)
+    if weight is None:
+        variance = float(np.var(np.concatenate([judged, unlabelled]), ddof=1))
+        covariance = float(np.cov(labels, judged)[0, 1])
+        weight = 0.0 if variance == 0 else min(1.0, max(0.0, covariance / ((1 + n / others) * variance)))
+    rest = labels - weight * judged
+    value = weight * float(unlabelled.mean()) + float(rest.mean())
+    of_rest = _error(rest, clusters)
+    of_judged = weight * _error(unlabelled, unlabelled_clusters)
+    se = math.hypot(of_rest, of_judged)
+    groups = n if clusters is None else len(np.unique(clusters))
+    half = student_t(groups - 1) * se
+    return Corrected(value, se, Interval(value - half, value + half, "ppi++"), weight)
+
+
+def _error(values: Floats, clusters: Labels | None) -> float:
+    """Returns the standard error of a mean: as the paper has it, or robust to clusters."""
+    if clusters is None:
+        return float(values.std()) / math.sqrt(len(values))
+    return standard_error(values, clusters) or 0.0

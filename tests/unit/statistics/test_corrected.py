@@ -1,0 +1,83 @@
+"""Corrected scores against worked examples, and on answers that people judged."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from slurmeval.statistics.corrected import Accuracy, accuracy, prediction_powered, rogan_gladen
+
+LABELS = np.array([1, 0, 1, 1, 0.0])
+JUDGED = np.array([1, 0, 0, 1, 1.0])
+UNLABELLED = np.array([1, 1, 0, 1, 0, 1, 1, 0, 0, 1.0])
+
+
+def test_rogan_gladen_is_the_worked_example() -> None:
+    found = rogan_gladen(0.6, 1000, Accuracy(0.9, 0.8, 100, 100))
+    assert found is not None
+    assert (found.value, found.se) == pytest.approx((0.5714286, 0.0411010), abs=5e-8)
+    assert (found.interval.low, found.interval.high) == pytest.approx((0.4909, 0.6520), abs=5e-5)
+
+
+def test_a_judge_that_is_near_a_coin_corrects_nothing() -> None:
+    assert rogan_gladen(0.5, 1000, Accuracy(0.6, 0.59, 100, 100)) is None
+    assert rogan_gladen(0.5, 1000, Accuracy(0.61, 0.60, 100, 100)) is not None
+
+
+def test_rogan_gladen_stays_on_the_scale() -> None:
+    found = rogan_gladen(0.01, 1000, Accuracy(0.9, 0.8, 100, 100))
+    assert found is not None
+    assert (found.value, found.interval.low) == (0.0, 0.0)
+
+
+def test_sensitivity_and_specificity_are_shares_of_what_people_say() -> None:
+    assert accuracy(LABELS, JUDGED) == Accuracy(pytest.approx(2 / 3), 0.5, 3, 2)
+    assert accuracy(np.ones(4), np.zeros(4)) is None
+
+
+def test_prediction_powered_is_the_worked_example() -> None:
+    found = prediction_powered(LABELS, JUDGED, UNLABELLED, weight=1)
+    assert (found.value, found.se) == pytest.approx((0.6, 0.3224903), abs=5e-8)
+
+
+def test_without_weight_on_the_judge_it_is_the_mean_of_the_labels() -> None:
+    found = prediction_powered(LABELS, JUDGED, UNLABELLED, weight=0)
+    assert (found.value, found.se) == pytest.approx((0.6, math.sqrt(0.24 / 5)))
+
+
+def test_the_best_weight_has_the_least_error() -> None:
+    random = np.random.default_rng(1)
+    truth = random.random(2000) < 0.3
+    judge = np.where(random.random(2000) < 0.8, truth, ~truth).astype(float)
+    labels = truth[:300].astype(float)
+    best = prediction_powered(labels, judge[:300], judge[300:])
+    assert best.weight is not None and 0 < best.weight < 1
+    others = [prediction_powered(labels, judge[:300], judge[300:], weight=w).se for w in (0, 0.2, 0.9, 1)]
+    assert best.se < min(others)
+
+
+def test_a_judge_that_says_nothing_gets_no_weight() -> None:
+    found = prediction_powered(LABELS, np.ones(5), np.ones(10))
+    assert (found.weight, found.value) == (0.0, 0.6)
+
+
+def test_intervals_hold_their_level() -> None:
+    random = np.random.default_rng(2)
+    held = 0
+    for _ in range(400):
+        truth = random.random(600) < 0.3
+        judge = np.where(random.random(600) < 0.75, truth, True).astype(float)
+        interval = prediction_powered(truth[:100].astype(float), judge[:100], judge[100:]).interval
+        held += interval.low <= 0.3 <= interval.high
+    assert 0.92 <= held / 400 <= 0.98
+
+
+def test_questions_with_several_answers_count_once() -> None:
+    labels, judged, rest = np.repeat(LABELS, 4), np.repeat(JUDGED, 4), np.repeat(UNLABELLED, 4)
+    clusters, others = np.repeat(np.arange(5), 4), np.repeat(np.arange(10), 4)
+    once = prediction_powered(LABELS, JUDGED, UNLABELLED, 1, np.arange(5), np.arange(10))
+    found = prediction_powered(labels, judged, rest, 1, clusters, others)
+    assert found.se == pytest.approx(once.se)
+    assert prediction_powered(labels, judged, rest, 1).se < found.se
