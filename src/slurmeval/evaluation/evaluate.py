@@ -44,7 +44,6 @@ from slurmeval.state.server import ServerState, ServerStatus
 
 POLL_S = 0.25
 """Between two looks at the harness."""
-
 STATE_POLL_S = 2.0
 """Between two looks at the run, the gateway and the server."""
 
@@ -56,7 +55,6 @@ OWNER_STOPS_S = 90.0
 
 OUT_OF_REACH_S = 300.0
 """How long a server that says it answers may be out of reach: networks fail for minutes."""
-
 
 FULL_BYTES = 1 << 20
 """Free space below which a file system counts as full."""
@@ -76,6 +74,7 @@ class Evaluation:
         self.paths = self.run.paths
         self.config = config_of(self.run)
         self.server = self.run.server_of(self.model, self.benchmark_id)
+        self.judged = self.config.judged(self.model, self.benchmark_id)
         self.planned_model = self.run.models[self.server]
         self.planned_benchmark = self.run.benchmarks[self.benchmark_id]
         entry = self.config.benchmarks[self.benchmark_id]
@@ -306,10 +305,7 @@ def job_of(evaluation: Evaluation, url: str, api_key: str) -> Job:
         prepared=prepared if prepared.is_dir() else None,
         hub=evaluation.paths.hf_home / "hub" if prepared.is_dir() else None,
         secrets=secrets.take(evaluation.paths.secrets, evaluation.benchmark.secrets),
-        judged={
-            name: evaluation.paths.samples(*pair)
-            for name, pair in evaluation.config.judged(evaluation.model, evaluation.benchmark_id).items()
-        },
+        judged={name: evaluation.paths.samples(*pair) for name, pair in evaluation.judged.items()},
         project=project,
     )
 
