@@ -11,7 +11,7 @@ from slurmeval.config.sources import Identifier, Location, Section
 Anchor = Annotated[str, StringConstraints(min_length=1)]
 
 
-class Dimension(Section):
+class RubricDimension(Section):
     """One dimension of a rubric: what is asked, and what each grade means."""
 
     asks: Annotated[str, Field(min_length=1)]
@@ -55,7 +55,7 @@ class Judging(Section):
     orders; a win in one order only is a tie."""
     against: Identifier | None = None
     """With pairwise: the model whose answers the others are compared with."""
-    rubric: dict[Identifier, Dimension | None] = {}
+    rubric: dict[Identifier, RubricDimension | None] = {}
     """Dimensions by name; the first is the primary one. null: the built-in one of that name: accuracy,
     helpfulness, relevance, coherence, conciseness, creativity, harmlessness."""
     rubric_file: Location | None = None

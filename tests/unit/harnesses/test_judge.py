@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from slurmeval.config.judging import Dimension, Judging
+from slurmeval.config.judging import RubricDimension, Judging
 from slurmeval.config.models import Benchmark
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
 from slurmeval.harnesses import HarnessOutput, Job, harness
@@ -28,7 +28,7 @@ from .test_human_eval import Model, model
 __all__ = ["model"]
 
 JUDGE = harness("judge")
-GRADES = Dimension(asks="Right?", grades=["wrong", "half", "right"])
+GRADES = RubricDimension(asks="Right?", grades=["wrong", "half", "right"])
 DIRECT: dict[str, Any] = {"of": "qa", "judge": "wise", "rubric": {"accuracy": None, "tone": GRADES}}
 
 

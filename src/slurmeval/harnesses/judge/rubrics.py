@@ -9,24 +9,24 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from slurmeval.config.judging import Dimension, Judging
+from slurmeval.config.judging import RubricDimension, Judging
 from slurmeval.config.messages import nearest
 from slurmeval.config.sources import Identifier
 from slurmeval.errors import UserError
 
-Rubric = dict[str, Dimension]
+Rubric = dict[str, RubricDimension]
 
 OVERALL = "overall"
 """What a comparison without a rubric goes by."""
 
-_FILE = TypeAdapter(dict[Identifier, Dimension | None])
+_FILE = TypeAdapter(dict[Identifier, RubricDimension | None])
 
 
 @functools.cache
 def built_in() -> Rubric:
     """Returns the dimensions that need no definition, by name."""
     text = Path(__file__).with_name("dimensions.yaml").read_text(encoding="utf-8")
-    return {name: Dimension.model_validate(entry) for name, entry in yaml.safe_load(text).items()}
+    return {name: RubricDimension.model_validate(entry) for name, entry in yaml.safe_load(text).items()}
 
 
 def rubric_of(judging: Judging, project: Path) -> Rubric:
@@ -35,7 +35,7 @@ def rubric_of(judging: Judging, project: Path) -> Rubric:
     Raises:
         UserError: A dimension or the file will not do; the text begins with the key.
     """
-    named: dict[str, Dimension | None] = {}
+    named: dict[str, RubricDimension | None] = {}
     if judging.rubric_file is not None:
         named |= _read(judging.rubric_file, project)
     named |= judging.rubric
@@ -52,7 +52,7 @@ def rubric_of(judging: Judging, project: Path) -> Rubric:
     return found
 
 
-def _read(name: str, project: Path) -> dict[str, Dimension | None]:
+def _read(name: str, project: Path) -> dict[str, RubricDimension | None]:
     try:
         content: Any = yaml.safe_load((project / name).read_text(encoding="utf-8"))
         return _FILE.validate_python(content)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from slurmeval.config.judging import Dimension, Judging
+from slurmeval.config.judging import RubricDimension, Judging
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.files import write_atomically, write_json
 from slurmeval.harnesses.asking import Asking, asking
@@ -41,7 +41,7 @@ class JudgeRun:
         """`order` says what is judged and how."""
         self._order, self._model = order, model
         self._judging = Judging.model_validate(order["judging"])
-        self._rubric = {name: Dimension.model_validate(each) for name, each in order["rubric"].items()}
+        self._rubric = {name: RubricDimension.model_validate(each) for name, each in order["rubric"].items()}
         self._room = asyncio.Semaphore(order["parallelism"])
         self._judged = self._total = 0
         self._said_at = 0.0

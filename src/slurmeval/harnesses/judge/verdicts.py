@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from slurmeval.config.judging import Dimension
+from slurmeval.config.judging import RubricDimension
 
 Winner = Literal["A", "B", "tie"]
 
@@ -26,7 +26,7 @@ def spoken(text: str) -> str:
     return text.rpartition(_THOUGHTS_END)[2]
 
 
-def grade(text: str, name: str, dimension: Dimension, alone: bool = False) -> int | None:
+def grade(text: str, name: str, dimension: RubricDimension, alone: bool = False) -> int | None:
     """Returns the last grade that a verdict gives for a dimension; None: none that the rubric has.
 
     Args:
