@@ -116,7 +116,9 @@ def test_alpha_is_chosen_in_the_page(browser: Any, report: Path) -> None:
     _open(browser, report / "index.html")
     script = """return [...document.querySelectorAll('.pairs td[data-p]')].map(
         (cell) => [Number(cell.dataset.holm), cell.className])"""
-    planted = "const cell = document.querySelector('.pairs td.sure'); cell.dataset.p = cell.dataset.holm = .01"
+    planted = (
+        "const cell = document.querySelector('.pairs td.sure'); cell.dataset.p = cell.dataset.holm = .01"
+    )
     browser.execute_script(planted)
     before = browser.execute_script(script)
     from selenium.webdriver.support.select import Select

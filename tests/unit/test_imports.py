@@ -26,6 +26,7 @@ LAYERS = (
     ("slurm",),
     ("gateway", "servers"),
     ("catalog", "statistics"),
+    ("texts",),
     ("harnesses",),
     ("results",),
     ("humans", "scheduling"),

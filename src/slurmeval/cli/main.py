@@ -40,6 +40,7 @@ FOR_PEOPLE = {
     "rescore": ("slurmeval.cli.rescore", "Writes results anew, without a server."),
     "runs": ("slurmeval.cli.runs", "Shows every evaluation that ended well, the latest first."),
     "samples": ("slurmeval.cli.samples", "Shows questions, a model's answers, references and scores."),
+    "score": ("slurmeval.cli.score", "Scores stored answers against references: BLEU, chrF, TER, ROUGE."),
     "show": ("slurmeval.cli.show", "Shows the leaderboard: all scores, and how sure they are."),
     "stage": ("slurmeval.cli.stage", "Resolves branches; carries what is staged to other machines."),
     "status": ("slurmeval.cli.status", "Shows the run: servers, evaluations, failures."),

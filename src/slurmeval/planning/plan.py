@@ -216,10 +216,12 @@ class Plan:
 
     @cached_property
     def report_params(self) -> str:
-        # What people said since is a reason to write the report again
-        studies = [sha256_of_file(file) for file in sorted(self.absolute.humans.glob("*/summary.json"))]
+        # What people and metrics of texts said since is a reason to write the report again
+        results = self.absolute.results
+        files = sorted([*results.glob("humans/*/summary.json"), *results.glob("texts/*.json")])
+        later = [sha256_of_file(file) for file in files]
         token = untracked.token(self.absolute)
-        return _canonical([self.config.report.model_dump(mode="json"), token, *studies])
+        return _canonical([self.config.report.model_dump(mode="json"), token, *later])
 
     def _source_params(self, source: Source) -> str:
         content = [source.model_dump(mode="json", exclude_defaults=True), self._fingerprint(source)]

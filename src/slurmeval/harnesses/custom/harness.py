@@ -166,7 +166,10 @@ def _sample(line: dict[str, Any], task: str, scorers: list[str]) -> Sample:
     verdicts = {name: line["scores"][name] for name in scorers}
     read = next(iter(verdicts.values()))["read"]
     status: Literal["ok", "error", "unparsed"] = "ok" if read is not None else "unparsed"
-    system = {} if line["system"] is None else {"system": line["system"]}
+    told = {"system": line["system"], "references": line["references"], "error": line["error"]}
+    told = {name: value for name, value in told.items() if value is not None}
+    if len(line["references"]) < 2:
+        del told["references"]
     return Sample(
         native_id=line["id"],
         repeat_idx=operator.index(line["repeat"]),
@@ -182,7 +185,7 @@ def _sample(line: dict[str, Any], task: str, scorers: list[str]) -> Sample:
         ],
         status="error" if line["answer"] is None else status,
         cut=False,
-        metadata=system | ({} if line["error"] is None else {"error": line["error"]}),
+        metadata=told,
     )
 
 

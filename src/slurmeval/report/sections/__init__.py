@@ -19,6 +19,7 @@ from slurmeval.report.sections import (
     provenance,
     scores,
     servers,
+    texts,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from slurmeval.report.material import Material, ReportSection
 
-_SECTIONS = (scores, pairs, dimensions, people, metrics, failures, cost, servers, provenance)
+_SECTIONS = (scores, pairs, dimensions, people, texts, metrics, failures, cost, servers, provenance)
 
 
 def rendered(material: Material) -> Iterator[tuple[ReportSection, Markup]]:

@@ -1,0 +1,1 @@
+"""Metrics that compare answers with reference texts: sacrebleu's, and ROUGE for every script."""
