@@ -148,6 +148,9 @@ def _remarks(board: Leaderboard) -> Iterator[str]:
     remarks = [_doubts(each) for each in doubtful]
     if len(board.models) > 1:
         remarks += [_unpaired(each) for each in entries if not each.has_answers]
+    remarks += [f"{_of(each)}: no interval: {each.refusal}" for each in entries if each.refusal]
+    again = [each for each in entries if each.rerun]
+    remarks += [f"{_of(each)}: running it again would move it by ± {each.rerun:.3f}" for each in again]
     remarks += [_failure(each) for each in entries if each.metric is None]
     yield from map(printable, remarks[:REMARKS_LIMIT])
     if len(remarks) > REMARKS_LIMIT:
@@ -157,7 +160,7 @@ def _remarks(board: Leaderboard) -> Iterator[str]:
 def _doubts(entry: Entry) -> str:
     counts = {"unanswered": entry.n_unanswered, "unparsed": entry.n_unparsed, "cut": entry.n_cut}
     counted = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-    line = f"{_short(entry.model)} on {_short(entry.benchmark)}: {counted}"
+    line = f"{_of(entry)}: {counted}"
     if entry.readings is not None:
         wrong, right = f"{entry.readings.wrong:.3f}", f"{entry.readings.right:.3f}"
         line += f"; {wrong} if all of them were wrong, {right} if right"
@@ -165,14 +168,17 @@ def _doubts(entry: Entry) -> str:
 
 
 def _unpaired(entry: Entry) -> str:
-    where = f"{_short(entry.model)} on {_short(entry.benchmark)}"
-    return f"{where}: no answers with their scores are there, so it is told apart from no other model"
+    return f"{_of(entry)}: no answers with their scores are there, so it is told apart from no other model"
 
 
 def _failure(entry: Entry) -> str:
     reason = " ".join((entry.reason or "no reason is known").split())
     said = "no score" if entry.status == "ok" else entry.status
-    return f"{_short(entry.model)} on {_short(entry.benchmark)}: {said}: {reason[:REASON_LENGTH]}"
+    return f"{_of(entry)}: {said}: {reason[:REASON_LENGTH]}"
+
+
+def _of(entry: Entry) -> str:
+    return f"{_short(entry.model)} on {_short(entry.benchmark)}"
 
 
 def as_json(board: Leaderboard) -> dict[str, Any]:

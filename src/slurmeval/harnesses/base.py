@@ -110,6 +110,8 @@ class Metric:
     """The tasks that slurmeval took the mean over, where the harness has no total; None: harness's own."""
     chance: float | None = None
     """The share that is right by chance, where the task tells it."""
+    parts: list[str] | None = None
+    """The tasks with the questions of a group; None: no group, or not known."""
 
 
 @dataclass(slots=True)
@@ -136,6 +138,8 @@ class Sample:
     output: str | None
     repeat_idx: int = 0
     category: str | None = None
+    cluster: str | None = None
+    """What questions of one passage or template share; None: they share nothing, or it is not known."""
     reference: str | None = None
     choices: list[str] | None = None
     scores: list[Score] = field(default_factory=list)

@@ -76,6 +76,7 @@ def _row(results: dict[str, Any], task: str, key: str, scores: dict[str, Any], i
         higher_is_better=(results.get("higher_is_better") or {}).get(task, {}).get(metric),
         is_group=is_group,
         chance=scales.chance(task, metric),
+        parts=leaves if is_group and leaves else None,
     )
 
 

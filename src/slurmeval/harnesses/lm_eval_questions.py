@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 import operator
@@ -25,6 +26,14 @@ _INVALID = "[invalid]"
 _BITS = "bits_per_byte"
 _PER_UNIT = ("word_perplexity", "byte_perplexity", _BITS)
 _CHOICE = "multiple_choice"
+_PASSAGES = (
+    *("passage", "context", "article", "story", "paragraph", "document", "flores_passage", "document_str"),
+    *("template", "template_id"),
+)
+"""Names under which data sets have the text that several of their questions are about."""
+_SUBJECTS = ("subject", "subject_name", "category", "domain")
+SUBJECT_LENGTH = 100
+"""Characters of a subject's name; what is longer is a text."""
 _LIKELIHOODS = ("loglikelihood", "loglikelihood_rolling")
 
 
@@ -69,6 +78,8 @@ def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
         task=task,
         input=_prompt(requests[0]["arg_0"]),
         output=None,
+        category=_subject(first["doc"]),
+        cluster=_passage(first["doc"]),
         reference=_text(first.get("target")),
         scores=scores,
         metadata={"doc": first["doc"], "doc_hash": first.get("doc_hash")},
@@ -80,6 +91,21 @@ def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
     else:
         _fill_answer(made, first)
     return made
+
+
+def _passage(doc: Any) -> str | None:
+    """Returns a short name of the passage or template that a question is about."""
+    for name in _PASSAGES if isinstance(doc, dict) else ():
+        if (text := doc.get(name)) not in (None, "", []):
+            return hashlib.sha256(json.dumps(text).encode()).hexdigest()[:16]
+    return None
+
+
+def _subject(doc: Any) -> str | None:
+    for name in _SUBJECTS if isinstance(doc, dict) else ():
+        if isinstance(text := doc.get(name), str) and 0 < len(text) <= SUBJECT_LENGTH:
+            return text
+    return None
 
 
 @functools.cache

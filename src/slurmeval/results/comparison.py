@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from slurmeval.errors import UserError
 from slurmeval.results import frames
+from slurmeval.results.statistics import count_as_clusters
 from slurmeval.statistics import families, pairs
 from slurmeval.statistics.intervals import MIN_CLUSTERS, Interval, mean_of_benchmarks, normal_quantile
 from slurmeval.statistics.pairs import Difference, Verdict
@@ -226,28 +227,30 @@ def _said(value: object) -> str:
 
 
 def read_questions(results: Path, metric: Row) -> pa.Table:
-    """Returns a row for each question: its uid, mean score, cluster, whether it errored or was unparsed.
+    """Returns a row for each question: uid, mean score, cluster, whether it errored, is unparsed, is linked.
 
     Raises UserError if the evaluation has no samples."""
+    flags = ("errored", "unparsed", "linked")
     found = (
         read_answers(results, metric)
         .group_by("sample_uid")
-        .aggregate([("value", "mean"), ("cluster", "min"), ("errored", "any"), ("unparsed", "any")])
+        .aggregate([("value", "mean"), ("cluster", "min"), *((name, "any") for name in flags)])
     )
-    return found.select(["sample_uid", "value_mean", "cluster_min", "errored_any", "unparsed_any"])
+    return found.select(["sample_uid", "value_mean", "cluster_min", *(f"{name}_any" for name in flags)])
 
 
 def read_answers(results: Path, metric: Row) -> pa.Table:
     """Returns a row for each answer to a metric's questions: uid, task, score, cluster, and what befell it.
 
-    An answer is `errored` if there is none, or no score that is a number; `unparsed` if the harness could not
-    read it; `cut` if its prompt or the answer itself was cut off. Raises UserError if the evaluation has no
-    samples."""
+    The cluster is the task of a group, else the passage (`linked`), else the category. An answer is `errored`
+    if there is none, or no score that is a number; `unparsed` if the harness could not read it; `cut` if its
+    prompt or the answer itself was cut off. Raises UserError if the evaluation has no samples."""
     path = results / "samples" / metric["model"] / f"{metric['benchmark']}.parquet"
-    columns = ["sample_uid", "task", "category", "status", "scores", "finish_reason", "cut"]
+    columns = ["sample_uid", "task", "category", "cluster", "status", "scores", "finish_reason", "cut"]
     rows = frames.read_samples(path, columns)
-    if metric["mean_of"] is not None:
-        rows = rows.filter(pc.is_in(rows["task"], pa.array(metric["mean_of"])))
+    tasks = metric["mean_of"] or metric["parts"]
+    if tasks is not None:
+        rows = rows.filter(pc.is_in(rows["task"], pa.array(tasks)))
     elif not metric["is_group"]:
         rows = rows.filter(pc.equal(rows["task"], metric["task"]))
     scores = pc.list_flatten(rows["scores"]).combine_chunks()
@@ -264,13 +267,16 @@ def read_answers(results: Path, metric: Row) -> pa.Table:
     scored = pa.concat_tables([rows.take(parents.filter(same)), rows.filter(unanswered)])
     values = pc.struct_field(scores, "value").filter(same)
     values = pa.concat_arrays([values, pa.nulls(len(scored) - len(values), values.type)])
+    by_task = metric["is_group"] and pc.count_distinct(rows["task"]).as_py() >= MIN_CLUSTERS
+    known = pc.coalesce(scored["cluster"], scored["category"])
     at_limit = pc.fill_null(pc.equal(scored["finish_reason"], "length"), False)
     return pa.table(
         {
             "sample_uid": scored["sample_uid"],
             "task": scored["task"],
             "value": values,
-            "cluster": scored["task"] if metric["is_group"] else scored["category"],
+            "cluster": scored["task"] if by_task else known,
+            "linked": pc.and_(pc.is_valid(scored["cluster"]), not by_task),
             "errored": pc.or_(
                 pc.equal(scored["status"], "error"), pc.invert(pc.fill_null(pc.is_finite(values), False))
             ),
@@ -301,8 +307,8 @@ def _pair(a: pa.Table, b: pa.Table) -> tuple[Certificate, Floats, Floats, Labels
     clusters: np.ndarray | None = None
     if len(names) and not paired["cluster_min_a"].null_count:
         found, numbers = np.unique(names.astype(str), return_inverse=True)
-        # A few large categories are the benchmark's make-up, not a sample of many
-        clusters = numbers if MIN_CLUSTERS <= len(found) < len(names) else None
+        linked = bool(pc.any(paired["linked_any_a"]).as_py())
+        clusters = numbers if count_as_clusters(len(found), len(names), linked) else None
     return certificate, paired["value_mean_a"].to_numpy(), paired["value_mean_b"].to_numpy(), clusters
 
 

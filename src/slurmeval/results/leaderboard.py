@@ -13,7 +13,7 @@ from slurmeval.results import frames
 from slurmeval.results.comparison import Row, primary_metrics, read_answers
 from slurmeval.results.matrix import Matrix, matrices
 from slurmeval.statistics import families
-from slurmeval.statistics.intervals import Interval, mean_of_benchmarks, normal_quantile
+from slurmeval.statistics.intervals import Interval, mean_of_benchmarks, normal_quantile, refusal
 from slurmeval.statistics.pairs import Verdict
 from slurmeval.statistics.readings import Readings, readings
 
@@ -43,6 +43,12 @@ class Entry:
     interval: Interval | None = None
     n: int | None = None
     """Questions that were scored."""
+    n_clusters: int | None = None
+    """Clusters of questions (passages, subjects, tasks) that the error allows for; None: independent."""
+    refusal: str | None = None
+    """Why a score has no interval; None: it has one, or the reason is not known."""
+    rerun_se: float | None = None
+    """Standard error if the same questions were asked again; None: each was answered once."""
     n_unanswered: int = 0
     """Answers that nobody gave."""
     n_unparsed: int = 0
@@ -53,6 +59,11 @@ class Entry:
     """Whether there are answers with this metric: without, no other model is told apart from this one."""
     readings: Readings | None = None
     """The score if all of these had been wrong, left out or right; None: the samples do not tell."""
+
+    @property
+    def rerun(self) -> float | None:
+        """How far running again would move the score, 95 times in 100: both runs have the luck of answers."""
+        return None if self.rerun_se is None else normal_quantile(0.975) * math.sqrt(2) * self.rerun_se
 
     @property
     def depends_on_reading(self) -> bool:
@@ -180,6 +191,8 @@ def _entry(results: Path, evaluation: Row, metric: Row | None) -> Entry:
     low, high = _finite(metric["ci_lo"]), _finite(metric["ci_hi"])
     answers = _answers(results, metric)
     flags = ("errored", "unparsed", "cut")
+    interval = None if low is None or high is None else Interval(low, high, metric["ci_method"] or "")
+    few = value is not None and interval is None and metric["n_items"] is not None
     counts = {name: 0 if answers is None else int(answers[name].to_numpy().sum()) for name in flags}
     return Entry(
         *key,
@@ -188,8 +201,11 @@ def _entry(results: Path, evaluation: Row, metric: Row | None) -> Entry:
         value=value,
         harness_value=_finite(metric["harness_value"]),
         se=_finite(metric["se"]),
-        interval=None if low is None or high is None else Interval(low, high, metric["ci_method"] or ""),
+        interval=interval,
         n=metric["n_items"],
+        n_clusters=metric["n_clusters"],
+        refusal=refusal(metric["n_items"], metric["n_clusters"]) if few else None,
+        rerun_se=_finite(metric["rerun_se"]),
         n_unanswered=max(metric["n_unanswered"] or 0, counts["errored"]),
         n_unparsed=counts["unparsed"],
         n_cut=counts["cut"],

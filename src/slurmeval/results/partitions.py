@@ -38,7 +38,7 @@ _REPEATED = [
     *("scores.list.element.metric", "scores.list.element.filter"),
 ]
 """Columns whose values come again and again. The others are not worth a dictionary of their values."""
-_OF_SAMPLE = ("repeat_idx", "native_id", "task", "category", "choices", "reference", "cut")
+_OF_SAMPLE = ("repeat_idx", "native_id", "task", "category", "cluster", "choices", "reference", "cut")
 _OF_ROW = ("metadata_json", "input", "output", "sample_uid", "scores", "status", "reasoning", *_OF_SAMPLE)
 """Columns of `samples` but for the costs; the first three are the long texts."""
 _OF_RECORD = (

@@ -1,4 +1,4 @@
-"""Error of a score: the harness's own standard error is kept, an interval is added, the mean is checked."""
+"""Error of a score: that of its questions and their clusters, an interval, and whether the mean is right."""
 
 from __future__ import annotations
 
@@ -10,10 +10,25 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from slurmeval.statistics.intervals import LEVEL, standard_error, student_t, wilson
+from slurmeval.statistics.intervals import (
+    LEVEL,
+    MIN_CLUSTERS,
+    MIN_QUESTIONS,
+    Estimate,
+    Part,
+    effective_questions,
+    effective_wilson,
+    estimate,
+    estimate_parts,
+    standard_error,
+    wilson,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from slurmeval.harnesses.base import Metric, Sample
+    from slurmeval.statistics.intervals import Labels
 
 _ROUNDING = 5e-5
 """Harnesses that round write two digits of a percentage; more than half of the last one is a difference."""
@@ -30,6 +45,9 @@ class Spread:
 
     se: float | None = None
     se_method: str | None = None
+    harness_se: float | None = None
+    n_clusters: int | None = None
+    rerun_se: float | None = None
     ci_lo: float | None = None
     ci_hi: float | None = None
     ci_level: float | None = None
@@ -48,6 +66,12 @@ class Questions:
     """Whether each question was answered once, and right or wrong."""
     chance: float | None = None
     """The share that is right by chance; None: the samples do not tell."""
+    clusters: Labels | None = None
+    """Cluster of each question; None: not known, or too few to be more than the benchmark's make-up."""
+    rerun_se: float | None = None
+    """Standard error of the mean if the same questions were asked again; None: each was answered once."""
+    parts: tuple[Part, ...] = ()
+    """The tasks of a group, each with the weight that gives the harness's score."""
 
     @staticmethod
     def of(values: Sequence[Sequence[float]]) -> Questions:
@@ -58,15 +82,21 @@ class Questions:
 
 
 class _Gathered:
-    """The values of one metric, 16 bytes for each answer, and how many choices there were."""
+    """The values of one metric, 24 bytes for each answer, and how many choices there were."""
 
     def __init__(self) -> None:
-        self.names, self.values = array("q"), array("d")
-        self.chances, self.with_choices = 0.0, 0
+        self.names, self.values, self.clusters = array("q"), array("d"), array("q")
+        self.chances, self.with_choices, self.unclustered = 0.0, 0, 0
+        self.linked = False
+        """Whether clusters are passages or templates, of which a few are no make-up."""
 
     def add(self, sample: Sample, name: int, value: float) -> None:
         self.names.append(name)
         self.values.append(value)
+        cluster = sample.category if sample.cluster is None else sample.cluster
+        self.clusters.append(hash(cluster))
+        self.unclustered += cluster is None
+        self.linked |= sample.cluster is not None
         if sample.choices:
             self.chances += 1 / len(sample.choices)
             self.with_choices += 1
@@ -89,9 +119,32 @@ class _Gathered:
             np.frombuffer(self.names, np.int64), return_index=True, return_inverse=True
         )
         if len(first) == len(values):
-            return Questions(self.values, right_or_wrong, chance)
-        means = np.bincount(place, values) / np.bincount(place)
-        return Questions(means[np.argsort(first)].tolist(), binary=False, chance=chance)
+            return Questions(self.values, right_or_wrong, chance, self._of(np.arange(len(values))))
+        counts = np.bincount(place)
+        means = np.bincount(place, values) / counts
+        rerun = None
+        if counts.min() > 1:
+            within = np.bincount(place, (values - means[place]) ** 2) / (counts - 1) / counts
+            rerun = math.sqrt(float(within.sum())) / len(first)
+        order = np.argsort(first)
+        return Questions(means[order].tolist(), False, chance, self._of(first[order]), rerun)
+
+    def _of(self, first: np.ndarray) -> Labels | None:
+        """Returns the clusters of the questions whose first answers are given, where they count."""
+        import numpy as np
+
+        if self.unclustered:
+            return None
+        clusters = np.frombuffer(self.clusters, np.int64)[first]
+        return clusters if count_as_clusters(len(np.unique(clusters)), len(first), self.linked) else None
+
+
+def count_as_clusters(n_clusters: int, n_questions: int, linked: bool) -> bool:
+    """Returns whether questions of one cluster may stand and fall together.
+
+    A few large categories are the benchmark's make-up, not a sample of many. Passages (`linked`) are a sample
+    however few there are."""
+    return n_clusters < n_questions and (linked or n_clusters >= MIN_CLUSTERS)
 
 
 class Scores:
@@ -114,9 +167,30 @@ class Scores:
     def of(self, metric: Metric) -> Questions:
         """The questions that make up `metric`; none when the samples do not carry it."""
         if metric.is_group:
-            return Questions(chance=self._chance_of_group(metric))
+            return Questions(chance=self._chance_of_group(metric), parts=self._parts(metric))
         key = (metric.task, metric.subset or None, metric.metric, metric.filter)
         return self._gathered[key].questions() if key in self._gathered else Questions()
+
+    def _parts(self, metric: Metric) -> tuple[Part, ...]:
+        """The tasks of a group, if weighing them by their questions or equally gives the harness's score."""
+        import numpy as np
+
+        keys = [(task, None, metric.metric, metric.filter) for task in metric.mean_of or metric.parts or ()]
+        if metric.value is None or len(keys) < 2 or not all(key in self._gathered for key in keys):
+            return ()
+        asked = [self._gathered[key].questions() for key in keys]
+        total = sum(len(each.means) for each in asked)
+        by_size = [len(each.means) / total for each in asked]
+        equal = [1 / len(asked)] * len(asked)
+        for weights in [equal] if metric.mean_of else [by_size, equal]:
+            parts = tuple(
+                Part(weight, np.asarray(each.means, float), each.clusters)
+                for weight, each in zip(weights, asked, strict=True)
+            )
+            mean = math.fsum(part.weight * float(part.values.mean()) for part in parts)
+            if abs(mean - metric.value) <= tolerance(metric.harness_value, metric.harness_scale or 1):
+                return parts
+        return ()
 
     def _chance_of_group(self, metric: Metric) -> float | None:
         """By chance over its tasks, where they are known: named, or all that there are."""
@@ -140,34 +214,44 @@ class Scores:
 def spread(metric: Metric, questions: Questions) -> Spread:
     """Standard error and 95 % interval of a metric, from the values of each of its questions.
 
-    The harness's standard error is taken, or without one that of the questions' means. One of 0 says that all
-    were equal, not that the next ones will be: it is left out. A value that the samples contradict, or that
-    is beyond the ends of its scale, is a mismatch."""
+    Where clusters of questions or a group's tasks are known, the error is theirs. Otherwise the harness's is
+    taken, or without one that of the questions' means. An error of 0 says that all were equal, not that the
+    next ones will be: it is left out. A value that the samples contradict, or that is beyond the ends of its
+    scale, is a mismatch. Fewer than 15 questions get no interval."""
     recomputed, mismatch = _checked(metric, questions.means)
     trusted = mismatch is False and metric.n_items in (None, len(questions.means))
+    found = None if metric.value is None else _of_clusters(questions, trusted)
     error, method = metric.se, "harness"
-    if error is None and trusted and len(questions.means) > 1:
+    if found is not None:
+        error, method = found.se, "clusters" if found.n_clusters is not None else "tasks"
+    elif error is None and trusted and len(questions.means) > 1:
         import numpy as np
 
         error, method = standard_error(np.asarray(questions.means)), "questions"
     if metric.value is None:
         error = None
     low = high = how = None
-    if metric.value is not None:
+    if found is not None:
+        if found.interval is not None:
+            low, high, how = found.interval.low, found.interval.high, found.interval.method
+    elif metric.value is not None:
         if trusted and questions.binary:
-            right = round(math.fsum(questions.means))
-            low, high, how = *wilson(right, len(questions.means)), "wilson"
+            right, n = round(math.fsum(questions.means)), len(questions.means)
+            low, high, how = (*wilson(right, n), "wilson") if n >= MIN_QUESTIONS else (None, None, None)
         else:
             known = error is not None or not (mismatch or metric.is_group)
             n = metric.n_items or (len(questions.means) if trusted else 0)
             low, high, how = _interval(metric.value, error, n, known)
-            if low is not None and high is not None:  # a product with n is rounded
-                low, high = min(low, metric.value), max(high, metric.value)
+    if metric.value is not None and low is not None and high is not None:  # a product with n is rounded
+        low, high = min(low, metric.value), max(high, metric.value)
     if error is None or error < _NOTHING:
         error = None
     return Spread(
         se=error,
         se_method=None if error is None else method,
+        harness_se=None if metric.value is None else metric.se,
+        n_clusters=None if found is None else found.n_clusters,
+        rerun_se=questions.rerun_se if trusted and metric.value is not None else None,
         ci_lo=low,
         ci_hi=high,
         ci_level=LEVEL if how else None,
@@ -176,6 +260,17 @@ def spread(metric: Metric, questions: Questions) -> Spread:
         mismatch=mismatch,
         chance=questions.chance,
     )
+
+
+def _of_clusters(questions: Questions, trusted: bool) -> Estimate | None:
+    """What clusters of questions, or the tasks of a group, say of a score; None: there are none."""
+    import numpy as np
+
+    if questions.parts:
+        return estimate_parts(questions.parts)
+    if not trusted or questions.clusters is None:
+        return None
+    return estimate(np.asarray(questions.means, float), questions.clusters)
 
 
 def _checked(metric: Metric, means: Sequence[float]) -> tuple[float | None, bool | None]:
@@ -199,19 +294,16 @@ def _interval(
 
     Scores of 0 to 1 vary most where each is 0 or 1: a standard error as large as that says that they are, and
     without one (`known`: the value is at least a mean over `n` questions) it is the safe assumption. Another
-    error stands for as many questions as would have it (Dean & Pagano, J. Surv. Stat. Methodol. 3 (2015)
-    484), with Student's t for the normal's quantile."""
-    if n < 1 or not known:
+    error stands for as many questions as would have it (`effective_questions`)."""
+    if n < MIN_QUESTIONS or not known:
         return None, None, None
     if error is None or error < _NOTHING or value in (0, 1):
         return *wilson(value * n, n), "wilson"
-    if n == 1:
-        return None, None, None
     most = value * (1 - value)
     if any(math.isclose(error, math.sqrt(most / m), rel_tol=1e-6) for m in (n - 1, n)):
         return *wilson(value * n, n), "wilson"
-    effective = max(most / error**2, _NOTHING)
-    return *wilson(value * effective, effective, student_t(n - 1)), "wilson_effective"
+    found = effective_wilson(value, effective_questions(value, error, n), n)
+    return found.low, found.high, found.method
 
 
 def tolerance(written: float | None, scale: float) -> float:

@@ -22,6 +22,9 @@ MIN_CLUSTERS = 5
 """Fewer clusters get no interval: too little is known of how much they differ."""
 ROUNDING_ERROR = 1e-12
 """Smaller variances are noise of floating-point sums."""
+IMAGINARY = 2
+"""Questions (or clusters) of the largest variance that are added to a variance seen in few: those seen may
+all be alike by chance. Chosen by the coverage in docs/statistics.md."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,9 @@ def estimate(values: Floats, clusters: Labels | None = None) -> Estimate:
     """Returns the mean of `values` with its standard error and interval.
 
     Right or wrong answers, asked once and independent, get Wilson's interval. Other scores between 0 and 1
-    get Wilson's interval for the number of independent questions with the same standard error, and Student's
-    t (Dean & Pagano, J. Surv. Stat. Methodol. 3 (2015) 484): unlike mean ± t·se it never leaves the scale and
-    holds its level for scores near 0 and 1. Scores on another scale get mean ± t·se.
+    get Wilson's interval for the number of independent questions with the same standard error
+    (`effective_questions`), and Student's t: unlike mean ± t·se it never leaves the scale and holds its level
+    for scores near 0 and 1. Scores on another scale get mean ± t·se.
 
     Args:
         values: Mean score of each question, shape (n,).
@@ -90,9 +93,7 @@ def refusal(n: int, n_clusters: int | None) -> str | None:
     return None
 
 
-def _interval(
-    values: Floats, value: float, se: float, independent: int, members: int | None
-) -> Interval | None:
+def _interval(values: Floats, value: float, se: float, independent: int, members: int | None) -> Interval:
     import numpy as np
 
     on_scale = float(values.min()) >= 0 and float(values.max()) <= 1
@@ -101,9 +102,73 @@ def _interval(
         return Interval(value - half, value + half, "t")
     if members is None and bool(np.isin(values, (0.0, 1.0)).all()):
         return Interval(*wilson(float(values.sum()), independent), "wilson")
+    effective = effective_questions(value, se, independent)
+    if bool(np.isin(values, (0.0, 1.0)).all()):
+        effective = min(effective, len(values))
+    return effective_wilson(value, effective, independent)
+
+
+def effective_questions(value: float, se: float, independent: int) -> float:
+    """Returns how many right-or-wrong, independent questions would have the standard error of a proportion.
+
+    That is value·(1 - value)/se² (Dean & Pagano, J. Surv. Stat. Methodol. 3 (2015) 484). The variance that
+    `independent` questions or clusters show is first mixed with that of `IMAGINARY` more, one of them right
+    and one wrong: of few, the rare ones that differ may be missing."""
     largest = value * (1 - value)
-    effective = independent if se**2 < ROUNDING_ERROR else min(len(values), largest / se**2)
-    return Interval(*wilson(value * effective, effective, student_t(independent - 1)), "wilson_effective")
+    if largest < ROUNDING_ERROR:
+        return float(independent)
+    moved = (value * independent + IMAGINARY / 2) / (independent + IMAGINARY)
+    seen = se**2 * independent * (independent - 1)
+    variance = (seen + IMAGINARY * moved * (1 - moved)) / (independent - 1 + IMAGINARY)
+    return largest / (variance / independent)
+
+
+def effective_wilson(value: float, effective: float, independent: int) -> Interval:
+    """Returns Wilson's interval of so many effective questions, with the t of so many independent ones."""
+    low, high = wilson(value * effective, effective, student_t(independent - 1))
+    return Interval(min(low, value), max(high, value), "wilson_effective")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A task of a group of tasks."""
+
+    weight: float
+    """Its share of the group's score; all add up to 1."""
+    values: Floats
+    """Mean score of each of its questions."""
+    clusters: Labels | None = None
+    """Cluster number of each question; None: questions are independent."""
+
+
+def estimate_parts(parts: Sequence[Part]) -> Estimate:
+    """Returns the score of a group of tasks: the sum of their means, each by its weight.
+
+    Five tasks and more are clusters, as subjects are: the error is the cluster-robust one (CR1) of the
+    weighted deviations. Fewer are the group's make-up: the error is √Σ(weight·se)²."""
+    import numpy as np
+
+    n, count = sum(len(part.values) for part in parts), len(parts)
+    means = [float(np.mean(part.values)) for part in parts]
+    value = math.fsum(part.weight * mean for part, mean in zip(parts, means, strict=True))
+    clusters = count if count >= MIN_CLUSTERS else None
+    if clusters is not None:
+        moved = [(part.weight * (mean - value)) ** 2 for part, mean in zip(parts, means, strict=True)]
+        se, independent = math.sqrt(math.fsum(moved) * count / (count - 1)), count
+    else:
+        errors = [standard_error(part.values, part.clusters) for part in parts]
+        known = [part.weight * error for part, error in zip(parts, errors, strict=True) if error is not None]
+        if len(known) < count:
+            return Estimate(value, n, None, None, "a task with a single question or cluster has no error")
+        sizes = [len(part.values if part.clusters is None else np.unique(part.clusters)) for part in parts]
+        se, independent = math.hypot(*known), sum(sizes) - count + 1
+    refused = refusal(n, clusters)
+    if refused is not None:
+        return Estimate(value, n, se, None, refused, clusters)
+    if clusters is None and value in (0, 1):
+        return Estimate(value, n, se, Interval(*wilson(value * n, n), "wilson"), None)
+    interval = effective_wilson(value, effective_questions(value, se, independent), independent)
+    return Estimate(value, n, se, interval, None, clusters)
 
 
 def standard_error(values: Floats, clusters: Labels | None = None) -> float | None:

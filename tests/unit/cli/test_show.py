@@ -155,3 +155,16 @@ def test_a_benchmark_that_nobody_ended_well_in_has_no_metric_at_its_head(results
     add(results, "low", "more", 50)
     found = list(show.lines(leaderboard(results.folder, ["words"]), 200))
     assert words(found[0]) == "rank model words"
+
+
+def test_no_interval_and_what_running_again_would_move_are_told(
+    results: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {"value": 0.5, "n_items": 14, "ci_lo": None, "ci_hi": None, "ci_method": None}
+    results.add("few", "sums", [1.0] * 7 + [0.0] * 7, metric=few)
+    add(results, "often", "sums", 50, metric={"rerun_se": 0.01})
+    assert shown(results, "--benchmark", "sums") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "few on sums: no interval: 14 questions; an interval needs at least 15" in said
+    # Both this run and the next have the luck of answers: 1.96 · √2 · 0.01
+    assert "often on sums: running it again would move it by ± 0.028" in said

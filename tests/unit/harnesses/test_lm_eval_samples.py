@@ -329,3 +329,28 @@ def test_a_directory_in_place_of_samples_is_named(job_of: JobOf) -> None:
     path.unlink()
     path.mkdir()
     assert refused(job) == f"{path.name}: cannot be read: Is a directory"
+
+
+@pytest.mark.parametrize(
+    ("doc", "cluster", "category"),
+    [
+        ({"passage": "A text.", "question": "q"}, True, None),
+        ({"context": {"a": ["b"]}, "subject": "physics"}, True, "physics"),
+        ({"passage": "", "category": "x" * 101}, False, None),
+        ("no object", False, None),
+    ],
+)
+def test_questions_about_one_passage_share_a_cluster_and_subjects_are_categories(
+    job_of: JobOf, doc: object, cluster: bool, category: str | None
+) -> None:
+    job = job_of("boolish")
+    path = file_of(job, "samples_*")
+    lines = lines_of(path)
+    for line in lines:
+        line["doc"] = doc
+    write_lines(path, lines)
+    _, samples = read(job)
+    assert {sample.category for sample in samples} == {category}
+    (found,) = {sample.cluster for sample in samples}
+    assert (found is not None) is cluster
+    assert found is None or len(found) == 16

@@ -23,7 +23,17 @@ from tests.lacking import lacking
 SOLUTIONS = Path(__file__).parents[4] / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl"
 
 
-_OF_ANSWERS = ("task", "category", "status", "finish_reason", "input", "output", "reference", "reasoning")
+_OF_ANSWERS = (
+    "task",
+    "category",
+    "cluster",
+    "status",
+    "finish_reason",
+    "input",
+    "output",
+    "reference",
+    "reasoning",
+)
 
 
 class Results:
@@ -169,6 +179,26 @@ def test_categories_widen_the_interval_where_they_go_together(results: Results) 
     assert plain.difference.interval is not None
     assert clustered.difference.interval is not None
     assert clustered.difference.interval.low < plain.difference.interval.low
+
+
+def test_few_passages_are_no_sample_to_compare_on(results: Results) -> None:
+    passages = [f"passage {number // 25}" for number in range(100)]
+    for benchmark, column in (("drop", "cluster"), ("mixed", "category")):
+        results.add("a", benchmark, [1.0] * 90 + [0.0] * 10, **{column: passages})
+        results.add("b", benchmark, [1.0] * 50 + [0.0] * 50, **{column: passages})
+    drop, mixed = compare(results.folder, "a", "b").benchmarks
+    assert drop.difference is not None
+    assert drop.difference.refusal == "4 clusters of questions; an interval needs at least 5"
+    assert (drop.verdict, mixed.verdict) == (Verdict.CANNOT_TELL, Verdict.BETTER)
+
+
+def test_a_group_s_questions_are_those_of_its_own_tasks(results: Results) -> None:
+    tasks = ["stem"] * 40 + ["arts"] * 20
+    group = {"is_group": True, "parts": ["stem"]}
+    results.add("a", "mmlu", [1.0] * 40 + [0.0] * 20, task=tasks, metric=group)
+    results.add("b", "mmlu", [0.0] * 40 + [1.0] * 20, task=tasks, metric=group)
+    (found,) = compare(results.folder, "a", "b").benchmarks
+    assert (found.certificate.paired, found.mean_a, found.mean_b) == (40, 1, 0)
 
 
 def test_several_benchmarks_are_corrected_by_holm_and_averaged(results: Results) -> None:

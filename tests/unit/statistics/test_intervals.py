@@ -10,7 +10,15 @@ import statsmodels.api as sm  # type: ignore[import-untyped]
 from statsmodels.stats.proportion import proportion_confint  # type: ignore[import-untyped]
 
 from slurmeval.statistics import intervals
-from slurmeval.statistics.intervals import estimate, mean_of_benchmarks, pass_at_k, pass_hat_k, repeats
+from slurmeval.statistics.intervals import (
+    Part,
+    estimate,
+    estimate_parts,
+    mean_of_benchmarks,
+    pass_at_k,
+    pass_hat_k,
+    repeats,
+)
 
 
 def right_of(right: int, n: int) -> np.ndarray:
@@ -48,6 +56,51 @@ def test_clusters_enter_the_error_as_in_statsmodels_and_inspect() -> None:
     assert intervals.standard_error(values, clusters) == pytest.approx(float(fit.bse[0]), abs=1e-9)
     assert intervals.standard_error(values) == pytest.approx(0.1632993, abs=1e-7)
     assert intervals.standard_error(np.arange(10.0)) == pytest.approx(0.957, abs=5e-4)
+
+
+def test_four_clusters_of_three_and_every_fourth_of_twenty() -> None:
+    values = np.array([float(digit) for digit in "111000101100"])
+    assert intervals.standard_error(values) == pytest.approx(0.150756, abs=1e-6)
+    assert intervals.standard_error(values, np.arange(12) // 3) == pytest.approx(0.215166, abs=1e-6)
+    assert intervals.standard_error(np.arange(20.0), np.arange(20) % 4) == pytest.approx(0.645, abs=5e-4)
+
+
+def test_five_tasks_of_a_group_are_clusters_by_their_weights() -> None:
+    sizes, random = [10, 20, 30, 40, 50], np.random.default_rng(3)
+    tasks = [(random.random(size) < 0.6).astype(float) for size in sizes]
+    pooled = np.concatenate(tasks)
+    by_size = estimate_parts([Part(len(task) / 150, task) for task in tasks])
+    assert by_size.value == pytest.approx(float(pooled.mean()))
+    assert by_size.se == pytest.approx(intervals.standard_error(pooled, np.repeat(np.arange(5), sizes)))
+    equal = estimate_parts([Part(1 / 5, task) for task in tasks])
+    means = [float(task.mean()) for task in tasks]
+    assert (equal.value, equal.n, equal.n_clusters) == (pytest.approx(np.mean(means)), 150, 5)
+    assert equal.se == pytest.approx(np.std(means, ddof=1) / np.sqrt(5))
+
+
+def test_fewer_tasks_are_the_make_up_of_a_group() -> None:
+    first, second = right_of(5, 20), right_of(30, 40)
+    found = estimate_parts([Part(0.25, first), Part(0.75, second)])
+    errors = [intervals.standard_error(values) or 0 for values in (first, second)]
+    assert found.value == pytest.approx(0.25 * 0.25 + 0.75 * 0.75)
+    assert found.se == pytest.approx(np.hypot(0.25 * errors[0], 0.75 * errors[1]))
+    assert (found.n_clusters, found.refusal) == (None, None)
+    alone = estimate_parts([Part(0.5, first), Part(0.5, right_of(1, 1))])
+    assert (alone.se, alone.interval) == (None, None)
+
+
+@hypothesis.given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 6)), min_size=15))
+def test_order_of_questions_does_not_matter_to_an_interval(rows: list[tuple[float, int]]) -> None:
+    one, other = (
+        estimate(np.array([value for value, _ in each]), np.array([cluster for _, cluster in each]))
+        for each in (rows, rows[::-1])
+    )
+    assert (one.n_clusters, one.refusal) == (other.n_clusters, other.refusal)
+    assert one.se == pytest.approx(other.se, abs=1e-9)
+    if one.interval is not None and other.interval is not None:
+        assert (one.interval.low, one.interval.high) == pytest.approx(
+            (other.interval.low, other.interval.high), abs=1e-6
+        )
 
 
 def test_questions_in_clusters_of_one_are_independent() -> None:
