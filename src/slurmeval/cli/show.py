@@ -151,6 +151,7 @@ def _remarks(board: Leaderboard) -> Iterator[str]:
     remarks += [f"{_of(each)}: no interval: {each.refusal}" for each in entries if each.refusal]
     again = [each for each in entries if each.rerun]
     remarks += [f"{_of(each)}: running it again would move it by ± {each.rerun:.3f}" for each in again]
+    remarks += [_audit(each) for each in entries if each.n_audited]
     remarks += [_failure(each) for each in entries if each.metric is None]
     yield from map(printable, remarks[:REMARKS_LIMIT])
     if len(remarks) > REMARKS_LIMIT:
@@ -175,6 +176,13 @@ def _failure(entry: Entry) -> str:
     reason = " ".join((entry.reason or "no reason is known").split())
     said = "no score" if entry.status == "ok" else entry.status
     return f"{_of(entry)}: {said}: {reason[:REASON_LENGTH]}"
+
+
+def _audit(entry: Entry) -> str:
+    counted = f"{entry.n_audit_differ:,} of {entry.n_audited:,} requests"
+    line = f"{_of(entry)}: {counted} asked again got another answer"
+    moved = entry.rerun_bound
+    return line if not moved else f"{line}; running again would move the score by ± {moved:.3f} at most"
 
 
 def _of(entry: Entry) -> str:

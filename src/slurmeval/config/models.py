@@ -209,6 +209,9 @@ class Gateway(Section):
     retries: Annotated[int, Field(ge=0)] = 3
     """How often a request is sent again after a broken connection, an answer that is none, one of 5xx, or a
     refusal that is not the prompt's fault (all but 400, 413 and 422)."""
+    noise_audit: Annotated[float, Field(ge=0, le=1)] = 0
+    """Share of the answered requests that are asked once more, to see whether the server answers alike: 0.01
+    is one in a hundred. The second answers go to a log of their own, and cost time."""
 
 
 class Staging(Section):

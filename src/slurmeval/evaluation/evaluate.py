@@ -277,6 +277,7 @@ def gateway_config(evaluation: Evaluation, place: ScratchDir) -> GatewayConfig:
         reasons=model.reasoning is not None,
         thoughts=None if model.reasoning is None else model.reasoning.tags,
         blank_refused=harness(evaluation.benchmark.harness).dies_of_refusals(evaluation.benchmark),
+        noise_audit=settings.noise_audit,
         socket=place.socket,
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from slurmeval import __version__
 from slurmeval.evaluation import provenance
 from slurmeval.files import sha256_of_json
+from slurmeval.gateway import audit
 from slurmeval.gateway import log as gateway_log
 from slurmeval.harnesses.base import HarnessOutput
 from slurmeval.results import evaluation as results
@@ -39,6 +40,7 @@ def write_partition(evaluation: Evaluation, pinned: results.EvaluationRecord, ou
         gateway_log.unanswered(log),
         evaluation.benchmark.max_unanswered,
         asked=evaluation.planned_model.params,
+        again=gateway_log.read(log / audit.FOLDER),
     )
     history.keep(evaluation.paths, evaluation.model, evaluation.benchmark_id)
 

@@ -16,6 +16,7 @@ from aiohttp import web
 from slurmeval.errors import ErrorClass
 from slurmeval.gateway.accepting import BoundedServer
 from slurmeval.gateway.amending import Amendments
+from slurmeval.gateway.audit import Audit
 from slurmeval.gateway.blank import blank_answer
 from slurmeval.gateway.limit import with_limit, with_what_is_left
 from slurmeval.gateway.log import Record, encode_exchange, encode_replay
@@ -24,7 +25,7 @@ from slurmeval.gateway.replay import Replays, parse, request_key
 from slurmeval.gateway.retry_policy import PROMPTS
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.gateway.thoughts import Thoughts, stops_of
-from slurmeval.gateway.upstream import JSON, Answer, Call, HarnessGone, Upstream, failure
+from slurmeval.gateway.upstream import JSON, Answer, Call, HarnessGone, Upstream, described, failure
 from slurmeval.gateway.writer import LogFailed, LogWriter
 from slurmeval.state.evaluation import GatewayProgress
 
@@ -46,6 +47,9 @@ class GatewayApp:
         self._replays = replays
         self._log = log
         self._slots = asyncio.Semaphore(config.max_in_flight)
+        self.audit = (
+            Audit(config.noise_audit, config.log, upstream, self._slots) if config.noise_audit else None
+        )
         self._max_tokens = config.max_tokens
         self._blank_refused = config.blank_refused
         self._thoughts = Thoughts(config.thoughts) if config.reasons else None
@@ -209,30 +213,13 @@ class GatewayApp:
 
     def _record(self, call: Call, key: bytes, is_json: bool, started_at: float, answer: Answer) -> None:
         """Logs an exchange before it is answered (a stream: before its end is sent). Raises LogFailed."""
-        facts, endpoint = answer.facts, answer.endpoint
-        error = answer.error or facts.withheld
         self._logged += 1
-        latency_ms = round((time.monotonic() - call.arrived) * 1000, 3)
-        meta = {
-            "request_id": f"{self._log.segment:04d}-{self._logged:06d}",
-            "key": key.hex(),
-            "endpoint": call.path.partition("?")[0],
-            "started_at": started_at,
-            "latency_ms": latency_ms,
-            "waited_ms": latency_ms if answer.waited_ms is None else round(answer.waited_ms, 3),
-            "ttft_ms": None if answer.ttft_ms is None else round(answer.ttft_ms, 3),
-            "http_status": answer.status,
-            "attempt": answer.attempt,
-            "server_id": None if endpoint is None else endpoint.server_id,
-            "engine_run": None if endpoint is None else endpoint.engine_run,
-            "prompt_tokens": facts.prompt_tokens,
-            "completion_tokens": facts.completion_tokens,
-            "finish_reason": facts.finish_reason,
-            "error": error,
-            "content_type": answer.content_type,
-        }
+        meta = described(f"{self._log.segment:04d}-{self._logged:06d}", call, key, started_at, answer)
+        facts, error = answer.facts, meta["error"]
         self._count(answer.status, error, facts.prompt_tokens, facts.completion_tokens)
         self._log.write(encode_exchange(meta, call.body, is_json, answer.body, facts.is_json))
+        if self.audit is not None and answer.status == 200 and error is None and self.audit.chosen(key):
+            self.audit.again(meta["request_id"], call, key, is_json)
 
     def _count(
         self, status: int, error: str | None, prompt_tokens: int | None, completion_tokens: int | None

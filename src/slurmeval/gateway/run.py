@@ -80,6 +80,8 @@ async def serve(config: GatewayConfig, parent: int) -> None:
             finally:
                 await server.stop_listening()
                 await server.shutdown(timeout=0.1)
+                if gateway.audit is not None:
+                    await gateway.audit.stop()
                 write(config.log / PROGRESS_FILE, gateway.progress_report())
     finally:
         config.ready_file.unlink(missing_ok=True)

@@ -39,6 +39,8 @@ class GatewayConfig:
     """The tags around its thoughts, which are kept from the harness; None: the server splits them off."""
     blank_refused: bool = False
     """Whether the harness gets an empty answer in the place of a refused prompt."""
+    noise_audit: float = 0.0
+    """Share of the requests that are asked once more, 0 to 1."""
     socket: Path | None = None
     """A socket to listen on as well, for a harness that has no network."""
     host: str = "127.0.0.1"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import orjson
 
@@ -82,6 +83,30 @@ def failure(status: int, kind: str, message: str) -> Answer:
     """An answer of the gateway's own, in the form of OpenAI's errors."""
     error = {"error": {"type": kind, "message": message, "code": status, "param": None}}
     return Answer(status, JSON, orjson.dumps(error), Facts(is_json=True), error=message)
+
+
+def described(request_id: str, call: Call, key: bytes, started_at: float, answer: Answer) -> dict[str, Any]:
+    """Returns what the log says of an exchange before its texts; docs/gateway.md has the meanings."""
+    facts, endpoint = answer.facts, answer.endpoint
+    latency_ms = round((time.monotonic() - call.arrived) * 1000, 3)
+    return {
+        "request_id": request_id,
+        "key": key.hex(),
+        "endpoint": call.path.partition("?")[0],
+        "started_at": started_at,
+        "latency_ms": latency_ms,
+        "waited_ms": latency_ms if answer.waited_ms is None else round(answer.waited_ms, 3),
+        "ttft_ms": None if answer.ttft_ms is None else round(answer.ttft_ms, 3),
+        "http_status": answer.status,
+        "attempt": answer.attempt,
+        "server_id": None if endpoint is None else endpoint.server_id,
+        "engine_run": None if endpoint is None else endpoint.engine_run,
+        "prompt_tokens": facts.prompt_tokens,
+        "completion_tokens": facts.completion_tokens,
+        "finish_reason": facts.finish_reason,
+        "error": answer.error or facts.withheld,
+        "content_type": answer.content_type,
+    }
 
 
 class Upstream:

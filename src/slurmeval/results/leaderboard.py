@@ -49,6 +49,10 @@ class Entry:
     """Why a score has no interval; None: it has one, or the reason is not known."""
     rerun_se: float | None = None
     """Standard error if the same questions were asked again; None: each was answered once."""
+    n_audited: int = 0
+    """Requests that were asked once more (`gateway.noise_audit`)."""
+    n_audit_differ: int = 0
+    """Of these, the ones that got another answer."""
     n_unanswered: int = 0
     """Answers that nobody gave."""
     n_unparsed: int = 0
@@ -64,6 +68,17 @@ class Entry:
     def rerun(self) -> float | None:
         """How far running again would move the score, 95 times in 100: both runs have the luck of answers."""
         return None if self.rerun_se is None else normal_quantile(0.975) * math.sqrt(2) * self.rerun_se
+
+    @property
+    def rerun_bound(self) -> float | None:
+        """The most that `rerun` is likely to be by the requests that were asked once more; None: none was.
+
+        As if every question whose answer differs were answered by a model that is right as often as the score
+        says, and the answers to one question had nothing else in common."""
+        if self.value is None or not self.n or not self.n_audited or not 0 <= self.value <= 1:
+            return None
+        share = self.n_audit_differ / self.n_audited
+        return normal_quantile(0.975) * math.sqrt(2 * share * self.value * (1 - self.value) / self.n)
 
     @property
     def depends_on_reading(self) -> bool:
@@ -206,6 +221,8 @@ def _entry(results: Path, evaluation: Row, metric: Row | None) -> Entry:
         n_clusters=metric["n_clusters"],
         refusal=refusal(metric["n_items"], metric["n_clusters"]) if few else None,
         rerun_se=_finite(metric["rerun_se"]),
+        n_audited=evaluation["n_audited"] or 0,
+        n_audit_differ=evaluation["n_audit_differ"] or 0,
         n_unanswered=max(metric["n_unanswered"] or 0, counts["errored"]),
         n_unparsed=counts["unparsed"],
         n_cut=counts["cut"],

@@ -25,6 +25,7 @@ from slurmeval.results import columns, schema, statistics
 from slurmeval.results.accounts import Accounts, Bounds
 from slurmeval.results.evaluation import EvaluationRecord
 from slurmeval.results.joining import Join
+from slurmeval.results.noise import Noise
 from slurmeval.results.reasoning import choices_of, tags_of, thoughts_of
 from slurmeval.results.sample_names import SampleNames
 
@@ -71,11 +72,12 @@ def write(
     unanswered: Iterable[Record] = (),
     max_unanswered: float = 1.0,
     asked: Mapping[str, Any] | None = None,
+    again: Iterable[Record] = (),
 ) -> None:
     """Writes the partition of an evaluation that ended well. `requests` is read once, as a stream; None:
-    nobody counted them. `unanswered`: those of the last try that nobody answered. Raises EvaluationFailed
-    (bad_result) where too much is missing. `asked`: how the model was served that was asked, where that is
-    another one."""
+    nobody counted them. `unanswered`: those of the last try that nobody answered; `again`: second answers to
+    some. Raises EvaluationFailed (bad_result) where too much is missing. `asked`: how the model was served
+    that was asked, where that is another one."""
     key = {"model": model, "benchmark": benchmark}
     targets = {
         "samples": paths.samples(model, benchmark),
@@ -86,15 +88,15 @@ def write(
     revisions = _dataset_revisions(evaluation.datasets)
     totals, statuses, scores = Counter[str](), Counter[str](), statistics.Scores()
     tags = tags_of(evaluation.served if asked is None else asked)
-    accounts = Accounts(unanswered, tags)
+    accounts, noise = Accounts(unanswered, tags), Noise(again)
     with (
         _no_collecting(),
         _set_aside(targets) as aside,
         tempfile.TemporaryFile(dir=aside["samples"].parent) as thoughts,
     ):
         join = Join(output.samples, SampleNames(revisions).of, thoughts)
-        groups = _request_groups(requests or (), join, totals, accounts, tags)
-        _write(aside["requests"], schema.REQUESTS, groups, key)
+        seen = map(noise.seen, requests or ())
+        _write(aside["requests"], schema.REQUESTS, _request_groups(seen, join, totals, accounts, tags), key)
         groups = _sample_groups(output.samples, join, accounts, statuses, scores)
         _write(aside["samples"], schema.SAMPLES, groups, key)
         if requests is not None:
@@ -105,6 +107,7 @@ def write(
         row = key | _evaluation_row(evaluation, output, None if requests is None else totals, statuses)
         if requests is not None:
             row |= {"n_unanswered": accounts.n_unanswered, "n_unlogged": accounts.n_unlogged}
+        row |= noise.columns()
         row["log"] = relative(paths, evaluation.log)
         write_rows(aside["evaluations"], schema.EVALUATIONS, [row])
 

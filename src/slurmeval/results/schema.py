@@ -144,6 +144,8 @@ EVALUATIONS = Table(
         ),
         ("n_requests", _INT, "requests", "Requests that the gateway answered or gave up."),
         ("n_replayed", _INT, "requests", "Requests that were answered from the log of an earlier try."),
+        ("n_audited", _INT, "requests", "Requests that were asked once more; see `gateway.noise_audit`."),
+        ("n_audit_differ", _INT, "requests", "Of these: other answer; null: none was asked once more."),
         ("prompt_tokens", _INT, "tokens", "Tokens of all prompts."),
         ("completion_tokens", _INT, "tokens", "Tokens of all answers."),
         ("slurmeval_version", _TEXT, "", "The version of slurmeval that wrote this."),

@@ -22,9 +22,9 @@ MIN_CLUSTERS = 5
 """Fewer clusters get no interval: too little is known of how much they differ."""
 ROUNDING_ERROR = 1e-12
 """Smaller variances are noise of floating-point sums."""
-IMAGINARY = 2
-"""Questions (or clusters) of the largest variance that are added to a variance seen in few: those seen may
-all be alike by chance. Chosen by the coverage in docs/statistics.md."""
+IMAGINARY = 1
+"""Questions (or clusters) of the largest variance that are added to those seen: few may be alike by chance.
+Chosen by the coverage in docs/statistics.md."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,13 @@ def effective_questions(value: float, se: float, independent: int) -> float:
     """Returns how many right-or-wrong, independent questions would have the standard error of a proportion.
 
     That is value·(1 - value)/se² (Dean & Pagano, J. Surv. Stat. Methodol. 3 (2015) 484). The variance that
-    `independent` questions or clusters show is first mixed with that of `IMAGINARY` more, one of them right
-    and one wrong: of few, the rare ones that differ may be missing."""
+    `independent` questions or clusters show is first mixed with that of `IMAGINARY` more that are right or
+    wrong, by Agresti & Coull's share, (value·n + 2)/(n + 4): of few, the rare ones that differ may be
+    missing."""
     largest = value * (1 - value)
     if largest < ROUNDING_ERROR:
         return float(independent)
-    moved = (value * independent + IMAGINARY / 2) / (independent + IMAGINARY)
+    moved = (value * independent + 2) / (independent + 4)
     seen = se**2 * independent * (independent - 1)
     variance = (seen + IMAGINARY * moved * (1 - moved)) / (independent - 1 + IMAGINARY)
     return largest / (variance / independent)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from slurmeval.statistics import power
 from slurmeval.statistics.intervals import (
+    IMAGINARY,
     LEVEL,
     ROUNDING_ERROR,
     Interval,
@@ -54,6 +55,7 @@ class Difference:
     value: float
     n: int
     se: float | None
+    """Standard error; where all questions differ alike, that of the interval."""
     interval: Interval | None
     p_value: float | None
     test: str | None
@@ -104,12 +106,12 @@ def difference(a: Floats, b: Floats, clusters: Labels | None = None, margin: flo
         interval = Interval(*tango(n, a_only, b_only), "tango")
         p_value, test = mcnemar(a_only, b_only), "mcnemar"
     elif refused is None:
-        interval, p_value, test = _of_means(differences, clusters, in_unit=_in_unit(a) and _in_unit(b))
+        interval, p_value, test = _of_means(differences, clusters, in_unit=_in_unit(a, b))
     verdict = judge(interval, margin)
     return Difference(
         value=value,
         n=n,
-        se=se,
+        se=_error_of(interval, se),
         interval=interval,
         p_value=p_value,
         test=test,
@@ -177,8 +179,8 @@ def p_below(found: Difference, limit: float, n_clusters: int | None = None) -> f
         return 1.0
     if found.interval.method == "tango" and found.a_only is not None and found.b_only is not None:
         return float(ndtr(tango_score(found.n, found.a_only, found.b_only, limit)))
-    if found.se**2 < ROUNDING_ERROR:
-        return 0.0 if found.value < limit - ROUNDING_ERROR else 1.0
+    if found.se**2 < ROUNDING_ERROR:  # off the scale of 0 to 1
+        return float(found.value >= limit - ROUNDING_ERROR)
     return float(stdtr((n_clusters or found.n) - 1, (found.value - limit) / found.se))
 
 
@@ -198,14 +200,22 @@ def _of_means(differences: np.ndarray, clusters: Labels | None, in_unit: bool) -
     value, se = float(differences.mean()), standard_error(differences, clusters)
     assert se is not None
     independent = len(differences) if clusters is None else len(np.unique(clusters))
+    alike = se**2 < ROUNDING_ERROR
+    if alike and in_unit:  # the next may differ by 1, as Wilson's interval of no right answer allows
+        se = math.sqrt(IMAGINARY / (independent - 1 + IMAGINARY) / independent)
     half = student_t(independent - 1) * se
     low, high = value - half, value + half
     interval = Interval(max(-1.0, low), min(1.0, high), "t") if in_unit else Interval(low, high, "t")
-    if independent < FEW_QUESTIONS:
+    if independent < FEW_QUESTIONS or alike:
         return interval, _sign_flip(differences, clusters), "sign_flip"
-    if se**2 < ROUNDING_ERROR:
-        return interval, (1.0 if abs(value) < ROUNDING_ERROR else 0.0), "t"
     return interval, 2 * float(stdtr(independent - 1, -abs(value) / se)), "t"
+
+
+def _error_of(interval: Interval | None, se: float | None) -> float | None:
+    """Returns a standard error that is not 0 where the interval has a width."""
+    if se is None or se**2 >= ROUNDING_ERROR or interval is None:
+        return se
+    return (interval.high - interval.low) / 2 / normal_quantile((1 + LEVEL) / 2)
 
 
 def _sign_flip(differences: np.ndarray, clusters: Labels | None) -> float:
@@ -223,8 +233,8 @@ def _sign_flip(differences: np.ndarray, clusters: Labels | None) -> float:
     return float((np.abs(signs @ sums) >= seen - 1e-9).sum() + 1) / (SIGN_FLIPS + 1)
 
 
-def _in_unit(values: Floats) -> bool:
-    return float(values.min()) >= 0 and float(values.max()) <= 1
+def _in_unit(*scores: Floats) -> bool:
+    return all(float(values.min()) >= 0 and float(values.max()) <= 1 for values in scores)
 
 
 def _needed(verdict: Verdict, value: float, se: float | None, n: int, margin: float) -> int | None:

@@ -168,3 +168,15 @@ def test_no_interval_and_what_running_again_would_move_are_told(
     assert "few on sums: no interval: 14 questions; an interval needs at least 15" in said
     # Both this run and the next have the luck of answers: 1.96 · √2 · 0.01
     assert "often on sums: running it again would move it by ± 0.028" in said
+
+
+def test_requests_asked_again_bound_what_running_again_would_move(
+    results: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(results, "audited", "sums", 50, n_audited=40, n_audit_differ=4)
+    assert shown(results, "--benchmark", "sums") == 0
+    # 1.96 · √(2 · 0.1 · 0.5 · 0.5 / 100)
+    assert (
+        "audited on sums: 4 of 40 requests asked again got another answer; "
+        "running again would move the score by ± 0.044 at most"
+    ) in capsys.readouterr().out.splitlines()

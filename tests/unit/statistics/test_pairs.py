@@ -170,7 +170,13 @@ def test_p_value_against_a_limit_is_scipys_one_sided_t() -> None:
 
 def test_without_variance_or_interval_a_limit_is_decided_or_open() -> None:
     same = difference(np.full(40, 0.5), np.full(40, 0.7))
-    assert (pairs.p_below(same, -0.1), pairs.p_below(same, -0.3)) == (0, 1)
+    assert same.interval is not None
+    assert same.interval.low < -0.2 < same.interval.high  # all alike is no certainty
+    assert same.p_value is not None
+    assert 0 < same.p_value < 0.001
+    assert pairs.p_below(same, -0.1) < 0.01 < 0.99 < pairs.p_below(same, -0.3)
+    perplexity = difference(np.full(40, 5.0), np.full(40, 7.0))
+    assert (pairs.p_below(perplexity, -1.0), pairs.p_below(perplexity, -3.0)) == (0, 1)
     assert pairs.p_below(difference(np.ones(5), np.zeros(5)), 2.0) == 1
 
 
