@@ -1,7 +1,8 @@
 """Asking a share of the requests once more, to see whether the server answers alike.
 
 The harness never sees the second answer. It is logged in a folder of its own, in the form of the request log
-and under the first one's `request_id`: what it has is never replayed."""
+and under the first one's `request_id`: what it has is never replayed.
+"""
 
 from __future__ import annotations
 
