@@ -46,7 +46,6 @@ POLL_S = 0.25
 """Between two looks at the harness."""
 STATE_POLL_S = 2.0
 """Between two looks at the run, the gateway and the server."""
-
 CONTEXT = "context.json"
 """In an evaluation's work folder: what its server said of the context, where the model's files do not."""
 

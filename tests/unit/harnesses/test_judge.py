@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from slurmeval.config.judging import RubricDimension, Judging
+from slurmeval.config.judging import Judging, RubricDimension
 from slurmeval.config.models import Benchmark
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
 from slurmeval.harnesses import HarnessOutput, Job, harness

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from slurmeval.config.judging import RubricDimension, Judging
+from slurmeval.config.judging import Judging, RubricDimension
 from slurmeval.config.messages import nearest
 from slurmeval.config.sources import Identifier
 from slurmeval.errors import UserError

@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from slurmeval.config.judging import RubricDimension, Judging
+from slurmeval.config.judging import Judging, RubricDimension
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.files import write_atomically, write_json
 from slurmeval.harnesses.asking import Asking, asking
