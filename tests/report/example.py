@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from slurmeval.config.models import Config
 from slurmeval.files import append_json, write_json
-from slurmeval.gateway.log import Record
+from slurmeval.gateway.log import Record, encode_exchange, encode_header
 from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
 from slurmeval.paths import Paths
+from slurmeval.processes import identity
 from slurmeval.results.aggregate import aggregate
 from slurmeval.results.evaluation import EvaluationRecord
 from slurmeval.results.partitions import write
@@ -147,6 +149,25 @@ def write_evaluation(paths: Paths, model: str, benchmark: str, right: Sequence[b
     made = samples(benchmark, right)
     log = str(paths.log("evaluate", model, benchmark))
     write(paths, model, benchmark, evaluation(log=log), output(made, benchmark), requests_for(made, model))
+
+
+def _line(known: Record) -> bytes:
+    """A request as it lies in the gateway's log."""
+    meta = asdict(known)
+    bodies = (meta.pop("request_body"), True, meta.pop("response_body"), True)
+    return encode_exchange({name: value for name, value in meta.items() if name != "replayed"}, *bodies)
+
+
+def write_with_log(paths: Paths, made: list[Sample], records: Sequence[Record] = ()) -> None:
+    """The evaluation `b` of the model `m`, aggregated, with its gateway's log."""
+    records = records or list(requests_for(made))
+    known = evaluation(answers_key="f" * 64)
+    folder = paths.work("m", "b", "f" * 64) / "gateway"
+    folder.mkdir(parents=True)
+    lines = [encode_header(1, START.timestamp(), identity()), *map(_line, records)]
+    (folder / "0001.jsonl").write_bytes(b"".join(lines))
+    write(paths, "m", "b", known, output(made, "t"), records)
+    aggregate(paths, [("m", "b")])
 
 
 def write_failure(paths: Paths, model: str, benchmark: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,18 @@ ARGUMENTS = (
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     paths = example.paths_in(tmp_path_factory.mktemp("run #1 with 100% 'quotes' ü"))
     example.write_run(paths)
+    return build(paths, example.document(paths.results.parent, title=TITLE)).parent
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,100 answers with log-probabilities of choices, one with a rare word, and the gateway's log."""
+    paths = example.paths_in(tmp_path_factory.mktemp("long"))
+    made = example.samples("t", [True] * 1100)
+    for sample in made:
+        sample.choices, sample.metadata = ["left", "right"], {"loglikelihoods": [-1.5, -0.25]}
+    made[901].output = "A Zyzzyva is a weevil."
+    example.write_with_log(paths, made)
     return build(paths, example.document(paths.results.parent, title=TITLE)).parent
 
 
@@ -284,6 +297,29 @@ def test_every_sample_has_a_link_and_what_is_shown_stands_in_the_address(browser
     browser.find_element("link text", "Show all").click()
     _until_shown(browser)
     assert _count(browser).startswith("Samples 1–20 of 60.")
+
+
+def test_a_rare_word_is_found_and_few_scripts_are_loaded_for_it(browser: Any, long: Path) -> None:
+    _open_samples(browser, long, "on=b&a=m&search=ZYZZYVA")
+    assert _count(browser).startswith("Samples 1–1 of 1, 1\u2009100 in all")
+    assert "A Zyzzyva is a weevil." in [element.text for element in _all(browser, "pre.output")]
+    loaded = browser.execute_script("return [...loaded.keys()]")
+    answers = [name for name in loaded if re.fullmatch(r"m/b~\d+\.js", name)]
+    assert len(answers) == 1  # of six
+
+
+def test_prompt_as_sent_and_log_probabilities_stand_beside_an_answer(browser: Any, long: Path) -> None:
+    _open_samples(browser, long, "on=b&a=m")
+    first = browser.find_element("css selector", "article")
+    table = first.find_element("css selector", ".likelihoods")
+    assert table.text.split() == ["left", "-1.500", "right", "-0.250"]
+    assert first.find_element("css selector", ".likelihoods .best").text == "-0.250"
+    first.find_element("css selector", "details.sent summary").click()
+    _until(browser, lambda: len(first.find_elements("css selector", "details.sent pre")) > 0)
+    assert (
+        first.find_element("css selector", "details.sent pre").text == example.samples("t", [True])[0].input
+    )
+    assert browser.get_log("browser") == []
 
 
 def test_samples_are_searched_by_words(browser: Any, report: Path) -> None:

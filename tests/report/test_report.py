@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
 from slurmeval.files import write_json
@@ -25,9 +26,10 @@ from slurmeval.paths import Paths
 from slurmeval.report import build, rendering, tables, throughput
 from slurmeval.report.build import _model_page
 from slurmeval.report.chart import chart
-from slurmeval.report.samples import SAMPLES_PER_FILE, file_name, write_samples
+from slurmeval.report.samples import SAMPLES_PER_FILE, Questions, file_name, write_samples
 from slurmeval.report.sections import failures, pairs
 from slurmeval.report.tables import Tables
+from slurmeval.report.word_index import BUCKETS, WordIndex, buckets
 from slurmeval.results import exporting, schema
 from slurmeval.results.aggregate import aggregate
 from slurmeval.results.comparison import compare
@@ -81,13 +83,29 @@ def _unpacked(script: Path) -> Any:
     call = script.read_text(encoding="utf-8").splitlines()[1]
     name, packed = json.loads(f"[{call.removeprefix('slurmeval(').removesuffix(');')}]")
     assert name in (f"{script.parent.name}/{script.name}", script.stem)
-    return json.loads(gzip.decompress(base64.b64decode(packed)))
+    content = gzip.decompress(base64.b64decode(packed))
+    return content if script.stem.endswith("~words") else json.loads(content)
+
+
+def _rows(folder: Path, benchmark: str) -> dict[int, dict[str, Any]]:
+    """The rows of all scripts with columns, by their number."""
+    found: dict[int, dict[str, Any]] = {}
+    for script in folder.glob(f"{benchmark}~*.js"):
+        number = script.stem.removeprefix(f"{benchmark}~")
+        if number.isdecimal():
+            columns = _unpacked(script)
+            for place in range(columns.pop("n")):
+                row = {name: values[place] for name, values in columns.items() if values[place] is not None}
+                found[(int(number) - 1) * SAMPLES_PER_FILE + place] = row
+    return found
 
 
 def _samples(paths: Paths, model: str, benchmark: str) -> list[dict[str, Any]]:
-    folder = paths.report / "samples" / model
-    n_files = len(list(folder.glob(f"{benchmark}~*.js")))
-    return [one for n in range(1, n_files + 1) for one in _unpacked(folder / file_name(benchmark, n))]
+    folder = paths.report / "samples"
+    answers = _rows(folder / model, benchmark)
+    questions = _rows(folder / "~", benchmark)
+    numbers = _unpacked(folder / model / file_name(benchmark, 0))["questions"] or sorted(answers)
+    return [questions[numbers[place]] | answers[place] for place in sorted(answers)]
 
 
 def _pages(paths: Paths) -> Iterator[Path]:
@@ -184,7 +202,7 @@ def test_hostile_answers_are_data_of_the_page_of_samples_and_no_program(run: Pat
     assert told in outputs
     call = re.compile(r'// made from [0-9a-f]*\nslurmeval\("[A-Za-z0-9./_~-]+", "[A-Za-z0-9+/=]+"\);\n')
     scripts = list(run.report.rglob("*.js"))
-    assert len(scripts) == 1 + 7 * 2
+    assert len(scripts) == 1 + 7 * 2 + 4  # of four benchmarks the questions
     assert all(call.fullmatch(script.read_text(encoding="utf-8")) for script in scripts)
 
 
@@ -526,16 +544,100 @@ def test_samples_are_written_again_only_when_something_changed(paths: Paths) -> 
     assert index.stat().st_ino != made
 
 
+def test_what_was_sent_stands_beside_each_sample_and_takes_little_room(paths: Paths) -> None:
+    """Five examples before each question, in the order of the answers, which is another than the samples'."""
+    made = example.samples("t", [True] * 30)
+    examples = "\n".join(f"Question {n}: how much is {n} + {n}? Answer: {2 * n}" for n in range(5))
+    records = []
+    for index, sample in enumerate(made):
+        system = {"role": "system", "content": "Be <b>brief</b>."}
+        user = {"role": "user", "content": f"{examples}\nQuestion: {sample.input}\nAnswer:"}
+        body = {"model": "m", "messages": [system, user], "temperature": 0.0, "max_tokens": 16}
+        sample.metadata = {"request_ids": [f"r{index:05}"]}
+        sent = json.dumps(body).encode()
+        records.append(example.record(index, sample.input, sample.output or "", request_body=sent))
+    random.Random(1).shuffle(records)
+    example.write_with_log(paths, made, records)
+    _build(paths)
+    index = _unpacked(paths.report / "samples" / "m" / "b.js")
+    script = paths.report / "samples" / "m" / "b~1~sent.js"
+    found = _unpacked(script)
+    assert index["sent"] is True
+    assert json.loads(found["parameters"][0]) == {
+        "path": "/v1/chat/completions", "temperature": 0.0, "max_tokens": 16
+    }  # fmt: skip
+    for place, sample in enumerate(made):
+        ((parameters, *messages),) = found["sent"][place]
+        read = [
+            (role, "".join(sample.input if number < 0 else found["texts"][number] for number in parts))
+            for role, parts in messages
+        ]
+        asked = f"{examples}\nQuestion: {sample.input}\nAnswer:"
+        assert (parameters, read) == (0, [("system", "Be <b>brief</b>."), ("user", asked)])
+    assert len(found["texts"]) == 3  # of thirty prompts
+    assert script.stat().st_size < 1500
+
+
+def test_an_evaluation_whose_log_is_gone_has_no_prompts(run: Paths) -> None:
+    assert _unpacked(run.report / "samples" / example.MODELS[0] / "asdiv.js")["sent"] is False
+
+
+def test_log_probabilities_of_choices_are_kept(paths: Paths) -> None:
+    made = example.samples("t", [True] * 2)
+    made[0].choices, made[0].metadata = ["yes", "no"], {"loglikelihoods": [-1.23456789, -0.5]}
+    write(paths, "m", "b", example.evaluation(), example.output(made, "t"), None)
+    aggregate(paths, [("m", "b")])
+    _build(paths)
+    first, second = _samples(paths, "m", "b")
+    assert first["logprobs"] == [-1.23457, -0.5]
+    assert "logprobs" not in second
+
+
+def test_models_share_the_scripts_of_their_questions(paths: Paths) -> None:
+    """A model that was asked more than the first one adds what is new."""
+    n = SAMPLES_PER_FILE + 30
+    example.write_evaluation(paths, "a", "b", [True] * 60)
+    example.write_evaluation(paths, "c", "b", [True] * n)
+    aggregate(paths, [("a", "b"), ("c", "b")])
+    _build(paths)
+    folder = paths.report / "samples"
+    assert sorted(path.name for path in (folder / "~").iterdir()) == ["b~1.js", "b~2.js"]
+    assert [one["id"] for one in _samples(paths, "c", "b")] == [str(number) for number in range(n)]
+    made = {path: path.stat().st_ino for path in folder.rglob("*.js")}
+    _build(paths)
+    assert {path: path.stat().st_ino for path in folder.rglob("*.js")} == made
+    (folder / "~" / "b~2.js").unlink()
+    _build(paths)
+    assert [one["id"] for one in _samples(paths, "c", "b")] == [str(number) for number in range(n)]
+
+
+def test_a_word_index_misses_no_text_and_leaves_out_most_scripts() -> None:
+    index = WordIndex(12)
+    for file in range(12):
+        index.add(file, [f"Straße {file * 1111} größer", "the same in all"])
+    width = 2
+    bits = np.frombuffer(index.packed(), np.uint8).reshape(BUCKETS, width)
+
+    def files(text: str) -> list[int]:
+        left = np.bitwise_and.reduce(bits[buckets(text.lower().encode())])
+        return [file for file in range(12) if left[file // 8] & (1 << file % 8)]
+
+    assert files("the same") == files("straße") == files("GRÖ") == list(range(12))
+    assert files("7777 Größer") == [7]
+    assert files("not there") == []
+
+
 def test_the_samples_of_two_models_on_five_benchmarks_are_small(paths: Paths) -> None:
     """500 questions of 40 words, and answers of 50, drawn at random: real text is packed better."""
     words = [f"word{number}" for number in range(5000)]
+    questions = Questions()
     for model in ("a", "b"):
         made = example.samples("t", [number % 3 == 0 for number in range(500)])
         choose = random.Random(model)
         for sample in made:
             sample.input, sample.output = (" ".join(choose.choices(words, k=k)) for k in (40, 50))
         write(paths, model, "b", example.evaluation(), example.output(made, "t"), None)
-        write_samples(paths, {"model": model, "benchmark": "b", "answers_key": None}, None)
+        write_samples(paths, {"model": model, "benchmark": "b", "answers_key": None}, None, questions)
     size = sum(path.stat().st_size for path in paths.report.rglob("*.js"))
     assert 5 * size < 3_000_000
 

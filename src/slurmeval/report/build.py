@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,11 +89,12 @@ def _write_samples(paths: Paths, run: tables.Tables, settings: Report) -> sample
     """Writes the page of samples and the scripts that it loads."""
     written = samples.Written()
     evaluations: dict[str, list[str]] = {}
+    questions: dict[str, samples.Questions] = defaultdict(samples.Questions)
     for row in run.of_status("ok"):
         model, benchmark = row["model"], row["benchmark"]
         if paths.samples(model, benchmark).exists():
             metric = tables.primary(run.metrics_by_evaluation.get((model, benchmark), []))
-            written.files.update(samples.write_samples(paths, row, metric))
+            written.files.update(samples.write_samples(paths, row, metric, questions[benchmark]))
             written.links[model, benchmark] = samples.link(benchmark, model)
             evaluations.setdefault(benchmark, []).append(model)
     page = rendering.render(
@@ -102,6 +104,7 @@ def _write_samples(paths: Paths, run: tables.Tables, settings: Report) -> sample
         models=[model for model in run.models if any(model in models for models in evaluations.values())],
         benchmarks=list(evaluations),
         evaluations=json.dumps(evaluations),
+        per_file=samples.SAMPLES_PER_FILE,
     )
     write_atomically(paths.report / samples.PAGE, page)
     return written

@@ -1,7 +1,11 @@
-"""The scripts that the page of samples loads: for each evaluation an index, and one for each hundred samples.
+"""The scripts that the page of samples loads.
 
-A page that is opened from disk may read no file but a script. Each of these hands one text to the page's own
-script: JSON, compressed by gzip, in base64. So nothing that a model wrote is ever part of a program.
+A page that is opened from disk may read no file but a script. Each of these hands one text to the page's
+own script: JSON (or bytes), compressed by gzip, in base64. So nothing that a model wrote is ever part of a
+program.
+
+Of each evaluation there is an index, scripts with `SAMPLES_PER_FILE` answers each, what was sent for these,
+and a word index. Questions, which models share, have scripts of their own.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import base64
 import gzip
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +24,9 @@ import orjson
 import pyarrow.parquet as pq
 
 from slurmeval.files import write_atomically
+from slurmeval.report import prompts
 from slurmeval.report.rendering import MAX_TEXT, shortened, visible
+from slurmeval.report.word_index import BUCKETS, WordIndex
 from slurmeval.results import schema
 from slurmeval.results.comparison import read_questions
 
@@ -27,17 +34,22 @@ if TYPE_CHECKING:
     from slurmeval.paths import Paths
     from slurmeval.report.tables import Row
 
-SAMPLES_PER_FILE = 100
+SAMPLES_PER_FILE = 200
 PAGE = "samples.html"
+QUESTIONS = "~"
+"""The folder of questions; no model's id has a `~`."""
 _LEVEL = 6
 """Of compression: 9 takes ten times as long for a hundredth of the size."""
-_FORMAT = 1
+_FORMAT = 2
 """Of these files; a newer one has them written again."""
-_COLUMNS = {"repeat_idx": "repeat", "n_requests": "requests", "latency_ms": "ms"}
-_COLUMNS |= {"prompt_tokens": "tokens_in", "completion_tokens": "tokens_out", "cut": "cut"}
-_TEXTS = {"task": "task", "category": "category", "native_id": "id", "status": "status"}
-_TEXTS |= {"finish_reason": "finish", "input": "input", "reference": "reference"}
-_TEXTS |= {"reasoning": "thoughts", "output": "output"}
+_NUMBERS = {"n_requests": "requests", "prompt_tokens": "tokens_in", "completion_tokens": "tokens_out"}
+_NUMBERS |= {"cut": "cut"}
+_ANSWER = {"status": "status", "finish_reason": "finish", "reasoning": "thoughts", "output": "output"}
+_QUESTION = {"task": "task", "category": "category", "native_id": "id", "input": "input"}
+_QUESTION |= {"reference": "reference"}
+_MAX_CHOICE = 2000
+_MIN_INDEXED = 5
+"""Scripts of answers from which a word index saves more than it takes."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +61,37 @@ class Written:
     """The link to each evaluation's samples, relative to the report's folder."""
 
 
-def file_name(benchmark: str, number: int) -> str:
-    """Returns the file of the index (0) or of the samples from 1. No id has a `~`: no two share a name."""
-    return f"{benchmark}.js" if number == 0 else f"{benchmark}~{number}.js"
+@dataclass
+class Questions:
+    """The questions of a benchmark, which its evaluations share. In memory are their names alone."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+    """By `sample_uid`. Each evaluation's new ones begin with a script of their own."""
+    made_from: str = ""
+    """What the numbers depend on so far."""
+    next: int = 0
+
+    def close_file(self) -> None:
+        """Has the next question begin another script."""
+        self.next = -(-self.next // SAMPLES_PER_FILE) * SAMPLES_PER_FILE
+
+    def know(self, uid: str) -> bool:
+        """Gives a question its number, and returns whether it is new."""
+        if uid in self.numbers:
+            return False
+        self.numbers[uid] = self.next
+        self.next += 1
+        return True
+
+    def forget(self, first: int) -> None:
+        """Forgets the questions from a number on."""
+        self.numbers = {uid: number for uid, number in self.numbers.items() if number < first}
+        self.next = first
+
+
+def file_name(benchmark: str, number: int, kind: str = "") -> str:
+    """Returns the name of a script: the index (0), or answers and questions from 1. No id has a `~`."""
+    return f"{benchmark}{f'~{number}' if number else ''}{f'~{kind}' if kind else ''}.js"
 
 
 def link(benchmark: str | None, a: str, b: str | None = None) -> str:
@@ -60,46 +100,138 @@ def link(benchmark: str | None, a: str, b: str | None = None) -> str:
     return f"{PAGE}#{urlencode({name: value for name, value in state.items() if value is not None})}"
 
 
-def write_samples(paths: Paths, evaluation: Row, metric: Row | None) -> list[Path]:
+def write_samples(paths: Paths, evaluation: Row, metric: Row | None, questions: Questions) -> list[Path]:
     """Writes one evaluation's scripts, unless they are up to date, and returns all of them.
 
-    `metric` is the row of `metrics` that the benchmark is known by. Of a hundred samples at a time more than
-    the score is in memory.
+    `metric` is the row of `metrics` that the benchmark is known by. `questions` are those of the benchmark's
+    earlier evaluations; new ones are added. Of a few hundred samples at a time more than the score is in
+    memory.
     """
-    model, benchmark = evaluation["model"], evaluation["benchmark"]
-    source = paths.samples(model, benchmark)
-    folder = paths.report / "samples" / model
-    with pq.ParquetFile(source) as file:
-        schema.check(schema.SAMPLES, file.schema_arrow, source)
-        n_files = -(-file.metadata.num_rows // SAMPLES_PER_FILE)
-        index, *parts = (folder / file_name(benchmark, number) for number in range(n_files + 1))
-        made_from = _fingerprint(source, metric)
-        if _made_from(index) == made_from and all(part.exists() for part in parts):
-            return [index, *parts]
-        scores = _scores(paths.results, metric)
+    made = _Evaluation(paths, evaluation, metric, questions)
+    return made.kept() or made.write()
+
+
+class _Evaluation:
+    """One evaluation's scripts."""
+
+    def __init__(self, paths: Paths, row: Row, metric: Row | None, questions: Questions) -> None:
+        self._paths, self._row, self._metric, self._questions = paths, row, metric, questions
+        self._model, self._benchmark = row["model"], row["benchmark"]
+        self._source = paths.samples(self._model, self._benchmark)
+        self._folder = paths.report / "samples" / self._model
+        self._asked = paths.report / "samples" / QUESTIONS
+        with pq.ParquetFile(self._source) as file:
+            schema.check(schema.SAMPLES, file.schema_arrow, self._source)
+            self._n_files = -(-file.metadata.num_rows // SAMPLES_PER_FILE)
+        self._indexed = self._n_files >= _MIN_INDEXED
+        questions.close_file()
+        self._first = questions.next // SAMPLES_PER_FILE
+        logs = prompts.log_segments(paths, row)
+        self._made_from = _fingerprint([self._source, *logs], metric, questions.made_from)
+        questions.made_from = self._made_from
+
+    def kept(self) -> list[Path]:
+        """Returns the scripts where they are up to date; empty: they are not."""
+        index = self._path(0)
+        if _made_from(index) != self._made_from:
+            return []
+        first = self._questions.next
+        with pq.ParquetFile(self._source) as file:
+            for batch in file.iter_batches(columns=["sample_uid"]):
+                for uid in batch.column(0).to_pylist():
+                    self._questions.know(uid)
+        files = self._files(_sent(index))
+        if all(file.exists() for file in files):
+            return files
+        self._questions.forget(first)
+        return []
+
+    def write(self) -> list[Path]:
+        """Writes all scripts, the index last, and returns them."""
+        scores = _scores(self._paths.results, self._metric)
+        sent = prompts.Prompts(self._paths, self._row)
+        words = WordIndex(self._n_files)
         rows: list[list[Any]] = []
-        batches = file.iter_batches(batch_size=SAMPLES_PER_FILE)
-        for path, batch in zip(parts, batches, strict=True):
-            samples = batch.to_pylist()
-            write_script(path, f"{model}/{path.name}", [_shown(sample) for sample in samples])
-            rows += [_index_row(sample, scores, metric) for sample in samples]
-    known = [value for value in scores.values() if value is not None]
-    about = {
-        "metric": metric and visible(metric["metric"]),
-        "higher": metric is None or metric["higher_is_better"] is not False,
-        "binary": all(value in (0, 1) for value in known),
-        "rows": rows,
-    }
-    write_script(index, f"{model}/{index.name}", about, made_from)
-    return [index, *parts]
+        numbers: list[int] = []
+        fresh: list[Row] = []
+        with pq.ParquetFile(self._source) as file:
+            batches = file.iter_batches(batch_size=SAMPLES_PER_FILE)
+            for number, batch in enumerate(batches, 1):
+                samples = batch.to_pylist()
+                fresh += [sample for sample in samples if self._questions.know(sample["sample_uid"])]
+                fresh = self._write_questions(fresh, whole=True)
+                self._write_part(number, samples, words, sent)
+                rows += [_index_row(sample, scores, self._metric) for sample in samples]
+                numbers += [self._questions.numbers[sample["sample_uid"]] for sample in samples]
+        self._write_questions(fresh, whole=False)
+        if self._indexed:
+            self._script(0, words.packed(), kind="words")
+        known = [value for value in scores.values() if value is not None]
+        metric = self._metric
+        about = {
+            "metric": metric and visible(metric["metric"]),
+            "higher": metric is None or metric["higher_is_better"] is not False,
+            "binary": all(value in (0, 1) for value in known),
+            "rows": rows,
+            "questions": None if numbers == list(range(len(rows))) else numbers,
+            "sent": bool(sent),
+            "buckets": BUCKETS if self._indexed else None,
+        }
+        self._script(0, about, f"{self._made_from}{' sent' if sent else ''}")
+        return self._files(bool(sent))
+
+    def _files(self, sent: bool) -> list[Path]:
+        kinds = ["", "sent"] if sent else [""]
+        files = [self._path(n, kind) for kind in kinds for n in range(1, self._n_files + 1)]
+        words = [self._path(0, "words")] if self._indexed else []
+        return [*files, self._path(0), *words, *self._question_files()]
+
+    def _question_files(self) -> list[Path]:
+        last = -(-self._questions.next // SAMPLES_PER_FILE)
+        return [self._asked / file_name(self._benchmark, n) for n in range(self._first + 1, last + 1)]
+
+    def _write_part(
+        self, number: int, samples: Sequence[Row], words: WordIndex, sent: prompts.Prompts
+    ) -> None:
+        answers = [_answer(sample) for sample in samples]
+        self._script(number, _columns(answers))
+        if self._indexed:
+            words.add(number - 1, [*_texts(samples, answers)])
+        if sent:
+            asked = [((s["sample_uid"], s["repeat_idx"] or 0), s["input"] or "") for s in samples]
+            self._script(number, sent.packed(asked), kind="sent")
+
+    def _write_questions(self, fresh: list[Row], whole: bool) -> list[Row]:
+        """Writes those that fill a script, or all if not `whole`. Returns the rest."""
+        while len(fresh) >= SAMPLES_PER_FILE or (fresh and not whole):
+            some, fresh = fresh[:SAMPLES_PER_FILE], fresh[SAMPLES_PER_FILE:]
+            number = self._questions.numbers[some[0]["sample_uid"]] // SAMPLES_PER_FILE + 1
+            name = file_name(self._benchmark, number)
+            content = _columns([_question(sample) for sample in some])
+            write_script(self._asked / name, f"{QUESTIONS}/{name}", content)
+        return fresh
+
+    def _path(self, number: int, kind: str = "") -> Path:
+        return self._folder / file_name(self._benchmark, number, kind)
+
+    def _script(self, number: int, value: Any, made_from: str = "", kind: str = "") -> None:
+        path = self._path(number, kind)
+        write_script(path, f"{self._model}/{path.name}", value, made_from)
 
 
 def write_script(path: Path, name: str, value: Any, made_from: str = "") -> None:
     """Writes a script that hands `value` to the page under `name`."""
-    packed = base64.b64encode(gzip.compress(orjson.dumps(value), _LEVEL, mtime=0)).decode()
+    content = value if isinstance(value, bytes) else orjson.dumps(value)
+    packed = base64.b64encode(gzip.compress(content, _LEVEL, mtime=0)).decode()
     write_atomically(
         path, f"// made from {made_from}\nslurmeval({json.dumps(name)}, {json.dumps(packed)});\n"
     )
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, Any]:
+    """Returns rows as columns, which are packed better; what no row has is left out."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {"n": len(rows)} | {name: [row.get(name) for row in rows] for name in names}
 
 
 def _scores(results: Path, metric: Row | None) -> dict[str, float | None]:
@@ -128,33 +260,79 @@ def _index_row(sample: Row, scores: dict[str, float | None], metric: Row | None)
     return [sample["sample_uid"][:16], sample["repeat_idx"] or 0, scores.get(sample["sample_uid"]), letters]
 
 
-def _shown(sample: Row) -> dict[str, Any]:
-    """Returns what the page shows of a sample. What is not known is left out."""
-    found = {name: sample[column] for column, name in _COLUMNS.items()}
-    found |= {
-        name: None if sample[column] is None else shortened(sample[column]) for column, name in _TEXTS.items()
+def _question(sample: Row) -> Row:
+    """Returns what the page shows of a question. What is not known is left out."""
+    found: Row = {
+        name: shortened(sample[column]) for column, name in _QUESTION.items() if sample[column] is not None
     }
     if sample["choices"]:
-        found["choices"] = [shortened(choice, 2000) for choice in sample["choices"]]
+        found["choices"] = [shortened(choice, _MAX_CHOICE) for choice in sample["choices"]]
+    return found
+
+
+def _answer(sample: Row) -> Row:
+    """Returns what the page shows of an answer. What is not known is left out."""
+    found: Row = {name: sample[column] for column, name in _NUMBERS.items() if sample[column] is not None}
+    found |= {
+        name: shortened(sample[column]) for column, name in _ANSWER.items() if sample[column] is not None
+    }
+    if sample["repeat_idx"]:
+        found["repeat"] = sample["repeat_idx"]
+    if sample["latency_ms"] is not None:
+        found["ms"] = round(sample["latency_ms"])
+    likelihoods = _likelihoods(sample["metadata_json"])
+    if likelihoods is not None:
+        found["logprobs"] = likelihoods
     found["scores"] = [
         {name: visible(value) if isinstance(value, str) else value for name, value in each.items()}
         | {name: shortened(each[name]) for name in ("answer", "explanation") if each[name] is not None}
         for each in sample["scores"]
     ]
-    return {name: value for name, value in found.items() if value is not None}
+    return found
 
 
-def _fingerprint(source: Path, metric: Row | None) -> str:
-    status = source.stat()
+def _likelihoods(metadata: str | None) -> list[float] | None:
+    """Returns the log-probabilities of a sample's choices, or of its text, as its harness wrote them."""
+    if metadata is None or '"loglikelihoods"' not in metadata:
+        return None
+    found = json.loads(metadata).get("loglikelihoods")
+    if not isinstance(found, list) or not all(isinstance(value, int | float) for value in found):
+        return None
+    return [float(f"{value:.6g}") for value in found]
+
+
+def _texts(samples: Sequence[Row], answers: Sequence[Row]) -> Iterable[str]:
+    """Yields all texts that the page searches, as it shows them."""
+    for sample, answer in zip(samples, answers, strict=True):
+        asked = _question(sample)
+        names = ("output", "thoughts")
+        yield from (answer[name] for name in names if name in answer)
+        yield from (asked[name] for name in ("input", "reference", "id") if name in asked)
+        yield from asked.get("choices", ())
+        yield from (score["answer"] for score in answer["scores"] if score["answer"] is not None)
+
+
+def _fingerprint(sources: Sequence[Path], metric: Row | None, before: str) -> str:
+    files = [[status.st_size, status.st_mtime_ns] for status in (path.stat() for path in sources)]
     by = metric and [metric[name] for name in ("task", "metric", "filter", "higher_is_better", "mean_of")]
-    value = [status.st_size, status.st_mtime_ns, by, MAX_TEXT, SAMPLES_PER_FILE, _FORMAT]
+    value = [files, by, MAX_TEXT, SAMPLES_PER_FILE, _FORMAT, before]
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def _made_from(script: Path) -> str | None:
     """Returns the fingerprint in a script's first line."""
+    words = _first_line(script).split()
+    return words[0] if words else None
+
+
+def _sent(script: Path) -> bool:
+    """Whether an index's evaluation has scripts with what was sent."""
+    return _first_line(script).endswith(" sent")
+
+
+def _first_line(script: Path) -> str:
     try:
         with script.open(encoding="utf-8") as stream:
-            return stream.readline(300).partition("made from ")[2].strip() or None
+            return stream.readline(300).partition("made from ")[2].strip()
     except FileNotFoundError:
-        return None
+        return ""

@@ -6,34 +6,51 @@ const evaluations = JSON.parse(main.dataset.evaluations);
 const perPage = Number(main.dataset.perPage);
 const element = (id) => document.getElementById(id);
 
-// Loading: a script calls slurmeval() with what it holds.
+// Loading: a script calls slurmeval() with what it holds. The last ones are kept, as many as need some 300 MB.
+const KEPT = 400;
 const waiting = new Map();
 const loaded = new Map();
-async function unpacked(text) {
+function unpacked(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")));
 }
-globalThis.slurmeval = (name, text) => waiting.get(name)(text);
-function load(name, path) {
-  if (!loaded.has(name)) {
-    loaded.set(name, new Promise((resolve, reject) => {
-      waiting.set(name, (text) => resolve(unpacked(text)));
-      const script = document.createElement("script");
-      script.src = path;
-      script.onload = () => script.remove();
-      script.onerror = () => reject(new Error(`${path} is missing`));
-      document.head.append(script);
-    }));
+globalThis.slurmeval = (name, text) => waiting.get(name)?.(text);
+function load(name, path, read = (response) => response.json()) {
+  const found = loaded.get(name) ?? new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    waiting.set(name, (text) => resolve(read(unpacked(text))));
+    script.src = path;
+    script.onload = script.onerror = (event) => {
+      waiting.delete(name);
+      script.remove();
+      if (event.type === "error") reject(new Error(`${path} is missing`));
+    };
+    document.head.append(script);
+  });
+  loaded.delete(name);
+  loaded.set(name, found);
+  if (loaded.size > KEPT) loaded.delete(loaded.keys().next().value);
+  return found;
+}
+function part(folder, benchmark, number, kind = "", read = undefined) {
+  const file = `${benchmark}${number ? `~${number}` : ""}${kind ? `~${kind}` : ""}.js`;
+  return load(`${folder}/${file}`, `samples/${encodeURIComponent(folder)}/${encodeURIComponent(file)}`, read);
+}
+const PER_FILE = Number(main.dataset.perFile);
+const QUESTIONS = "~";
+const fileOf = (position) => Math.floor(position / PER_FILE);
+function row(columns, place) {
+  const found = {};
+  for (const [name, values] of Object.entries(columns)) {
+    if (name !== "n" && (values[place] ?? null) !== null) found[name] = values[place];
   }
-  return loaded.get(name);
+  return found;
 }
-function part(model, benchmark, number) {
-  const file = number ? `${benchmark}~${number}.js` : `${benchmark}.js`;
-  return load(`${model}/${file}`, `samples/${encodeURIComponent(model)}/${encodeURIComponent(file)}`);
-}
-const PER_FILE = 100;
 async function sample(model, benchmark, position) {
-  return (await part(model, benchmark, Math.floor(position / PER_FILE) + 1))[position % PER_FILE];
+  const index = await part(model, benchmark, 0);
+  const asked = index.questions ? index.questions[position] : position;
+  const [answers, questions] = await Promise.all([part(model, benchmark, fileOf(position) + 1), part(QUESTIONS, benchmark, fileOf(asked) + 1)]);
+  return { ...row(questions, asked % PER_FILE), ...row(answers, position % PER_FILE) };
 }
 
 // The address
@@ -191,13 +208,41 @@ function question(shown) {
   const choices = (shown.choices ?? []).map((choice) => make("li", "", choice));
   return [...field("Input", shown.input), ...(choices.length ? [make("h3", "", "Choices"), make("ol", "", "", choices)] : []), ...field("Reference", shown.reference)];
 }
-function answer(shown, output) {
+// Log-probabilities of the choices, or of the text that was scored: the likeliest is the answer.
+function likelihoods(shown) {
+  if (!shown.logprobs?.length) return [];
+  const likeliest = Math.max(...shown.logprobs);
+  const lines = shown.logprobs.map((value, place) => make("tr", "", "", [
+    make("th", "", shown.choices?.[place] ?? `text ${place + 1}`),
+    make("td", value === likeliest && shown.logprobs.length > 1 ? "num best" : "num", value.toFixed(3)),
+  ]));
+  for (const line of lines) line.firstChild.scope = "row";
+  return [make("h3", "", "Log-probabilities"), make("table", "likelihoods", "", [make("tbody", "", "", lines)])];
+}
+// What was sent: read from its own script once someone asks for it.
+function sent(state, side, position, shown) {
+  const details = make("details", "sent", "", [make("summary", "", "Prompt as sent")]);
+  details.addEventListener("toggle", async () => {
+    if (!details.open || details.children.length > 1) return;
+    const all = await part(state[side], state.on, fileOf(position) + 1, "sent");
+    const requests = all.sent[position % PER_FILE];
+    const text = (numbers) => numbers.map((number) => (number < 0 ? shown.input ?? "" : all.texts[number])).join("");
+    const blocks = requests.flatMap(([parameters, ...messages], number) => [
+      ...(requests.length > 1 ? [make("h3", "", `Request ${number + 1}`)] : []),
+      ...messages.flatMap(([role, parts]) => [...(role ? [make("h3", "", role)] : []), make("pre", "", text(parts))]),
+      make("p", "dim", all.parameters[parameters]),
+    ]);
+    details.append(...(blocks.length ? blocks : [make("p", "dim", "No request of this sample could be told from the others.")]));
+  });
+  return details;
+}
+function answer(state, side, position, shown, output, index) {
   const thoughts = shown.thoughts === undefined ? [] : [make("details", "", "", [make("summary", "", "Thoughts"), make("pre", "", shown.thoughts)])];
   const read = shown.scores.flatMap((score) => [...field("Read as", score.answer ?? undefined), ...field("Because", score.explanation || undefined)]);
-  return [...thoughts, make("h3", "", "Output"), output, ...read];
+  return [...thoughts, make("h3", "", "Output"), output, ...read, ...likelihoods(shown), ...(index.sent ? [sent(state, side, position, shown)] : [])];
 }
 const verdict = (flags) => (flags.includes("r") ? "right" : flags.includes("w") ? "wrong" : "other");
-function article(state, row, shown, binary) {
+function article(state, row, shown, binary, indexes) {
   const first = shown.find(Boolean);
   const where = [first.task, first.category].filter(Boolean).join(" / ");
   const repeat = row.repeat ? `, repeat ${row.repeat}` : "";
@@ -208,7 +253,7 @@ function article(state, row, shown, binary) {
   made.tabIndex = -1;
   made.id = `s${row.uid}-${row.repeat}`;
   if (!state.b) {
-    made.append(facts(first), ...question(first), ...answer(first, ...outputs([first.output])));
+    made.append(facts(first), ...question(first), ...answer(state, "a", row.a, first, ...outputs([first.output]), indexes[0]));
     return made;
   }
   head.append(" ", make("span", "tag", words(row.kind, state, binary)));
@@ -216,7 +261,7 @@ function article(state, row, shown, binary) {
   const sides = shown.map((one, side) => {
     const model = make("h3", "model", side ? state.b : state.a);
     if (!one) return make("section", "side other", "", [model, make("p", "dim", "was not asked")]);
-    return make("section", `side ${verdict(row.flags[side])}`, "", [model, facts(one), ...answer(one, pres[side])]);
+    return make("section", `side ${verdict(row.flags[side])}`, "", [model, facts(one), ...answer(state, side ? "b" : "a", side ? row.b : row.a, one, pres[side], indexes[side])]);
   });
   made.append(...question(first), make("div", "sides", "", sides));
   return made;
@@ -263,16 +308,39 @@ function pages(state, total) {
   }
 }
 const both = (state, row) => Promise.all([["a", row.a], ["b", row.b]].filter(([side]) => state[side]).map(([side, position]) => (position === undefined ? null : sample(state[side], state.on, position))));
+// Searching: only in scripts that may hold the text, by the sequences of three bytes in it (word_index.py).
 const AT_ONCE = 10 * PER_FILE; // so that some files are loaded together
-async function searched(state, rows, current) {
+const FACTOR = 0x9E3779B1;
+async function candidates(model, benchmark, wanted, buckets) {
+  const bytes = new TextEncoder().encode(wanted);
+  if (bytes.length < 3 || !buckets) return () => true;
+  const bits = await part(model, benchmark, 0, "words", async (response) => new Uint8Array(await response.arrayBuffer()));
+  const width = bits.length / buckets;
+  const left = new Uint8Array(width).fill(255);
+  const shift = 32 - Math.log2(buckets);
+  for (let at = 0; at + 2 < bytes.length; at++) {
+    const three = (bytes[at] << 16) | (bytes[at + 1] << 8) | bytes[at + 2];
+    const bucket = Math.imul(three, FACTOR) >>> shift;
+    for (let file = 0; file < width; file++) left[file] &= bits[bucket * width + file];
+  }
+  return (position) => position !== undefined && (left[fileOf(position) >> 3] & (1 << (fileOf(position) & 7))) !== 0;
+}
+const holds = (one, wanted) => one && [one.input, one.output, one.reference, one.thoughts, one.id, ...(one.choices ?? []), ...one.scores.map((score) => score.answer)].some((text) => text?.toLowerCase().includes(wanted));
+// Calls `first` as soon as a page is full, and with how much has been looked at.
+async function searched(state, rows, indexes, current, first) {
   if (!state.search) return rows;
   const wanted = state.search.toLowerCase();
-  const holds = (one) => one && [one.input, one.output, one.reference, one.thoughts, one.id, ...(one.choices ?? []), ...one.scores.map((score) => score.answer)].some((text) => text?.toLowerCase().includes(wanted));
+  const may = await Promise.all(indexes.map((index, side) => candidates(state[side ? "b" : "a"], state.on, wanted, index.buckets)));
+  const left = rows.filter((row) => may[0](row.a) || may[1]?.(row.b));
   const found = [];
-  for (let from = 0; from < rows.length && current(); from += AT_ONCE) {
-    const some = rows.slice(from, from + AT_ONCE);
+  const enough = state.page * perPage;
+  for (let from = 0; from < left.length && current();) {
+    const some = left.slice(from, from + (found.length < enough ? PER_FILE : AT_ONCE));
     const shown = await Promise.all(some.map((row) => both(state, row)));
-    found.push(...some.filter((_, index) => shown[index].some(holds)));
+    const before = found.length;
+    found.push(...some.filter((_, index) => shown[index].some((one) => holds(one, wanted))));
+    from += some.length;
+    if (from < left.length && found.length >= enough) await first(found, from / left.length, before < enough);
   }
   return found;
 }
@@ -293,27 +361,39 @@ async function show() {
   const all = b ? paired(a, b) : alone(a);
   const known = filters(state, binary);
   if (!known[state.show]) state.show = "all";
+  const indexes = b ? [a, b] : [a];
   const fit = all.filter((row) => (state.q ? row.uid === state.q : known[state.show][1](row)));
-  const found = await searched(state, fit, current);
+  element("said").textContent = said ?? "";
+  choices(state, known, all);
+  if (state.search) element("count").textContent = "Searching …";
+  const found = await searched(state, fit, indexes, current, async (some, share, anew) => {
+    if (anew) await showPage(state, some, all.length, binary, indexes, current);
+    const range = `Samples ${count((state.page - 1) * perPage + 1)}–${count(state.page * perPage)} of ${count(some.length)} so far`;
+    if (current()) element("count").textContent = `${range}; ${Math.round(100 * share)} % searched.`;
+  });
   if (!current()) return;
-  const last = Math.max(1, Math.ceil(found.length / perPage));
-  state.page = Math.min(state.page, last);
+  state.page = Math.min(state.page, Math.max(1, Math.ceil(found.length / perPage)));
+  await showPage(state, found, all.length, binary, indexes, current);
+  if (!current()) return;
+  pages(state, found.length);
+  main.dataset.shown = location.hash;
+}
+async function showPage(state, found, total, binary, indexes, current) {
   const from = (state.page - 1) * perPage;
   const rows = found.slice(from, from + perPage);
   const shown = await Promise.all(rows.map((row) => both(state, row)));
   if (!current()) return;
-  element("said").textContent = said ?? "";
-  choices(state, known, all);
-  pages(state, found.length);
   const range = found.length ? `Samples ${count(from + 1)}–${count(from + rows.length)} of ${count(found.length)}` : "No samples";
-  element("count").textContent = `${range}${found.length < all.length ? `, ${count(all.length)} in all` : ""}. Keys: j next, k previous, / search.`;
+  element("count").textContent = `${range}${found.length < total ? `, ${count(total)} in all` : ""}. Keys: j next, k previous, / search.`;
   if (state.q) {
     const link = make("a", "", "Show all");
     link.href = address({ ...state, q: "", page: 1 });
     element("count").append(" ", link);
   }
-  main.replaceChildren(...rows.map((row, index) => article(state, row, shown[index], binary)));
-  main.dataset.shown = location.hash;
+  const made = JSON.stringify([state, rows.map((row) => [row.uid, row.repeat])]);
+  if (main.dataset.made === made) return; // the first hits stand as they are
+  main.dataset.made = made;
+  main.replaceChildren(...rows.map((row, index) => article(state, row, shown[index], binary, indexes)));
 }
 function failed(error) {
   element("count").textContent = `The samples cannot be shown: ${error.message}`;
