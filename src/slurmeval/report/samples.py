@@ -212,7 +212,8 @@ class _Evaluation:
         return fresh
 
     def _path(self, number: int, kind: str = "") -> Path:
-        return self._folder / file_name(self._benchmark, number, kind)
+        path: Path = self._folder / file_name(self._benchmark, number, kind)
+        return path
 
     def _script(self, number: int, value: Any, made_from: str = "", kind: str = "") -> None:
         path = self._path(number, kind)
