@@ -26,7 +26,7 @@ from slurmeval.paths import Paths
 from slurmeval.report import build, rendering, tables, throughput
 from slurmeval.report.build import _model_page
 from slurmeval.report.chart import chart
-from slurmeval.report.samples import SAMPLES_PER_FILE, Questions, file_name, write_samples
+from slurmeval.report.samples import SAMPLES_PER_FILE, SharedQuestions, file_name, write_samples
 from slurmeval.report.sections import failures, pairs
 from slurmeval.report.tables import Tables
 from slurmeval.report.word_index import BUCKETS, WordIndex, buckets
@@ -630,7 +630,7 @@ def test_a_word_index_misses_no_text_and_leaves_out_most_scripts() -> None:
 def test_the_samples_of_two_models_on_five_benchmarks_are_small(paths: Paths) -> None:
     """500 questions of 40 words, and answers of 50, drawn at random: real text is packed better."""
     words = [f"word{number}" for number in range(5000)]
-    questions = Questions()
+    questions = SharedQuestions()
     for model in ("a", "b"):
         made = example.samples("t", [number % 3 == 0 for number in range(500)])
         choose = random.Random(model)

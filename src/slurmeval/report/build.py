@@ -89,7 +89,7 @@ def _write_samples(paths: Paths, run: tables.Tables, settings: Report) -> sample
     """Writes the page of samples and the scripts that it loads."""
     written = samples.Written()
     evaluations: dict[str, list[str]] = {}
-    questions: dict[str, samples.Questions] = defaultdict(samples.Questions)
+    questions: dict[str, samples.SharedQuestions] = defaultdict(samples.SharedQuestions)
     for row in run.of_status("ok"):
         model, benchmark = row["model"], row["benchmark"]
         if paths.samples(model, benchmark).exists():

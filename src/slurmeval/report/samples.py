@@ -5,7 +5,7 @@ own script: JSON (or bytes), compressed by gzip, in base64. So nothing that a mo
 program.
 
 Of each evaluation there is an index, scripts with `SAMPLES_PER_FILE` answers each, what was sent for these,
-and a word index. Questions, which models share, have scripts of their own.
+and a word index. SharedQuestions, which models share, have scripts of their own.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Written:
 
 
 @dataclass
-class Questions:
+class SharedQuestions:
     """The questions of a benchmark, which its evaluations share. In memory are their names alone."""
 
     numbers: dict[str, int] = field(default_factory=dict)
@@ -100,7 +100,9 @@ def link(benchmark: str | None, a: str, b: str | None = None) -> str:
     return f"{PAGE}#{urlencode({name: value for name, value in state.items() if value is not None})}"
 
 
-def write_samples(paths: Paths, evaluation: Row, metric: Row | None, questions: Questions) -> list[Path]:
+def write_samples(
+    paths: Paths, evaluation: Row, metric: Row | None, questions: SharedQuestions
+) -> list[Path]:
     """Writes one evaluation's scripts, unless they are up to date, and returns all of them.
 
     `metric` is the row of `metrics` that the benchmark is known by. `questions` are those of the benchmark's
@@ -114,7 +116,7 @@ def write_samples(paths: Paths, evaluation: Row, metric: Row | None, questions: 
 class _Evaluation:
     """One evaluation's scripts."""
 
-    def __init__(self, paths: Paths, row: Row, metric: Row | None, questions: Questions) -> None:
+    def __init__(self, paths: Paths, row: Row, metric: Row | None, questions: SharedQuestions) -> None:
         self._paths, self._row, self._metric, self._questions = paths, row, metric, questions
         self._model, self._benchmark = row["model"], row["benchmark"]
         self._source = paths.samples(self._model, self._benchmark)
