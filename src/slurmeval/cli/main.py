@@ -27,6 +27,7 @@ FOR_PEOPLE = {
     "humans": ("slurmeval.cli.humans", "Has people rate stored answers, and reads what they say."),
     "images": ("slurmeval.cli.images", "Locks, pulls, verifies and removes images."),
     "import-bundles": ("slurmeval.cli.imports", "Imports results of NeMo Evaluator 0.3 and later."),
+    "import-helm": ("slurmeval.cli.imports", "Imports results of HELM."),
     "init": ("slurmeval.cli.init", "Writes a small project into FOLDER."),
     "plan": ("slurmeval.cli.plan", "Says what a run would do and take, without running anything."),
     "preview": (

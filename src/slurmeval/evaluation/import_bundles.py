@@ -1,4 +1,4 @@
-"""Results that another program made, put into the tables: bundles of NeMo Evaluator 0.3 and later."""
+"""Results that another program made, put into the tables: bundles of NeMo Evaluator, and runs of HELM."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,7 +16,7 @@ from slurmeval.config.messages import ID_RULE
 from slurmeval.config.sources import Identifier
 from slurmeval.config.yaml_files import shown
 from slurmeval.errors import UserError
-from slurmeval.harnesses import nemo_bundles
+from slurmeval.harnesses import helm_runs, nemo_bundles
 from slurmeval.harnesses.nemo_bundles import Bundle
 from slurmeval.ownership import LockFile
 from slurmeval.paths import Paths
@@ -25,6 +25,19 @@ from slurmeval.results.aggregate import aggregate
 from slurmeval.results.evaluation import EvaluationRecord
 
 _ID: TypeAdapter[str] = TypeAdapter(Identifier)
+
+
+HARNESSES = (nemo_bundles.HARNESS, helm_runs.HARNESS)
+
+
+class Reader(Protocol):
+    """Module that reads one program's results: `harnesses.nemo_bundles`, `harnesses.helm_runs`."""
+
+    def find(self, place: Path) -> list[Path]:
+        """Returns the results in a folder. Raises UserError where there are none."""
+
+    def read(self, path: Path) -> Bundle:
+        """Reads one of them. Raises EvaluationFailed (bad_result) where it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,11 @@ class Imported:
 
 
 def import_bundles(
-    paths: Paths, places: Iterable[Path], model: str | None = None, benchmark: str | None = None
+    reader: Reader,
+    paths: Paths,
+    places: Iterable[Path],
+    model: str | None = None,
+    benchmark: str | None = None,
 ) -> list[Imported]:
     """Writes a partition for each bundle in `places` that is new, and the tables over all imported ones.
 
@@ -50,8 +67,8 @@ def import_bundles(
             raise UserError(f"{name}: {shown(given)} is not an id; {ID_RULE}")
     if any(place.exists() for place in (paths.staged, paths.leases, paths.servers)):
         raise UserError(f"{paths.results}: holds a run's results; imports go into a folder of their own")
-    files = dict.fromkeys(path.resolve() for place in places for path in nemo_bundles.find(place))
-    bundles = [nemo_bundles.read(path) for path in files]
+    files = dict.fromkeys(path.resolve() for place in places for path in reader.find(place))
+    bundles = [reader.read(path) for path in files]
     wanted = _named(bundles, model, benchmark)
     lock_file = LockFile(paths.controller)
     if (owner := lock_file.take()) is not None:
@@ -122,7 +139,7 @@ def _there(paths: Paths) -> dict[tuple[str, str], dict[str, Any]]:
     found = {}
     for pair in _pairs(paths):
         (row,) = partitions.read_rows(paths.evaluation(*pair), schema.EVALUATIONS).to_pylist()
-        if row["harness"] != nemo_bundles.HARNESS:
+        if row["harness"] not in HARNESSES:
             raise UserError(f"{paths.results}: holds a run's results; imports go into a folder of their own")
         found[pair] = json.loads(row["parameters_json"])
     return found
