@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from tests.slurm.project import ClusterProject
-from tests.waiting import wait_for
+from tests.waiting import wait_for, wait_for_server
 from tests.workflow.conftest import ROOT
 
 
@@ -58,7 +58,7 @@ def test_evaluations_in_the_queue_are_taken_over(project: ClusterProject) -> Non
 def test_a_second_controller_is_told_who_runs(project: ClusterProject) -> None:
     project.delay(20)
     run = project.start()
-    wait_for(lambda: project.server_state().get("status") == "ready", "the server")
+    wait_for_server(project.server_state, "ready")
     second = project.run()
     assert second.returncode != 0
     assert "another run is under way in this folder" in second.stdout
@@ -70,7 +70,7 @@ def test_a_lease_of_a_dead_run_keeps_no_server(project: ClusterProject) -> None:
     for node in ("cpu1", "cpu2"):
         project.cluster.drain(node)
     run = project.start()
-    wait_for(lambda: project.server_state().get("status") == "ready", "the server")
+    wait_for_server(project.server_state, "ready")
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     wait_for(lambda: not project.server_jobs(), "the server to go", 120)

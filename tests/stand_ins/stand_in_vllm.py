@@ -1,9 +1,9 @@
 """A stand-in for vLLM as a process: its command line, its API, its ways to die. Standard library only.
 
-It takes vLLM's flags and VLLM_API_KEY. The environment variable STAND_IN_ORDERS names a JSON file: a list
-with the orders for each engine run (the last holds for all further ones), each an object with any of the keys
-of ORDERS. `<orders>.engine_runs` gets one line of JSON per engine run: its process, its worker's, its port
-and its key.
+It takes VLLM_API_KEY and every flag of `vllm_flags.yaml`, and refuses others as vLLM does. The environment
+variable STAND_IN_ORDERS names a JSON file: a list with the orders for each engine run (the last holds for all
+further ones), each an object with any of the keys of ORDERS. `<orders>.engine_runs` gets one line of JSON per
+engine run: its process, its worker's, its port and its key.
 
 With `--nnodes` it does as vLLM does: rank 0 answers once all other ranks have come, and all end when one has
 ended. The other ranks are started by `serve <model> --headless`; `<orders>.ranks` gets a line for each."""
@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,6 +24,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+FLAGS = Path(__file__).parents[2] / "src" / "slurmeval" / "engines" / "vllm_flags.yaml"
 
 ORDERS: dict[str, Any] = {
     "start_s": 0.0,  # before it listens
@@ -113,7 +116,7 @@ def be_a_stranger(arguments: argparse.Namespace) -> int:
 
 def parse() -> argparse.Namespace:
     headless = sys.argv[1:2] == ["serve"]
-    parser = argparse.ArgumentParser(prog="api_server.py")
+    parser = argparse.ArgumentParser(prog="api_server.py", allow_abbrev=False)
     if headless:
         parser.add_argument("serve")
         parser.add_argument("model")
@@ -126,7 +129,17 @@ def parse() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, default=0 if name == "node-rank" else 1)
     for name in ("master-addr", "distributed-executor-backend"):
         parser.add_argument(f"--{name}")
-    return parser.parse_args()
+    arguments, others = parser.parse_known_args()
+    if unknown := [word for word in others if word.startswith("--") and not is_known(word)]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return arguments
+
+
+def is_known(word: str) -> bool:
+    """Whether a flag is a word of the list of vLLM's flags; the standard library reads no YAML."""
+    name = word.removeprefix("--").partition("=")[0].partition(".")[0]
+    words = re.findall(r"[\w-]+", FLAGS.read_text())
+    return name in words or name.removeprefix("no-") in words
 
 
 def end_with(connection: socket.socket) -> None:

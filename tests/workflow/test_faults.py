@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from tests.waiting import wait_for
+from tests.waiting import wait_for, wait_for_server
 from tests.workflow.conftest import N_PROBLEMS, Project, processes_in
 
 GONE_S = 120
@@ -117,7 +117,7 @@ def test_a_server_stopped_by_hand_cancels_and_the_next_run_carries_on(
 def test_a_second_run_in_the_folder_says_so_and_stops(project: Project) -> None:
     project.delay(20)
     run = project.start()
-    wait_for(lambda: project.server_state().get("status") == "ready", "the server")
+    wait_for_server(project.server_state, "ready")
     second = project.run()
     assert second.returncode != 0
     assert "another run is under way in this folder" in second.stdout

@@ -22,7 +22,7 @@ from slurmeval.servers.leases import acquire
 from slurmeval.state.records import write
 from slurmeval.state.server import ServerJob
 from slurmeval.state.server_spec import ServerSpec
-from tests.waiting import wait_for
+from tests.waiting import wait_for_server
 
 PROJECT = Path(__file__).parents[3]
 FAST = {
@@ -115,14 +115,7 @@ class Bench:
         return read_json(self.folder(number).state) or {}
 
     def wait_for_status(self, status: str, number: int = 1) -> dict[str, Any]:
-        def reached() -> bool:
-            return self.state(number).get("status") == status
-
-        try:
-            wait_for(reached, f"the status {status}")
-        except AssertionError as error:
-            raise AssertionError(f"{error}; it is {self.state(number)}") from None
-        return self.state(number)
+        return wait_for_server(lambda: self.state(number), status)
 
     def wait_for_exit(self, number: int = 1) -> int:
         return self.supervisors[number - 1].wait(DEADLINE_S)

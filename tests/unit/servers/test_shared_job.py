@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
 from slurmeval.servers.shared_job import shares_of
 from tests.unit.servers.conftest import DEADLINE_S, PROJECT, Bench
-from tests.waiting import wait_for
+from tests.waiting import wait_for, wait_for_server
 
 # As submitit has it: SIGUSR2 suspends all, then the job would be requeued.
 JOB = """
@@ -68,14 +69,11 @@ class Packed:
         return self.jobs[-1]
 
     def wait_for(self, status: str, member: int, engine_run: int = 1) -> None:
-        def reached() -> bool:
+        def read() -> dict[str, Any]:
             state = read_json(self.folders[member].state) or {}
-            return state.get("status") == status and state["engine_run"] == engine_run
+            return state if state.get("engine_run") == engine_run else {}
 
-        try:
-            wait_for(reached, f"{status} of member {member}", DEADLINE_S)
-        except AssertionError as error:
-            raise AssertionError(f"{error}; it is {read_json(self.folders[member].state)}") from None
+        wait_for_server(read, status, DEADLINE_S)
 
     def supervisor(self, member: int) -> int:
         pid: int = read_json(self.folders[member].state)["owner"]["pid"]

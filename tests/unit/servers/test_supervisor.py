@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from slurmeval.engines.vllm import Vllm
 from slurmeval.errors import ServerFailed
 from slurmeval.files import read_json
 from slurmeval.servers.engine_process import session_members
 from slurmeval.servers.leases import release
 from slurmeval.state.records import encode
 from tests.engine_runs import engine_runs_of
+from tests.stand_ins.stand_in_vllm import is_known
 from tests.unit.servers.conftest import Bench
 from tests.waiting import wait_for
 
@@ -112,6 +114,13 @@ def test_restarts_are_bounded_and_the_reason_is_kept(bench: Bench) -> None:
     assert state["reason"] == "vLLM ended with status 7 and no error in its log (after 2 restarts)"
     assert len(bench.engine_runs()) == len(engine_runs_of(bench.folder())) == 3
     assert bench.leftovers() == []
+
+
+def test_stand_in_takes_every_flag_of_vllm_and_no_other(bench: Bench) -> None:
+    assert all(is_known(f"--{name}=1") and is_known(f"--no-{name}") for name in Vllm().flag_rules().names)
+    bench.lease(flags={"max-num-sequences": 8})
+    with pytest.raises(AssertionError, match=r"ended before it was ready.*arguments: --max-num-sequences"):
+        bench.wait_for_status("ready")
 
 
 @pytest.mark.parametrize(
