@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,52 @@ def write_with_log(paths: Paths, made: list[Sample], records: Sequence[Record] =
     (folder / "0001.jsonl").write_bytes(b"".join(lines))
     write(paths, "m", "b", known, output(made, "t"), records)
     aggregate(paths, [("m", "b")])
+
+
+def write_full(paths: Paths, model: str = "full", benchmark: str = "full") -> None:
+    """An evaluation and a server of which everything is known. It is no part of the report's run."""
+    made = [
+        Sample(
+            str(index),
+            benchmark,
+            f"Question {index}?",
+            f"<b>{index}</b>",
+            repeat,
+            category=f"subject {index // 20}",
+            cluster=f"passage {index // 2}",
+            reference=str(index),
+            choices=["a", "b"] if index % 2 else None,
+            scores=[Score("exact_match", float((index + repeat) % 3 > 0), "none", True, "a", "as it was")],
+            cut=index == 7,
+            status="ok" if index or repeat else "error",
+            metadata={"line": index},
+        )
+        for index in range(60)
+        for repeat in range(2)
+    ]
+    part = Metric(benchmark, "exact_match", 0, 0, "subject 0", "none", 1, 0.05, 20, 2, chance=0.5)
+    part.value = part.harness_value = sum(sample.scores[0].value or 0 for sample in made[:40]) / 40
+    group = {"is_group": True, "mean_of": ["a", "b"], "parts": [benchmark]}
+    metrics = [part, replace(part, task="all", subset=None, **group)]
+    thinking = {"message": {"content": "<b>0</b>", "reasoning": "Let me see."}, "finish_reason": "stop"}
+    body = {"response_body": json.dumps({"choices": [thinking]}).encode(), "waited_ms": 2.0, "ttft_ms": 5.0}
+    lost, *records = [
+        record(index, sample.input, sample.output or "", **(body if index == 1 else {}))
+        for index, sample in enumerate(made)
+    ]
+    lost = replace(lost, http_status=500, response_body=None, error="it hung up")
+    pins = {"environment_sha256": "0" * 64, "task_sha256": "1" * 64, "model_sha256": "2" * 64}
+    asked = {"few_shot": 5, "temperature": 0.5, "top_p": 0.9, "max_tokens": 64, "n_repeats": 2}
+    full = evaluation(**pins, **asked, model_source="repo org/model", answers_key="3" * 64, log="log")
+    found = HarnessOutput(metrics, made, len(made), "0.4.13", "1.0", n_available=1319)
+    write(paths, model, benchmark, full, found, [*records, lost], [lost], again=records[1:2])
+    folder = paths.servers_of(model) / "0001"
+    spec = {"dtype": "bfloat16", "quantization": "awq", "max_model_len": 4096}
+    state = {"status": "failed", "reason": "no memory", "error_class": "server_lost", "engine_run": 1}
+    write_json(folder / "spec.json", {"model": model} | spec)
+    write_json(folder / "job.json", {"job_id": "4712", "cluster": "local", "submitted_at": START.isoformat()})
+    write_json(folder / "state.json", state)
+    aggregate(paths, [(model, benchmark)])
 
 
 def write_failure(paths: Paths, model: str, benchmark: str) -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from slurmeval.harnesses.base import Metric
+from slurmeval.paths import Paths
 from slurmeval.results import SCHEMA_VERSION, schema
 from slurmeval.results.evaluation import EvaluationRecord
+from tests.report import example
+
+ALL = (schema.ALL_EVALUATIONS, *schema.TABLES[1:])
 
 
 @pytest.mark.parametrize("table", schema.TABLES, ids=lambda table: table.name)
@@ -33,6 +40,43 @@ def test_every_pin_of_an_evaluation_is_a_column() -> None:
     for field in dataclasses.fields(EvaluationRecord):
         column = f"{field.name}_json" if field.name in as_json else field.name
         assert column in schema.EVALUATIONS.names
+
+
+SCHEMA_SHA256 = "5e370443eb6f92f4c6f8385a443cea075a9a2ffa64f9f3eac656d0fff1478f5c"
+"""Of the tables of SCHEMA_VERSION."""
+
+NULL_IN_THE_EXAMPLE: dict[str, str] = {}
+"""Columns that no row of the example run has, and why."""
+
+
+def test_tables_that_change_have_another_version() -> None:
+    columns = [(t.name, t.key, [(n, str(kind), unit) for n, kind, unit, _ in t.columns]) for t in ALL]
+    found = hashlib.sha256(repr(columns).encode()).hexdigest()
+    assert found == SCHEMA_SHA256, (
+        f"the tables' columns have changed: raise SCHEMA_VERSION ({SCHEMA_VERSION}) in results/__init__.py, "
+        f"so that older results are written again, and write {found} into SCHEMA_SHA256 here"
+    )
+
+
+def _filled(paths: Paths) -> set[str]:
+    """The columns of all tables of a run with a value in some row."""
+    filled = set()
+    for file in paths.results.rglob("*.parquet"):
+        rows = pq.read_table(file)
+        table = (rows.schema.metadata or {}).get(b"table", b"").decode()
+        filled |= {f"{table}.{name}" for name in rows.column_names if rows[name].null_count < len(rows)}
+    return filled
+
+
+def test_every_column_has_a_value_somewhere_in_the_example_run(tmp_path: Path) -> None:
+    full, on_slurm = example.paths_in(tmp_path / "full"), example.paths_in(tmp_path / "slurm")
+    example.write_full(full)
+    example.write_slurm_run(on_slurm, n=10)
+    empty = {f"{table.name}.{name}" for table in ALL for name in table.names}
+    assert empty - _filled(full) - _filled(on_slurm) == set(NULL_IN_THE_EXAMPLE), (
+        "null in every row: give the column its value in src/slurmeval/results, and tests/report/example.py "
+        "what it comes from; or say in NULL_IN_THE_EXAMPLE why it has none"
+    )
 
 
 def test_own_schema_passes_the_check() -> None:
