@@ -19,6 +19,7 @@ from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.variables import forget_missing_certificates, shadowing
 
 FOR_PEOPLE = {
+    "anchors": ("slurmeval.cli.anchors", "Finds a few questions that stand for all of a benchmark."),
     "check": ("slurmeval.cli.check", "Checks config files and says what they mean."),
     "compare": ("slurmeval.cli.compare", "Compares two models on the questions that both answered."),
     "doctor": ("slurmeval.cli.doctor", "Says what this machine or cluster lacks, and what to do."),
@@ -43,6 +44,10 @@ FOR_PEOPLE = {
     "samples": ("slurmeval.cli.samples", "Shows questions, a model's answers, references and scores."),
     "score": ("slurmeval.cli.score", "Scores stored answers against references: BLEU, chrF, TER, ROUGE."),
     "show": ("slurmeval.cli.show", "Shows the leaderboard: all scores, and how sure they are."),
+    "signal": (
+        "slurmeval.cli.signal",
+        "Says which benchmarks tell models apart, and not one model's checkpoints.",
+    ),
     "stage": ("slurmeval.cli.stage", "Resolves branches; carries what is staged to other machines."),
     "status": ("slurmeval.cli.status", "Shows the run: servers, evaluations, failures."),
     "stop": ("slurmeval.cli.stop", "Stops the servers of some models, or all."),
