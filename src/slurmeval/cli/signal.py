@@ -33,7 +33,7 @@ def signal(
     suites: tuple[str, ...],
     results: Path,
 ) -> int:
-    """Says which benchmarks tell models apart, and not one model's checkpoints.
+    """Orders benchmarks by signal and noise over checkpoints.
 
     Signal is how far the models' scores lie apart, noise how much a model moves over its last checkpoints,
     both relative to their means. A benchmark of little signal for its noise is a poor one to decide by while

@@ -121,7 +121,7 @@ def score(questions: ItemParameters, anchors: Anchors, answers: Floats) -> float
         answers: The scores on these, in their order.
     """
     ability = ability_of(
-        Questions(questions.slopes[anchors.chosen], questions.eases[anchors.chosen]), answers
+        ItemParameters(questions.slopes[anchors.chosen], questions.eases[anchors.chosen]), answers
     )
     expected = questions.expected(ability)
     moved = float(anchors.weights @ (answers - expected[anchors.chosen]))
