@@ -69,6 +69,16 @@ class Paths:
         return self.results / "servers.parquet"
 
     @property
+    def judged(self) -> Path:
+        """Scores by judges, with what they leave open; there where something was judged."""
+        return self.results / "judged.parquet"
+
+    @property
+    def judge_card(self) -> Path:
+        """How far each judge can be trusted; there where something was judged."""
+        return self.results / "judge_card.parquet"
+
+    @property
     def report(self) -> Path:
         """The folder of the report."""
         return self.results / "report"

@@ -29,7 +29,7 @@ LAYERS = (
     ("texts",),
     ("harnesses",),
     ("results",),
-    ("humans", "scheduling"),
+    ("humans", "judges", "scheduling"),
     ("evaluation", "planning"),
     ("site_check", "workflow"),
     ("report",),

@@ -37,10 +37,12 @@ class Labels(Section):
     """People's grades of some answers, by which the judge is checked and its score corrected."""
 
     file: Location
-    """CSV or Parquet with a row for each grade: `model`, `sample_uid` (of the judged benchmark), `value`, and
-    where they are given `benchmark`, `repeat_idx`, `rater`, `dimension`; relative to the project folder."""
-    random: bool = False
-    """Whether the labelled answers are a random sample of all. Only then is the score corrected."""
+    """CSV, JSON lines or Parquet with a row for each grade: `model`, `sample_uid` (of the judged benchmark),
+    `value`, and where they are given `benchmark`, `repeat_idx`, `dimension`, `against`, `random`; such as the
+    `ratings.parquet` of `slurmeval humans read`. Relative to the project folder."""
+    random: bool | None = None
+    """Whether the labelled answers are a random sample; null: as the file's column `random` says. Only then is
+    the score corrected."""
 
 
 class Judging(Section):

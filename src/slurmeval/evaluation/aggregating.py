@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from slurmeval.config.of_run import config_of
 from slurmeval.errors import SlurmevalError
 from slurmeval.paths import Paths
 from slurmeval.results import SCHEMA_VERSION, partitions
@@ -39,3 +40,6 @@ def gather(run: RunDocument, say: Callable[[str], None]) -> None:
     unusable = {pair: str(error) for pair, error in failed.items()}
     judges = [model for model in run.models if model not in dict(pairs)]
     aggregate(paths, pairs, unusable=unusable, judges=judges)
+    from slurmeval.judges.gathering import gather_judges  # imports numpy and more
+
+    gather_judges(paths, config_of(run), run.project, pairs, say)

@@ -24,6 +24,7 @@ from slurmeval.errors import UserError
 from slurmeval.harnesses.context import too_long
 from slurmeval.harnesses.custom.questions import file_of, read
 from slurmeval.harnesses.inspect import tasks as inspect_tasks
+from slurmeval.harnesses.judge.labels import read_labels
 from slurmeval.harnesses.judge.rubrics import rubric_of
 from slurmeval.harnesses.lm_eval_tasks import LIKELIHOOD_TYPES, TaskLoader
 from slurmeval.project_files import environment_lock
@@ -63,7 +64,7 @@ def config_problems(config: Config, project: Path) -> Iterator[Problem]:
                 yield Problem(("benchmarks", identifier, *keys), text)
         if benchmark.judging is not None:
             try:
-                rubric_of(benchmark.judging, project)
+                read_labels(benchmark.judging, rubric_of(benchmark.judging, project), project)
             except UserError as error:
                 key, _, text = str(error).partition(": ")
                 yield Problem(("benchmarks", identifier, *key.split(".")), text)

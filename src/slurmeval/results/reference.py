@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from slurmeval.results.human_ratings import RATINGS
+from slurmeval.results.judge_tables import JUDGE_CARD, JUDGED
 from slurmeval.results.schema import COSTS, EVALUATIONS, METRICS, TABLES, Column, Table
 
 REFERENCE = Path("docs/tables.md")
@@ -16,7 +17,8 @@ Generated from `src/slurmeval/results/schema.py` by `scripts/update-schema`; do 
 
 Each evaluation writes one Parquet file per table, `results/<table>/<model>/<benchmark>.parquet`. Those of all
 evaluations are gathered in `results/metrics.parquet`, `evaluations.parquet` and `servers.parquet`. Ratings by
-people are in `results/humans/<study>/ratings.parquet`.
+people are in `results/humans/<study>/ratings.parquet`, scores by judges in `results/judged.parquet` and
+`judge_card.parquet`.
 [results.md](results.md) explains how scores, intervals and times come about. What is not known is null.
 """
 
@@ -24,7 +26,7 @@ people are in `results/humans/<study>/ratings.parquet`.
 def page() -> str:
     """Returns the page: every table's columns in Markdown."""
     parts = [_INTRODUCTION]
-    for table in (*TABLES, RATINGS):
+    for table in (*TABLES, RATINGS, JUDGED, JUDGE_CARD):
         keys = ", ".join(f"`{key}`" for key in _key(table))
         parts += [f"## {table.name}\n\nOne row is {table.row}. Key: {keys}.\n", *_lines(table.columns)]
         if table is EVALUATIONS:

@@ -13,6 +13,7 @@ from slurmeval.report.sections import (
     cost,
     dimensions,
     failures,
+    judges,
     metrics,
     pairs,
     people,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from slurmeval.report.material import Material, ReportSection
 
-_SECTIONS = (scores, pairs, dimensions, people, texts, metrics, failures, cost, servers, provenance)
+_SECTIONS = (scores, pairs, dimensions, judges, people, texts, metrics, failures, cost, servers, provenance)
 
 
 def rendered(material: Material) -> Iterator[tuple[ReportSection, Markup]]:
