@@ -30,7 +30,7 @@ FOR_PEOPLE = {
     "import-bundles": ("slurmeval.cli.imports", "Imports results of NeMo Evaluator 0.3 and later."),
     "import-helm": ("slurmeval.cli.imports", "Imports results of HELM."),
     "init": ("slurmeval.cli.init", "Writes a small project into FOLDER."),
-    "judge": ("slurmeval.cli.judge", "Shows scores by judges, and how far each judge can be trusted."),
+    "judge": ("slurmeval.cli.judge", "Shows scores by judges, and each judge's card."),
     "plan": ("slurmeval.cli.plan", "Says what a run would do and take, without running anything."),
     "preview": (
         "slurmeval.cli.preview",

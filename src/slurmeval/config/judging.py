@@ -41,7 +41,7 @@ class Labels(Section):
     `value`, and where they are given `benchmark`, `repeat_idx`, `dimension`, `against`, `random`; such as the
     `ratings.parquet` of `slurmeval humans read`. Relative to the project folder."""
     random: bool | None = None
-    """Whether the labelled answers are a random sample; null: as the file's column `random` says. Only then is
+    """Whether labelled answers are a random sample; null: as the column `random` says. Only then is
     the score corrected."""
 
 

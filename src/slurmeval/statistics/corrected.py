@@ -79,7 +79,7 @@ def rogan_gladen(raw: float, n: int, known: Accuracy) -> Corrected | None:
     se = math.sqrt(of_raw + of_wrong + of_right) / informative
     half = 1.959963984540054 * se
     low, high = max(0.0, share - half), min(1.0, share + half)
-    return Corrected(min(1.0, max(0.0, share)), se, Interval(low, high, "rogan_gladen"))
+    return Corrected(float(min(1.0, max(0.0, share))), se, Interval(float(low), float(high), "rogan_gladen"))
 
 
 def prediction_powered(

