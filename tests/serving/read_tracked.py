@@ -22,11 +22,11 @@ def records(path: Path) -> Iterator[bytes]:
             whole = b""
 
 
-def of_wandb(folder: Path) -> dict[str, dict[str, object]]:
+def of_wandb(folder: str) -> dict[str, dict[str, object]]:
     from wandb.proto import wandb_internal_pb2
 
     found = {}
-    for path in folder.rglob("*.wandb"):
+    for path in Path(folder).rglob("*.wandb"):
         name, numbers, config = "", {}, {}
         for data in records(path):
             record = wandb_internal_pb2.Record()
@@ -40,8 +40,8 @@ def of_wandb(folder: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-def of_trackio(folder: Path) -> dict[str, dict[str, object]]:
-    os.environ["TRACKIO_DIR"] = str(folder)
+def of_trackio(folder: str) -> dict[str, dict[str, object]]:
+    os.environ["TRACKIO_DIR"] = folder
     import trackio
     from trackio.sqlite_storage import SQLiteStorage
 
@@ -52,4 +52,15 @@ def of_trackio(folder: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-print(json.dumps({"wandb": of_wandb, "trackio": of_trackio}[sys.argv[1]](Path(sys.argv[2]))))
+def of_mlflow(place: str) -> dict[str, dict[str, object]]:
+    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri=place)
+    experiment = client.get_experiment_by_name("slurmeval")
+    runs = client.search_runs([experiment.experiment_id])
+    return {run.info.run_name: {"config": run.data.params, "numbers": run.data.metrics} for run in runs}
+
+
+READERS = {"wandb": of_wandb, "trackio": of_trackio, "mlflow": of_mlflow}
+print(json.dumps(READERS[sys.argv[1]](sys.argv[2])))
