@@ -20,8 +20,6 @@ from slurmeval.statistics.intervals import MIN_CLUSTERS, Interval, mean_of_bench
 from slurmeval.statistics.pairs import Difference, Verdict
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from slurmeval.statistics.intervals import Floats, Labels
 
 MIN_PAIRED = 0.9
@@ -229,14 +227,23 @@ def _said(value: object) -> str:
 def read_questions(results: Path, metric: Row) -> pa.Table:
     """Returns a row for each question: uid, mean score, cluster, whether it errored, is unparsed, is linked.
 
-    Raises UserError if the evaluation has no samples."""
+    They are ordered by uid. Raises UserError if the evaluation has no samples."""
+    return questions_of(read_answers(results, metric))
+
+
+def questions_of(answers: pa.Table) -> pa.Table:
+    """Returns a row for each question of some answers, as `read_questions` does."""
     flags = ("errored", "unparsed", "linked")
-    found = (
-        read_answers(results, metric)
-        .group_by("sample_uid")
-        .aggregate([("value", "mean"), ("cluster", "min"), *((name, "any") for name in flags)])
-    )
-    return found.select(["sample_uid", "value_mean", "cluster_min", *(f"{name}_any" for name in flags)])
+    kept = answers.select(["sample_uid", "value", "cluster", *flags]).combine_chunks()
+    if pc.count_distinct(kept["sample_uid"]).as_py() < len(kept):
+        aggregates = [("value", "mean"), ("cluster", "min"), *((name, "any") for name in flags)]
+        kept = kept.group_by("sample_uid").aggregate(aggregates)
+    else:  # one answer to each: nothing is put together
+        kept = kept.rename_columns(
+            ["sample_uid", "value_mean", "cluster_min", *(f"{name}_any" for name in flags)]
+        )
+    names = ["sample_uid", "value_mean", "cluster_min", *(f"{name}_any" for name in flags)]
+    return kept.select(names).sort_by("sample_uid").combine_chunks()
 
 
 def read_answers(results: Path, metric: Row) -> pa.Table:
@@ -245,8 +252,11 @@ def read_answers(results: Path, metric: Row) -> pa.Table:
     The cluster is the task of a group, else the passage (`linked`), else the category. An answer is `errored`
     if there is none, or no score that is a number; `unparsed` if the harness could not read it; `cut` if its
     prompt or the answer itself was cut off. Raises UserError if the evaluation has no samples."""
+    import numpy as np
+
     path = results / "samples" / metric["model"] / f"{metric['benchmark']}.parquet"
-    columns = ["sample_uid", "task", "category", "cluster", "status", "scores", "finish_reason", "cut"]
+    columns = ["sample_uid", "task", "category", "cluster", "status", "finish_reason", "cut"]
+    columns += [f"scores.list.element.{name}" for name in ("metric", "filter", "value")]
     rows = frames.read_samples(path, columns)
     tasks = metric["mean_of"] or metric["parts"]
     if tasks is not None:
@@ -261,11 +271,13 @@ def read_answers(results: Path, metric: Row) -> pa.Table:
     same = pc.and_(same, pc.is_null(filters) if read_by is None else pc.equal(filters, read_by))
     same = pc.fill_null(same, fill_value=False)
     # A sample that nobody answered may have no scores, and is a question of the benchmark all the same
-    numbers = pa.array(range(len(rows)), pa.int64())
-    has_score = pc.is_in(numbers, parents.filter(same))
-    unanswered = pc.and_(pc.equal(rows["status"], "error"), pc.invert(has_score))
-    scored = pa.concat_tables([rows.take(parents.filter(same)), rows.filter(unanswered)])
-    values = pc.struct_field(scores, "value").filter(same)
+    numbers = pa.array(np.arange(len(rows)), parents.type)
+    kept, values = parents.filter(same), pc.struct_field(scores, "value").filter(same)
+    if kept.equals(numbers):  # one score each, as most evaluations have
+        scored = rows
+    else:
+        unanswered = pc.and_(pc.equal(rows["status"], "error"), pc.invert(pc.is_in(numbers, kept)))
+        scored = pa.concat_tables([rows.take(kept), rows.filter(unanswered)])
     values = pa.concat_arrays([values, pa.nulls(len(scored) - len(values), values.type)])
     by_task = metric["is_group"] and pc.count_distinct(rows["task"]).as_py() >= MIN_CLUSTERS
     known = pc.coalesce(scored["cluster"], scored["category"])
@@ -287,29 +299,34 @@ def read_answers(results: Path, metric: Row) -> pa.Table:
 
 
 def _pair(a: pa.Table, b: pa.Table) -> tuple[Certificate, Floats, Floats, Labels | None]:
-    """Returns the certificate, and the scores and clusters of the paired questions, ordered by uid."""
-    import numpy as np
+    """Returns the certificate, and the scores and clusters of the paired questions.
 
-    both = a.join(b, "sample_uid", join_type="inner", left_suffix="_a", right_suffix="_b").sort_by(
-        "sample_uid"
-    )
-    errored = pc.or_(both["errored_any_a"], both["errored_any_b"])
-    paired = both.filter(pc.invert(errored))
+    Both tables are ordered by uid, and so is what is returned."""
+    both = a, b
+    if not a["sample_uid"].equals(b["sample_uid"]):
+        uids = a["sample_uid"], b["sample_uid"]
+        both = a.filter(pc.is_in(uids[0], uids[1])), b.filter(pc.is_in(uids[1], uids[0]))
+    n_both = len(both[0])
+    errored = pc.or_(*(each["errored_any"] for each in both))
+    if pc.any(errored).as_py():
+        both = both[0].filter(pc.invert(errored)), both[1].filter(pc.invert(errored))
+    paired = both[0]
     certificate = Certificate(
         paired=len(paired),
-        only_a=len(a) - len(both),
-        only_b=len(b) - len(both),
-        errored=len(both) - len(paired),
-        unparsed_a=pc.sum(paired["unparsed_any_a"]).as_py() or 0,
-        unparsed_b=pc.sum(paired["unparsed_any_b"]).as_py() or 0,
+        only_a=len(a) - n_both,
+        only_b=len(b) - n_both,
+        errored=n_both - len(paired),
+        unparsed_a=pc.sum(paired["unparsed_any"]).as_py() or 0,
+        unparsed_b=pc.sum(both[1]["unparsed_any"]).as_py() or 0,
     )
-    names = paired["cluster_min_a"].to_numpy()
-    clusters: np.ndarray | None = None
-    if len(names) and not paired["cluster_min_a"].null_count:
-        found, numbers = np.unique(names.astype(str), return_inverse=True)
-        linked = bool(pc.any(paired["linked_any_a"]).as_py())
-        clusters = numbers if count_as_clusters(len(found), len(names), linked) else None
-    return certificate, paired["value_mean_a"].to_numpy(), paired["value_mean_b"].to_numpy(), clusters
+    names = paired["cluster_min"]
+    clusters: Labels | None = None
+    if len(names) and not names.null_count:
+        numbered = names.combine_chunks().dictionary_encode()
+        linked = bool(pc.any(paired["linked_any"]).as_py())
+        if count_as_clusters(len(numbered.dictionary), len(names), linked):
+            clusters = numbered.indices.to_numpy()
+    return certificate, paired["value_mean"].to_numpy(), both[1]["value_mean"].to_numpy(), clusters
 
 
 def _with_holm(compared: Sequence[BenchmarkComparison]) -> tuple[BenchmarkComparison, ...]:

@@ -154,12 +154,13 @@ def leaderboard(
     rows = frames.read_combined("evaluations", results).to_pylist()
     shown = _shown(results, rows, benchmarks)
     primary = primary_metrics(results)
+    doubts = _Doubts()
+    compared = matrices(results, shown, read=doubts.read) if compared is None else compared
     entries = {
-        (row["model"], row["benchmark"]): _entry(results, row, primary.get((row["model"], row["benchmark"])))
+        (row["model"], row["benchmark"]): _entry(results, row, primary, doubts)
         for row in rows
         if row["benchmark"] in shown
     }
-    compared = matrices(results, shown) if compared is None else compared
     by_benchmark = {matrix.benchmark: matrix for matrix in compared if matrix.suite is None}
     models = list(dict.fromkeys(model for model, _ in entries))
     lower = {benchmark for (_, benchmark), row in primary.items() if row["higher_is_better"] is False}
@@ -196,19 +197,55 @@ def _shown(results: Path, rows: Sequence[Row], benchmarks: Sequence[str]) -> lis
     return [benchmark for benchmark in known if not benchmarks or benchmark in benchmarks]
 
 
-def _entry(results: Path, evaluation: Row, metric: Row | None) -> Entry:
+@dataclass(frozen=True)
+class _Doubt:
+    """What an evaluation's answers say of how sure its score is."""
+
+    counts: Mapping[str, int]
+    readings: Readings | None
+
+
+class _Doubts:
+    """Of each evaluation, from its answers, which are read but once and not kept."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], _Doubt | None] = {}
+
+    def read(self, results: Path, metric: Row) -> pa.Table:
+        """Returns an evaluation's answers, and keeps what they say. Raises as `read_answers` does."""
+        answers = read_answers(results, metric)
+        self._found[metric["model"], metric["benchmark"]] = _doubt(answers, metric) if len(answers) else None
+        return answers
+
+    def of(self, results: Path, metric: Row) -> _Doubt | None:
+        """Returns what the answers say; None: they are not there, or do not carry the metric."""
+        key = metric["model"], metric["benchmark"]
+        if key not in self._found:
+            try:
+                self.read(results, metric)
+            except UserError:  # deleted: the score stands in `metrics` all the same
+                self._found[key] = None
+        return self._found[key]
+
+
+def _doubt(answers: pa.Table, metric: Row) -> _Doubt:
+    counts = {name: int(answers[name].to_numpy().sum()) for name in ("errored", "unparsed", "cut")}
+    return _Doubt(counts, None if _finite(metric["value"]) is None else _readings(answers, metric))
+
+
+def _entry(results: Path, evaluation: Row, primary: Mapping[tuple[str, str], Row], doubts: _Doubts) -> Entry:
     key = evaluation["model"], evaluation["benchmark"]
+    metric = primary.get(key)
     if evaluation["status"] != "ok":
         return Entry(*key, evaluation["status"], evaluation["reason"])
     if metric is None:
         return Entry(*key, "ok", "no metric stands for the whole benchmark")
     value = _finite(metric["value"])
     low, high = _finite(metric["ci_lo"]), _finite(metric["ci_hi"])
-    answers = _answers(results, metric)
-    flags = ("errored", "unparsed", "cut")
+    doubt = doubts.of(results, metric)
     interval = None if low is None or high is None else Interval(low, high, metric["ci_method"] or "")
     few = value is not None and interval is None and metric["n_items"] is not None
-    counts = {name: 0 if answers is None else int(answers[name].to_numpy().sum()) for name in flags}
+    counts = dict.fromkeys(("errored", "unparsed", "cut"), 0) if doubt is None else doubt.counts
     return Entry(
         *key,
         "ok",
@@ -226,22 +263,13 @@ def _entry(results: Path, evaluation: Row, metric: Row | None) -> Entry:
         n_unanswered=max(metric["n_unanswered"] or 0, counts["errored"]),
         n_unparsed=counts["unparsed"],
         n_cut=counts["cut"],
-        has_answers=answers is not None,
-        readings=None if answers is None or value is None else _readings(answers, metric),
+        has_answers=doubt is not None,
+        readings=doubt and doubt.readings,
     )
 
 
 def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else value
-
-
-def _answers(results: Path, metric: Row) -> pa.Table | None:
-    """Returns the answers that a metric is over; None: they are not there, or do not carry it."""
-    try:
-        answers = read_answers(results, metric)
-    except UserError:  # deleted: the score stands in `metrics` all the same
-        return None
-    return answers if len(answers) else None
 
 
 def _readings(answers: pa.Table, metric: Row) -> Readings | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,8 @@ from slurmeval.results.comparison import (
     ended_well,
     mean_difference,
     primary_metrics,
-    read_questions,
+    questions_of,
+    read_answers,
 )
 from slurmeval.statistics import families, power
 from slurmeval.statistics.intervals import LEVEL, normal_quantile
@@ -107,12 +108,13 @@ def matrices(
     margin: float = 0.0,
     min_paired: float = MIN_PAIRED,
     suites: Mapping[str, Sequence[str]] | None = None,
+    read: Callable[[Path, Row], pa.Table] = read_answers,
 ) -> list[Matrix]:
     """Compares all pairs of models of a results folder; the mean comes first if there are several benchmarks.
 
     Means over the benchmarks of single suites come next: of those `suites` that are more than one of these
-    benchmarks and not all. Evaluations without samples are left out. One benchmark's questions are in memory
-    at a time.
+    benchmarks and not all. `read` returns an evaluation's answers, and is asked for each once. Evaluations
+    without samples are left out. One benchmark's questions are in memory at a time.
 
     Raises:
         SchemaDrift: The results are of another version.
@@ -125,7 +127,7 @@ def matrices(
         rows = [row for (_, of), row in ended.items() if of == benchmark and _has_samples(results, row)]
         answered += [benchmark] if rows else []
         if len(rows) > 1:
-            compared[benchmark] = _pairs(results, rows, primary, margin, min_paired)
+            compared[benchmark] = _pairs(results, rows, primary, margin, min_paired, read)
     found = [_of_benchmark(benchmark, pairs, order) for benchmark, pairs in compared.items()]
     if len(found) < 2:
         return found
@@ -144,11 +146,16 @@ def _has_samples(results: Path, row: Row) -> bool:
 
 
 def _pairs(
-    results: Path, rows: Sequence[Row], primary: dict[Pair, Row], margin: float, min_paired: float
+    results: Path,
+    rows: Sequence[Row],
+    primary: dict[Pair, Row],
+    margin: float,
+    min_paired: float,
+    read: Callable[[Path, Row], pa.Table],
 ) -> dict[Pair, BenchmarkComparison]:
     @cache
     def questions(model: str) -> pa.Table:
-        return read_questions(results, primary[model, rows[0]["benchmark"]])
+        return questions_of(read(results, primary[model, rows[0]["benchmark"]]))
 
     return {
         (a["model"], b["model"]): compare_benchmark(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -208,6 +209,7 @@ def student_t(degrees: int) -> float:
     return float(stdtrit(degrees, (1 + LEVEL) / 2))
 
 
+@functools.cache
 def normal_quantile(probability: float) -> float:
     """Returns the standard normal's quantile (.975: 1.96)."""
     from scipy.special import ndtri

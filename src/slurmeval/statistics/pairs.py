@@ -96,7 +96,7 @@ def difference(a: Floats, b: Floats, clusters: Labels | None = None, margin: flo
         clusters = None
     differences = np.asarray(a - b)
     n, value = len(a), float(differences.mean())
-    binary = bool(np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all())
+    binary = all(bool(((scores == 0) | (scores == 1)).all()) for scores in (a, b))
     a_only = int((differences == 1).sum()) if binary else None
     b_only = int((differences == -1).sum()) if binary else None
     se = standard_error(differences, clusters)
