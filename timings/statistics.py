@@ -2,16 +2,15 @@
 
     python timings/statistics.py [--models 20] [--benchmarks 25] [--samples 20000] [--keep FOLDER]
 
-Writes so many evaluations with so many right or wrong answers each in a folder of its own (or in FOLDER, if it
-is not there yet); then prints CPU seconds, wall time and memory of `slurmeval show --format json`, which works
-out the leaderboard with all pairs: with nothing known of earlier calls, again, and with one evaluation added."""
+Writes so many evaluations with so many right or wrong answers each, in a folder of its own or in FOLDER. Prints
+CPU seconds, wall time and memory of `slurmeval show --format json`, which works out the leaderboard with all
+pairs: with one evaluation left out, the same again, and with all; and of plain means in DuckDB, where it is."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -93,7 +92,7 @@ def write_tables(paths: Paths, means: dict[tuple[str, str], float], samples: int
 
 def measured(paths: Paths, what: str) -> None:
     """Runs the command and prints what it took."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    began = time.monotonic()
     command = [sys.executable, "-m", "slurmeval", "show", "--format", "json", "--results", str(paths.results)]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(run.pid, 0)
@@ -101,7 +100,23 @@ def measured(paths: Paths, what: str) -> None:
     cpu_s = used.ru_utime + used.ru_stime
     wall_s = time.monotonic() - began
     print(f"{what}: {cpu_s:.1f} s of CPU, {wall_s:.1f} s, {used.ru_maxrss / 1e3:.0f} MB", flush=True)
-    del before
+
+
+def plain_means(paths: Paths) -> None:
+    """Prints what DuckDB takes for the mean score of each evaluation."""
+    try:
+        import duckdb
+    except ModuleNotFoundError:
+        print("plain means: DuckDB is not installed")
+        return
+    query = (
+        "select model, benchmark, avg(scores[1].value) from read_parquet(?, hive_partitioning = false) "
+        "group by all"
+    )
+    began, cpu = time.monotonic(), time.process_time()
+    rows = duckdb.sql(query, params=[f"{paths.results}/samples/*/*.parquet"]).fetchall()
+    print(f"plain means of {len(rows)} in DuckDB: ", end="")
+    print(f"{time.process_time() - cpu:.1f} s of CPU, {time.monotonic() - began:.1f} s")
 
 
 def main() -> None:
@@ -125,6 +140,7 @@ def main() -> None:
         measured(paths, "again")
         write_tables(paths, means, given.samples)
         measured(paths, "one more")
+        plain_means(paths)
 
 
 if __name__ == "__main__":

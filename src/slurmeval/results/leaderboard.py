@@ -264,7 +264,7 @@ def _entry(results: Path, evaluation: Row, primary: Mapping[tuple[str, str], Row
         n_unparsed=counts["unparsed"],
         n_cut=counts["cut"],
         has_answers=doubt is not None,
-        readings=doubt and doubt.readings,
+        readings=None if doubt is None else doubt.readings,
     )
 
 
