@@ -116,6 +116,9 @@ def _models(config: Config, project: Path) -> Iterator[Problem]:
             yield from _file((*place, "chat_template"), model.chat_template, project)
         engine = engine_of(config, model, project)
         rules = FlagRules("") if engine is None else engine.flag_rules()
+        for lacking, reason in ({} if engine is None else engine.lacks).items():
+            if lacking in model.model_fields_set:
+                yield Problem((*place, lacking), f"cannot be had: {reason}")
         parser = None if model.reasoning is None else model.reasoning.parser
         for key, name, names in (
             (("reasoning", "parser"), parser, rules.reasoning_parsers),

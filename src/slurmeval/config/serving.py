@@ -42,8 +42,8 @@ class Serving(Section):
     budget: Budget = Budget()
     """With `url`: what requests may cost."""
     engine: Annotated[str, Field(min_length=1)] = "vllm"
-    """The inference engine: `vllm`, or a Python file of the project that describes another
-    (docs/engines.md)."""
+    """The inference engine: `vllm`, `sglang` (never run), or a Python file of the project that describes
+    another (docs/engines.md)."""
     environment: Identifier | None = None
     """The locked environment with the engine: a file `containers/locks/<environment>.lock`; null: `vllm-cuda`
     where `gpus` are asked for, else `vllm-cpu` (for another engine, its name in place of `vllm`)."""

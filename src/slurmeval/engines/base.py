@@ -79,6 +79,8 @@ class Engine(ABC):
     """The flag that bounds the sequences in one step, and its default."""
     copies_flag: ClassVar[str] = ""
     """The flag that says how many copies of the model one server has."""
+    lacks: ClassVar[Mapping[str, str]] = {}
+    """Keys of a model's entry that it cannot do, each with the reason."""
     health_path: ClassVar[str] = "/health"
     metrics_path: ClassVar[str] = "/metrics"
 

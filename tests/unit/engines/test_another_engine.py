@@ -57,7 +57,7 @@ def test_a_config_names_it_and_its_flags_are_checked(
 
 def test_an_engine_that_is_not_there_is_refused_in_one_line(good: dict[str, Any], refusal: Refusal) -> None:
     good["servers"]["cpu"]["engine"] = "vlm"
-    said = "servers.cpu.engine: no engine 'vlm'; engines: external, vllm, or a Python file (*.py)"
+    said = "servers.cpu.engine: no engine 'vlm'; engines: external, sglang, vllm, or a Python file (*.py)"
     assert said in refusal(good)
     good["servers"]["cpu"]["engine"] = "none.py"
     assert "none.py: FileNotFoundError" in refusal(good)
