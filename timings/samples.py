@@ -89,7 +89,7 @@ def write_output(folder: Path, kind: str, n: int) -> None:
     chance = random.Random(1)
     with (folder / f"samples_task_{STAMP}.jsonl").open("wb") as stream:
         for index in range(n):
-            stream.write(orjson.dumps(make(index, chance)) + b"\n")
+            stream.write(json.dumps(make(index, chance), ensure_ascii=False).encode() + b"\n")
     results = {
         "results": {"task": {score: sum(index % 3 == 0 for index in range(n)) / n}},
         "configs": {"task": {"output_type": output_type}},

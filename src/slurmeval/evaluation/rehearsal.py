@@ -10,6 +10,7 @@ before GPUs wait, whatever harness it is.
 
 from __future__ import annotations
 
+import collections
 import shutil
 import subprocess
 import time
@@ -89,6 +90,7 @@ class Rehearsal:
                     model.prompt_tokens,
                     model.max_tokens,
                 )
+                collections.deque(output.samples, maxlen=0)  # they are made as they are gone through
                 if not output.metrics:
                     return EvaluationFailed(
                         ErrorClass.BAD_RESULT, "the harness ended well, but wrote no score"

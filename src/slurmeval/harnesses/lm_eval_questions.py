@@ -9,7 +9,8 @@ import math
 import operator
 import os.path
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import Sample, Score
@@ -23,6 +24,7 @@ _RIGHT_OR_WRONG = re.compile(r"(.*_)?acc|acc_.*|(.*_)?exact_match|em|pass@.*|con
 """Metrics that say of one answer whether it is right, where they are 0 or 1."""
 _INVALID = "[invalid]"
 """What a filter returns that found no answer."""
+_ENDS = (0.0, 1.0)
 _BITS = "bits_per_byte"
 _PER_UNIT = ("word_perplexity", "byte_perplexity", _BITS)
 _CHOICE = "multiple_choice"
@@ -37,36 +39,13 @@ SUBJECT_LENGTH = 100
 _LIKELIHOODS = ("loglikelihood", "loglikelihood_rolling")
 
 
-def check(kind: str | None, line: dict[str, Any]) -> None:
-    """Checks that a line has what `sample` takes from it.
-
-    Each line of a large file comes here first, so this is fast.
-
-    Raises:
-        Exception: One of MALFORMED.
-    """
-    requests, answered = line["arguments"], line["resps"]
-    _ = line["doc"], requests["gen_args_0"]["arg_0"]
-    if type(answered) is not list or len(answered) != len(requests):
-        raise ValueError(f"{len(requests)} requests, and answers to {len(answered)}")
-    if type(line.get("metrics", [])) is not list:
-        raise TypeError("metrics is no list")
-    if kind == _CHOICE:
-        for request in requests.values():
-            if not type(request["arg_0"]) is type(request["arg_1"]) is str:
-                raise TypeError("a choice is no text")
-    for answers in answered:
-        if type(answers) is not list or (kind == _CHOICE and type(answers[0]) is not list):
-            raise TypeError("resps is no list of lists")
-        if kind in _LIKELIHOODS:
-            _likelihood(answers)
-
-
 def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
     """Returns the sample of one question, with the scores of all filters.
 
     `kind` is the task's output_type.
     """
+    for line in lines:
+        _check(kind, line)
     first = lines[0]
     arguments = first["arguments"]
     requests = [arguments[name] for name in _names(len(arguments))]
@@ -108,6 +87,18 @@ def _subject(doc: Any) -> str | None:
     return None
 
 
+def _check(kind: str | None, line: dict[str, Any]) -> None:
+    """Checks what making a sample would not fall over."""
+    arguments, answered = line["arguments"], line["resps"]
+    if type(answered) is not list or len(answered) != len(arguments):
+        raise ValueError(f"{len(arguments)} requests, and answers to {len(answered)}")
+    if type(line.get("metrics", [])) is not list:
+        raise TypeError("metrics is no list")
+    for answers in answered:
+        if type(answers) is not list or (kind == _CHOICE and type(answers[0]) is not list):
+            raise TypeError("resps is no list of lists")
+
+
 @functools.cache
 def _names(n: int) -> list[str]:
     return [f"gen_args_{index}" for index in range(n)]
@@ -122,11 +113,35 @@ def _likelihood(answers: list[Any]) -> float:
     return float(answer[0] if type(answer) is list else answer)
 
 
+class _Joined(Sequence[str]):
+    """Contexts with what follows them. They are long, and seldom asked for."""
+
+    __slots__ = ("_contexts", "_continuations")
+
+    def __init__(self, contexts: list[str], continuations: list[str]) -> None:
+        """Joins each context with the continuation at its place."""
+        self._contexts, self._continuations = contexts, continuations
+
+    def __len__(self) -> int:
+        """Returns the number of requests."""
+        return len(self._contexts)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        """Returns one text, or some."""
+        return list(map(operator.add, self._contexts, self._continuations))[place]
+
+
 def _fill_choice(made: Sample, requests: list[dict[str, Any]], line: dict[str, Any]) -> None:
     """Fills in a multiple-choice sample: choices, the likeliest one as output, the right one as reference."""
     contexts = [one["arg_0"] for one in requests]
     continuations = [one["arg_1"] for one in requests]
-    made.prompts = list(map(operator.add, contexts, continuations))
+    if not all(type(text) is str for text in (*contexts, *continuations)):
+        raise TypeError("a choice is no text")
+    made.prompts = _Joined(contexts, continuations)
     # acc_mutual_info asks for each choice without the question too, behind the others.
     n_choices = contexts.count(contexts[0])
     in_contexts = n_choices == 1 < len(set(contexts)) and len(set(continuations)) == 1
@@ -204,8 +219,11 @@ def _scores(task: str, line: dict[str, Any]) -> list[Score]:
     scores = []
     for metric, scale, says_right in _measured(task, tuple(line.get("metrics", ()))):
         raw = line.get(metric)
-        value = _value(metric, raw, scale)
-        correct = bool(value) if value in (0.0, 1.0) and (says_right or type(raw) is bool) else None
+        if scale == scales.PROPORTION and type(raw) is float and 0 <= raw <= 1:
+            value: float | None = raw  # as nearly all are
+        else:
+            value = _value(metric, raw, scale)
+        correct = value == 1.0 if (says_right or type(raw) is bool) and value in _ENDS else None
         scores.append(Score(metric, value, of_filter, correct, answer))
     return scores
 
@@ -225,8 +243,6 @@ def _value(metric: str, raw: Any, scale: int | None) -> float | None:
 
     Of perplexities lm-eval writes the log-likelihood, and the number of words or bytes.
     """
-    if type(raw) is float and scale == scales.PROPORTION and 0 <= raw <= 1:
-        return raw
     if metric in _PER_UNIT and isinstance(raw, list):
         likelihood, units = raw
         per_unit = -likelihood / units if units else math.nan

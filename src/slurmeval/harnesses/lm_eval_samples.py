@@ -19,7 +19,7 @@ from slurmeval.harnesses import cuts
 from slurmeval.harnesses.base import Sample
 from slurmeval.harnesses.json_lines import readable
 from slurmeval.harnesses.lm_eval_lines import QuestionLines
-from slurmeval.harnesses.lm_eval_questions import check, sample
+from slurmeval.harnesses.lm_eval_questions import sample
 from slurmeval.harnesses.scores import bad_result
 
 _Whole = Annotated[StrictInt, Field(ge=0, lt=2**53)]
@@ -99,29 +99,29 @@ def _parsed(path: Path) -> dict[str, Any]:
 class LmEvalSamples(Sequence[Sample]):
     """Samples of all questions, one for each, with the scores of all filters.
 
-    The files are checked at once, and read again at each pass over the samples.
+    They are made anew at each pass. Where a line is malformed, the pass ends in a bad result.
     """
 
     def __init__(self, files: LmEvalFiles) -> None:
-        """Checks all files of samples.
+        """Finds the lines of all questions.
 
         Raises:
-            EvaluationFailed: One is malformed (bad_result).
+            EvaluationFailed: A file does not have those of each question and filter (bad_result).
         """
         configs: dict[str, Any] = files.results.get("configs") or {}
         self._cut = files.cut
         self._kinds = {task: configs.get(task, {}).get("output_type") for task in files.samples}
-        self._lines = {
-            task: QuestionLines(path, functools.partial(check, self._kinds[task]))
-            for task, path in files.samples.items()
-        }
+        self._lines = {task: QuestionLines(path) for task, path in files.samples.items()}
         for task, lines in self._lines.items():
             _check_filters(files.results["results"].get(task, {}), lines)
 
-    @property
     def n_asked(self) -> int:
-        """Returns the number of requests: one for each choice, or for each repeat of a generation."""
-        return sum(lines.n_asked for lines in self._lines.values())
+        """Returns the number of requests: one for each choice, or for each repeat of a generation.
+
+        Raises:
+            EvaluationFailed: A line is malformed (bad_result).
+        """
+        return sum(sum(lines.within(0, len(lines), _n_asked)) for lines in self._lines.values())
 
     def n_of(self, task: str) -> int:
         """Returns the number of samples of a task."""
@@ -155,6 +155,10 @@ class LmEvalSamples(Sequence[Sample]):
         made = sample(task, self._kinds[task], lines)
         made.cut = None if self._cut is None else made.native_id in self._cut.get(task, ())
         return made
+
+
+def _n_asked(lines: list[dict[str, Any]]) -> int:
+    return sum(map(len, lines[0]["resps"]))
 
 
 def read_samples(files: LmEvalFiles) -> LmEvalSamples:

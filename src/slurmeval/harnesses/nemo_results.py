@@ -66,7 +66,7 @@ def _read_lm_eval(job: Job, written: list[Metric], output: Path, version: str) -
     files = LmEvalFiles(output)
     samples = read_samples(files)
     n_requested = check_counts(files, samples, job.benchmark.limit)
-    check_responses(output, at_least=samples.n_asked)
+    check_responses(output, at_least=samples.n_asked())
     metrics = read_metrics(files, task_name(job))
     own, nemo = _numbers(metrics), _numbers(written)
     if own != nemo:

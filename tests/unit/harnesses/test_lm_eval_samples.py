@@ -40,7 +40,7 @@ def read(job: Job) -> tuple[HarnessOutput, list[Sample]]:
 
 def refused(job: Job) -> str:
     with pytest.raises(EvaluationFailed) as caught:
-        LM_EVAL.read(job)
+        read(job)
     assert caught.value.error_class is ErrorClass.BAD_RESULT
     return caught.value.reason
 
@@ -354,3 +354,28 @@ def test_questions_about_one_passage_share_a_cluster_and_subjects_are_categories
     (found,) = {sample.cluster for sample in samples}
     assert (found is not None) is cluster
     assert found is None or len(found) == 16
+
+
+def test_lines_are_found_whatever_blanks_and_order_their_keys_have(job_of: JobOf) -> None:
+    job = job_of("srv_null_tx", "tx")
+    path, first, second = two_filters(job)
+    expected = [{"doc": {"filter": 'a "filter": "b"'}} | line for line in first + second]
+    write_lines(path, expected)
+    samples = read(job)[1]
+    compact = (json.dumps(line, separators=(",", ":")).encode() for line in expected)
+    path.write_bytes(b"\n\n".join(compact))
+    assert read(job)[1] == samples
+    backwards = [dict(reversed(line.items())) for line in expected]
+    write_lines(path, backwards)
+    assert read(job)[1] == samples
+
+
+def test_a_filter_is_not_taken_from_another_place(job_of: JobOf) -> None:
+    job = job_of("srv_null_tx", "tx")
+    path = file_of(job, "samples_*")
+    lines = lines_of(path)
+    lines[1]["exact_match"] = {"filter": "strict"}
+    write_lines(path, lines)
+    assert "lines of 5 questions" in refused(job)
+    write_lines(path, [line | {"exact_match": {"filter": "number"}, "filter": "other"} for line in lines])
+    assert f"{path.name}:1: not laid out as lm-eval does" in refused(job)
