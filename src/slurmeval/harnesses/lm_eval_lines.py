@@ -61,14 +61,31 @@ class QuestionLines:
         with readable(path):
             for number, line in enumerate(lines_of(path), 1):
                 if not line.isspace():
-                    doc_id, name = self._head(line, number)
-                    places = self._filters[name]
-                    places.doc_ids.append(doc_id)
-                    places.numbers.append(number)
-                    places.offsets.append(offset)
+                    self._add(line, number, offset)
                 offset += len(line)
         for name, places in self._filters.items():
             self._align(name, places, self._order(name, places))
+
+    def _add(self, line: bytes, number: int, offset: int) -> None:
+        """Keeps where a line is.
+
+        Raises:
+            EvaluationFailed: It has no question or filter (bad_result).
+        """
+        doc_id, start = _DOC_ID.match(line), line.rfind(_FILTER) + len(_FILTER)
+        name = line[start : line.find(b'"', start)]
+        try:
+            if doc_id is not None and start >= len(_FILTER) and name.isascii() and b"\\" not in name:
+                places = self._filters[name.decode()]
+                places.doc_ids.append(int(doc_id[1]))
+            else:
+                content = parsed(line, self.path.name, number)
+                places = self._filters[_filter_of(content)]
+                places.doc_ids.append(_doc_id(content))
+        except MALFORMED as error:
+            raise malformed(self.path, number, error) from error
+        places.numbers.append(number)
+        places.offsets.append(offset)
 
     def __len__(self) -> int:
         """Returns the number of questions."""
@@ -113,23 +130,6 @@ class QuestionLines:
                     told = ValueError(f"doc_id or filter are not where they are to be: {doc_id}, {of_filter}")
                     raise malformed(self.path, number, told)
                 yield line
-
-    def _head(self, line: bytes, number: int) -> tuple[int, str]:
-        """Returns the number of the question of a line, and its filter.
-
-        Raises:
-            EvaluationFailed: It has none (bad_result).
-        """
-        doc_id = _DOC_ID.match(line)
-        start = line.rfind(_FILTER) + len(_FILTER)
-        name = line[start : line.find(b'"', start)]
-        if doc_id is not None and start >= len(_FILTER) and name.isascii() and b"\\" not in name:
-            return int(doc_id[1]), name.decode()
-        content = parsed(line, self.path.name, number)
-        try:
-            return _doc_id(content), _filter_of(content)
-        except MALFORMED as error:
-            raise malformed(self.path, number, error) from error
 
     def _order(self, name: str, places: _Places) -> npt.NDArray[np.int64]:
         """Returns the order of a filter's lines by question.

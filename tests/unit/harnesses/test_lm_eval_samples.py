@@ -208,6 +208,7 @@ def test_a_task_without_its_questions_is_a_bad_result(job_of: JobOf) -> None:
         {"doc_id": None},
         {"doc_id": [1]},
         {"doc_id": "1"},
+        {"doc_id": 2**64},
         {"arguments": None},
         {"arguments": {}},
         {"arguments": {"gen_args_1": {"arg_0": "x"}}},
