@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from slurmeval.cli.naming import require_results
 from slurmeval.cli.run_state import live_servers
 from slurmeval.errors import UserError
 from slurmeval.ownership import live_owner
@@ -37,7 +38,12 @@ def in_use(results: Sequence[Path]) -> dict[Path, Path]:
 
     Each comes with the results folder of one such run. Looks at `results`, and at all results folders below
     the current one.
+
+    Raises:
+        UserError: One of `results` is not there. What its runs use would not be known.
     """
+    for named in results:
+        require_results(named)
     return {
         used: folder
         for folder in sorted({*_results_below(Path.cwd()), *(named.absolute() for named in results)})

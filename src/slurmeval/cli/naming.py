@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from slurmeval.errors import UserError
+
 CONFIGFILE = "--configfile"
 RESULTS = Path("results")
 _ENDINGS = (".yaml", ".yml", ".json")
@@ -57,6 +59,8 @@ def about_results(command: Callable[..., Any]) -> Callable[..., Any]:
     @results_option
     @functools.wraps(command)
     def named(*args: Any, configfiles: tuple[Path, ...], results: Path | None, **kwargs: Any) -> Any:
+        if results is not None:
+            require_results(results)
         return command(*args, results=results or results_of(configfiles), **kwargs)
 
     return named
@@ -69,6 +73,14 @@ def results_of(configfiles: Sequence[Path]) -> Path:
     from slurmeval.config.load import load
 
     return Path(load(configfiles).results)
+
+
+def require_results(folder: Path) -> None:
+    """Raises UserError where a folder that the user named is not there."""
+    if not folder.is_dir():
+        near = others(folder)
+        hint = f"; something has run in {', '.join(near[:3])}" if near else ""
+        raise UserError(f"--results {folder}: no such folder{hint}")
 
 
 def others(results: Path) -> list[str]:

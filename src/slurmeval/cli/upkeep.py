@@ -73,7 +73,7 @@ def prune(
 
         config = load(configfiles)
         environments = environments or Path(config.staging.environments)
-        results = (*results, Path(config.results))
+        results = (*results, *filter(Path.is_dir, [Path(config.results)]))
     environments = environments or Path(".environments")
     locks = environment_locks(Path.cwd()).values()
     removed = prune(locks, environments, in_use(results), dry_run)

@@ -12,6 +12,8 @@ from slurmeval.state.external import is_here
 
 EXTERNAL = "external"
 """The engine of servers that are there already."""
+EXTERNAL_READY_S = 120.0
+"""Longest wait for a server that is there already, unless the config says otherwise."""
 
 
 def _without_slash(address: str) -> str:
@@ -77,6 +79,13 @@ class Serving(Section):
     """How often the engine is started again after a crash, in one job."""
     drain_s: Annotated[float, Field(ge=0)] = 60
     """How long requests under way may take to end when the server is told to stop."""
+
+    @property
+    def ready_within_s(self) -> float:
+        """Returns how long is waited for its first answer: one that is there already loads no weights."""
+        if self.url is not None and "ready_timeout_s" not in self.model_fields_set:
+            return EXTERNAL_READY_S
+        return self.ready_timeout_s
 
     @property
     def engine_name(self) -> str:

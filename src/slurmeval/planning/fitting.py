@@ -52,7 +52,7 @@ def requests(
     for model in models:
         found.setdefault(_server(site, servers_of[model]), []).append(model)
     if site.evaluations.where == "jobs":
-        loading_s = max((server.ready_timeout_s for server in servers_of.values()), default=0.0)
+        loading_s = max((server.ready_within_s for server in servers_of.values()), default=0.0)
         for benchmark, limit in limits_min.items():
             found.setdefault(_evaluation(site, limit, loading_s), []).append(benchmark)
     return [Request(**{**vars(request), "names": tuple(names)}) for request, names in found.items()]

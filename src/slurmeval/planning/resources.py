@@ -17,7 +17,7 @@ def evaluation_resources(plan: Plan) -> dict[str, Any]:
 
     def runtime(wildcards: Any) -> int:
         server = plan.config.models[plan.config.server_of(wildcards.model, wildcards.benchmark)].server
-        loading_s = plan.config.servers[server].ready_timeout_s
+        loading_s = plan.config.servers[server].ready_within_s
         limit_min = plan.forecast.time_limit_min(wildcards.benchmark)
         return evaluation_time_min(limit_min, loading_s, site.evaluations)
 

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from slurmeval.paths import Paths
 
 
-EXTERNAL_READY_S = 120.0
-"""Longest wait for a server that is there already, unless the config says otherwise."""
-
-
 def server_spec(
     model_id: str,
     model: Model,
@@ -82,11 +78,10 @@ def _there_already(
     compute nodes cannot, and needs next to nothing.
     """
     assert server.url is not None
-    given = "ready_timeout_s" in server.model_fields_set
     return {
         "max_at_once": None,
         "time_limit_min": server.time_limit_min,
-        "ready_timeout_s": server.ready_timeout_s if given else EXTERNAL_READY_S,
+        "ready_timeout_s": server.ready_within_s,
         "host": "127.0.0.1" if site is None else site.servers.address,
         "external": ExternalServer(
             url=server.url,

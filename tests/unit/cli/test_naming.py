@@ -61,6 +61,7 @@ def test_the_results_are_the_configs(
     monkeypatch.chdir(tmp_path)
     assert main.run(["status", "--configfile", "mine.yaml"]) == 0
     assert "Nothing has run here yet (results-mine)" in capsys.readouterr().out
+    (tmp_path / "other").mkdir()
     assert main.run(["status", "--configfile", "mine.yaml", "--results", "other"]) == 0
     assert "(other)" in capsys.readouterr().out
     runs = tmp_path / "results-mine" / "state" / "runs"
@@ -69,6 +70,20 @@ def test_the_results_are_the_configs(
     assert main.run(["status"]) == 0
     assert "--results results-mine" in " ".join(capsys.readouterr().out.split())
     assert main.run(["status", "--configfile", "no.yaml"]) == 2
+
+
+@pytest.mark.parametrize("command", ["status", "stop", "show", "rescore", "verify", "prune", "images prune"])
+def test_a_results_folder_that_is_not_there_is_one_line_with_what_is_near(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Snakefile").touch()
+    runs = tmp_path / "results-mine" / "state" / "runs"
+    runs.mkdir(parents=True)
+    (runs / "1.json").write_text("{}")
+    assert main.run([*command.split(), "--results", "results"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "slurmeval: --results results: no such folder; something has run in results-mine"
 
 
 def test_check_takes_files_either_way(

@@ -15,6 +15,7 @@ from slurmeval.config.models import Benchmark
 from slurmeval.config.questions import CustomQuestions, Scorer
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
 from slurmeval.harnesses import Job, harness
+from slurmeval.harnesses.custom import scoring
 from slurmeval.harnesses.custom.questions import Question, file_of, read
 from slurmeval.harnesses.custom.run import main
 from slurmeval.harnesses.custom.scoring import score
@@ -184,6 +185,7 @@ def test_one_of_several_files_must_be_named(tmp_path: Path) -> None:
         ("choice", "B", "A good question: B.", True, "B"),
         ("choice", "A", "A", True, "A"),
         ("choice", "C", "None of them", False, None),
+        pytest.param("choice", "C", f"The answer{' ' * 200_000}", False, None, id="blanks without end"),
     ],
 )
 def test_answers_are_scored(kind: str, reference: str, answer: str, right: bool, read: str | None) -> None:
@@ -200,6 +202,20 @@ def test_a_pattern_says_what_is_compared() -> None:
     assert score(scorer, "exact", question, "4").read is None
     near = Scorer(tolerance=0.1)
     assert score(near, "number", question, "4.05").right and not score(near, "number", question, "4.2").right
+
+
+@pytest.mark.timeout(60)
+def test_a_pattern_that_would_match_for_ever_is_named_and_gives_no_score(
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "PATTERN_TIMEOUT_S", 0.1)
+    model[0].answer = staticmethod(lambda _: "a" * 60 + "!")
+    job = make_job(**own(questions=ASKED | {"scorers": {"exact": {"pattern": "(a+)+$"}}}))
+    jsonl(job.datasets["mine"], CAPITALS)
+    path = prepared(job, model[1], monkeypatch)
+    assert main(path) == 1
+    with pytest.raises(EvaluationFailed, match=r"questions\.scorers\.exact\.pattern: takes more than"):
+        CUSTOM.check(job, 1, path)
 
 
 def test_numbers_of_all_gsm8k_answers_are_read_as_their_authors_read_them(tmp_path: Path) -> None:

@@ -262,3 +262,6 @@ def test_a_server_that_is_there_already_needs_no_job() -> None:
     content["models"]["small"] = {"server": "one"}
     asked = requests(SITE, Config.model_validate(content), ["small", "large"], {"first": 30})
     assert [each.title for each in asked] == ["server of large", "evaluation on first"]
+    (alone,) = requests(SITE, Config.model_validate(content), ["small"], {"first": 30})
+    loading_min = asked[1].time_min - alone.time_min
+    assert loading_min == (1800 - 120) / 60, "it waits for no weights"

@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from slurmeval.config.questions import CustomQuestions
+from slurmeval.config.questions import CustomQuestions, Scorer
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
 from slurmeval.files import write_atomically, write_json
 from slurmeval.harnesses.asking import Asking, asking
 from slurmeval.harnesses.custom.questions import Question, read
-from slurmeval.harnesses.custom.scoring import score
+from slurmeval.harnesses.custom.scoring import PATTERN_TIMEOUT_S, Scored, score
 from slurmeval.harnesses.own_programs import carry_out
 
 PROGRESS_S = 5.0
@@ -54,13 +54,23 @@ class CustomRun:
             answer, error = await self._answer(question)
         scores = {}
         for name, scorer in self._asked.scorers.items():
-            found = None if answer is None else score(scorer, scorer.kind or name, question, answer)
+            found = None if answer is None else self._score(name, scorer, question, answer)
             right, shown = (False, None) if found is None else (found.right, found.read)
             scores[name] = {"right": right, "read": shown}
         self._lines.append(vars(question) | {
             "repeat": repeat, "answer": answer, "error": error, "scores": scores,
         })  # fmt: skip
         self._say_progress()
+
+    def _score(self, name: str, scorer: Scorer, question: Question, answer: str) -> Scored:
+        try:
+            return score(scorer, scorer.kind or name, question, answer)
+        except TimeoutError as error:
+            reason = (
+                f"questions.scorers.{name}.pattern: takes more than {PATTERN_TIMEOUT_S:g} s on the answer to "
+                f"{question.id}; expected one without repetitions of repetitions, such as (a+)+"
+            )
+            raise EvaluationFailed(ErrorClass.HARNESS_ERROR, reason) from error
 
     async def _answer(self, question: Question) -> tuple[str | None, str | None]:
         if self._order["endpoint"] != "chat":

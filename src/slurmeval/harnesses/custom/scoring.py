@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
+import signal
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 from slurmeval.config.questions import Scorer
 from slurmeval.harnesses.custom.questions import LETTERS, Question
 
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|[-+]?\.\d+")
-_NAMED = re.compile(r"(?:answer|choice|option)\W*(?:is|:)?\W*\(?([A-Z])\b(?![a-z'’])", re.IGNORECASE)
+_NAMED = re.compile(r"(?:answer|choice|option)\W{0,30}(?:is|:)?\W{0,30}([A-Z])\b(?![a-z'’])", re.IGNORECASE)
+"""Without bounds, two runs of signs beside one another are tried in every division of a long one."""
 _ALONE = re.compile(r"(?<![\w'’])\(?([A-Z])\)?(?=[.:,)\s]|$)")
 _WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
 """Thai, Lao, Burmese and Khmer."""
 AROUND = " .,;:!?\"'`*_()[]{}<>«»“”„‘’…¡¿。、，！？：；「」『』（）"
 """What may stand around an answer. No sign of a number is among it."""
+PATTERN_TIMEOUT_S = 5.0
+"""Processor time that a pattern may take on one answer. Some take time that doubles with each character."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,11 @@ class Scored:
 
 
 def score(scorer: Scorer, kind: str, question: Question, answer: str) -> Scored:
-    """Returns whether an answer is right by a scorer of this kind."""
+    """Returns whether an answer is right by a scorer of this kind. To be called in the main thread.
+
+    Raises:
+        TimeoutError: The scorer's pattern takes longer than PATTERN_TIMEOUT_S.
+    """
     part = answer if scorer.pattern is None else _last_match(scorer.pattern, answer)
     if part is None:
         return Scored(False, None)
@@ -44,10 +55,27 @@ def score(scorer: Scorer, kind: str, question: Question, answer: str) -> Scored:
 
 
 def _last_match(pattern: str, answer: str) -> str | None:
-    found = list(re.finditer(pattern, answer, re.MULTILINE))
+    with _bounded():
+        found = list(re.finditer(pattern, answer, re.MULTILINE))
     if not found:
         return None
     return found[-1].group(1 if found[-1].re.groups else 0)
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Ends what takes too long: while it matches, `re` looks for signals."""
+
+    def expire(number: int, frame: object) -> NoReturn:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGVTALRM, expire)
+    signal.setitimer(signal.ITIMER_VIRTUAL, PATTERN_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _number(scorer: Scorer, question: Question, part: str) -> Scored:
