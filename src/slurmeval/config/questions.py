@@ -19,7 +19,7 @@ class Scorer(Section):
     that it names. null: the scorer's name is its kind."""
     pattern: str | None = None
     """A regular expression; what its first group (or all of it) finds last is compared. An answer in which it
-    finds nothing is `unparsed`."""
+    finds nothing is `unparsed`. One that takes more than 5 s on an answer ends the evaluation."""
     ignore_case: bool = True
     """Whether upper and lower case are the same (exact, includes)."""
     ignore_punctuation: bool = True
