@@ -23,6 +23,8 @@ from slurmeval.harnesses.nemo_readers.reading import json_value
 from slurmeval.harnesses.scores import bad_result
 
 SOURCE = Path(__file__).parents[2]
+LOCK = "own-programs"
+"""The lock of their environment, which is empty: they run in slurmeval's own."""
 MAX_TOKENS = 512
 """Longest answer where the benchmark does not say."""
 

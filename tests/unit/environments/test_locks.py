@@ -96,7 +96,7 @@ def test_kept_locks_name_no_machine_and_no_index(wanted: Path) -> None:
     lock = read_lock(wanted.with_suffix(".lock"))
     text = lock.path.read_text()
     asked = [line for line in wanted.read_text().splitlines() if line and not line.startswith("#")]
-    assert bool(lock.packages) == bool(asked), "custom needs none"
+    assert bool(lock.packages) == bool(asked), "own programs need none"
     assert not any(part in text for part in ("://", "/home/", "+cpu", "--index", "--find-links"))
     directives = [line for line in wanted.read_text().splitlines() if line.startswith("# slurmeval:")]
     assert all(line in text for line in directives if line.split()[2] not in ("exclude", "group"))

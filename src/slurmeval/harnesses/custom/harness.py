@@ -26,8 +26,6 @@ from slurmeval.harnesses.scores import bad_result
 NAME = "custom"
 VERSION = "1"
 """Of the asking and scoring here: it grows when they give other results."""
-LOCK = NAME
-"""The lock of the environment, which is empty: the program runs in slurmeval's own."""
 
 
 class Custom:
@@ -58,7 +56,7 @@ class Custom:
 
     def environments(self, benchmark: Benchmark) -> str:
         """Returns the name of its environment's lock."""
-        return LOCK
+        return own_programs.LOCK
 
     def starts_early(self, benchmark: Benchmark) -> bool:
         """Returns whether it may start while its server still loads."""

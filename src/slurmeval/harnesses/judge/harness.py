@@ -26,8 +26,6 @@ from slurmeval.harnesses.scores import bad_result
 NAME = "judge"
 VERSION = "1"
 """Of the prompts and of how verdicts are read: it grows when they give other results."""
-LOCK = "human-eval"
-"""The lock of the environment. The program runs in slurmeval's own; this one is merely small."""
 WIN_RATE = "win_rate"
 SEPARATOR = "\n\n[BEGIN VERDICT IN THE OTHER ORDER]\n"
 """Between the verdicts of a comparison."""
@@ -59,7 +57,7 @@ class Judge:
 
     def environments(self, benchmark: Benchmark) -> str:
         """Returns the name of its environment's lock."""
-        return LOCK
+        return own_programs.LOCK
 
     def starts_early(self, benchmark: Benchmark) -> bool:
         """Returns whether it may start while its server still loads."""
