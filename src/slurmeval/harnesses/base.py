@@ -1,15 +1,17 @@
 """Interface of a harness: how it is started, whether it ended well, what it found.
 
-A harness is one module with a class that satisfies `Harness`; `slurmeval.harnesses.harness(name)` finds it.
-Nothing outside this package knows a harness's files or flags.
+A harness is one module with a class derived from `Harness`, or from `own_programs.OwnProgram` where it is a
+program of slurmeval's own; `slurmeval.harnesses.harness(name)` finds it. Nothing outside this package knows a
+harness's files or flags.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.harnesses.runtimes import Runtime
@@ -169,9 +171,10 @@ class HarnessOutput:
     """Questions that the task has, whatever the limit; None: the harness does not say."""
 
 
-class Harness(Protocol):
-    """A program that runs benchmarks."""
+class Harness(ABC):
+    """A program that runs benchmarks. What is not abstract here holds for most, and others override it."""
 
+    @abstractmethod
     def problems(self, benchmark: Benchmark) -> list[str]:
         """Returns what this harness cannot do of a benchmark's config: lines that begin with the key.
 
@@ -180,7 +183,9 @@ class Harness(Protocol):
 
     def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
         """Returns why the benchmark cannot run on the model, each reason in a few words."""
+        return []
 
+    @abstractmethod
     def environments(self, benchmark: Benchmark) -> str:
         """Returns the name of the lock of its environment, which is also that of its image."""
 
@@ -190,19 +195,24 @@ class Harness(Protocol):
         Such a harness asks for nothing but answers, and waits for them for as long as it takes
         (docs/harnesses.md).
         """
+        return False
 
     def dies_of_refusals(self, benchmark: Benchmark) -> bool:
         """Returns whether one prompt that the server refuses ends the harness.
 
         It is then sent an empty answer, which counts as unanswered.
         """
+        return False
 
     def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
         """Returns whether the harness tokenizes prompts itself, with the model's tokenizer."""
+        return False
 
+    @abstractmethod
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         """Returns the pinned versions that alter results, by package."""
 
+    @abstractmethod
     def prepare(self, job: Job) -> Command:
         """Makes the folder of a new attempt with all files that the harness reads, and returns its command.
 
@@ -216,7 +226,9 @@ class Harness(Protocol):
         It runs after the harness, which `command` started. None: the harness cuts no prompts, or nobody can
         tell.
         """
+        return None
 
+    @abstractmethod
     def check(self, job: Job, returncode: int, log: Path) -> None:
         """Checks every sign that the last attempt ended well.
 
@@ -224,6 +236,7 @@ class Harness(Protocol):
             EvaluationFailed: One of them says that it did not.
         """
 
+    @abstractmethod
     def read(self, job: Job) -> HarnessOutput:
         """Returns the results of the last attempt.
 

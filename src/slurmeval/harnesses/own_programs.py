@@ -1,25 +1,31 @@
 """Harnesses that are slurmeval's own programs: they read an order, ask the gateway, and leave their results.
 
-The program gets `order.json` in the attempt's folder, and writes `results.json` there, or `failure.json` with
-the reason why there are none.
+A harness is a class derived from `OwnProgram`, and a module with the program, whose main function calls
+`carry_out`. The program gets `order.json` in the attempt's folder, asks through `asking`, and writes
+`results.json` and a file of samples there, or `failure.json` with the reason why there are none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import operator
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from slurmeval.config.models import Benchmark, Model
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.files import write_json
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
-from slurmeval.harnesses.base import Command, Job
+from slurmeval.harnesses.base import Command, Harness, Job, Sample
 from slurmeval.harnesses.job_environment import environment_variables
+from slurmeval.harnesses.json_lines import MALFORMED, json_lines
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_readers.reading import json_value
+from slurmeval.harnesses.prompts import no_bos_of_its_own
+from slurmeval.harnesses.sample_checks import each_once, well_formed
 from slurmeval.harnesses.scores import bad_result
 
 SOURCE = Path(__file__).parents[2]
@@ -30,6 +36,91 @@ MAX_TOKENS = 512
 
 Program = Callable[[dict[str, Any], Path], Awaitable[None]]
 """Carries out an order, and leaves its results in a folder."""
+
+
+class OwnProgram(Harness):
+    """A harness that is a program of slurmeval's own: what all of them share."""
+
+    name: ClassVar[str]
+    """As the config has it."""
+    version: ClassVar[str]
+    """Of the asking, reading and scoring: it grows when they give other results."""
+    module: ClassVar[str]
+    """The program, which Python runs with the order's path."""
+    lacks: ClassVar[tuple[str, ...]] = ("task_file", "few_shot")
+    """Keys of a benchmark that mean nothing to it."""
+
+    @property
+    def label(self) -> str:
+        """Its name and version, as results have them."""
+        return f"slurmeval {self.name} {self.version}"
+
+    def problems(self, benchmark: Benchmark) -> list[str]:
+        """Returns what no program of slurmeval's own can do; further problems are a harness's own."""
+        found = [
+            f"{key}: the harness {self.name} has none"
+            for key in self.lacks
+            if getattr(benchmark, key) is not None
+        ]
+        if benchmark.runtime == "image":
+            found.append(f"runtime: the harness {self.name} runs in its environment")
+        return [*found, *(f"extra.{key}: unknown" for key in benchmark.extra)]
+
+    def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
+        """Returns why it cannot ask the model: by default only what its tokens before a prompt tell."""
+        return no_bos_of_its_own(model, benchmark)
+
+    def environments(self, benchmark: Benchmark) -> str:
+        """Returns the name of the empty lock."""
+        return LOCK
+
+    def starts_early(self, benchmark: Benchmark) -> bool:
+        """Returns True: it asks for nothing but answers, and waits for them."""
+        return True
+
+    def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
+        """Returns its own version."""
+        return {f"slurmeval-{self.name}": self.version}
+
+    def order(self, job: Job) -> dict[str, Any]:
+        """Returns what the program is told beside url, model, limit, repeats, parallelism and sampling.
+
+        Raises:
+            EvaluationFailed: The job cannot be started.
+        """
+        return {}
+
+    def prepare(self, job: Job) -> Command:
+        """Makes the folder of a new attempt with an order, and returns the command that carries it out.
+
+        Raises:
+            EvaluationFailed: The job cannot be started.
+        """
+        return prepared(job, self.module, **self.order(job))
+
+    def check(self, job: Job, returncode: int, log: Path) -> None:
+        """Checks every sign that the last attempt ended well.
+
+        Raises:
+            EvaluationFailed: One of them says that it did not.
+        """
+        check_end(job, returncode, log, self.name)
+
+    def left(
+        self, job: Job, count: str, sample: Callable[[dict[str, Any]], Sample], file: str = "samples.jsonl"
+    ) -> tuple[int, list[Sample]]:
+        """Returns the number `count` in the results, and a sample for each line of a file, each once.
+
+        Raises:
+            EvaluationFailed: They cannot be read (bad_result).
+        """
+        attempt = last_attempt(job.folder)
+        try:
+            wanted = operator.index(json_value(attempt / "results.json")[count])
+            samples = [sample(line) for line in json_lines(attempt / file)]
+        except MALFORMED as error:
+            raise bad_result(f"{self.name}: its files do not parse: {error!r}") from error
+        return wanted, each_once(well_formed(samples, self.name), attempt / file)
 
 
 def prepared(job: Job, module: str, **order: Any) -> Command:

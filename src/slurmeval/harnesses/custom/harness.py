@@ -7,19 +7,17 @@ import operator
 import re
 import statistics
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
-from slurmeval.config.models import Benchmark, Model
+from slurmeval.config.models import Benchmark
 from slurmeval.config.questions import CustomQuestions
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
-from slurmeval.harnesses import own_programs
 from slurmeval.harnesses.attempts import last_attempt
-from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric, Sample, Score
+from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.custom import questions
 from slurmeval.harnesses.json_lines import MALFORMED, json_lines
 from slurmeval.harnesses.nemo_readers.reading import json_value
-from slurmeval.harnesses.prompts import no_bos_of_its_own
+from slurmeval.harnesses.own_programs import OwnProgram
 from slurmeval.harnesses.sample_checks import each_once, well_formed
 from slurmeval.harnesses.scores import bad_result
 
@@ -28,8 +26,12 @@ VERSION = "1"
 """Of the asking and scoring here: it grows when they give other results."""
 
 
-class Custom:
+class Custom(OwnProgram):
     """The `custom` harness."""
+
+    name = NAME
+    version = VERSION
+    module = "slurmeval.harnesses.custom.run"
 
     def problems(self, benchmark: Benchmark) -> list[str]:
         """Returns what this harness cannot do of a benchmark's config: lines that begin with the key."""
@@ -50,32 +52,8 @@ class Custom:
             found.append(f"runtime: the harness {NAME} runs in its environment")
         return [*found, *(f"extra.{key}: unknown" for key in benchmark.extra)]
 
-    def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
-        """Returns why this harness cannot run the benchmark on a model, each reason in a few words."""
-        return no_bos_of_its_own(model, benchmark)
-
-    def environments(self, benchmark: Benchmark) -> str:
-        """Returns the name of its environment's lock."""
-        return own_programs.LOCK
-
-    def starts_early(self, benchmark: Benchmark) -> bool:
-        """Returns whether it may start while its server still loads."""
-        return True
-
-    def dies_of_refusals(self, benchmark: Benchmark) -> bool:
-        """Returns whether one prompt that the server refuses ends it."""
-        return False
-
-    def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
-        """Returns whether it tokenizes prompts itself."""
-        return False
-
-    def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
-        """Returns the versions that alter results, by package."""
-        return {"slurmeval-custom": VERSION}
-
-    def prepare(self, job: Job) -> Command:
-        """Makes the folder of a new attempt and returns the command.
+    def order(self, job: Job) -> dict[str, Any]:
+        """Returns what the program is told of the benchmark.
 
         Raises:
             EvaluationFailed: The job cannot be started.
@@ -86,24 +64,7 @@ class Custom:
             data = questions.file_of(asked, job.datasets[name])
         except UserError as error:
             raise EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error)) from error
-        return own_programs.prepared(
-            job,
-            "slurmeval.harnesses.custom.run",
-            data=str(data.absolute()),
-            questions=asked.model_dump(mode="json"),
-        )
-
-    def counting_cuts(self, job: Job, command: Command) -> Command | None:
-        """Returns the command that counts cut prompts; None: there are none to count."""
-        return None
-
-    def check(self, job: Job, returncode: int, log: Path) -> None:
-        """Checks every sign that the last attempt ended well.
-
-        Raises:
-            EvaluationFailed: One of them says that it did not.
-        """
-        own_programs.check_end(job, returncode, log, NAME)
+        return {"data": str(data.absolute()), "questions": asked.model_dump(mode="json")}
 
     def read(self, job: Job) -> HarnessOutput:
         """Returns the results of the last attempt.
@@ -128,8 +89,8 @@ class Custom:
         ):
             raise bad_result(f"{NAME}: {wanted} questions, {repeats} times, and {len(samples)} samples")
         metrics = [_metric(name, samples, job.benchmark_id, repeats, asked) for name in asked.scorers]
-        version, n_available = f"slurmeval custom {VERSION}", _n_available(job, asked)
-        return HarnessOutput(metrics, samples, wanted * repeats, version, None, True, n_available)
+        n_available = _n_available(job, asked)
+        return HarnessOutput(metrics, samples, wanted * repeats, self.label, None, True, n_available)
 
 
 def _n_available(job: Job, asked: CustomQuestions) -> int | None:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from slurmeval.config.models import Benchmark, Model
+from slurmeval.config.models import Benchmark
 from slurmeval.environments.package_versions import pinned_versions
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.files import write_json
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
-from slurmeval.harnesses.base import HARNESS_TIMEOUT_S, Command, HarnessOutput, Job
+from slurmeval.harnesses.base import HARNESS_TIMEOUT_S, Command, Harness, HarnessOutput, Job
 from slurmeval.harnesses.inspect import results, run, tasks
 from slurmeval.harnesses.job_environment import environment_variables
 from slurmeval.harnesses.logs import failure
@@ -29,7 +29,7 @@ _KNOWN = (*_MAPPINGS, *LIMITS, "reducers", "sandbox", "seed", "category")
 _PLACEHOLDER = re.compile(r"\$\{dataset:([^}]*)\}")
 
 
-class Inspect:
+class Inspect(Harness):
     """The `inspect` harness."""
 
     def problems(self, benchmark: Benchmark) -> list[str]:
@@ -49,10 +49,6 @@ class Inspect:
             found.append("network: it runs what the model writes, and that gets no network")
         return [*found, *_extra_problems(benchmark)]
 
-    def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
-        """Returns why this harness cannot run the benchmark on a model, each reason in a few words."""
-        return []
-
     def environments(self, benchmark: Benchmark) -> str:
         """Returns the name of its environment's lock."""
         return NAME
@@ -60,14 +56,6 @@ class Inspect:
     def starts_early(self, benchmark: Benchmark) -> bool:
         """Returns whether it may start while its server still loads."""
         return "client_timeout" not in benchmark.extra.get("model_args", {})
-
-    def dies_of_refusals(self, benchmark: Benchmark) -> bool:
-        """Returns whether one prompt that the server refuses ends it."""
-        return False
-
-    def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
-        """Returns whether it tokenizes prompts itself."""
-        return False
 
     def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
         """Returns the pinned versions that alter results, by package."""
@@ -86,10 +74,6 @@ class Inspect:
         env = environment_variables(job, attempt) | {"SLURMEVAL_API_KEY": job.api_key}
         hostile = job.benchmark.extra.get("sandbox") is not None
         return Command([job.runtime.python, "run.py", "order.json"], env, attempt, hostile)
-
-    def counting_cuts(self, job: Job, command: Command) -> Command | None:
-        """Returns the command that counts cut prompts; None: there are none to count."""
-        return None
 
     def check(self, job: Job, returncode: int, log: Path) -> None:
         """Checks every sign that the last attempt ended well.

@@ -6,21 +6,16 @@ import math
 import operator
 import statistics
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 from slurmeval.config.judging import Judging
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
-from slurmeval.harnesses import own_programs
-from slurmeval.harnesses.attempts import last_attempt
-from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric, Sample, Score
-from slurmeval.harnesses.json_lines import MALFORMED, json_lines
+from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.judge import verdicts
 from slurmeval.harnesses.judge.jury import disagreement, verdict
 from slurmeval.harnesses.judge.rubrics import Rubric, rubric_of
-from slurmeval.harnesses.nemo_readers.reading import json_value
-from slurmeval.harnesses.sample_checks import each_once, well_formed
+from slurmeval.harnesses.own_programs import OwnProgram
 from slurmeval.harnesses.scores import bad_result
 
 NAME = "judge"
@@ -29,11 +24,14 @@ VERSION = "1"
 WIN_RATE = "win_rate"
 SEPARATOR = "\n\n[BEGIN VERDICT IN THE OTHER ORDER]\n"
 """Between the verdicts of a comparison."""
-WITHOUT = ("task_file", "few_shot")
 
 
-class Judge:
+class Judge(OwnProgram):
     """The `judge` harness."""
+
+    name = NAME
+    version = VERSION
+    module = "slurmeval.harnesses.judge.run"
 
     def problems(self, benchmark: Benchmark) -> list[str]:
         """Returns what this harness cannot do of a benchmark's config: lines that begin with the key."""
@@ -44,63 +42,24 @@ class Judge:
             found.append("endpoint: judges are asked by chat")
         if benchmark.datasets:
             found.append("datasets: a judge reads stored answers, and no data")
-        found += [
-            f"{key}: the harness {NAME} has none" for key in WITHOUT if getattr(benchmark, key) is not None
-        ]
-        if benchmark.runtime == "image":
-            found.append(f"runtime: the harness {NAME} runs in its environment")
-        return [*found, *(f"extra.{key}: unknown" for key in benchmark.extra)]
+        return [*found, *super().problems(benchmark)]
 
     def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
         """Returns why this judge cannot be asked, each reason in a few words."""
         return []
 
-    def environments(self, benchmark: Benchmark) -> str:
-        """Returns the name of its environment's lock."""
-        return own_programs.LOCK
-
-    def starts_early(self, benchmark: Benchmark) -> bool:
-        """Returns whether it may start while its server still loads."""
-        return True
-
-    def dies_of_refusals(self, benchmark: Benchmark) -> bool:
-        """Returns whether one prompt that the server refuses ends it."""
-        return False
-
-    def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
-        """Returns whether it tokenizes prompts itself."""
-        return False
-
-    def versions(self, benchmark: Benchmark, lock: Path) -> dict[str, str]:
-        """Returns the versions that alter results, by package."""
-        return {"slurmeval-judge": VERSION}
-
-    def prepare(self, job: Job) -> Command:
-        """Makes the folder of a new attempt and returns the command.
+    def order(self, job: Job) -> dict[str, Any]:
+        """Returns what the program is told of the benchmark.
 
         Raises:
             EvaluationFailed: The job cannot be started.
         """
         judging = _judging(job.benchmark)
-        return own_programs.prepared(
-            job,
-            "slurmeval.harnesses.judge.run",
-            judging=judging.model_dump(mode="json"),
-            rubric={name: each.model_dump(mode="json") for name, each in _rubric(job).items()},
-            judged={name: str(path.absolute()) for name, path in job.judged.items()},
-        )
-
-    def counting_cuts(self, job: Job, command: Command) -> Command | None:
-        """Returns the command that counts cut prompts; None: there are none to count."""
-        return None
-
-    def check(self, job: Job, returncode: int, log: Path) -> None:
-        """Checks every sign that the last attempt ended well.
-
-        Raises:
-            EvaluationFailed: One of them says that it did not.
-        """
-        own_programs.check_end(job, returncode, log, NAME)
+        return {
+            "judging": judging.model_dump(mode="json"),
+            "rubric": {name: each.model_dump(mode="json") for name, each in _rubric(job).items()},
+            "judged": {name: str(path.absolute()) for name, path in job.judged.items()},
+        }
 
     def read(self, job: Job) -> HarnessOutput:
         """Returns the results of the last attempt: its verdicts are read here.
@@ -108,21 +67,15 @@ class Judge:
         Raises:
             EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
         """
-        attempt, judging, rubric = last_attempt(job.folder), _judging(job.benchmark), _rubric(job)
-        file = attempt / "verdicts.jsonl"
+        judging, rubric = _judging(job.benchmark), _rubric(job)
         read = _Reading(job.benchmark_id, judging, rubric)
-        try:
-            wanted = operator.index(json_value(attempt / "results.json")["n_verdicts"])
-            samples = [read.sample(line) for line in json_lines(file)]
-        except MALFORMED as error:
-            raise bad_result(f"{NAME}: its files do not parse: {error!r}") from error
-        each_once(well_formed(samples, NAME), file)
+        wanted, samples = self.left(job, "n_verdicts", read.sample, "verdicts.jsonl")
         if len(samples) != wanted or not samples:
             raise bad_result(f"{NAME}: {wanted} verdicts, and {len(samples)} samples")
         names = read.names or list(dict.fromkeys(s.metric for each in samples for s in each.scores))
         metrics = [_metric(name, samples, job.benchmark_id, name == names[0]) for name in names]
         keeps = not judging.jury and judging.mode == "direct"
-        return HarnessOutput(metrics, samples, wanted, f"slurmeval judge {VERSION}", None, keeps)
+        return HarnessOutput(metrics, samples, wanted, self.label, None, keeps)
 
 
 class _Reading:
