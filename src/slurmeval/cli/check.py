@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,20 +27,26 @@ def check(files: tuple[Path, ...], configfiles: tuple[Path, ...], results: Path 
     Several FILES are laid over one another, as Snakemake does with --configfile; none: config/config.yaml.
     """
     config = checked([*files, *configfiles] or [DEFAULT_CONFIG], results)
-    models = config.evaluate.models or list(config.models)
+    models = config.evaluated_models
     suites = {name: config.suites[name] for name in config.evaluate.suites}
     benchmarks = config.planned_benchmarks
-    evaluations = len(models) * len(benchmarks)
+    evaluations = config.evaluations
+    without = len(models) * len(benchmarks) - len(evaluations)
+    less = f" − {without}" if without else ""
     click.echo(
-        f"{_counted(len(models), 'model')} × {_counted(len(benchmarks), 'benchmark')} = "
-        f"{_counted(evaluations, 'evaluation')}; results in {config.results}"
+        f"{_counted(len(models), 'model')} × {_counted(len(benchmarks), 'benchmark')}{less} = "
+        f"{_counted(len(evaluations), 'evaluation')}; results in {config.results}"
     )
-    for name in models:
+    for model, name in itertools.product(models, benchmarks):
+        if (why := config.not_judged(model, name)) is not None:
+            click.echo(f"  left out: {model} on {name}: {why}")
+    for name in config.served_models:
         model = config.models[name]
         wanted = model.source
         source = wanted.repo or wanted.package or wanted.folder or model.served_name or name
         revision = f" at {wanted.revision[:12]}" if wanted.revision else ""
-        click.echo(f"  model {name}: {source}{revision}, served by {model.server}")
+        kind = "model" if name in models else "judge"
+        click.echo(f"  {kind} {name}: {source}{revision}, served by {model.server}")
         if config.servers[model.server].tells_its_key:
             click.echo(f"    servers.{model.server}.url is http: others may read the key on its way")
     for name, names in suites.items():

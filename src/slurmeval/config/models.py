@@ -333,17 +333,21 @@ class Config(Section):
             (model, name)
             for model in self.evaluated_models
             for name in self.planned_benchmarks
-            if self.may_judge(model, name)
+            if self.not_judged(model, name) is None
         ]
 
-    def may_judge(self, model: str, benchmark: str) -> bool:
-        """Returns whether a benchmark is for a model: always, but for judges."""
+    def not_judged(self, model: str, benchmark: str) -> str | None:
+        """Returns why a judge's benchmark leaves a model out; None: it does not, or is no judge's."""
         judging = self.benchmarks[benchmark].judging
         if judging is None:
-            return True
+            return None
         if judging.jury:
-            return any(self.may_judge(model, juror) for juror in judging.jury)
-        return model != judging.against and (judging.allow_self_judging or model != judging.judge)
+            reasons = [self.not_judged(model, juror) for juror in judging.jury]
+            return None if None in reasons else "none of its jurors judges it"
+        if model == judging.against:
+            return "the others are compared with it"
+        own = model == judging.judge and not judging.allow_self_judging
+        return "it would judge its own answers (allow_self_judging)" if own else None
 
     def server_of(self, model: str, benchmark: str) -> str:
         """Returns the model whose server an evaluation asks: the judge, else the model itself."""
@@ -355,7 +359,7 @@ class Config(Section):
         if judging is None:
             return {}
         if judging.jury:
-            return {juror: (model, juror) for juror in judging.jury if self.may_judge(model, juror)}
+            return {juror: (model, juror) for juror in judging.jury if self.not_judged(model, juror) is None}
         of = judging.of or ""
         other = {} if judging.against is None else {"against": (judging.against, of)}
         return {"answers": (model, of)} | other
