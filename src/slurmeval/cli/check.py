@@ -37,9 +37,9 @@ def check(files: tuple[Path, ...], configfiles: tuple[Path, ...], results: Path 
         f"{_counted(len(models), 'model')} × {_counted(len(benchmarks), 'benchmark')}{less} = "
         f"{_counted(len(evaluations), 'evaluation')}; results in {config.results}"
     )
-    for model, name in itertools.product(models, benchmarks):
-        if (why := config.not_judged(model, name)) is not None:
-            click.echo(f"  left out: {model} on {name}: {why}")
+    for left_out, name in itertools.product(models, benchmarks):
+        if (why := config.not_judged(left_out, name)) is not None:
+            click.echo(f"  left out: {left_out} on {name}: {why}")
     for name in config.served_models:
         model = config.models[name]
         wanted = model.source
