@@ -41,6 +41,26 @@ def test_hosted_ci_runs_every_part_that_all_runs() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "run"),
+    [
+        ([], "tests/unit"),
+        (["-k", "docs"], "tests/unit"),
+        (["tests/unit/test_docs.py", "-x"], ""),
+        (["tests/unit/test_docs.py::test_links"], ""),
+        (["tests/unit/no_such_file.py"], "tests/unit"),
+    ],
+)
+def test_a_named_file_is_run_in_place_of_all(given: list[str], run: str) -> None:
+    function = re.search(r"^unless_named\(\) \{\n.*?^\}", SCRIPT.read_text(), re.MULTILINE | re.DOTALL)
+    assert function is not None
+    script = f'{function[0]}\nunless_named tests/unit "$@"'
+    done = subprocess.run(
+        ["bash", "-euc", script, "test", *given], capture_output=True, text=True, check=True, cwd=PROJECT
+    )
+    assert done.stdout.strip() == run
+
+
+@pytest.mark.parametrize(
     "arguments", [["style", "-x"], ["docs", "-x"], ["all", "-x"], ["unknown"], ["--help"]]
 )
 def test_script_says_its_parts_in_place_of_what_it_does_not_know(arguments: list[str]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from slurmeval.config.load import load
+from slurmeval.config.models import Benchmark
 from tests.unit.test_imports import LAYERS
 
 PROJECT = Path(__file__).parents[2]
@@ -22,6 +24,12 @@ FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SOURCE = re.compile(
     r"`((?:src|tests|scripts|config|containers|workflow|profiles|timings|docs)/[\w./-]*\w|[\w./-]+\.(?:py|smk|j2))`"
 )
+PAGES_OF_CODE = {"develop.md", "design.md", "extend.md", "engines.md", "gateway.md", "statistics.md"}
+"""Pages that name classes and functions. Elsewhere a capital may begin a word of somebody else's."""
+NAME = re.compile(r"`((?:[a-z_]+\.)*)(_?[A-Z][a-z]\w*|_[a-z]\w+|[A-Z]+_[A-Z_]+)(?:\.(\w+))?(?:\(.*?\))?`")
+FOREIGN = {"Snakefile", "HF_HOME"}
+"""A file and a variable."""
+CODE = {path: (PROJECT / path).read_text() for path in FILES if re.fullmatch(r"src/.*\.py", path)}
 MADE_BY_RUNS = {"config/hub.lock.yaml"}
 CONFIG = re.compile(r"^```yaml\n(version: .*?)^```$", re.MULTILINE | re.DOTALL)
 OWN_FILE = re.compile(r"`(mine/\w+\.\w+)`.*?```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -61,6 +69,32 @@ def test_named_files_are_there(page: Path) -> None:
     for path in {*SOURCE.findall(text_of(page))} - MADE_BY_RUNS:
         there = (PROJECT / path).exists() or any(f"/{file}".endswith(f"/{path}") for file in FILES)
         assert there, f"`{path}`: no such file"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name in PAGES_OF_CODE], ids=named)
+def test_named_classes_and_functions_are_there(page: Path) -> None:
+    for modules, name, member in NAME.findall(text_of(page)):
+        if name in FOREIGN:
+            continue
+        module = modules.rstrip(".").replace(".", "/").removeprefix("slurmeval/")
+        sources = [
+            text
+            for path, text in CODE.items()
+            if f"/{path}".endswith((f"/{module}.py", f"/{module}/__init__.py")) or not module
+        ]
+        defined = re.compile(rf"^ *(?:class|def) {name}\b|^{name}\b.* = ", re.MULTILINE)
+        assert any(map(defined.search, sources)), f"`{modules}{name}`: no such name"
+        inside = re.compile(rf"^    (?:(?:async )?def {member}\b|{member}: )", re.MULTILINE)
+        assert not member or any(map(inside.search, sources)), f"`{name}.{member}`: no such member"
+
+
+def test_every_site_and_every_harness_has_its_row() -> None:
+    for page, names in (
+        ("sites.md", {file.parent.name for file in PROJECT.glob("profiles/sites/*/site.yaml")}),
+        ("harnesses.md", get_args(Benchmark.model_fields["harness"].annotation)),
+    ):
+        rows = set(re.findall(r"^\| `([\w-]+)`", (PROJECT / "docs" / page).read_text(), re.MULTILINE))
+        assert set(names) <= rows, f"docs/{page}: its table has no row for {sorted(set(names) - rows)}"
 
 
 def test_pages_that_the_code_names_are_there() -> None:
