@@ -89,6 +89,8 @@ def _lines(comparison: Comparison) -> Iterator[str]:
         yield f"{of}: {_signed(value)} ({_interval(interval)}); verdict on A: {verdict}"
         if outside := [each.benchmark for each in comparison.benchmarks if each.benchmark not in within]:
             yield f"Not in the mean: {', '.join(outside)}"
+        for one, other, count in comparison.shared:
+            yield f"{one} and {other} share {count:,} questions: the mean's error adds theirs up"
     for each in comparison.benchmarks:
         for remark in _remarks(each, a, b):
             yield f"{each.benchmark}: {remark}"
@@ -129,7 +131,7 @@ def _remarks(compared: BenchmarkComparison, a: str, b: str) -> Iterator[str]:
     if not compared.higher_is_better:
         yield f"less {compared.metric} is better"
     if compared.n_clusters is not None:
-        yield f"the interval allows for {compared.n_clusters:,} categories of related questions"
+        yield f"the interval allows for {compared.n_clusters:,} clusters of related questions"
     if found is not None and found.detectable is not None:
         yield f"so many questions show differences of {found.detectable:.3f} or more (power 80 %)"
 

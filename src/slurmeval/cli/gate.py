@@ -13,6 +13,7 @@ import click
 from slurmeval.cli.naming import about_results
 from slurmeval.cli.numbers import min_paired_option
 from slurmeval.cli.scores import aligned, printable
+from slurmeval.errors import SlurmevalError, UserError
 
 if TYPE_CHECKING:
     from slurmeval.results.gate_checks import GateCheck
@@ -51,7 +52,12 @@ def gate(
     from slurmeval.config.load import load_policy
     from slurmeval.results.gating import gate as decided
 
-    found = decided(results, load_policy(policy), candidate, baselines, min_paired)
+    try:
+        found = decided(results, load_policy(policy), candidate, baselines, min_paired)
+    except OSError as error:  # no failure of any kind may look like NO-GO
+        raise UserError(f"{error.filename or results}: {error.strerror or error}") from error
+    except SlurmevalError as error:
+        raise UserError(str(error)) from error
     if form == "json":
         click.echo(json.dumps({"policy": str(policy)} | asdict(found), indent=1))
     else:

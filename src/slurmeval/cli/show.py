@@ -140,6 +140,9 @@ def _remarks(board: Leaderboard) -> Iterator[str]:
     if board.standings and len(board.averaged) < len(board.benchmarks):
         others = [benchmark for benchmark in board.benchmarks if benchmark not in board.averaged]
         yield f"Not in the mean: {', '.join(others)}"
+    for a, b, count in board.shared:
+        names = f"{_short(a)} and {_short(b)} share {count:,} questions"
+        yield printable(f"{names}: the mean's error adds theirs up")
     if len(board.models) > 1:
         yield "Models that share a letter cannot be told apart (paired, 95 %, Holm over all pairs)."
     entries = list(board.entries.values())

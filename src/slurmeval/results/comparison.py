@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from slurmeval.errors import UserError
 from slurmeval.results import frames
+from slurmeval.results.sharing import Sharing, sharing
 from slurmeval.results.statistics import count_as_clusters
 from slurmeval.statistics import families, pairs
 from slurmeval.statistics.intervals import MIN_CLUSTERS, Interval, mean_of_benchmarks, normal_quantile
@@ -92,6 +93,8 @@ class Comparison:
     """Benchmarks that only one of them ended well in."""
     mean: tuple[float, Interval | None, Verdict] | None
     """Mean difference over the benchmarks, each weighing the same; None: fewer than two can be averaged."""
+    shared: tuple[tuple[str, str, int], ...] = ()
+    """Two benchmarks of the mean that ask so many questions both."""
 
 
 def compare(
@@ -130,7 +133,9 @@ def compare(
         for benchmark in both
     ]
     missing = tuple(benchmark for benchmark in wanted if benchmark not in both)
-    return Comparison(a, b, margin, _with_holm(compared), missing, mean_difference(compared, margin))
+    shared = sharing(results, [(a, each.benchmark) for each in averaged(compared)])
+    mean = mean_difference(compared, margin, shared)
+    return Comparison(a, b, margin, _with_holm(compared), missing, mean, shared.pairs)
 
 
 Row = dict[str, Any]
@@ -339,13 +344,15 @@ def _with_holm(compared: Sequence[BenchmarkComparison]) -> tuple[BenchmarkCompar
 
 
 def mean_difference(
-    compared: Sequence[BenchmarkComparison], margin: float
+    compared: Sequence[BenchmarkComparison], margin: float, shared: Sharing | None = None
 ) -> tuple[float, Interval | None, Verdict] | None:
     """Returns the mean difference over the benchmarks that can be averaged; None: fewer than two can."""
-    found = [each.difference for each in averaged(compared) if each.difference]
+    of = averaged(compared)
+    found = [each.difference for each in of if each.difference]
     if len(found) < 2:
         return None
-    value, se = mean_of_benchmarks([each.value for each in found], [each.se for each in found])
+    families = None if shared is None else shared.of(each.benchmark for each in of)
+    value, se = mean_of_benchmarks([each.value for each in found], [each.se for each in found], families)
     if se is None or any(each.refusal for each in found):
         return value, None, Verdict.CANNOT_TELL
     half = normal_quantile(0.975) * se

@@ -12,6 +12,7 @@ from slurmeval.errors import UserError
 from slurmeval.results import frames
 from slurmeval.results.comparison import Row, primary_metrics, read_answers
 from slurmeval.results.matrix import Matrix, matrices
+from slurmeval.results.sharing import Sharing, sharing
 from slurmeval.statistics import families
 from slurmeval.statistics.intervals import Interval, mean_of_benchmarks, normal_quantile, refusal
 from slurmeval.statistics.pairs import Verdict
@@ -134,6 +135,8 @@ class Leaderboard:
     """By model; empty if fewer than two benchmarks can be averaged."""
     ranking: Ranking | None
     """By the mean, or by the only benchmark."""
+    shared: tuple[tuple[str, str, int], ...] = ()
+    """Two benchmarks of the mean that ask so many questions both: its error allows for it."""
 
 
 def leaderboard(
@@ -169,7 +172,9 @@ def leaderboard(
         for benchmark in shown
     }
     averaged = tuple(benchmark for benchmark in shown if _averages(entries, benchmark, lower))
-    standings = {} if len(averaged) < 2 else {model: standing(model, averaged, entries) for model in models}
+    ended = [pair for pair, entry in entries.items() if entry.status == "ok" and pair[1] in averaged]
+    shared = sharing(results, ended) if len(averaged) > 1 else Sharing()
+    standings = {each: standing(each, averaged, entries, shared) for each in models if len(averaged) > 1}
     means = {model: each.mean for model, each in standings.items() if each.mean is not None}
     mean_matrix = by_benchmark.get(None)
     ranking = rankings[shown[0]] if len(shown) == 1 else None
@@ -184,6 +189,7 @@ def leaderboard(
         rankings=rankings,
         averaged=averaged,
         standings=standings,
+        shared=shared.pairs,
         ranking=ranking,
     )
 
@@ -321,13 +327,19 @@ def _averages(entries: Mapping[tuple[str, str], Entry], benchmark: str, lower: s
     return bool(scored) and benchmark not in lower and one_metric and on_scale
 
 
-def standing(model: str, averaged: Sequence[str], entries: Mapping[tuple[str, str], Entry]) -> Standing:
+def standing(
+    model: str,
+    averaged: Sequence[str],
+    entries: Mapping[tuple[str, str], Entry],
+    shared: Sharing | None = None,
+) -> Standing:
     """Returns a model's mean over benchmarks, each weighing the same; none where it lacks a score of one."""
     found = [entries.get((model, benchmark)) for benchmark in averaged]
     values = [entry.value for entry in found if entry is not None and entry.value is not None]
     if len(values) != len(averaged):
         return Standing(model, None)
-    mean, se = mean_of_benchmarks(values, [_error(entry) for entry in found if entry is not None])
+    errors = [_error(entry) for entry in found if entry is not None]
+    mean, se = mean_of_benchmarks(values, errors, None if shared is None else shared.of(averaged))
     if se is None:
         return Standing(model, mean)
     half = normal_quantile(0.975) * se

@@ -22,6 +22,7 @@ from slurmeval.results.comparison import (
     questions_of,
     read_answers,
 )
+from slurmeval.results.sharing import Sharing, sharing
 from slurmeval.statistics import families, power
 from slurmeval.statistics.intervals import LEVEL, normal_quantile
 from slurmeval.statistics.pairs import Verdict
@@ -131,12 +132,13 @@ def matrices(
     found = [_of_benchmark(benchmark, pairs, order) for benchmark, pairs in compared.items()]
     if len(found) < 2:
         return found
-    means = _mean(compared, order, margin, len(answered))
+    shared = sharing(results, [pair for pair in ended if pair[1] in compared])
+    means = _mean(compared, order, margin, len(answered), shared)
     for suite, names in (suites or {}).items():
         own = {name: pairs for name, pairs in compared.items() if name in names}
         if 1 < len(own) < len(compared):
             n_own = sum(name in names for name in answered)
-            means += [replace(mean, suite=suite) for mean in _mean(own, order, margin, n_own)]
+            means += [replace(mean, suite=suite) for mean in _mean(own, order, margin, n_own, shared)]
     return [*means, *found]
 
 
@@ -196,7 +198,11 @@ def _cell(compared: BenchmarkComparison) -> Cell:
 
 
 def _mean(
-    compared: Mapping[str, Mapping[Pair, BenchmarkComparison]], order: list[str], margin: float, n_all: int
+    compared: Mapping[str, Mapping[Pair, BenchmarkComparison]],
+    order: list[str],
+    margin: float,
+    n_all: int,
+    shared: Sharing,
 ) -> list[Matrix]:
     """Returns the matrix of mean differences; empty if no pair has two benchmarks that can be averaged.
 
@@ -204,7 +210,7 @@ def _mean(
     cells = {}
     for pair in itertools.combinations(order, 2):
         both = [pairs[pair] for pairs in compared.values() if pair in pairs]
-        mean = mean_difference(both, margin)
+        mean = mean_difference(both, margin, shared)
         if mean is not None:
             cells[pair] = _mean_cell(averaged(both), mean, n_all)
     if not cells:

@@ -265,13 +265,25 @@ def _check_k(n: int, right: int, k: int) -> None:
         raise ValueError(f"expected 0 ≤ right ≤ n and 1 ≤ k ≤ n, got n {n}, right {right}, k {k}")
 
 
-def mean_of_benchmarks(values: Sequence[float], errors: Sequence[float | None]) -> tuple[float, float | None]:
+def mean_of_benchmarks(
+    values: Sequence[float], errors: Sequence[float | None], families: Sequence[int] | None = None
+) -> tuple[float, float | None]:
     """Returns the mean of benchmarks' scores and its standard error, √Σse²/T.
 
-    Every benchmark weighs the same however many questions it has. The error is None where one is unknown."""
+    Every benchmark weighs the same however many questions it has. The error is None where one is unknown.
+
+    Args:
+        values: The scores.
+        errors: Their standard errors.
+        families: A number for each benchmark. Errors of the same family add up before they are squared: the
+            largest error that benchmarks with questions in common can have. None: they have none.
+    """
     count = len(values)
     if not count or count != len(errors):
         raise ValueError("expected as many errors as scores, and at least one")
-    known = [error for error in errors if error is not None]
-    se = math.sqrt(math.fsum(error**2 for error in known)) / count if len(known) == count else None
-    return math.fsum(values) / count, se
+    known: dict[int, float] = {}
+    for family, error in zip(families or range(count), errors, strict=True):
+        if error is None:
+            return math.fsum(values) / count, None
+        known[family] = known.get(family, 0.0) + error
+    return math.fsum(values) / count, math.hypot(*known.values()) / count

@@ -1,0 +1,63 @@
+"""Benchmarks that ask the same questions: their errors are not independent of one another."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from slurmeval.results import frames
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Which benchmarks of a run share questions."""
+
+    pairs: tuple[tuple[str, str, int], ...] = ()
+    """Two benchmarks, and how many questions both ask."""
+    families: Mapping[str, int] = field(default_factory=dict)
+    """A number for each benchmark: those that share questions, if only through others, have the same."""
+
+    def of(self, benchmarks: Iterable[str]) -> list[int]:
+        """Returns the families of these benchmarks; one of which nothing is known is its own."""
+        return [self.families.get(each, -1 - place) for place, each in enumerate(benchmarks)]
+
+
+def sharing(results: Path, evaluations: Iterable[tuple[str, str]]) -> Sharing:
+    """Returns which benchmarks share questions, by the first model with answers to each.
+
+    Only those that share a task are looked into: a question's name has its task in it.
+
+    Args:
+        results: The results folder.
+        evaluations: Models and benchmarks that ended well.
+    """
+    paths: dict[str, Path] = {}
+    for model, benchmark in evaluations:
+        path = results / "samples" / model / f"{benchmark}.parquet"
+        if benchmark not in paths and path.is_file():
+            paths[benchmark] = path
+    tasks = {
+        benchmark: set(pc.unique(frames.read_samples(path, ["task"])["task"]).to_pylist())
+        for benchmark, path in paths.items()
+    }
+    found: list[tuple[str, str, int]] = []
+    uids: dict[str, pa.Array] = {}
+    for a, b in itertools.combinations(paths, 2):
+        if tasks[a] & tasks[b]:
+            for each in {a, b} - uids.keys():
+                uids[each] = pc.unique(frames.read_samples(paths[each], ["sample_uid"])["sample_uid"])
+            both = pc.sum(pc.is_in(uids[a], uids[b])).as_py() or 0
+            found += [(a, b, both)] if both else []
+    return Sharing(tuple(found), _families(list(paths), found))
+
+
+def _families(benchmarks: Sequence[str], pairs: Iterable[tuple[str, str, int]]) -> dict[str, int]:
+    families = {benchmark: number for number, benchmark in enumerate(benchmarks)}
+    for a, b, _ in pairs:
+        families = {each: families[a] if of == families[b] else of for each, of in families.items()}
+    return families
