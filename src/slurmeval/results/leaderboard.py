@@ -172,14 +172,12 @@ def leaderboard(
         for benchmark in shown
     }
     averaged = tuple(benchmark for benchmark in shown if _averages(entries, benchmark, lower))
-    ended = [pair for pair, entry in entries.items() if entry.status == "ok" and pair[1] in averaged]
-    shared = sharing(results, ended) if len(averaged) > 1 else Sharing()
+    shared = sharing(results, [pair for pair in primary if pair[1] in averaged])
     standings = {each: standing(each, averaged, entries, shared) for each in models if len(averaged) > 1}
     means = {model: each.mean for model, each in standings.items() if each.mean is not None}
-    mean_matrix = by_benchmark.get(None)
     ranking = rankings[shown[0]] if len(shown) == 1 else None
     if standings:
-        ranking = _ranking(means, mean_matrix, False, len(averaged))
+        ranking = _ranking(means, by_benchmark.get(None), False, len(averaged))
     ahead = ranking.order if ranking else ()
     return Leaderboard(
         models=(*ahead, *(model for model in models if model not in ahead)),
