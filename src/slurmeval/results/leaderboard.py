@@ -159,11 +159,8 @@ def leaderboard(
     primary = primary_metrics(results)
     doubts = _Doubts()
     compared = matrices(results, shown, read=doubts.read) if compared is None else compared
-    entries = {
-        (row["model"], row["benchmark"]): _entry(results, row, primary, doubts)
-        for row in rows
-        if row["benchmark"] in shown
-    }
+    asked = {(row["model"], row["benchmark"]): row for row in rows if row["benchmark"] in shown}
+    entries = {pair: _entry(results, row, primary, doubts) for pair, row in asked.items()}
     by_benchmark = {matrix.benchmark: matrix for matrix in compared if matrix.suite is None}
     models = list(dict.fromkeys(model for model, _ in entries))
     lower = {benchmark for (_, benchmark), row in primary.items() if row["higher_is_better"] is False}
