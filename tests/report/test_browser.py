@@ -151,6 +151,39 @@ def test_alpha_is_chosen_in_the_page(browser: Any, report: Path) -> None:
     ]
 
 
+STATES = (
+    "index.html",
+    f"models/{example.MODELS[0]}.html",
+    f"samples.html#on=asdiv&a={example.MODELS[0]}",
+    f"samples.html#on=asdiv&a={example.MODELS[0]}&b={example.MODELS[1]}",
+)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_that_keeps_people_out(browser: Any, report: Path, scheme: str) -> None:
+    """Landmarks, names, contrast, order and what the keyboard reaches, by the rules of WCAG 2.1 AA."""
+    import axe_core_python
+
+    axe = Path(axe_core_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
+    run = (
+        "const done = arguments[0], rules = ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice'];"
+        "axe.run({runOnly: rules}).then((found) => done(found.violations.map((one) => "
+        "`${one.id}: ${one.nodes[0].html.slice(0, 200)}`)), (error) => done([String(error)]))"
+    )
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    try:
+        for state in STATES:
+            browser.get("about:blank")
+            browser.get(f"{report.as_uri()}/{state}")
+            if state.startswith("samples"):
+                _until_shown(browser)
+            browser.execute_script(axe)
+            assert browser.execute_async_script(run) == [], state
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
 def test_a_script_in_an_answer_is_text(browser: Any, report: Path) -> None:
     _open_samples(browser, report, "on=asdiv")
     shown = [element.text for element in _all(browser, "pre.output")]
