@@ -40,9 +40,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1,100 answers with log-probabilities of choices, one with a rare word, and the gateway's log."""
+    """2,100 answers with log-probabilities of choices, one with a rare word, and the gateway's log."""
     paths = example.paths_in(tmp_path_factory.mktemp("long"))
-    made = example.samples("t", [True] * 1100)
+    made = example.samples("t", [True] * 2100)
     for sample in made:
         sample.choices, sample.metadata = ["left", "right"], {"loglikelihoods": [-1.5, -0.25]}
     made[901].output = "A Zyzzyva is a weevil."
@@ -334,11 +334,11 @@ def test_every_sample_has_a_link_and_what_is_shown_stands_in_the_address(browser
 
 def test_a_rare_word_is_found_and_few_scripts_are_loaded_for_it(browser: Any, long: Path) -> None:
     _open_samples(browser, long, "on=b&a=m&search=ZYZZYVA")
-    assert _count(browser).startswith("Samples 1–1 of 1, 1\u2009100 in all")
+    assert _count(browser).startswith("Samples 1–1 of 1, 2\u2009100 in all")
     assert "A Zyzzyva is a weevil." in [element.text for element in _all(browser, "pre.output")]
     loaded = browser.execute_script("return [...loaded.keys()]")
     answers = [name for name in loaded if re.fullmatch(r"m/b~\d+\.js", name)]
-    assert len(answers) == 1  # of six
+    assert len(answers) == 1  # of eleven
 
 
 def test_prompt_as_sent_and_log_probabilities_stand_beside_an_answer(browser: Any, long: Path) -> None:

@@ -7,10 +7,12 @@ import csv
 import dataclasses
 import gzip
 import hashlib
+import io
 import json
 import random
 import re
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,7 +28,7 @@ from slurmeval.paths import Paths
 from slurmeval.report import build, rendering, tables, throughput
 from slurmeval.report.build import _model_page
 from slurmeval.report.chart import chart
-from slurmeval.report.samples import SAMPLES_PER_FILE, SharedQuestions, file_name, write_samples
+from slurmeval.report.samples import SAMPLES_PER_FILE, file_name
 from slurmeval.report.sections import failures, pairs
 from slurmeval.report.tables import Tables
 from slurmeval.report.word_index import BUCKETS, WordIndex, buckets
@@ -38,7 +40,10 @@ from slurmeval.results.partitions import read_rows, write, write_rows
 from slurmeval.state.records import encode, load
 from slurmeval.state.run_document import RunDocument
 from slurmeval.statistics.pairs import Verdict
+from tests.lacking import lacking
 from tests.report import example
+
+SOLUTIONS = Path(__file__).parents[3] / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl"
 
 
 class Page(HTMLParser):
@@ -214,7 +219,7 @@ def test_all_samples_are_there_once_in_their_order(paths: Paths) -> None:
     assert [one["id"] for one in _samples(paths, "m", "b")] == [str(number) for number in range(n)]
     rows = read_rows(paths.samples("m", "b"), schema.SAMPLES).to_pylist()
     index = _unpacked(paths.report / "samples" / "m" / "b.js")
-    assert [row[0] for row in index["rows"]] == [row["sample_uid"][:16] for row in rows]
+    assert [row[0] for row in index["rows"]] == [row["sample_uid"][:10] for row in rows]
     folder = paths.report / "samples" / "m"
     assert sorted(path.name for path in folder.iterdir()) == ["b.js", "b~1.js", "b~2.js"]
 
@@ -627,19 +632,35 @@ def test_a_word_index_misses_no_text_and_leaves_out_most_scripts() -> None:
     assert files("not there") == []
 
 
-def test_the_samples_of_two_models_on_five_benchmarks_are_small(paths: Paths) -> None:
-    """500 questions of 40 words, and answers of 50, drawn at random: real text is packed better."""
-    words = [f"word{number}" for number in range(5000)]
-    questions = SharedQuestions()
-    for model in ("a", "b"):
-        made = example.samples("t", [number % 3 == 0 for number in range(500)])
-        choose = random.Random(model)
-        for sample in made:
-            sample.input, sample.output = (" ".join(choose.choices(words, k=k)) for k in (40, 50))
-        write(paths, model, "b", example.evaluation(), example.output(made, "t"), None)
-        write_samples(paths, {"model": model, "benchmark": "b", "answers_key": None}, None, questions)
-    size = sum(path.stat().st_size for path in paths.report.rglob("*.js"))
-    assert 5 * size < 3_000_000
+def test_two_models_on_five_benchmarks_of_gsm8k_s_size_are_mailed_in_three_megabytes(paths: Paths) -> None:
+    """Real questions and answers: one benchmark's files five times, and the pages, zipped as one mails them.
+
+    On disk they are 4 MB, most of it text in base64, which a page that is opened from disk can read."""
+    if not SOLUTIONS.exists():
+        lacking("GSM8K's example_model_solutions.jsonl is not beside the project")
+    rows = [json.loads(line) for line in SOLUTIONS.read_text(encoding="utf-8").strip().split("\n")]
+    models = ("6b_finetuning", "175b_verification")
+    for model in models:
+        made = []
+        for number, row in enumerate(rows):
+            answer, right = row[model]["solution"], row[model]["is_correct"]
+            score = Score("exact_match", float(right), "strict-match", right, answer=answer[-4:])
+            sample = Sample(str(number), "t", row["question"], answer, reference=row["ground_truth"])
+            made.append(dataclasses.replace(sample, scores=[score]))
+        requests = example.requests_for(made, model)
+        write(paths, model, "b", example.evaluation(), example.output(made, "t"), requests)
+    aggregate(paths, [(model, "b") for model in models])
+    _build(paths)
+    packed, on_disk = io.BytesIO(), 0
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in (path for path in paths.report.rglob("*") if path.is_file()):
+            of_samples = "samples" in file.relative_to(paths.report).parts
+            for copy in range(5 if of_samples else 1):
+                archive.write(file, f"{copy}/{file.relative_to(paths.report)}")
+                on_disk += file.stat().st_size
+    assert len(rows) == 1319
+    assert packed.tell() < 3_000_000
+    assert on_disk < 4_100_000
 
 
 def test_first_page_comes_last_and_stays_whole_when_building_fails(

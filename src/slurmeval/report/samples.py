@@ -48,7 +48,9 @@ _ANSWER = {"status": "status", "finish_reason": "finish", "reasoning": "thoughts
 _QUESTION = {"task": "task", "category": "category", "native_id": "id", "input": "input"}
 _QUESTION |= {"reference": "reference"}
 _MAX_CHOICE = 2000
-_MIN_INDEXED = 5
+_UID_DIGITS = 10
+"""Digits of a question's uid in the address: of 100,000 questions two share them in one report of 200."""
+_MIN_INDEXED = 10
 """Scripts of answers from which a word index saves more than it takes."""
 
 
@@ -260,7 +262,8 @@ def _index_row(sample: Row, scores: dict[str, float | None], metric: Row | None)
         "c": sample["cut"] or sample["finish_reason"] == "length",
     }
     letters = "".join(letter for letter, there in flags.items() if there)
-    return [sample["sample_uid"][:16], sample["repeat_idx"] or 0, scores.get(sample["sample_uid"]), letters]
+    uid = sample["sample_uid"][:_UID_DIGITS]
+    return [uid, sample["repeat_idx"] or 0, scores.get(sample["sample_uid"]), letters]
 
 
 def _question(sample: Row) -> Row:

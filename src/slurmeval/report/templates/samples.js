@@ -91,9 +91,10 @@ const seconds = (ms) => (ms < 60000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.fl
 // A row: one answer to one question. `kind`: whose score is better; `flags`: the letters of either model.
 function paired(a, b) {
   const sign = a.higher ? 1 : -1;
-  const of = new Map(b.rows.map(([uid, repeat], position) => [`${uid} ${repeat}`, position]));
+  const keyOf = (index, position) => `${index.questions ? index.questions[position] : position} ${index.rows[position][1]}`;
+  const of = new Map(b.rows.map((_, position) => [keyOf(b, position), position]));
   const rows = a.rows.map(([uid, repeat, value, flags], position) => {
-    const key = `${uid} ${repeat}`;
+    const key = keyOf(a, position);
     const other = of.get(key);
     of.delete(key);
     const [, , otherValue, otherFlags] = b.rows[other] ?? [uid, repeat, null, ""];
