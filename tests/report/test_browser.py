@@ -438,7 +438,7 @@ def test_print_shows_the_samples_without_the_controls(browser: Any, report: Path
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
-def test_a_narrow_screen_scrolls_tables_not_the_page(browser: Any, report: Path) -> None:
+def test_a_narrow_screen_scrolls_tables_not_the_page(browser: Any, report: Path, long: Path) -> None:
     size = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     for page in ("index.html", f"models/{example.MODELS[0]}.html", "samples.html"):
@@ -448,6 +448,9 @@ def test_a_narrow_screen_scrolls_tables_not_the_page(browser: Any, report: Path)
             _open(browser, report / page)
         width = browser.execute_script("return document.documentElement.scrollWidth")
         assert width <= 360, page
+    _open_samples(browser, long, "on=b&a=m")
+    for selector in ("article > pre", "article > .facts", "details.sent"):
+        assert _all(browser, selector)[0].size["width"] > 150, selector
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 

@@ -233,22 +233,38 @@ def read_questions(results: Path, metric: Row) -> pa.Table:
     """Returns a row for each question: uid, mean score, cluster, whether it errored, is unparsed, is linked.
 
     They are ordered by uid. Raises UserError if the evaluation has no samples."""
-    return questions_of(read_answers(results, metric))
+    return QuestionOrder().questions_of(read_answers(results, metric))
 
 
-def questions_of(answers: pa.Table) -> pa.Table:
-    """Returns a row for each question of some answers, as `read_questions` does."""
-    flags = ("errored", "unparsed", "linked")
-    kept = answers.select(["sample_uid", "value", "cluster", *flags]).combine_chunks()
-    if pc.count_distinct(kept["sample_uid"]).as_py() < len(kept):
-        aggregates = [("value", "mean"), ("cluster", "min"), *((name, "any") for name in flags)]
-        kept = kept.group_by("sample_uid").aggregate(aggregates)
-    else:  # one answer to each: nothing is put together
-        kept = kept.rename_columns(
-            ["sample_uid", "value_mean", "cluster_min", *(f"{name}_any" for name in flags)]
-        )
-    names = ["sample_uid", "value_mean", "cluster_min", *(f"{name}_any" for name in flags)]
-    return kept.select(names).sort_by("sample_uid").combine_chunks()
+class QuestionOrder:
+    """Puts a benchmark's questions in order: found once for all models that were asked in the same way."""
+
+    def __init__(self) -> None:
+        """Knows no order yet."""
+        self._asked: pa.Array | None = None
+        self._order: pa.Array | None = None
+        self._sorted: pa.Array | None = None
+
+    def questions_of(self, answers: pa.Table) -> pa.Table:
+        """Returns a row for each question of some answers, as `read_questions` does."""
+        flags = ("errored", "unparsed", "linked")
+        names = ["sample_uid", "value_mean", "cluster_min", *(f"{name}_any" for name in flags)]
+        kept = answers.select(["sample_uid", "value", "cluster", *flags]).combine_chunks()
+        uids = _one_chunk(kept["sample_uid"])
+        if self._asked is None or not uids.equals(self._asked):
+            order = pc.sort_indices(uids)
+            ordered = uids.take(order)
+            if pc.any(pc.equal(ordered[1:], ordered[:-1])).as_py():  # several answers to a question
+                aggregates = [("value", "mean"), ("cluster", "min"), *((name, "any") for name in flags)]
+                found = kept.group_by("sample_uid").aggregate(aggregates)
+                return found.select(names).sort_by("sample_uid").combine_chunks()
+            self._asked, self._order, self._sorted = uids, order, ordered
+        rest = kept.drop_columns("sample_uid").take(self._order)
+        return pa.table([self._sorted, *rest.columns], names)
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def read_answers(results: Path, metric: Row) -> pa.Table:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from slurmeval.results.comparison import (
     MIN_PAIRED,
     BenchmarkComparison,
+    QuestionOrder,
     Row,
     averaged,
     compare_benchmark,
     ended_well,
     mean_difference,
     primary_metrics,
-    questions_of,
     read_answers,
 )
 from slurmeval.results.sharing import Sharing, sharing
@@ -155,9 +155,11 @@ def _pairs(
     min_paired: float,
     read: Callable[[Path, Row], pa.Table],
 ) -> dict[Pair, BenchmarkComparison]:
+    order = QuestionOrder()
+
     @cache
     def questions(model: str) -> pa.Table:
-        return questions_of(read(results, primary[model, rows[0]["benchmark"]]))
+        return order.questions_of(read(results, primary[model, rows[0]["benchmark"]]))
 
     return {
         (a["model"], b["model"]): compare_benchmark(
