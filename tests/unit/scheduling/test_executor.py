@@ -20,7 +20,7 @@ from slurmeval.scheduling.executor import SlurmExecutor
 from slurmeval.scheduling.leasing import lease_files, lock_file_of
 from slurmeval.scheduling.pending_jobs import HOPELESS_S
 from slurmeval.scheduling.postponed import GIVE_UP_S, RETRY_S
-from slurmeval.scheduling.reconciler import FAILED_RETRY_S
+from slurmeval.scheduling.reconciler import FAILED_RETRY_S, GONE_S
 from slurmeval.scheduling.yielding import IDLE_S
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
@@ -477,3 +477,26 @@ def test_the_resources_of_a_job_are_what_slurm_is_asked_for(
     snakemake.resources = {"mem_mb": 9000, "runtime": 33, "slurm_partition": "other", "disk_mb": 1000}
     snakemake.run("evaluate", "first")
     assert {"--mem=9000M", "--time=33", "--partition=other", "--cpus-per-task=2"} <= {*asked}
+
+
+def test_a_judge_is_leased_for_the_model_that_it_judges(
+    run: Run, snakemake: Snakemake, slurm: StandInSlurm
+) -> None:
+    run.document.models["base"] = model_entry(run.paths, "base")
+    run.document.benchmarks["third"] = replace(run.document.benchmarks["third"], judge="tiny")
+    snakemake.run("evaluate", "first")
+    snakemake.run("lease_judge", "third", model="base")
+    assert snakemake.ended == {("lease_judge", "third"): "ok"}
+    snakemake.run("evaluate", "third", model="base")
+    assert len(snakemake.submitted) == 2
+    leased = run.paths.leases / "tiny" / "third~base.json"
+    assert read_json(leased)["server"] == read_json(lease_files(run.document, "tiny", "first")[0])["server"]
+    assert not run.server(2).path.exists()
+
+    # Its server goes, and with the others' lease the judge's moves to the next one
+    run.state("ready")
+    slurm.end(read_json(run.server().job)["job_id"], "NODE_FAIL")
+    snakemake.look()
+    run.now += GONE_S
+    snakemake.look()
+    assert Path(read_json(leased)["server"]).name == "0002"
