@@ -159,4 +159,6 @@ def test_a_jury_of_a_killed_judge_and_a_reader_of_nonsense_is_whole(judged: Proj
     assert "not corrected: nobody labelled any of these answers" in shown.stdout
     report = (judged.results / "report" / "index.html").read_text()
     assert "<h2>Judges</h2>" in report
+    # What was sent is found in the log of the judge's answers
+    assert (judged.results / "report" / "samples" / "tiny" / "judged~1~sent.js").exists()
     assert judged.server_state()["status"] == "stopped"

@@ -70,7 +70,7 @@ def pins(evaluation: Evaluation) -> results.EvaluationRecord:
         model_revision=model.revision,
         model_sha256=model.sha256,
         served=judged.params,
-        answers_key=judged.answers_key,
+        answers_key=evaluation.planned_model.answers_key,
         few_shot=benchmark.few_shot,
         limit=benchmark.limit,
         n_repeats=benchmark.repeats,
@@ -99,6 +99,5 @@ def _judge(evaluation: Evaluation) -> dict[str, Any]:
             "source": provenance.model_source(entry.serving, weights),
             "revision": weights.revision,
             "sha256": weights.sha256,
-            "answers_key": entry.answers_key,
         }
     return found
