@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from slurmeval.results import load
 from tests.waiting import wait_for
 from tests.workflow.conftest import Project, processes_in
 
@@ -153,6 +154,7 @@ def test_a_jury_of_a_killed_judge_and_a_reader_of_nonsense_is_whole(judged: Proj
     assert card["judged", "prefers_first"] == 1.0
     assert card["fooled", "parse_rate"] == 0.0
 
+    assert len(load("judged", judged.results)) == len(rows)
     shown = judged.run_command([sys.executable, "-m", "slurmeval", "judge", "judged"])
     assert shown.returncode == 0, shown.stdout
     assert "judged: judged by wise, against base" in shown.stdout

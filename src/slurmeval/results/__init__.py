@@ -19,7 +19,9 @@ SCHEMA_VERSION = 5
 """Version of the tables. A newer one has partitions written anew from what the harnesses left: no evaluation
 runs again, and no server starts."""
 
-TableName = Literal["evaluations", "metrics", "samples", "requests", "servers", "ratings"]
+TableName = Literal[
+    "evaluations", "metrics", "samples", "requests", "servers", "ratings", "judged", "judge_card"
+]
 
 
 def load(table: TableName, folder: str | Path = "results") -> pandas.DataFrame:
@@ -30,7 +32,8 @@ def load(table: TableName, folder: str | Path = "results") -> pandas.DataFrame:
     well, in the order of the table `evaluations`.
 
     Args:
-        table: `evaluations`, `metrics`, `samples`, `requests`, `servers`, or `ratings` (by people).
+        table: `evaluations`, `metrics`, `samples`, `requests`, `servers`, `ratings` (by people), `judged` or
+            `judge_card`.
         folder: The run's results folder, or the project folder that holds it as `results`.
 
     Raises:

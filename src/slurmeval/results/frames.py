@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.results import TableName, schema
 from slurmeval.results.human_ratings import read_ratings
+from slurmeval.results.judge_tables import JUDGE_CARD, JUDGED
 from slurmeval.results.partitions import read_rows
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _GATHERED = {
     "metrics": schema.METRICS,
     "servers": schema.SERVERS,
 }
+_OF_JUDGES = {table.name: table for table in (JUDGED, JUDGE_CARD)}
 _PARTITIONED = {"samples": schema.SAMPLES, "requests": schema.REQUESTS}
 
 
@@ -35,6 +37,9 @@ def load(table: TableName, folder: Path) -> pandas.DataFrame:
         return to_frame(read_combined(table, results))
     if table == "ratings":
         return to_frame(read_ratings(results / "humans"))
+    if table in _OF_JUDGES:  # there where something was judged
+        of_judges, path = _OF_JUDGES[table], results / f"{table}.parquet"
+        return to_frame(_read(path, of_judges) if path.exists() else of_judges.schema.empty_table())
     evaluations = _read(results / "evaluations.parquet", schema.ALL_EVALUATIONS)
     columns = (evaluations[name].to_pylist() for name in ("model", "benchmark", "status"))
     parts = [

@@ -28,7 +28,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("table", sorted(set(get_args(TableName)) - {"ratings"}))
+@pytest.mark.parametrize("table", sorted(set(get_args(TableName)) - {"ratings", "judged", "judge_card"}))
 def test_every_table_has_the_columns_that_are_documented(project: Path, table: TableName) -> None:
     tables = {one.name: one for one in (*schema.TABLES, schema.ALL_EVALUATIONS)}
     frame = load(table, project)
@@ -136,3 +136,11 @@ def test_snippet_of_the_page_runs_as_it_stands(
     exec(compile(SNIPPETS[title], f"{PAGE.name}: {title}", "exec"), namespace)  # noqa: S102
     [*_, answer] = (value for name, value in namespace.items() if name != "__builtins__")
     assert answer > 0 if isinstance(answer, float) else len(answer) > 0
+
+
+def test_tables_of_judges_are_empty_where_nothing_was_judged(tmp_path: Path) -> None:
+    (tmp_path / "evaluations.parquet").touch()
+    for table in ("judged", "judge_card"):
+        frame = load(table, tmp_path)
+        assert len(frame) == 0
+        assert "value" in frame.columns or "value_judge" in frame.columns
