@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,8 +61,10 @@ def warning(evaluation: Mapping[str, Any]) -> str | None:
     if not evaluation["n_think_tags"]:
         return None
     model, count = evaluation["model"], evaluation["n_think_tags"]
+    parameters = json.loads(evaluation.get("parameters_json") or "{}")
+    asked = parameters.get("judging", {}).get("judge", model)
     answers = "1 answer holds" if count == 1 else f"{count} answers hold"
     return (
         f"{model} on {evaluation['benchmark']}: {answers} <think> or </think>, scored as they are: "
-        f"say in models.{model}.reasoning how thoughts end"
+        f"say in models.{asked}.reasoning how thoughts end"
     )

@@ -82,3 +82,9 @@ def test_marks_in_a_prompt_or_in_scored_tokens_are_no_thoughts(tmp_path: Path) -
     _, evaluation = written(tmp_path, "4", {}, body)
     assert evaluation["n_think_tags"] == 0
     assert warning(evaluation) is None
+
+
+def test_thoughts_of_a_judge_are_the_judges() -> None:
+    judged = {"model": "tiny", "benchmark": "judged", "n_think_tags": 1}
+    said = warning(judged | {"parameters_json": '{"judging": {"judge": "wise"}}'})
+    assert said is not None and said.endswith("say in models.wise.reasoning how thoughts end")
