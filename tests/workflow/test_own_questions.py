@@ -68,9 +68,39 @@ def test_a_line_that_will_not_do_is_named_before_anything_starts(own: Project) -
     assert not (own.results / "state").exists()
 
 
+def test_perplexity_of_own_texts_is_measured(project: Project) -> None:
+    (project.folder / "texts").mkdir()
+    text = " ".join(f"word{number}" for number in range(300))
+    (project.folder / "texts" / "one.txt").write_text(text)
+    project.config["datasets"]["texts"] = {"folder": "texts"}
+    project.config["benchmarks"]["texts"] = {
+        "harness": "perplexity", "endpoint": "completions", "datasets": ["texts"],
+        "perplexity": {"window": 600, "stride": 300},
+    }  # fmt: skip
+    project.config["suites"]["all"] = ["texts"]
+    run = project.run()
+    assert run.returncode == 0, run.stdout
+    primary, *others = project.table("metrics.parquet")
+    assert (primary["metric"], primary["value"], primary["n_items"]) == ("bits_per_byte", None, 1)
+    assert primary["harness_value"] > 0 and not any(metric["mismatch"] for metric in (primary, *others))
+    (sample,) = project.table("samples/tiny/texts.parquet")
+    assert sample["status"] == "ok" and sample["n_requests"] > 5
+    (project.folder / "texts" / "one.txt").write_text(" ")
+    assert "benchmarks.texts.perplexity: one.txt: is empty" in project.run().stdout
+
+
 def test_prompts_are_shown_beforehand(own: Project) -> None:
     own.command()
-    program = [sys.executable, "-m", "slurmeval", "preview", "capitals", "--configfile", "config.yaml"]
+    program = [
+        sys.executable,
+        "-m",
+        "slurmeval",
+        "benchmark",
+        "preview",
+        "capitals",
+        "--configfile",
+        "config.yaml",
+    ]
     shown = own.run_command([*program, "--limit", "2"])
     assert shown.stdout.splitlines() == [
         "── 1",

@@ -20,6 +20,7 @@ from slurmeval.variables import forget_missing_certificates, shadowing
 
 FOR_PEOPLE = {
     "anchors": ("slurmeval.cli.anchors", "Finds a few questions that stand for all of a benchmark."),
+    "benchmark": ("slurmeval.cli.benchmark", "Writes, checks and shows benchmarks of one's own."),
     "check": ("slurmeval.cli.check", "Checks config files and says what they mean."),
     "compare": ("slurmeval.cli.compare", "Compares two models on the questions that both answered."),
     "doctor": ("slurmeval.cli.doctor", "Says what this machine or cluster lacks, and what to do."),
@@ -32,10 +33,6 @@ FOR_PEOPLE = {
     "init": ("slurmeval.cli.init", "Writes a small project into FOLDER."),
     "judge": ("slurmeval.cli.judge", "Shows scores by judges, and each judge's card."),
     "plan": ("slurmeval.cli.plan", "Says what a run would do and take, without running anything."),
-    "preview": (
-        "slurmeval.cli.preview",
-        "Shows the prompts of a benchmark of one's own.",
-    ),
     "prune": (
         "slurmeval.cli.upkeep",
         "Removes environments that no lock and no live run uses.",

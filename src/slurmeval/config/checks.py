@@ -36,10 +36,10 @@ PairCheck = Callable[[Model, Benchmark], list[str]]
 """Returns why a benchmark cannot run on a model, in a few words (harnesses.base.Harness.model_problems)."""
 
 
-CUSTOM, JUDGE = "custom", "judge"
-"""The harnesses that ask questions of one's own, and that judge stored answers."""
+CUSTOM, JUDGE, PERPLEXITY = "custom", "judge", "perplexity"
+"""The harnesses that ask questions of one's own, judge stored answers, and read texts of one's own."""
 
-WITHOUT_TASK = (CUSTOM, JUDGE)
+WITHOUT_TASK = (CUSTOM, JUDGE, PERPLEXITY)
 
 OF_ENGINES = frozenset({"weights", "dtype", "quantization", "chat_template", "flags", "env"})
 """Keys of a model that say how an engine is started."""
@@ -255,7 +255,7 @@ def _benchmarks(config: Config, project: Path, check_benchmark: BenchmarkCheck |
         if benchmark.harness not in WITHOUT_TASK and not benchmark.task:
             yield Problem((*place, "task"), "is missing")
             continue
-        for key, name in (("questions", CUSTOM), ("judging", JUDGE)):
+        for key, name in (("questions", CUSTOM), ("judging", JUDGE), ("perplexity", PERPLEXITY)):
             if benchmark.harness != name and getattr(benchmark, key) is not None:
                 yield Problem((*place, key), f"goes with harness: {name}")
         yield from judging_problems(config, identifier, project)

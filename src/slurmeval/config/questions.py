@@ -8,15 +8,24 @@ from pydantic import Field
 
 from slurmeval.config.sources import Identifier, Section
 
-Kind = Literal["exact", "includes", "number", "choice"]
+Kind = Literal[
+    "exact", "includes", "number", "choice", "likelihood", "likelihood_norm", "json",
+    "bleu", "chrf", "ter", "rouge1", "rouge2", "rougeL",
+]  # fmt: skip
+LIKELIHOOD_KINDS = ("likelihood", "likelihood_norm")
+"""Kinds that ask which choice the model finds likeliest, in all or per byte. Nothing is generated."""
+TEXT_KINDS = ("bleu", "chrf", "ter", "rouge1", "rouge2", "rougeL")
+"""Kinds that say how near an answer is to a text, not whether it is right."""
 
 
 class Scorer(Section):
-    """How an answer is compared with the reference. A question is right or wrong."""
+    """How an answer is compared with the reference."""
 
     kind: Kind | None = None
     """exact: the same text. includes: the answer holds it. number: its last number is it. choice: the letter
-    that it names. null: the scorer's name is its kind."""
+    that it names. likelihood, likelihood_norm: the likeliest choice, in all or per byte (with endpoint:
+    completions). json: share of the reference's fields that it has. bleu, chrf, ter, rouge1, rouge2,
+    rougeL: how near the texts are. null: the scorer's name is its kind."""
     pattern: str | None = None
     """A regular expression; what its first group (or all of it) finds last is compared. An answer in which it
     finds nothing is `unparsed`. One that takes more than 5 s on an answer ends the evaluation."""
@@ -25,7 +34,20 @@ class Scorer(Section):
     ignore_punctuation: bool = True
     """Whether punctuation around the text is left out (exact, includes)."""
     tolerance: Annotated[float, Field(ge=0)] = 0
-    """How far a number may be off (number)."""
+    """How far a number may be off (number, json)."""
+    fields: list[Annotated[str, Field(min_length=1)]] = []
+    """The fields that count (json); empty: all that the reference has."""
+
+
+class QuestionExamples(Section):
+    """Questions with their right answers, before each question: earlier turns of a chat, or text."""
+
+    file: Annotated[str, Field(min_length=1)]
+    """The file with them, in the same data set and with the same columns."""
+    count: Annotated[int, Field(ge=1, le=100)]
+    """How many, drawn at random; the same for all questions, but for one that is an example itself."""
+    seed: int = 0
+    """Another one draws others."""
 
 
 class CustomQuestions(Section):
@@ -46,6 +68,10 @@ class CustomQuestions(Section):
     choices: Identifier | None = None
     """The column with a question's choices, a list of texts; the reference is one of them, its letter, or its
     number from 0."""
+    rotate: bool = False
+    """Whether each question is asked with its choices in every rotation (circular evaluation)."""
+    examples: QuestionExamples | None = None
+    """Examples in the prompt (few-shot); null: none."""
     id: Identifier | None = None
     """The column that names a question; null: its number, from 1."""
     category: Identifier | None = None

@@ -36,6 +36,19 @@ class Asking:
         choice, error = await self._ask("completions", {"prompt": prompt, **parameters})
         return (None, error) if choice is None else (choice["text"] or "", None)
 
+    async def likelihoods(self, text: str) -> tuple[tuple[list[str], list[float | None]] | None, str | None]:
+        """Returns a text's tokens with their log-probabilities in nats, as `chat` does.
+
+        That of the first token is None, unless the server puts something before it.
+        """
+        asked = {"prompt": text, "echo": True, "logprobs": 1, "max_tokens": 1, "temperature": 0}
+        choice, error = await self._ask("completions", asked)
+        if choice is None:
+            return None, error
+        found = choice["logprobs"]
+        # The last one was generated: servers refuse to generate nothing
+        return (found["tokens"][:-1], found["token_logprobs"][:-1]), None
+
     async def _ask(self, route: str, asked: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
         body = {"model": self._order["model"], **self._order["sampling"], **asked}
         try:

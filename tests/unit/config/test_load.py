@@ -42,7 +42,11 @@ def test_config_yaml_shows_every_key() -> None:
         "server_jobs": (type(config.server_jobs), written["server_jobs"]),
     }
     of_a_server_that_is_there_already = {
-        "benchmarks": {"questions", "judging"},  # docs/own-benchmark.md, docs/judges.md
+        "benchmarks": {
+            "questions",
+            "judging",
+            "perplexity",
+        },  # docs/own-benchmark.md, judges.md, perplexity.md
         "models": {"tokenizer", "served_name", "parameters"},
         "servers": {"url", "api_key", "max_in_flight", "budget"},
     }

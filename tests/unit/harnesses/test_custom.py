@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from slurmeval.harnesses import Job, harness
 from slurmeval.harnesses.custom import scoring
 from slurmeval.harnesses.custom.questions import Question, file_of, read
 from slurmeval.harnesses.custom.run import main
-from slurmeval.harnesses.custom.scoring import score
+from slurmeval.harnesses.custom.scoring import by_likelihood, score
 from tests.lacking import lacking
 
 from .conftest import KEY, MakeJob
-from .test_human_eval import Model, model
+from .test_human_eval import Model, Server, model
 
 __all__ = ["model"]
 
@@ -192,16 +193,46 @@ def test_answers_are_scored(kind: str, reference: str, answer: str, right: bool,
     choices = ["x", "y", "z"] if kind == "choice" else None
     question = Question("1", "?", None, [reference], choices, None)
     found = score(Scorer(), kind, question, answer)
-    assert (found.right, found.read) == (right, read)
+    assert (found.value, found.read) == (float(right), read)
 
 
 def test_a_pattern_says_what_is_compared() -> None:
     question = Question("1", "?", None, ["4"], None, None)
     scorer = Scorer(pattern=r"Answer: (.+)$")
-    assert score(scorer, "exact", question, "Answer: 5\nno:\nAnswer: 4\nbye").right
+    assert score(scorer, "exact", question, "Answer: 5\nno:\nAnswer: 4\nbye").value == 1
     assert score(scorer, "exact", question, "4").read is None
     near = Scorer(tolerance=0.1)
-    assert score(near, "number", question, "4.05").right and not score(near, "number", question, "4.2").right
+    assert score(near, "number", question, "4.05").value == 1
+    assert score(near, "number", question, "4.2").value == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "value", "read"),
+    [
+        ('{"name": "Ada ", "born": 1815, "dead": true}', 1, '{"born": 1815, "dead": true, "name": "Ada "}'),
+        ('Sure:\n```json\n{"name": "ADA", "born": 1815.4}\n``` as asked', 2 / 3, None),
+        ('{broken {"name": "Bob", "born": "1815", "dead": 1}', 0, None),
+        ("Ada, 1815", 0, None),
+        ("[1, 2]", 0, None),
+    ],
+)
+def test_fields_of_json_are_compared(answer: str, value: float, read: str | None, tmp_path: Path) -> None:
+    row = {"question": "?", "answer": {"name": "Ada", "born": 1815, "dead": True}}
+    (question,) = questions(jsonl(tmp_path, [row]))
+    found = score(Scorer(tolerance=0.5), "json", question, answer)
+    assert found.value == pytest.approx(value)
+    assert (found.read is None) == ("{" not in answer)
+    assert read is None or found.read == read
+    assert score(Scorer(fields=["name"]), "json", question, '{"name": "ada"}').value == 1
+
+
+def test_texts_are_scored_as_sacrebleu_and_rouge_do() -> None:
+    question = Question("1", "?", None, ["The dog bit the man.", "The dog had bit the man."], None, None)
+    for kind in ("bleu", "chrf", "rouge1", "rouge2", "rougeL"):
+        assert score(Scorer(), kind, question, "The dog bit the man.").value == pytest.approx(1)
+        assert score(Scorer(), kind, question, "So what").value < 0.1
+    assert score(Scorer(), "ter", question, "The dog bit the man.").value == 0
+    assert score(Scorer(), "ter", question, "a " * 20).value > 1
 
 
 @pytest.mark.timeout(60)
@@ -226,7 +257,7 @@ def test_numbers_of_all_gsm8k_answers_are_read_as_their_authors_read_them(tmp_pa
     asked = questions(SOLUTIONS, reference=last, scorers={"number": {}})
     rows = [json.loads(line) for line in SOLUTIONS.read_text("utf-8").splitlines()]
     judged = [
-        (score(Scorer(), "number", question, answer["solution"]).right, answer["is_correct"])
+        (score(Scorer(), "number", question, answer["solution"]).value == 1, answer["is_correct"])
         for question, row in zip(asked, rows, strict=True)
         for answer in row.values()
         if isinstance(answer, dict)
@@ -278,6 +309,148 @@ def test_questions_are_asked_scored_and_read_back(
     assert "too long" in output.samples[4].metadata["error"]
 
 
+def test_grades_are_no_verdicts_and_edits_have_no_scale(
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model[0].answer = staticmethod(
+        lambda body: (400, "no") if "Peru" in body["messages"][-1]["content"] else "Oslo, once Christiania"
+    )
+    job = make_job(**own(questions=ASKED | {"scorers": {"rouge1": {}, "edits": {"kind": "ter"}}}))
+    jsonl(job.datasets["mine"], CAPITALS)
+    assert main(prepared(job, model[1], monkeypatch)) == 0
+    output = CUSTOM.read(job)
+    rouge, edits = output.metrics
+    assert (rouge.value, rouge.higher_is_better, rouge.harness_scale) == (pytest.approx(1 / 6), True, 1)
+    assert (edits.value, edits.higher_is_better, edits.harness_scale) == (None, False, None)
+    assert edits.harness_value is not None and edits.harness_value > 1
+    assert [score.correct for score in output.samples[1].scores] == [None, None]
+    assert output.samples[1].scores[0].value == pytest.approx(0.5)
+    assert output.samples[1].metadata["references"] == ["Oslo", "Christiania"]
+    assert output.samples[2].scores[1].value == 1
+
+
+COLOURS = [
+    {"question": "The sky is", "options": ["red", "blue", "green"], "answer": "blue"},
+    {"question": "Grass is", "options": ["green", "white"], "answer": "green"},
+    {"question": "Blood is", "options": ["red", "white"], "answer": "red"},
+]
+BY_LETTER: dict[str, Any] = {
+    "prompt": "{{ question }}\n{{ choices }}", "choices": "options", "scorers": {"choice": {}}
+}  # fmt: skip
+
+
+def test_choices_are_asked_in_every_rotation(
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that knows the sky and otherwise says A."""
+    model[0].answer = staticmethod(
+        lambda body: next(
+            (line[0] for line in body["messages"][-1]["content"].splitlines() if line.endswith(". blue")), "A"
+        )
+    )
+    job = make_job(**own(questions=BY_LETTER | {"rotate": True}))
+    jsonl(job.datasets["mine"], COLOURS)
+    assert main(prepared(job, model[1], monkeypatch)) == 0
+    output = CUSTOM.read(job)
+    each, circular = output.metrics
+    # Of 3 + 2 + 2 rotations the sky's are right, and A is once for the other two
+    assert (each.metric, each.value, each.n_items) == ("choice", pytest.approx(5 / 7), 7)
+    assert (circular.metric, circular.value, circular.n_items) == ("choice_circular", pytest.approx(1 / 3), 3)
+    sky = [sample for sample in output.samples if sample.category == "1"]
+    assert [(sample.native_id, sample.reference, sample.choices) for sample in sky] == [
+        ("1~0", "B", ["red", "blue", "green"]),
+        ("1~1", "A", ["blue", "green", "red"]),
+        ("1~2", "C", ["green", "red", "blue"]),
+    ]
+    assert "A. blue\nB. green\nC. red" in sky[1].input
+
+
+def test_examples_come_before_each_question_but_not_itself(tmp_path: Path) -> None:
+    file = jsonl(tmp_path, COLOURS)
+    keys = BY_LETTER | {"examples": {"file": "q.jsonl", "count": 2}}
+    found = questions(file, **keys)
+    for question in found:
+        assert len(question.examples) == 2
+        assert question.prompt not in [prompt for prompt, _ in question.examples]
+    prompts = {question.prompt: question.references[0] for question in found}
+    assert all(prompts[prompt] == answer for question in found for prompt, answer in question.examples)
+    assert questions(file, **keys) == found
+    first = found[0]
+    assert first.text == "".join(f"{p} {a}\n\n" for p, a in first.examples) + first.prompt
+    with pytest.raises(UserError, match=r"3 of 3 questions in q\.jsonl; expected fewer"):
+        questions(file, **BY_LETTER, examples={"file": "q.jsonl", "count": 3})
+    with pytest.raises(UserError, match=r"questions.examples.file: none.jsonl is not in"):
+        questions(file, **BY_LETTER, examples={"file": "none.jsonl", "count": 1})
+
+
+def test_examples_are_earlier_turns_of_a_chat(
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model[0].answer = staticmethod(lambda _: "Paris")
+    asked = ASKED | {"system": "Be brief.", "examples": {"file": "q.jsonl", "count": 1}}
+    job = make_job(**own(questions=asked))
+    jsonl(job.datasets["mine"], CAPITALS)
+    path = prepared(job, model[1], monkeypatch)
+    assert main(path) == 0
+    for request in model[0].requests:
+        roles = [message["role"] for message in request["messages"]]
+        assert roles == ["system", "user", "assistant", "user"]
+
+
+class _Likelihoods(Model):
+    """Gives each word the likelihood of a table; a text is its words."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        type(self).requests.append(body)
+        words = body["prompt"].split(" ")
+        values = [None, *({"blue": -1.0, "green": -2.5, "white": -9.0}.get(word, -4.0) for word in words[1:])]
+        logprobs = {"tokens": [*words, "x"], "token_logprobs": [*values, -1.0]}
+        data = json.dumps({"choices": [{"text": "", "logprobs": logprobs}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def test_the_likeliest_choice_is_the_answer(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(_Likelihoods):
+        requests: list[dict[str, Any]] = []  # noqa: RUF012
+
+    scorers = {"acc": {"kind": "likelihood"}, "acc_norm": {"kind": "likelihood_norm"}}
+    asked = {"prompt": "{{ question }}", "choices": "options", "scorers": scorers}
+    job = make_job(**own(questions=asked, endpoint="completions"))
+    jsonl(job.datasets["mine"], COLOURS)
+    with Server(("127.0.0.1", 0), Own) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert main(prepared(job, f"http://127.0.0.1:{server.server_port}", monkeypatch)) == 0
+        server.shutdown()
+    output = CUSTOM.read(job)
+    assert [metric.value for metric in output.metrics] == [1, 1]
+    assert [sample.output for sample in output.samples] == ["B", "A", "A"]
+    assert not output.keeps_answers
+    assert list(output.samples[1].prompts) == ["Grass is", "Grass is green", "Grass is white"]
+    assert {request["prompt"] for request in Own.requests} >= set(output.samples[1].prompts)
+    choices = ["a much longer text", "no"]
+    question = Question("1", "?", None, ["A"], choices, None)
+    assert by_likelihood("likelihood", question, [-10.0, -4.0]).read == "B"
+    assert by_likelihood("likelihood_norm", question, [-10.0, -4.0]).read == "A"
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"scorers": {"likelihood": {}}, "choices": "o"}, "goes with endpoint: completions"),
+        ({"scorers": {"likelihood": {}}}, "goes with questions.choices"),
+        ({"scorers": {"likelihood": {}, "exact": {}}, "choices": "o"}, "generates nothing that the other"),
+        ({"rotate": True}, "questions.rotate: goes with questions.choices"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(asked: dict[str, Any], message: str) -> None:
+    found = CUSTOM.problems(Benchmark.model_validate(own(questions=ASKED | asked)))
+    assert any(message in line for line in found), found
+
+
 def test_a_server_that_is_lost_is_the_reason(
     make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,7 +492,7 @@ def test_results_that_are_not_whole_are_refused(
     [
         ({"questions": None}, "questions: is missing"),
         ({"datasets": []}, "datasets: must name the one data set"),
-        ({"few_shot": 2}, "few_shot: the harness custom has none"),
+        ({"few_shot": 2}, "few_shot: the harness custom has none; see questions.examples"),
         ({"runtime": "image"}, "runtime: the harness custom runs in its environment"),
         ({"extra": {"a": 1}}, "extra.a: unknown"),
         (

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import re
 import statistics
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
 
-from slurmeval.config.models import Benchmark
-from slurmeval.config.questions import CustomQuestions
+from slurmeval.config.models import Benchmark, Model
+from slurmeval.config.questions import LIKELIHOOD_KINDS, TEXT_KINDS, CustomQuestions, Kind, Scorer
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
 from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
@@ -41,16 +42,23 @@ class Custom(OwnProgram):
             found.append("questions: is missing; it says how questions are asked and scored")
         else:
             found += _problems(asked)
+            found += _likelihood_problems(asked, benchmark.endpoint)
             if asked.system is not None and benchmark.endpoint != "chat":
                 found.append("questions.system: goes with endpoint: chat")
         if len(benchmark.datasets) != 1:
             found.append("datasets: must name the one data set that holds the questions")
         for key in ("task_file", "few_shot"):
             if getattr(benchmark, key) is not None:
-                found.append(f"{key}: the harness {NAME} has none; examples go into questions.prompt")
+                found.append(f"{key}: the harness {NAME} has none; see questions.examples")
         if benchmark.runtime == "image":
             found.append(f"runtime: the harness {NAME} runs in its environment")
         return [*found, *(f"extra.{key}: unknown" for key in benchmark.extra)]
+
+    def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
+        """Returns why this harness cannot run the benchmark on a model, each reason in a few words."""
+        if not model.logprobs and benchmark.questions and _by_likelihood(benchmark.questions):
+            return ["needs log-probabilities of prompts, which the model's server gives none of"]
+        return super().model_problems(model, benchmark)
 
     def order(self, job: Job) -> dict[str, Any]:
         """Returns what the program is told of the benchmark.
@@ -77,7 +85,8 @@ class Custom(OwnProgram):
         file = attempt / "samples.jsonl"
         try:
             wanted = operator.index(json_value(attempt / "results.json")["n_questions"])
-            samples = [_sample(line, job.benchmark_id, list(asked.scorers)) for line in json_lines(file)]
+            lines = list(json_lines(file))
+            samples = [_sample(line, job.benchmark, job.benchmark_id) for line in lines]
         except MALFORMED as error:
             raise bad_result(f"{NAME}: its files do not parse: {error!r}") from error
         each_once(well_formed(samples, NAME), file)
@@ -89,15 +98,19 @@ class Custom(OwnProgram):
         ):
             raise bad_result(f"{NAME}: {wanted} questions, {repeats} times, and {len(samples)} samples")
         metrics = [_metric(name, samples, job.benchmark_id, repeats, asked) for name in asked.scorers]
-        n_available = _n_available(job, asked)
-        return HarnessOutput(metrics, samples, wanted * repeats, self.label, None, True, n_available)
+        if asked.rotate:
+            metrics += [_circular(name, lines, job.benchmark_id, repeats) for name in asked.scorers]
+        version, n_available = f"slurmeval custom {VERSION}", _n_available(job, asked)
+        keeps = not _by_likelihood(asked)
+        return HarnessOutput(metrics, samples, wanted * repeats, version, None, keeps, n_available)
 
 
 def _n_available(job: Job, asked: CustomQuestions) -> int | None:
     """Returns how many questions the file has; None: it is no longer there, or cannot be read to its end."""
     (name,) = job.benchmark.datasets
     try:
-        return sum(1 for _ in questions.rows(questions.file_of(asked, job.datasets[name])))
+        count = sum(1 for _ in questions.rows(questions.file_of(asked, job.datasets[name])))
+        return None if asked.rotate else count
     except (KeyError, UserError):
         return None
 
@@ -108,11 +121,11 @@ def _questions(benchmark: Benchmark) -> CustomQuestions:
 
 
 def _problems(asked: CustomQuestions) -> Iterator[str]:
-    kinds = ("exact", "includes", "number", "choice")
+    kinds = get_args(Kind)
     for name, scorer in asked.scorers.items():
         if scorer.kind is None and name not in kinds:
             yield f"questions.scorers.{name}.kind: is missing; expected one of {', '.join(kinds)}"
-        if (scorer.kind or name) == "choice" and asked.choices is None:
+        if _kind(name, scorer) == "choice" and asked.choices is None:
             yield f"questions.scorers.{name}: goes with questions.choices, the column that has them"
         if scorer.pattern is not None:
             try:
@@ -121,7 +134,51 @@ def _problems(asked: CustomQuestions) -> Iterator[str]:
                 yield f"questions.scorers.{name}.pattern: is no regular expression: {error}"
 
 
-def _sample(line: dict[str, Any], task: str, scorers: list[str]) -> Sample:
+def _kind(name: str, scorer: Scorer) -> str:
+    return scorer.kind or name
+
+
+def _score(name: str, scorer: Scorer, found: dict[str, Any]) -> Score:
+    # Attempts of version 0.1 say `right`
+    value = float(found["value"] if "value" in found else bool(found["right"]))
+    graded = _kind(name, scorer) in (*TEXT_KINDS, "json")
+    return Score(name, value, correct=None if graded else value == 1, answer=found["read"])
+
+
+def _likelihood_problems(asked: CustomQuestions, endpoint: str) -> Iterator[str]:
+    """Yields why choices cannot be told by their likelihoods."""
+    of_likelihood = [
+        name for name, scorer in asked.scorers.items() if _kind(name, scorer) in LIKELIHOOD_KINDS
+    ]
+    for name in of_likelihood[:1]:
+        if len(of_likelihood) < len(asked.scorers):
+            yield f"questions.scorers.{name}: generates nothing that the other scorers could read"
+        if asked.choices is None:
+            yield f"questions.scorers.{name}: goes with questions.choices, the column that has them"
+        if endpoint != "completions":
+            yield f"questions.scorers.{name}: goes with endpoint: completions"
+    if asked.rotate and asked.choices is None:
+        yield "questions.rotate: goes with questions.choices, the column that has them"
+
+
+def _by_likelihood(asked: CustomQuestions) -> bool:
+    return any(_kind(name, scorer) in LIKELIHOOD_KINDS for name, scorer in asked.scorers.items())
+
+
+def _circular(name: str, lines: Sequence[dict[str, Any]], task: str, repeats: int) -> Metric:
+    """Returns the share of questions that are right in every rotation."""
+    right: dict[tuple[str, int], bool] = {}
+    for line in lines:
+        key = line["rotation_of"], line["repeat"]
+        right[key] = right.get(key, True) and line["scores"][name]["value"] == 1
+    mean = statistics.fmean(right.values())
+    questions = {question for question, _ in right}
+    return Metric(task, f"{name}_circular", mean, mean, n_items=len(questions), n_repeats=repeats)
+
+
+def _sample(line: dict[str, Any], benchmark: Benchmark, task: str) -> Sample:
+    asked = _questions(benchmark)
+    scorers: Mapping[str, Scorer] = asked.scorers
     verdicts = {name: line["scores"][name] for name in scorers}
     read = next(iter(verdicts.values()))["read"]
     status: Literal["ok", "error", "unparsed"] = "ok" if read is not None else "unparsed"
@@ -138,14 +195,21 @@ def _sample(line: dict[str, Any], task: str, scorers: list[str]) -> Sample:
         reference=" | ".join(line["references"]),
         choices=line["choices"],
         category=line["category"],
-        scores=[
-            Score(name, float(bool(found["right"])), correct=bool(found["right"]), answer=found["read"])
-            for name, found in verdicts.items()
-        ],
+        scores=[_score(name, scorers[name], found) for name, found in verdicts.items()],
         status="error" if line["answer"] is None else status,
         cut=False,
         metadata=told,
+        prompts=_prompts(line, asked, benchmark.endpoint),
     )
+
+
+def _prompts(line: dict[str, Any], asked: CustomQuestions, endpoint: str) -> list[str]:
+    """Returns the texts of a sample's requests, where the prompt is not all of them."""
+    if endpoint == "chat":
+        return []
+    fields = (field.name for field in dataclasses.fields(questions.Question))
+    question = questions.Question(**{name: line[name] for name in fields if name in line})
+    return [question.text, *(questions.continuations(question) if _by_likelihood(asked) else ())]
 
 
 def _metric(name: str, samples: list[Sample], task: str, repeats: int, asked: CustomQuestions) -> Metric:
@@ -157,12 +221,16 @@ def _metric(name: str, samples: list[Sample], task: str, repeats: int, asked: Cu
     means = [statistics.fmean(each) for each in values.values()]
     mean = statistics.fmean(means)
     counts = {len(sample.choices) for sample in samples if sample.choices}
-    by_letter = (asked.scorers[name].kind or name) == "choice" and len(counts) == 1
+    kind = _kind(name, asked.scorers[name])
+    by_letter = kind == "choice" and len(counts) == 1
+    share = kind != "ter"  # which has no end
     return Metric(
         task=task,
         metric=name,
-        value=mean,
+        value=mean if share else None,
         harness_value=mean,
+        harness_scale=1 if share else None,
+        higher_is_better=share,
         se=statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None,
         n_items=len(means),
         n_repeats=repeats,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
-from slurmeval.config.questions import CustomQuestions
+from slurmeval.config.questions import LIKELIHOOD_KINDS, CustomQuestions, QuestionExamples
 from slurmeval.errors import UserError
 from slurmeval.files import lines
 
@@ -29,6 +30,21 @@ class Question:
     """Texts of which any is right; of a question with choices, the letter."""
     choices: list[str] | None
     category: str | None
+    examples: list[list[str]] = field(default_factory=list)
+    """Prompts and right answers that come before it."""
+    rotation_of: str | None = None
+    """The question that it is a rotation of."""
+
+    @property
+    def text(self) -> str:
+        """Returns prompt and examples as plain text."""
+        return "".join(f"{prompt} {answer}\n\n" for prompt, answer in self.examples) + self.prompt
+
+
+def continuations(question: Question) -> list[str]:
+    """Returns the prompt with each choice after it, a space between."""
+    gap = "" if question.text[-1:].isspace() else " "
+    return [f"{question.text}{gap}{choice}" for choice in question.choices or ()]
 
 
 def file_of(asked: CustomQuestions, folder: Path) -> Path:
@@ -37,14 +53,19 @@ def file_of(asked: CustomQuestions, folder: Path) -> Path:
     Raises:
         UserError: There is none, or there are several and the config names none.
     """
-    if asked.file is not None:
-        if not (folder / asked.file).is_file():
-            raise UserError(f"questions.file: {asked.file} is not in {folder}")
-        return folder / asked.file
+    return named_file(asked.file, folder, "questions.file")
+
+
+def named_file(name: str | None, folder: Path, key: str) -> Path:
+    """Returns the file of a name, or the only one of a folder. Raises UserError as `file_of` does."""
+    if name is not None:
+        if not (folder / name).is_file():
+            raise UserError(f"{key}: {name} is not in {folder}")
+        return folder / name
     found = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
     if len(found) != 1:
         named = ", ".join(str(path.relative_to(folder)) for path in found[:5]) or "none"
-        raise UserError(f"questions.file: name one file of {', '.join(SUFFIXES)} in {folder}: {named}")
+        raise UserError(f"{key}: name one file of {', '.join(SUFFIXES)} in {folder}: {named}")
     return found[0]
 
 
@@ -57,6 +78,7 @@ def read(asked: CustomQuestions, file: Path, limit: int | None = None) -> list[Q
     made = _Making(asked)
     found: list[Question] = []
     seen: dict[str, str] = {}
+    rows_of: list[Mapping[str, Any]] = []
     for place, row in rows(file):
         try:
             question = made.question(row, len(found) + 1)
@@ -68,11 +90,50 @@ def read(asked: CustomQuestions, file: Path, limit: int | None = None) -> list[Q
             )
         seen[question.id] = place
         found.append(question)
+        rows_of.append(row)
         if len(found) == limit:
             break
     if not found:
         raise UserError(f"{file.name}: holds no questions")
+    if asked.examples is not None:
+        found = _with_examples(asked, asked.examples, file, found)
+    if asked.rotate:
+        return [
+            turned
+            for question, row in zip(found, rows_of, strict=True)
+            for turned in made.rotations(question, row)
+        ]
     return found
+
+
+def _with_examples(
+    asked: CustomQuestions, wanted: QuestionExamples, file: Path, found: list[Question]
+) -> list[Question]:
+    """Returns questions with examples before them. One more is drawn, for a question that is an example."""
+    source = named_file(wanted.file, file.parent, "questions.examples.file")
+    plain = asked.model_copy(update={"examples": None, "rotate": False, "id": None})
+    known = read(plain, source)
+    if len(known) <= wanted.count:
+        raise UserError(
+            f"questions.examples.count: {wanted.count} of {len(known)} questions in {wanted.file}; "
+            "expected fewer than there are"
+        )
+    drawn = Random(wanted.seed).sample(known, wanted.count + 1)
+    by_text = any((scorer.kind or name) in LIKELIHOOD_KINDS for name, scorer in asked.scorers.items())
+    shown = [(each.prompt, _answer_of(each, by_text)) for each in drawn]
+    return [
+        replace(
+            question,
+            examples=[list(pair) for pair in shown if pair[0] != question.prompt][: wanted.count],
+        )
+        for question in found
+    ]
+
+
+def _answer_of(question: Question, by_text: bool) -> str:
+    """Returns the right answer to show: of a choice its letter, or its text."""
+    right = question.references[0]
+    return question.choices[LETTERS.index(right)] if by_text and question.choices else right
 
 
 def rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -160,17 +221,33 @@ class _Making:
             raise UserError(f"{asked.choices} has {len(choices)} texts; expected 2 to {MAX_CHOICES}")
         shown = dict(row)
         if choices is not None:
-            pairs = zip(LETTERS, choices, strict=False)
-            shown["choices"] = "\n".join(f"{letter}. {choice}" for letter, choice in pairs)
+            shown["choices"] = _lettered(choices)
         references = self._references(row)
         return Question(
-            id=str(number) if asked.id is None else _text(row, asked.id),
+            id=str(number) if asked.id is None else text_of(row, asked.id),
             prompt=self._rendered("prompt", shown) or "",
             system=self._rendered("system", shown),
             references=references if choices is None else [_letter(references, choices)],
             choices=choices,
-            category=None if asked.category is None else _text(row, asked.category),
+            category=None if asked.category is None else text_of(row, asked.category),
         )
+
+    def rotations(self, question: Question, row: Mapping[str, Any]) -> Iterator[Question]:
+        """Yields a question with its choices in every rotation. They stand and fall together."""
+        choices = question.choices or []
+        right = LETTERS.index(question.references[0])
+        for shift in range(len(choices)):
+            turned = choices[shift:] + choices[:shift]
+            letter = LETTERS[(right - shift) % len(choices)]
+            yield replace(
+                question,
+                id=f"{question.id}~{shift}",
+                prompt=self._rendered("prompt", {**row, "choices": _lettered(turned)}) or "",
+                references=[letter],
+                choices=turned,
+                category=question.category or question.id,
+                rotation_of=question.id,
+            )
 
     def _rendered(self, name: str, row: Mapping[str, Any]) -> str | None:
         from jinja2 import TemplateError
@@ -188,10 +265,16 @@ class _Making:
         name = self._asked.reference.strip().removeprefix("{{").removesuffix("}}").strip()
         if isinstance(row.get(name), list):
             return _texts(row, name)
+        if isinstance(row.get(name), dict):  # what scorers of the kind json compare with
+            return [json.dumps(row[name], ensure_ascii=False)]
         found = self._rendered("reference", row) or ""
         if not found.strip():
             raise UserError("the reference is empty")
         return [found]
+
+
+def _lettered(choices: list[str]) -> str:
+    return "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
 
 
 def _letter(references: list[str], choices: list[str]) -> str:
@@ -207,7 +290,8 @@ def _letter(references: list[str], choices: list[str]) -> str:
     raise UserError(f"the reference {', '.join(references)!r:.80} is none of the {len(choices)} choices")
 
 
-def _text(row: Mapping[str, Any], name: str) -> str:
+def text_of(row: Mapping[str, Any], name: str) -> str:
+    """Returns a column as text. Raises UserError where it is missing or empty."""
     if row.get(name) in (None, ""):
         raise UserError(f"the column {name} is missing or empty")
     return str(row[name])

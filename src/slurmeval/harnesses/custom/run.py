@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from slurmeval.config.questions import CustomQuestions, Scorer
+from slurmeval.config.questions import LIKELIHOOD_KINDS, CustomQuestions, Scorer
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
 from slurmeval.files import write_atomically, write_json
 from slurmeval.harnesses.asking import Asking, asking
-from slurmeval.harnesses.custom.questions import Question, read
-from slurmeval.harnesses.custom.scoring import PATTERN_TIMEOUT_S, Scored, score
+from slurmeval.harnesses.custom.questions import Question, continuations, read
+from slurmeval.harnesses.custom.scoring import PATTERN_TIMEOUT_S, Scored, by_likelihood, score
 from slurmeval.harnesses.own_programs import carry_out
 
 PROGRESS_S = 5.0
@@ -32,6 +33,8 @@ class CustomRun:
     def __init__(self, order: dict[str, Any], asked: CustomQuestions, model: Asking) -> None:
         """`order` says what to ask how often, `asked` how answers are scored."""
         self._order, self._asked, self._model = order, asked, model
+        kinds = {scorer.kind or name for name, scorer in asked.scorers.items()}
+        self._by_likelihood = kinds <= set(LIKELIHOOD_KINDS)
         self._room = asyncio.Semaphore(order["parallelism"])
         self._lines: list[dict[str, Any]] = []
         self._total = 0
@@ -50,15 +53,27 @@ class CustomRun:
         return sorted(self._lines, key=lambda line: (places[line["id"]], line["repeat"]))
 
     async def _one(self, question: Question, repeat: int) -> None:
+        likelihoods: list[float] | None = None
+        answer: str | None = None
         async with self._room:
-            answer, error = await self._answer(question)
+            if self._by_likelihood:
+                likelihoods, error = await self._likelihoods(question)
+            else:
+                answer, error = await self._answer(question)
         scores = {}
         for name, scorer in self._asked.scorers.items():
-            found = None if answer is None else self._score(name, scorer, question, answer)
-            right, shown = (False, None) if found is None else (found.right, found.read)
-            scores[name] = {"right": right, "read": shown}
+            kind = scorer.kind or name
+            found = None
+            if likelihoods is not None:
+                found = by_likelihood(kind, question, likelihoods)
+                answer = answer or found.read
+            elif answer is not None:
+                found = self._score(name, scorer, question, answer)
+            # Without an answer: wrong, and of texts as far off as nothing
+            value, shown = (float(kind == "ter"), None) if found is None else (found.value, found.read)
+            scores[name] = {"value": value, "read": shown}
         self._lines.append(vars(question) | {
-            "repeat": repeat, "answer": answer, "error": error, "scores": scores,
+            "repeat": repeat, "answer": answer, "error": error, "scores": scores, "likelihoods": likelihoods,
         })  # fmt: skip
         self._say_progress()
 
@@ -74,9 +89,24 @@ class CustomRun:
 
     async def _answer(self, question: Question) -> tuple[str | None, str | None]:
         if self._order["endpoint"] != "chat":
-            return await self._model.complete(question.prompt)
+            return await self._model.complete(question.text)
         system = [] if question.system is None else [{"role": "system", "content": question.system}]
-        return await self._model.chat([*system, {"role": "user", "content": question.prompt}])
+        turns = [
+            {"role": role, "content": text}
+            for example in question.examples
+            for role, text in zip(("user", "assistant"), example, strict=True)
+        ]
+        return await self._model.chat([*system, *turns, {"role": "user", "content": question.prompt}])
+
+    async def _likelihoods(self, question: Question) -> tuple[list[float] | None, str | None]:
+        """Returns each choice's log-likelihood after the prompt: of both less that of the prompt."""
+        found = []
+        for text in (question.text, *continuations(question)):
+            told, error = await self._model.likelihoods(text)
+            if told is None:
+                return None, error
+            found.append(math.fsum(value for value in told[1] if value is not None))
+        return [value - found[0] for value in found[1:]], None
 
     def _say_progress(self, last: bool = False) -> None:
         now = time.monotonic()

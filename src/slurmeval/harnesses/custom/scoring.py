@@ -1,17 +1,19 @@
-"""Whether an answer is right."""
+"""Whether an answer is right, or how near it is."""
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
-from slurmeval.config.questions import Scorer
+from slurmeval.config.questions import TEXT_KINDS, Scorer
 from slurmeval.harnesses.custom.questions import LETTERS, Question
+from slurmeval.texts.scoring import MetricName, of_answer
 
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|[-+]?\.\d+")
 _NAMED = re.compile(r"(?:answer|choice|option)\W{0,30}(?:is|:)?\W{0,30}([A-Z])\b(?![a-z'’])", re.IGNORECASE)
@@ -29,7 +31,8 @@ PATTERN_TIMEOUT_S = 5.0
 class Scored:
     """What a scorer says of an answer."""
 
-    right: bool
+    value: float
+    """1 if it is right, 0 if not; of json and texts how near it is, which for `ter` may be above 1."""
     read: str | None
     """What was compared; None: the answer could not be read."""
 
@@ -42,16 +45,30 @@ def score(scorer: Scorer, kind: str, question: Question, answer: str) -> Scored:
     """
     part = answer if scorer.pattern is None else _last_match(scorer.pattern, answer)
     if part is None:
-        return Scored(False, None)
+        return Scored(0.0, None)
     if kind == "choice":
         letter = _letter(part, len(question.choices or LETTERS))
-        return Scored(letter in question.references, letter)
+        return Scored(float(letter in question.references), letter)
     if kind == "number":
         return _number(scorer, question, part)
+    if kind == "json":
+        return _fields(scorer, question, part)
+    if kind in TEXT_KINDS:
+        return Scored(of_answer(cast(MetricName, kind), part, question.references) / 100, part.strip())
     read, wanted = _plain(part, scorer), [_plain(each, scorer) for each in question.references]
     if kind == "exact":
-        return Scored(read in wanted, part.strip())
-    return Scored(any(_holds(read, each) for each in wanted), part.strip())
+        return Scored(float(read in wanted), part.strip())
+    return Scored(float(any(_holds(read, each) for each in wanted)), part.strip())
+
+
+def by_likelihood(kind: str, question: Question, likelihoods: Sequence[float]) -> Scored:
+    """Returns whether the likeliest choice is right: in all, or per byte of the choice."""
+    choices = question.choices or []
+    per_byte = kind == "likelihood_norm"
+    lengths = [max(1, len(choice.encode())) if per_byte else 1 for choice in choices]
+    values = [value / length for value, length in zip(likelihoods, lengths, strict=True)]
+    letter = LETTERS[values.index(max(values))]
+    return Scored(float(letter in question.references), letter)
 
 
 def _last_match(pattern: str, answer: str) -> str | None:
@@ -81,11 +98,50 @@ def _bounded() -> Iterator[None]:
 def _number(scorer: Scorer, question: Question, part: str) -> Scored:
     found = _NUMBER.findall(part)
     if not found:
-        return Scored(False, None)
+        return Scored(0.0, None)
     value = float(found[-1].replace(",", ""))
     wanted = (_NUMBER.findall(each) for each in question.references)
     right = (float(each[-1].replace(",", "")) for each in wanted if each)
-    return Scored(any(abs(value - each) <= scorer.tolerance for each in right), found[-1])
+    return Scored(float(any(abs(value - each) <= scorer.tolerance for each in right)), found[-1])
+
+
+def _fields(scorer: Scorer, question: Question, part: str) -> Scored:
+    """Returns the share of the fields that the answer's first JSON object has as a reference has them."""
+    found = _json_object(part)
+    if found is None:
+        return Scored(0.0, None)
+    values = []
+    for reference in question.references:
+        wanted = _json_object(reference) or {}
+        names = scorer.fields or list(wanted)
+        same = [name in found and _is_same(found[name], wanted.get(name), scorer) for name in names]
+        values.append(sum(same) / max(1, len(same)))
+    return Scored(max(values), json.dumps(found, ensure_ascii=False, sort_keys=True))
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    """Returns the first JSON object in a text, whatever stands around it."""
+    decoder = json.JSONDecoder()
+    start = text.find("{")
+    while start >= 0:
+        try:
+            found, _ = decoder.raw_decode(text, start)
+            return found if isinstance(found, dict) else None
+        except (ValueError, RecursionError):
+            start = text.find("{", start + 1)
+    return None
+
+
+def _is_same(value: Any, wanted: Any, scorer: Scorer) -> bool:
+    """Returns whether two JSON values are the same: texts as elsewhere, numbers up to `tolerance`."""
+    if isinstance(value, str) and isinstance(wanted, str):
+        return _plain(value, scorer) == _plain(wanted, scorer)
+    numbers = [
+        each for each in (value, wanted) if isinstance(each, int | float) and not isinstance(each, bool)
+    ]
+    if len(numbers) == 2:
+        return bool(abs(value - wanted) <= scorer.tolerance)
+    return type(value) is type(wanted) and bool(value == wanted)
 
 
 def _letter(answer: str, count: int) -> str | None:

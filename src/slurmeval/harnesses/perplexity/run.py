@@ -1,0 +1,104 @@
+"""Program that asks a model how likely texts are.
+
+    python -m slurmeval.harnesses.perplexity.run order.json
+
+It writes samples.jsonl and then results.json beside the order; failure.json where it cannot go on. What was
+answered before the gateway replays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from slurmeval.config.perplexity import PerplexityTexts
+from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
+from slurmeval.files import write_atomically, write_json
+from slurmeval.harnesses.asking import Asking, asking
+from slurmeval.harnesses.own_programs import carry_out
+from slurmeval.harnesses.perplexity.corpus import CorpusText, read
+from slurmeval.harnesses.perplexity.windows import Likelihoods, Window, combined, windows
+
+PROGRESS_S = 5.0
+
+
+class PerplexityRun:
+    """Run over all texts."""
+
+    def __init__(self, order: dict[str, Any], asked: PerplexityTexts, model: Asking) -> None:
+        """`order` says how many requests at once, `asked` how texts are cut."""
+        self._asked, self._model = asked, model
+        self._room = asyncio.Semaphore(order["parallelism"])
+        self._done = 0
+        self._said_at = 0.0
+
+    async def all(self, texts: list[CorpusText]) -> list[dict[str, Any]]:
+        """Returns the line of each text, in the order of the file."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._text(text, len(texts))) for text in texts]
+        return [task.result() for task in tasks]
+
+    async def _text(self, text: CorpusText, total: int) -> dict[str, Any]:
+        parts = list(windows(text.text, self._asked.window, self._asked.stride))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._window(part)) for part in parts]
+        found = [task.result() for task in tasks]
+        errors = [error for _, _, error in found if error is not None]
+        line = asdict(text) | {"prompts": _prompts(parts), "n_windows": len(parts), "error": None}
+        if errors:
+            line["error"] = errors[0]
+        else:
+            told = zip(parts, found, strict=True)
+            line |= asdict(combined([(part, context, both) for part, (context, both, _) in told if both]))
+        self._say_progress(total)
+        return line
+
+    async def _window(self, window: Window) -> tuple[Likelihoods | None, Likelihoods | None, str | None]:
+        """Returns the likelihoods of the context (None: there is none) and of all, and why there are none."""
+        context, error = None, None
+        async with self._room:
+            if window.context:
+                context, error = await self._model.likelihoods(window.context)
+            if error is not None:
+                return None, None, error
+            both, error = await self._model.likelihoods(window.context + window.new)
+        read_context = context and Likelihoods(*context)
+        return read_context, both and Likelihoods(*both), error
+
+    def _say_progress(self, total: int) -> None:
+        self._done += 1
+        now = time.monotonic()
+        if self._done == total or now - self._said_at >= PROGRESS_S:
+            self._said_at = now
+            print(f"{self._done} of {total} texts", flush=True)
+
+
+def _prompts(parts: list[Window]) -> list[str]:
+    return [text for part in parts for text in (part.context, part.context + part.new) if text]
+
+
+async def _run(order: dict[str, Any], folder: Path) -> None:
+    asked = PerplexityTexts.model_validate(order["perplexity"])
+    try:
+        texts = read(asked, Path(order["data"]), order["limit"])
+    except UserError as error:
+        raise EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error)) from error
+    async with asking(order) as model:
+        found = await PerplexityRun(order, asked, model).all(texts)
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in found)
+    write_atomically(folder / "samples.jsonl", text)
+    write_json(folder / "results.json", {"n_texts": len(texts)})
+
+
+def main(path: Path) -> int:
+    """Carries out an order. Returns 0 with results.json, and 1 where failure.json gives the reason."""
+    return carry_out(_run, path, "perplexity")
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
