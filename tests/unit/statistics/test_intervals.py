@@ -35,7 +35,10 @@ def test_right_or_wrong_answers_get_wilsons_interval_as_statsmodels_gives_it(rig
 
 @pytest.mark.parametrize(
     ("right", "n", "low", "high"),
-    [(81, 263, 0.2552885, 0.3662096), (0, 20, 0, 0.1611), (28, 30, 0.7868, 0.9815)],
+    [
+        *((81, 263, 0.2552885, 0.3662096), (0, 20, 0, 0.1611), (28, 30, 0.7868, 0.9815)),
+        *((9, 10, 0.5958500, 0.9821238), (10, 10, 0.7224672, 1.0)),
+    ],
 )
 def test_wilsons_interval_is_the_published_one(right: int, n: int, low: float, high: float) -> None:
     assert intervals.wilson(right, n) == pytest.approx((low, high), abs=5e-5)
@@ -143,7 +146,14 @@ def test_repeats_are_split_into_questions_and_luck() -> None:
     assert (found.within, found.between) == pytest.approx((0.05, 0.0625))
 
 
+def test_mean_and_t_of_ten_numbers_are_the_published_ones() -> None:
+    values = np.arange(10.0)
+    half = intervals.student_t(9) * (intervals.standard_error(values) or 0)
+    assert (4.5 - half, 4.5 + half) == pytest.approx((2.33415, 6.66585), abs=1e-5)
+
+
 def test_pass_at_k_and_pass_hat_k() -> None:
+    assert pass_at_k(10, 3, 5) == pytest.approx(0.916667, abs=1e-6)
     assert pass_at_k(8, 3, 1) == pytest.approx(0.375)
     assert pass_at_k(8, 3, 4) == pytest.approx(0.9285714, abs=1e-7)
     assert pass_hat_k(8, 3, 2) == pytest.approx(0.1071429, abs=1e-7)

@@ -35,6 +35,24 @@ def test_mcnemars_test_is_statsmodels(a_only: int, b_only: int) -> None:
     assert pairs.mcnemar(a_only, b_only) == pytest.approx(float(mcnemar(table, exact=True).pvalue))
 
 
+def test_published_values_of_mcnemars_test() -> None:
+    assert pairs.mcnemar(8, 2) == pytest.approx(0.109375)
+    assert pairs.mcnemar(15, 5) / 2 == pytest.approx(0.0206947, abs=1e-7)
+    found = difference(*pair(0, 8, 2, 5))
+    assert found.interval is not None
+    assert found.interval.high < 1  # Wald's passes 1
+
+
+def test_paired_error_is_that_of_both_and_their_correlation() -> None:
+    a, b = pair(45, 15, 5, 35)
+    paired, apart = np.std(a - b) / 10, np.hypot(np.std(a), np.std(b)) / 10
+    assert (paired, apart) == pytest.approx((0.0435890, 0.07), abs=1e-6)
+    assert difference(a, b).se == pytest.approx(0.0438086, abs=1e-6)
+    unpaired = np.hypot(np.std(a, ddof=1), np.std(b, ddof=1)) / 10
+    assert unpaired == pytest.approx(0.0703526, abs=1e-6)
+    assert np.corrcoef(a, b)[0, 1] == pytest.approx(0.6124, abs=1e-4)
+
+
 def test_students_t_on_differences_is_scipys() -> None:
     random = np.random.default_rng(1)
     a, b = random.random(80), random.random(80)
@@ -145,6 +163,9 @@ def test_power_is_millers_and_enumerated() -> None:
     assert power.needed(0.03, 1 / 9, 1 / 6, 1 / 6) == pytest.approx(3875.99, abs=0.01)
     assert power.needed(0.03, 1 / 9, 1 / 6, 1 / 6, 10, 10) == pytest.approx(1259.70, abs=0.01)
     assert power.detectable(float(np.sqrt(0.2 / 1000))) == pytest.approx(0.03962, abs=1e-5)
+    for repeats, smallest in ((1, 0.13273), (10, 0.07567)):
+        variance = 1 / 9 + 2 / 6 / repeats
+        assert power.detectable(float(np.sqrt(variance / 198))) == pytest.approx(smallest, abs=1e-5)
     assert power.mcnemar_power(500, 0.10, 0.06) == pytest.approx(0.5693058, abs=1e-6)
     assert power.mcnemar_power(1000, 0.10, 0.06) == pytest.approx(0.8745431, abs=1e-6)
 
