@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from slurmeval.config.models import Config
 from slurmeval.config.site import Site
 from slurmeval.errors import UserError
-from slurmeval.planning.preflight import need_servable
+from slurmeval.paths import Paths
+from slurmeval.planning.plan import Plan
+from slurmeval.planning.preflight import need_plain_paths, need_servable
 
 
 def config_of(model: dict[str, Any], server: dict[str, Any]) -> Config:
@@ -137,3 +140,22 @@ def test_a_cache_that_cannot_be_told_is_left_out(keys: dict[str, Any], tmp_path:
 def test_a_plain_cache_counts_however_it_is_written(keys: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="for the KV cache of 131,072 tokens"):
         need(tmp_path, LLAMA_70B | keys, {"gpus": 2}, 141, 80)
+
+
+def plan_in(project: Path = Path("/p"), **places: Path) -> Plan:
+    """A plan of which only the places are known."""
+    names = ("results", "environments", "hf_home", "images")
+    paths = Paths(*(places.get(name, Path("/p") / name) for name in names))
+    return cast(Plan, SimpleNamespace(project=project, paths=paths))
+
+
+@pytest.mark.parametrize("odd", ["50%j test", "a {x}", "pro\\ject", "two\nlines", "cr\rhere"])
+@pytest.mark.parametrize("place", ["project", "results", "environments", "hf_home", "images"])
+def test_a_path_that_slurm_or_snakemake_takes_for_something_else_is_refused(odd: str, place: str) -> None:
+    with pytest.raises(UserError) as caught:
+        need_plain_paths(plan_in(**{place: Path("/p") / odd}))
+    assert "\n" not in str(caught.value) and repr(f"/p/{odd}") in str(caught.value)
+
+
+def test_a_path_with_blanks_quotes_and_letters_of_any_script_will_do() -> None:
+    need_plain_paths(plan_in(project=Path("/p/my 'x' \"y\" $HOME ä 日 #1 *?&;")))
