@@ -36,6 +36,7 @@ _PASSAGES = (
 _SUBJECTS = ("subject", "subject_name", "category", "domain")
 SUBJECT_LENGTH = 100
 """Characters of a subject's name; what is longer is a text."""
+_PASSAGE_NAMES, _SUBJECT_NAMES = frozenset(_PASSAGES), frozenset(_SUBJECTS)
 _LIKELIHOODS = ("loglikelihood", "loglikelihood_rolling")
 
 
@@ -74,14 +75,18 @@ def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
 
 def _passage(doc: Any) -> str | None:
     """Returns a short name of the passage or template that a question is about."""
-    for name in _PASSAGES if isinstance(doc, dict) else ():
+    if not isinstance(doc, dict) or _PASSAGE_NAMES.isdisjoint(doc):  # as of nearly all questions
+        return None
+    for name in _PASSAGES:
         if (text := doc.get(name)) not in (None, "", []):
             return hashlib.sha256(json.dumps(text).encode()).hexdigest()[:16]
     return None
 
 
 def _subject(doc: Any) -> str | None:
-    for name in _SUBJECTS if isinstance(doc, dict) else ():
+    if not isinstance(doc, dict) or _SUBJECT_NAMES.isdisjoint(doc):
+        return None
+    for name in _SUBJECTS:
         if isinstance(text := doc.get(name), str) and 0 < len(text) <= SUBJECT_LENGTH:
             return text
     return None
@@ -139,7 +144,7 @@ def _fill_choice(made: Sample, requests: list[dict[str, Any]], line: dict[str, A
     """Fills in a multiple-choice sample: choices, the likeliest one as output, the right one as reference."""
     contexts = [one["arg_0"] for one in requests]
     continuations = [one["arg_1"] for one in requests]
-    if not all(type(text) is str for text in (*contexts, *continuations)):
+    if not {str}.issuperset(map(type, contexts + continuations)):
         raise TypeError("a choice is no text")
     made.prompts = _Joined(contexts, continuations)
     # acc_mutual_info asks for each choice without the question too, behind the others.
