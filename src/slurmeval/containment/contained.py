@@ -51,9 +51,9 @@ def _raise_loopback() -> None:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP))
 
 
-def _hand_on_signals(pid: int) -> None:
+def _hand_on_signals(pid: int, instead: signal.Signals | None = None) -> None:
     for number in _STOP_SIGNALS:
-        signal.signal(number, lambda number, _: os.kill(pid, number))
+        signal.signal(number, lambda number, _: os.kill(pid, instead or number))
 
 
 def _set_limits(limits: dict[str, Any]) -> None:
@@ -99,7 +99,11 @@ def _init(order: dict[str, Any], command: list[str]) -> int:
         _become(command, order)
     if order["status"] is not None:
         os.close(order["status"])
-    _hand_on_signals(pid)
+    if order["limits"] is None:
+        _hand_on_signals(pid)
+    else:  # a program may send them: to an ordinary user's processes, which are all of one user
+        for number in _STOP_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)  # which process 1 does not heed
     while True:
         ended, status = os.wait()
         if ended == pid:
@@ -114,7 +118,7 @@ def _exit_status(status: int) -> int:
 
 def _wait(init: int, limits: dict[str, Any] | None) -> int:
     """Waits for the end of `init`, and kills it at the time limit."""
-    _hand_on_signals(init)
+    _hand_on_signals(init, None if limits is None else signal.SIGKILL)
     timed_out = False
 
     def end(*_: object) -> None:

@@ -57,7 +57,11 @@ def _read_other(job: Job, wrapped: str, written: list[Metric], output: Path, ver
     with laid_out_by(wrapped, output):
         samples = well_formed(read(job, output), wrapped) if read is not None else []
         metrics = tidy(wrapped, written, samples)
-    if not any(row.is_primary for row in metrics):
+    leading = [row for row in metrics if row.is_primary]
+    if len(leading) > 1:
+        names = " and ".join(f"{row.task} {row.metric}" for row in leading[:2])
+        raise bad_result(f"results.yml: {names} both stand for the whole")
+    if not leading:
         mark_primary(metrics, task_name(job), wholes(metrics))
     return HarnessOutput(metrics, samples, None, version, None)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -72,12 +72,12 @@ def repeats(samples: Iterable[Sample]) -> int:
     return 1 + max((sample.repeat_idx for sample in samples), default=0)
 
 
-def lead(rows: Iterable[Metric], name: str) -> None:
-    """Marks the first score of that name as the one that stands for the evaluation."""
-    for row in rows:
-        if row.metric == name:
-            row.is_primary = True
-            return
+def lead(rows: Sequence[Metric], name: str) -> None:
+    """Marks the first score of that name as the one that stands for the evaluation, and no other."""
+    first = next((row for row in rows if row.metric == name), None)
+    if first is not None:
+        for row in rows:
+            row.is_primary = row is first
 
 
 def _module(wrapped: str) -> ModuleType | None:

@@ -42,6 +42,8 @@ def read(job: Job, output: Path) -> list[Sample]:
     entries, written = _entries(database), json_value(results)
     with laid_out_by("simple-evals", results):
         task, blocks = str(written["task_name"]), int(written.get("n_repeats", 1))
+    if blocks < 1:
+        raise bad_result(f"{results.name}: n_repeats is {blocks}")
     if not entries or sorted(entries) != list(range(len(entries))) or len(entries) % blocks:
         raise bad_result(f"simple-evals kept {len(entries)} answers, with gaps or not {blocks} of each")
     n = len(entries) // blocks

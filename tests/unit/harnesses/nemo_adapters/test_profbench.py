@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
 
@@ -76,4 +77,15 @@ def test_a_criterion_without_a_verdict_is_a_bad_result(make_job: MakeJob) -> Non
     (path,) = output_of(job).glob("judgements/*.jsonl")
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
     with pytest.raises(EvaluationFailed, match="2 of 9 criteria were judged"):
+        read_all(job)
+
+
+def test_of_two_scores_that_both_stand_for_the_whole_none_is_taken(make_job: MakeJob) -> None:
+    job = make_job("nemo_profbench_judge", **JUDGE)
+    path = output_of(job) / "results.yml"
+    written = yaml.safe_load(path.read_text())
+    written["results"]["tasks"]["another"] = written["results"]["tasks"].pop("llm_judge")
+    path.write_text(yaml.safe_dump(written))
+    reason = "results.yml: another Overall and llm_judge Overall both stand for the whole"
+    with pytest.raises(EvaluationFailed, match=reason):
         read_all(job)

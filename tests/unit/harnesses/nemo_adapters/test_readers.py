@@ -56,6 +56,10 @@ def test_one_score_leads() -> None:
     rows = [row("a"), row("b"), row("b")]
     lead(rows, "b")
     assert [entry.is_primary for entry in rows] == [False, True, False]
+    lead(rows, "a")
+    assert [entry.is_primary for entry in rows] == [True, False, False]
+    lead(rows, "c")
+    assert [entry.is_primary for entry in rows] == [True, False, False]
 
 
 def test_a_sample_that_is_there_twice_is_a_bad_result(tmp_path: Path) -> None:

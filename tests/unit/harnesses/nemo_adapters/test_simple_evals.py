@@ -157,3 +157,11 @@ def test_a_truncated_database_is_a_bad_result(make_job: MakeJob) -> None:
     (path,) = output_of(job).glob("*/cache/cache.sqlite/cache.db")
     Path(path).write_bytes(path.read_bytes()[:1500])
     assert "no database of simple-evals" in refused(job)
+
+
+@pytest.mark.parametrize("repeats", [0, False, -1])
+def test_a_number_of_repeats_that_cannot_be_is_a_bad_result(make_job: MakeJob, repeats: int) -> None:
+    job = make_job("nemo_simple_evals_gpqa", **GPQA)
+    (path,) = output_of(job).glob("*/gpqa_diamond.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"n_repeats": repeats}))
+    assert f"{path.name}: n_repeats is {int(repeats)}" in refused(job)
