@@ -36,8 +36,9 @@ PairCheck = Callable[[Model, Benchmark], list[str]]
 """Returns why a benchmark cannot run on a model, in a few words (harnesses.base.Harness.model_problems)."""
 
 
-CUSTOM, JUDGE, PERPLEXITY = "custom", "judge", "perplexity"
-"""The harnesses that ask questions of one's own, judge stored answers, and read texts of one's own."""
+CUSTOM, JUDGE, PERPLEXITY, PATCHING = "custom", "judge", "perplexity", "patching"
+"""The harnesses that ask questions of one's own, judge stored answers, read texts of one's own, and look inside
+the model."""
 
 WITHOUT_TASK = (CUSTOM, JUDGE, PERPLEXITY)
 
@@ -255,7 +256,8 @@ def _benchmarks(config: Config, project: Path, check_benchmark: BenchmarkCheck |
         if benchmark.harness not in WITHOUT_TASK and not benchmark.task:
             yield Problem((*place, "task"), "is missing")
             continue
-        for key, name in (("questions", CUSTOM), ("judging", JUDGE), ("perplexity", PERPLEXITY)):
+        sections = {"questions": CUSTOM, "judging": JUDGE, "perplexity": PERPLEXITY, "patching": PATCHING}
+        for key, name in sections.items():
             if benchmark.harness != name and getattr(benchmark, key) is not None:
                 yield Problem((*place, key), f"goes with harness: {name}")
         yield from judging_problems(config, identifier, project)

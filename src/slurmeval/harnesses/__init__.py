@@ -14,6 +14,7 @@ from slurmeval.harnesses.inspect.harness import Inspect
 from slurmeval.harnesses.judge.harness import Judge
 from slurmeval.harnesses.lm_eval import LmEval
 from slurmeval.harnesses.nemo import Nemo
+from slurmeval.harnesses.patching.harness import Patching
 from slurmeval.harnesses.perplexity.harness import Perplexity
 from slurmeval.harnesses.prompts import no_room
 
@@ -38,6 +39,7 @@ _HARNESSES: dict[str, Harness] = {
     "inspect": Inspect(),
     "judge": Judge(),
     "perplexity": Perplexity(),
+    "patching": Patching(),
 }
 
 

@@ -47,6 +47,14 @@ def evaluation_flags(site: Site, *, time_min: int, memory_gb: float) -> list[str
     return [*flags, f"--time={time_min}", *jobs.extra]
 
 
+def gpu_evaluation_flags(
+    site: Site, pool: str | None, *, gpus: int, time_min: int, memory_gb: float
+) -> list[str]:
+    """Returns the flags of an evaluation's job that has GPUs of its own, asked for as servers ask."""
+    jobs = site.servers.of(pool)
+    return server_flags(jobs, gpus=gpus, nodes=1, cpus=None, memory_gb=memory_gb, time_min=time_min)
+
+
 def staging_flags(site: Site, time_min: int) -> list[str]:
     """Returns the flags of a job that downloads."""
     jobs = site.staging

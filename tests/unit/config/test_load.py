@@ -42,11 +42,8 @@ def test_config_yaml_shows_every_key() -> None:
         "server_jobs": (type(config.server_jobs), written["server_jobs"]),
     }
     of_a_server_that_is_there_already = {
-        "benchmarks": {
-            "questions",
-            "judging",
-            "perplexity",
-        },  # docs/own-benchmark.md, judges.md, perplexity.md
+        # docs/own-benchmark.md, judges.md, perplexity.md, patching.md
+        "benchmarks": {"questions", "judging", "perplexity", "patching"},
         "models": {"tokenizer", "served_name", "parameters"},
         "servers": {"url", "api_key", "max_in_flight", "budget"},
     }

@@ -60,6 +60,19 @@ def test_evaluations_depend_on_one_server(run: Run, jobs: SlurmJobs, slurm: Stan
     assert len(lines) == 1 and ids[0] in lines[0]
 
 
+def test_an_evaluation_with_gpus_of_its_own_waits_for_no_server(
+    run: Run, jobs: SlurmJobs, slurm: StandInSlurm
+) -> None:
+    entry = run.document.benchmarks["first"]
+    run.document.benchmarks["first"] = replace(entry, asks_nobody=True, own_gpus=2, own_memory_gb=48)
+    job = submitted(jobs)
+    assert [*slurm.jobs] == [job.job_id]  # no server's
+    assert not slurm.jobs[job.job_id].dependency
+    (flags,) = slurm.submitted
+    assert any("gpu" in flag and "2" in flag for flag in flags), flags
+    assert any("48" in flag or "49152" in flag for flag in flags), flags
+
+
 def test_replicas_are_waited_for_as_a_whole(run: Run, jobs: SlurmJobs, slurm: StandInSlurm) -> None:
     run.alter("tiny", replicas=2, job_names=["serve-tiny", "serve-tiny"])
     job = submitted(jobs)

@@ -10,7 +10,7 @@ from slurmeval.config.site import Site
 from slurmeval.errors import UserError
 from slurmeval.scheduling.job_resources import of_site, request_of, site_of_options
 from slurmeval.scheduling.snakemake_compat import ResourceOptions
-from slurmeval.slurm.request import evaluation_flags
+from slurmeval.slurm.request import evaluation_flags, gpu_evaluation_flags, server_flags
 
 
 def options(**given: Any) -> ResourceOptions:
@@ -35,6 +35,17 @@ def test_a_job_asks_for_what_snakemake_says() -> None:
     flags = evaluation_flags(request.site, time_min=request.time_min, memory_gb=request.memory_gb)
     assert flags[:3] == ["--account=p2", "--partition=cpu", "--qos=short"]
     assert {"--cpus-per-task=3", "--mem=8000M", "--time=90"} <= {*flags}
+
+
+def test_a_job_with_gpus_of_its_own_asks_as_servers_do() -> None:
+    file = Site.model_validate(
+        {"version": 1, "evaluations": {"partition": "cpu"}, "servers": {"partition": "gpu", "account": "p1"}}
+    )
+    flags = gpu_evaluation_flags(file, None, gpus=2, time_min=90, memory_gb=48)
+    as_server = server_flags(file.servers.of(None), gpus=2, nodes=1, cpus=None, memory_gb=48, time_min=90)
+    assert flags == as_server
+    assert {"--partition=gpu", "--account=p1", "--time=90"} <= {*flags}
+    assert any(flag.startswith(("--gres=gpu:2", "--gpus")) for flag in flags), flags
 
 
 def test_defaults_count_for_all_jobs_where_the_site_file_says_nothing() -> None:

@@ -16,6 +16,7 @@ from slurmeval.report.sections import (
     judges,
     metrics,
     pairs,
+    patching,
     people,
     provenance,
     scores,
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
 
     from slurmeval.report.material import Material, ReportSection
 
-_SECTIONS = (scores, pairs, dimensions, judges, people, texts, metrics, failures, cost, servers, provenance)
+_SECTIONS = (
+    *(scores, pairs, dimensions, judges, people, texts, patching),
+    *(metrics, failures, cost, servers, provenance),
+)
 
 
 def rendered(material: Material) -> Iterator[tuple[ReportSection, Markup]]:

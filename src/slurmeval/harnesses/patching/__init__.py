@@ -1,0 +1,1 @@
+"""The `patching` harness: what inside a model carries an answer, by activation patching."""

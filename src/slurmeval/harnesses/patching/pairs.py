@@ -1,0 +1,119 @@
+"""Minimal pairs: prompts that differ in a word, with the answers that the difference makes.
+
+`KINDS` are slurmeval's own, from templates whose words are one token in most vocabularies, so that both
+prompts have the same tokens but for the words that differ. Of one's own they are JSON lines.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from slurmeval.errors import UserError
+from slurmeval.files import lines
+
+OWN = "pairs"
+"""The task that reads one's own pairs."""
+KEYS = ("clean", "corrupted", "answer", "wrong")
+Line = dict[str, str]
+
+_NAMES = ("Mary", "John", "Tom", "Anna", "Peter", "Sarah", "James", "Kate")
+_PLACES = (("store", "drink"), ("park", "book"), ("school", "pen"), ("office", "letter"))
+_SUBJECTS = ("weather", "food", "price", "team", "work", "news", "water", "music")
+_TIMES = ("week", "month", "year", "night")
+_NOUNS = ("dog", "car", "book", "girl", "boy", "house", "river", "teacher")
+_NEAR = ("old tree", "tall man", "small door", "blue lake")
+_CAPITALS = (
+    *(("France", "Paris"), ("Italy", "Rome"), ("Japan", "Tokyo"), ("Russia", "Moscow"), ("China", "Beijing")),
+    *(("England", "London"), ("Spain", "Madrid"), ("Egypt", "Cairo"), ("Germany", "Berlin")),
+)
+_HABITS = ("late", "angry", "tired", "happy", "hungry", "busy", "quiet", "sick")
+
+
+def _line(clean: str, corrupted: str, answer: str, wrong: str) -> Line:
+    return {"clean": clean, "corrupted": corrupted, "answer": f" {answer}", "wrong": f" {wrong}"}
+
+
+def _indirect_object() -> Iterator[Line]:
+    """Yields Wang et al.'s task (arXiv:2211.00593): who is given something is the one who does not give."""
+    pairs = itertools.permutations(_NAMES, 2)
+    for number, (first, second) in enumerate(pairs):
+        place, thing = _PLACES[number % len(_PLACES)]
+        begun = f"When {first} and {second} went to the {place},"
+        gave = f"gave a {thing} to"
+        yield _line(f"{begun} {second} {gave}", f"{begun} {first} {gave}", first, second)
+
+
+def _tense() -> Iterator[Line]:
+    for time, subject in itertools.product(_TIMES, _SUBJECTS):
+        yield _line(f"Last {time} the {subject}", f"This {time} the {subject}", "was", "is")
+
+
+def _negation() -> Iterator[Line]:
+    for habit, (name, _) in itertools.product(_HABITS, zip(_NAMES, _NAMES, strict=True)):
+        asked = f"Question: Is {name} often {habit}? Answer:"
+        yield _line(f"{name} is always {habit}. {asked}", f"{name} is never {habit}. {asked}", "Yes", "No")
+
+
+def _agreement() -> Iterator[Line]:
+    for noun, near in itertools.product(_NOUNS, _NEAR):
+        yield _line(f"The {noun}s near the {near}", f"The {noun} near the {near}", "are", "is")
+
+
+def _entity() -> Iterator[Line]:
+    for (country, capital), (other, other_capital) in itertools.permutations(_CAPITALS, 2):
+        asked = "The capital of {} is the city of"
+        yield _line(asked.format(country), asked.format(other), capital, other_capital)
+
+
+KINDS: dict[str, Callable[[], Iterator[Line]]] = {
+    "indirect_object": _indirect_object,
+    "tense": _tense,
+    "negation": _negation,
+    "agreement": _agreement,
+    "entity": _entity,
+}
+
+
+def of_kind(kind: str, limit: int | None) -> list[dict[str, Any]]:
+    """Returns the first pairs of one of slurmeval's own kinds."""
+    made = itertools.islice(KINDS[kind](), limit)
+    return [{"id": str(number), "category": None, **line} for number, line in enumerate(made, 1)]
+
+
+def of_file(file: Path, limit: int | None) -> list[dict[str, Any]]:
+    """Returns the first pairs of a file of JSON lines.
+
+    Each has `clean`, `corrupted`, `answer` and `wrong`; `id` and `category` may be there. An answer goes on
+    from its prompt as it is: it begins with a space where a word does.
+
+    Raises:
+        UserError: A line will not do; the text names it.
+    """
+    found: list[dict[str, Any]] = []
+    for number, text in enumerate(lines(file), 1):
+        if text.isspace():
+            continue
+        if len(found) == limit:
+            break
+        where = f"{file.name}, line {number}"
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}: is no JSON: {error}") from None
+        if not isinstance(line, dict):
+            raise UserError(f"{where}: expected a JSON object")
+        for key in KEYS:
+            if not isinstance(line.get(key), str) or not line[key]:
+                raise UserError(f"{where}: {key} is missing or no text; a pair has {', '.join(KEYS)}")
+        category = line.get("category")
+        found.append(
+            {key: line[key] for key in KEYS}
+            | {"id": str(line.get("id", number)), "category": None if category is None else str(category)}
+        )
+    if not found:
+        raise UserError(f"{file.name}: has no pair")
+    return found
