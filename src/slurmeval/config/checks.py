@@ -37,8 +37,8 @@ PairCheck = Callable[[Model, Benchmark], list[str]]
 
 
 CUSTOM, JUDGE, PERPLEXITY, PATCHING = "custom", "judge", "perplexity", "patching"
-"""The harnesses that ask questions of one's own, judge stored answers, read texts of one's own, and look inside
-the model."""
+"""The harnesses that ask questions of one's own, judge stored answers, read texts of one's own, and look
+inside the model."""
 
 WITHOUT_TASK = (CUSTOM, JUDGE, PERPLEXITY)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from slurmeval.config.judging import Judging
-from slurmeval.config.patching import Patching
+from slurmeval.config.patching import PatchingSettings
 from slurmeval.config.perplexity import PerplexityTexts
 from slurmeval.config.questions import CustomQuestions
 from slurmeval.config.serving import ServerLimits, Serving
@@ -168,7 +168,7 @@ class Benchmark(Section):
     """For perplexity: which texts, and how they are cut (docs/perplexity.md); null: as its defaults say."""
     judging: Judging | None = None
     """For judge: which stored answers are judged, by which model and how (docs/judges.md)."""
-    patching: Patching | None = None
+    patching: PatchingSettings | None = None
     """For patching: what is patched, and on what (docs/patching.md); null: its defaults."""
     extra: dict[str, Any] = {}
     """Parameters of the harness itself (nemo: config.params.extra; lm-eval: further options; inspect:
@@ -211,7 +211,7 @@ class Benchmark(Section):
     @property
     def own_gpus(self) -> int:
         """Returns how many GPUs its own job has on a cluster: those that no server holds."""
-        return (self.patching or Patching()).gpus if self.harness == "patching" else 0
+        return (self.patching or PatchingSettings()).gpus if self.harness == "patching" else 0
 
 
 class Gateway(Section):

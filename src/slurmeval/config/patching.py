@@ -11,7 +11,7 @@ from slurmeval.config.sources import Section
 Site = Literal["resid", "attn", "mlp", "heads", "heads_by_position"]
 
 
-class Patching(Section):
+class PatchingSettings(Section):
     """Activation patching, for the harness `patching` (docs/patching.md)."""
 
     sites: Annotated[list[Site], Field(min_length=1)] = ["resid", "attn", "mlp", "heads"]

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurmeval.config.patching import Patching
+from slurmeval.config.patching import PatchingSettings
 from slurmeval.files import sha256_of_json
 from slurmeval.planning.parallelism import by_default
 from slurmeval.planning.shared_jobs import job_of, shared_jobs
@@ -70,7 +70,7 @@ def _benchmark(plan: Plan, name: str) -> BenchmarkEntry:
         judge=plan.config.benchmarks[name].judge,
         asks_nobody=plan.config.benchmarks[name].asks_nobody,
         own_gpus=plan.config.benchmarks[name].own_gpus,
-        own_memory_gb=(plan.config.benchmarks[name].patching or Patching()).memory_gb,
+        own_memory_gb=(plan.config.benchmarks[name].patching or PatchingSettings()).memory_gb,
         judges=plan.config.benchmarks[name].judging is not None,
     )
 

@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slurmeval.config.of_run import config_of, site_of
+from slurmeval.config.of_run import site_of
 from slurmeval.errors import ErrorClass, EvaluationFailed, NotYet, ServerFailed, SlurmevalError
 from slurmeval.ownership import live_owner
 from slurmeval.scheduling import finished
 from slurmeval.scheduling.failures import failed_attempts, last_words, no_server, record
 from slurmeval.scheduling.job_ends import CLASSES, Ends, certainly_died
-from slurmeval.scheduling.job_resources import EvaluationRequest, by_the_site
+from slurmeval.scheduling.job_resources import EvaluationRequest, by_the_site, flags_of
 from slurmeval.scheduling.leasing import lease, release, server_jobs
 from slurmeval.scheduling.leftover_jobs import LeftOver
 from slurmeval.scheduling.replicas import held, is_running, is_up, lease_files, lock_file_of
@@ -28,7 +28,6 @@ from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob, job_name
 from slurmeval.slurm.reasons import launch_failed
-from slurmeval.slurm.request import evaluation_flags, gpu_evaluation_flags
 from slurmeval.state.evaluation import EvaluationSubmission, FailureRecord, GatewayProgress
 from slurmeval.state.records import append, load, read
 from slurmeval.state.run_document import RunDocument
@@ -154,7 +153,8 @@ class SlurmJobs:
             dependency = ["--dependency=" + "?".join(f"after:{job}" for job in servers)]
         if self.colocated_folder(model, benchmark) is not None:
             return self._request(model, benchmark, command)
-        request = self._flags(model, benchmark, asked)
+        more = 2 ** self._out_of_memory.get((model, benchmark), 0)
+        request = flags_of(self.run, model, benchmark, asked, more)
         log = self.paths.log("evaluate", model, f"{benchmark}-%j")
         log.parent.mkdir(parents=True, exist_ok=True)
         own = [
@@ -176,22 +176,6 @@ class SlurmJobs:
         )
         append(self.paths.evaluation_jobs(model, benchmark), line)
         return job_id
-
-    def _flags(self, model: str, benchmark: str, asked: EvaluationRequest) -> list[str]:
-        """Returns the flags of its job. Where memory ran out before, it has twice as much."""
-        more = 2 ** self._out_of_memory.get((model, benchmark), 0)
-        entry = self.run.benchmarks[benchmark]
-        if not entry.own_gpus:
-            return evaluation_flags(asked.site, time_min=asked.time_min, memory_gb=asked.memory_gb * more)
-        config = config_of(self.run)
-        pool = config.servers[config.models[model].server].pool
-        return gpu_evaluation_flags(
-            asked.site,
-            pool,
-            gpus=entry.own_gpus,
-            time_min=asked.time_min,
-            memory_gb=entry.own_memory_gb * more,
-        )
 
     def has_server(self, model: str) -> bool:
         """Whether the model's newest server, of any replica, is up."""

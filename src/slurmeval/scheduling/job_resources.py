@@ -13,10 +13,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from slurmeval.config.of_run import config_of
 from slurmeval.config.site import Site
 from slurmeval.errors import UserError
 from slurmeval.scheduling.snakemake_compat import ResourceOptions
-from slurmeval.slurm.request import MB_PER_GB, evaluation_time_min
+from slurmeval.slurm.request import (
+    MB_PER_GB,
+    evaluation_flags,
+    evaluation_time_min,
+    gpu_evaluation_flags,
+)
 from slurmeval.state.run_document import RunDocument
 
 FLAGS = {
@@ -76,6 +82,23 @@ def by_the_site(run: RunDocument, site: Site, model: str, benchmark: str) -> Eva
     limit_min = run.benchmarks[benchmark].time_limit_min
     minutes = evaluation_time_min(limit_min, loading_s, site.evaluations)
     return request_of(site, {**of_site(site), "runtime": minutes}, site.evaluations.cpus)
+
+
+def flags_of(
+    run: RunDocument, model: str, benchmark: str, asked: EvaluationRequest, more: int = 1
+) -> list[str]:
+    """Returns the flags of an evaluation's job, with `more` times the memory that is asked for."""
+    entry, site = run.benchmarks[benchmark], asked.site
+    if not entry.own_gpus:
+        return evaluation_flags(site, time_min=asked.time_min, memory_gb=asked.memory_gb * more)
+    config = config_of(run)
+    return gpu_evaluation_flags(
+        site,
+        config.servers[config.models[model].server].pool,
+        gpus=entry.own_gpus,
+        time_min=asked.time_min,
+        memory_gb=entry.own_memory_gb * more,
+    )
 
 
 def site_of_options(site: Site, options: ResourceOptions) -> Site:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.config.models import Benchmark, Model
-from slurmeval.config.patching import Patching as Settings
+from slurmeval.config.patching import PatchingSettings
 from slurmeval.environments.package_versions import pinned_versions
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
 from slurmeval.files import write_json
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
-from slurmeval.harnesses.base import Command, HarnessOutput, Job, Metric, Sample, Score
+from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.job_environment import environment_variables
 from slurmeval.harnesses.json_lines import MALFORMED, json_lines
 from slurmeval.harnesses.logs import failure
@@ -34,7 +34,7 @@ REHEARSAL = "rehearsal"
 ACCURACY, RECOVERED = "accuracy", "recovered"
 
 
-class Patching:
+class Patching(Harness):
     """The `patching` harness."""
 
     def problems(self, benchmark: Benchmark) -> list[str]:
@@ -65,10 +65,6 @@ class Patching:
     def starts_early(self, benchmark: Benchmark) -> bool:
         """Returns whether it may start while its server still loads."""
         return True
-
-    def dies_of_refusals(self, benchmark: Benchmark) -> bool:
-        """Returns whether one prompt that the server refuses ends it."""
-        return False
 
     def loads_tokenizer(self, model: Model, benchmark: Benchmark) -> bool:
         """Returns whether it tokenizes prompts itself."""
@@ -105,10 +101,6 @@ class Patching:
         env = environment_variables(job, attempt)
         return Command([job.runtime.python, "run.py", "order.json"], env, attempt, own=True)
 
-    def counting_cuts(self, job: Job, command: Command) -> Command | None:
-        """Returns the command that counts cut prompts; None: there are none to count."""
-        return None
-
     def check(self, job: Job, returncode: int, log: Path) -> None:
         """Checks every sign that the last attempt ended well.
 
@@ -144,9 +136,9 @@ class Patching:
         return HarnessOutput(metrics, samples, wanted, f"slurmeval patching {VERSION}", None)
 
 
-def settings_of(benchmark: Benchmark) -> Settings:
+def settings_of(benchmark: Benchmark) -> PatchingSettings:
     """Returns the benchmark's section `patching`, or its defaults."""
-    return benchmark.patching or Settings()
+    return benchmark.patching or PatchingSettings()
 
 
 def _pairs(job: Job) -> list[dict[str, Any]]:
