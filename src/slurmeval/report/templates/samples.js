@@ -333,17 +333,21 @@ async function searched(state, rows, indexes, current, first) {
   const wanted = state.search.toLowerCase();
   const may = await Promise.all(indexes.map((index, side) => candidates(state[side ? "b" : "a"], state.on, wanted, index.buckets)));
   const left = rows.filter((row) => may[0](row.a) || may[1]?.(row.b));
-  const found = [];
+  const found = new Set();
   const enough = state.page * perPage;
-  for (let from = 0; from < left.length && current();) {
-    const some = left.slice(from, from + (found.length < enough ? PER_FILE : AT_ONCE));
+  const look = async (some) => {
     const shown = await Promise.all(some.map((row) => both(state, row)));
-    const before = found.length;
-    found.push(...some.filter((_, index) => shown[index].some((one) => holds(one, wanted))));
-    from += some.length;
-    if (from < left.length && found.length >= enough) await first(found, from / left.length, before < enough);
+    some.forEach((row, index) => { if (shown[index].some((one) => holds(one, wanted))) found.add(row); });
+  };
+  // Until the page is full in the order that is shown; then as the answers lie in the scripts: each is loaded once.
+  let from = 0;
+  for (; from < left.length && found.size < enough && current(); from += PER_FILE) await look(left.slice(from, from + PER_FILE));
+  const rest = left.slice(from).sort((one, other) => (one.a ?? one.b) - (other.a ?? other.b));
+  for (let at = 0; at < rest.length && current(); at += AT_ONCE) {
+    await first([...found], (from + at) / left.length, at === 0);
+    await look(rest.slice(at, at + AT_ONCE));
   }
-  return found;
+  return left.filter((row) => found.has(row));
 }
 let turn = 0;
 async function show() {
