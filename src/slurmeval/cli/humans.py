@@ -34,8 +34,13 @@ def humans() -> None:
 @click.option(
     "--format", "formats", multiple=True, type=click.Choice(FORMATS), default=("html",), show_default=True
 )
+@click.option(
+    "--unsure-of",
+    metavar="BENCHMARK",
+    help="Also draw what this judge is unsure of (hybrid).  [default: the study's unsure_of]",
+)
 @about_results
-def make(study: Path, formats: tuple[str, ...], results: Path) -> None:
+def make(study: Path, formats: tuple[str, ...], unsure_of: str | None, results: Path) -> None:
     """Draws answers at random and writes a file for each rater.
 
     STUDY is a YAML file: who rates which answers and how. Files for raters go to `humans/NAME/for-raters` in
@@ -48,6 +53,8 @@ def make(study: Path, formats: tuple[str, ...], results: Path) -> None:
     from slurmeval.results.frames import results_folder
 
     declared = load_study(study)
+    if unsure_of is not None:
+        declared = declared.model_copy(update={"unsure_of": unsure_of})
     folder = results_folder(results) / "humans" / declared.name
     if (folder / KEY).exists():
         raise UserError(f"{folder}: the study was made already; another `name` makes another one")
@@ -56,7 +63,8 @@ def make(study: Path, formats: tuple[str, ...], results: Path) -> None:
     files = list(_write(folder / FOR_RATERS, batch, formats))
     batches.write_key(folder / KEY, batch)
     for stratum in strata:
-        click.echo(f"{stratum.benchmark}: {stratum.drawn} of {stratum.population} questions, at random")
+        more = f"; {stratum.unsure} that {declared.unsure_of} is unsure of" if declared.unsure_of else ""
+        click.echo(f"{stratum.benchmark}: {stratum.drawn} of {stratum.population} questions, at random{more}")
     for rater, items in batch.raters.items():
         again, gold = sum(each.again for each in items), len(declared.gold)
         click.echo(f"{rater}: {len(items)} items, {again} of them a second time, {gold} gold")
@@ -135,7 +143,8 @@ def lines(summary: StudySummary) -> Iterator[str]:
         yield from ("", *aligned(table, 1))
     for difference in summary.differences:
         told = f"{difference.a} − {difference.b}: {difference.value:+.2f} ({_interval(difference.interval)})"
-        yield f"{difference.benchmark}, {difference.name}: {told}; {difference.a} is {difference.verdict}"
+        verdict = f"verdict on {difference.a}: {difference.verdict}"
+        yield f"{difference.benchmark}, {difference.name}: {told}; {verdict}"
     yield from summary.remarks
     yield f"{summary.n_disputed} answers on which raters differ much"
 

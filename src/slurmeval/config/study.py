@@ -70,8 +70,8 @@ class HumanStudy(Section):
     questions: Annotated[int, Field(ge=1)] | None = None
     """How many questions are drawn, spread evenly over the benchmarks; else `half_width` says it."""
     half_width: Annotated[float, Field(gt=0)] | None = None
-    """Wanted half width of the 95 % interval: of a mean grade, in grades (direct), or of the share of wins
-    (pairwise)."""
+    """Wanted half width of the 95 % interval on each benchmark: of a mean grade, in grades (direct), or of
+    the share of wins (pairwise)."""
     raters_per_answer: Annotated[int, Field(ge=1)] | None = None
     """How many raters see an answer; null: two, or one where there is one only."""
     dimensions: dict[Identifier, Dimension] = {
@@ -95,6 +95,10 @@ class HumanStudy(Section):
     """How far a grade may be off the gold one."""
     duplicates: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     """Share of a rater's answers that come a second time, to see whether the rater agrees with himself."""
+    unsure_of: Identifier | None = None
+    """A benchmark of the harness `judge`: people also rate the answers that it is unsure of (hybrid)."""
+    unsure_limit: Annotated[int, Field(ge=1)] = 50
+    """At most so many questions with such answers."""
     seed: int = 0
     """Another one draws other questions."""
 

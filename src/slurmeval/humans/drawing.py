@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,13 @@ from slurmeval.config.study import HumanStudy
 from slurmeval.errors import UserError
 from slurmeval.results import frames
 from slurmeval.results.comparison import ended_well
+from slurmeval.statistics.intervals import MIN_QUESTIONS
 
 ASSUMED_SD = 1.2
 """Of grades from 1 to 5 over questions, to work out how many are needed. 2 is the largest possible."""
+FAR_APART = 0.5
+"""Jurors' votes on 0 to 1, as the rubric's grades are."""
+_VERDICTS = ["native_id", "status", "metadata_json"]
 _TEXTS = ("input", "choices", "reference", "output")
 _Key = tuple[str, int]
 """`sample_uid` and `repeat_idx`."""
@@ -27,8 +32,8 @@ class DrawnQuestion:
     benchmark: str
     sample_uid: str
     repeat_idx: int
-    probability: float
-    """With which it was drawn."""
+    probability: float | None
+    """With which it was drawn; None: not at random."""
     question: str
     choices: list[str] | None
     reference: str | None
@@ -44,19 +49,20 @@ class Stratum:
     population: int
     """Questions that all models answered."""
     drawn: int
+    unsure: int = 0
+    """Further ones, not at random: those that a judge is unsure of."""
 
 
 def needed(study: HumanStudy, population: int) -> int:
-    """Returns how many of so many questions give the wanted interval: n₀ = (1.96 sd/w)², n₀/(1+n₀/N).
+    """Returns how many of a benchmark's questions give the wanted interval: n₀ = (1.96 sd/w)², n₀/(1+n₀/N).
 
-    The standard deviation is ASSUMED_SD of grades, and 0.5 of wins (the largest possible).
+    Fewer than MIN_QUESTIONS would get none. The standard deviation is ASSUMED_SD of grades, and 0.5 of wins,
+    the largest possible.
     """
-    if study.questions is not None:
-        return min(study.questions, population)
     assert study.half_width is not None, "checked with the study's file"
     sd = ASSUMED_SD if study.kind == "direct" else 0.5
     unlimited = (1.96 * sd / study.half_width) ** 2
-    return min(population, math.ceil(unlimited / (1 + unlimited / population)))
+    return min(population, max(MIN_QUESTIONS, math.ceil(unlimited / (1 + unlimited / population))))
 
 
 def draw(results: Path, study: HumanStudy) -> tuple[list[DrawnQuestion], list[Stratum]]:
@@ -74,16 +80,50 @@ def draw(results: Path, study: HumanStudy) -> tuple[list[DrawnQuestion], list[St
     for benchmark, found in populations.items():
         if not found:
             raise UserError(f"{benchmark}: no question was answered by all of {', '.join(models)}")
-    wanted = _spread(
-        needed(study, sum(map(len, populations.values()))),
-        {benchmark: len(found) for benchmark, found in populations.items()},
-    )
+    sizes = {benchmark: len(found) for benchmark, found in populations.items()}
+    if study.questions is None:
+        wanted = {benchmark: needed(study, size) for benchmark, size in sizes.items()}
+    else:
+        wanted = _spread(study.questions, sizes)
+    unsure = set() if study.unsure_of is None else judged_unsurely(results, models, study.unsure_of)
     questions: list[DrawnQuestion] = []
+    strata: list[Stratum] = []
+    left = study.unsure_limit
     for benchmark, found in populations.items():
         rng = Random(f"{study.seed}:{study.name}:{benchmark}")
         keys = _systematic(found, wanted[benchmark], rng)
         questions += _with_texts(results, models, benchmark, keys, wanted[benchmark] / len(found))
-    return questions, [Stratum(each, len(populations[each]), wanted[each]) for each in benchmarks]
+        more = sorted((unsure & found.keys()) - set(keys))
+        more = rng.sample(more, min(left, len(more)))
+        left -= len(more)
+        questions += _with_texts(results, models, benchmark, more, None)
+        strata.append(Stratum(benchmark, len(found), wanted[benchmark], len(more)))
+    return questions, strata
+
+
+def judged_unsurely(results: Path, models: Sequence[str], judge: str) -> set[_Key]:
+    """Returns the questions with an answer on which a judge gave no verdict that can be relied on.
+
+    Its verdict could not be read, differs with the order of a pair, or its jurors are half the scale apart.
+
+    Raises:
+        UserError: The judge has no results of one of the models.
+    """
+    ended = ended_well(results)
+    found: set[_Key] = set()
+    for model in models:
+        if (model, judge) not in ended:
+            raise UserError(f"unsure_of: no results of {model} on '{judge}'")
+        rows = frames.read_samples(results / "samples" / model / f"{judge}.parquet", _VERDICTS).to_pylist()
+        for row in rows:
+            told = json.loads(row["metadata_json"] or "{}")
+            if "judged" not in told:
+                raise UserError(f"unsure_of: '{judge}' is no benchmark of the harness judge")
+            apart = [each for each in (told.get("disagreement") or {}).values() if each is not None]
+            turned = told.get("verdicts") in (["A", "A"], ["B", "B"])
+            if row["status"] != "ok" or turned or max(apart, default=0) >= FAR_APART:
+                found.add((row["native_id"], int(told["repeat"])))
+    return found
 
 
 def _named(results: Path, study: HumanStudy) -> tuple[list[str], list[str]]:
@@ -150,7 +190,7 @@ def _systematic(population: Mapping[_Key, str], count: int, rng: Random) -> list
 
 
 def _with_texts(
-    results: Path, models: Sequence[str], benchmark: str, keys: Sequence[_Key], probability: float
+    results: Path, models: Sequence[str], benchmark: str, keys: Sequence[_Key], probability: float | None
 ) -> list[DrawnQuestion]:
     wanted, texts = set(keys), {}
     for model in models:

@@ -87,6 +87,8 @@ def _by_question(
     found: dict[tuple[str, str, str | None, str], dict[_Question, list[float]]] = {}
     for item in first_times(merged):
         unit = merged.batch.units[item.item.unit]
+        if unit.probability is None:  # what a judge is unsure of is no sample of all
+            continue
         question = unit.benchmark, unit.sample_uid, unit.repeat_idx
         for model, against, name, value in _seen(unit.models, item):
             key = unit.benchmark or "", model, against, name

@@ -52,10 +52,11 @@ def test_questions_are_drawn_at_random_by_benchmark_and_category(results: Result
 @pytest.mark.parametrize(
     ("given", "n"),
     [
-        # n₀ = (1.96 · 1.2 / w)² and n₀ / (1 + n₀ / 80); of wins with 0.5
-        ({"half_width": 0.5}, 18),
-        ({"half_width": 0.1}, 70),
-        ({"half_width": 0.2, "kind": "pairwise"}, 19),
+        # n₀ = (1.96 · 1.2 / w)² and n₀ / (1 + n₀ / 40) of each benchmark; of wins with 0.5
+        ({"half_width": 0.4}, 2 * 19),
+        ({"half_width": 0.1}, 2 * 38),
+        ({"half_width": 0.9}, 2 * 15),  # fewer get no interval
+        ({"half_width": 0.2, "kind": "pairwise"}, 2 * 16),
     ],
 )
 def test_a_sample_is_as_large_as_the_wanted_interval_needs(
@@ -264,4 +265,56 @@ def test_questions_that_one_model_did_not_answer_are_not_drawn(results: Results)
     texts = {"input": ["q"] * 40, "output": ["quality 1"] * 40, "category": [None] * 40}
     results.add("first-model", "summaries", [1.0] * 40, status=status, **texts)
     key = json.loads((studies.make(results, benchmarks=["summaries"]) / "key.json").read_text())
-    assert key["strata"] == [{"benchmark": "summaries", "population": 10, "drawn": 10}]
+    assert key["strata"] == [{"benchmark": "summaries", "population": 10, "drawn": 10, "unsure": 0}]
+
+
+def _judge(results: Results, model: str, told: list[dict[str, Any]], status: list[str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    results.add(model, "judged", [0.5] * len(told), status=status)
+    path = results.folder / "samples" / model / "judged.parquet"
+    rows = pq.read_table(path)
+    for name, values in {
+        "native_id": [f"q{number:05d}" for number in range(len(told))],
+        "metadata_json": [json.dumps({"judged": "x", "repeat": 0} | each) for each in told],
+    }.items():
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, rows.schema.field(place), pa.array(values))
+    pq.write_table(rows, path)
+
+
+def test_what_a_judge_is_unsure_of_is_rated_too_and_counts_for_no_mean(
+    results: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sure: dict[str, Any] = {"verdicts": ["A", "B"]}
+    told = [sure, {"verdicts": ["A", "A"]}, {"disagreement": {"x": 0.6}}, {"disagreement": {"x": 0.2}}, sure]
+    for model in ("first-model", "second-model"):
+        _judge(results, model, told, ["ok", "ok", "ok", "ok", "unparsed"])
+    folder = studies.make(results, "--unsure-of", "judged", benchmarks=["letters"], questions=1, seed=3)
+    assert "that judged is unsure of" in capsys.readouterr().out
+    key = json.loads((folder / "key.json").read_text())
+    drawn = {unit["sample_uid"]: unit["probability"] for unit in key["units"].values()}
+    unsure = {"q00001", "q00002", "q00004"}
+    assert {uid for uid, chance in drawn.items() if chance is None} == unsure - {
+        uid for uid, chance in drawn.items() if chance is not None
+    }
+    assert studies.read(results, studies.filled(folder, "anna"), studies.filled(folder, "ben")) == 0
+    assert {mean["n_questions"] for mean in studies.summary(folder)["means"]} == {1}
+    ratings = load("ratings", results.folder)
+    assert set(ratings[~ratings["random"]]["sample_uid"]) == {uid for uid in unsure if drawn[uid] is None}
+
+
+@pytest.mark.parametrize(
+    ("judge", "said"),
+    [
+        ("none", "unsure_of: no results of first-model on 'none'"),
+        ("letters", "is no benchmark of the harness"),
+    ],
+)
+def test_a_judge_that_is_none_is_refused(
+    results: Results, capsys: pytest.CaptureFixture[str], judge: str, said: str
+) -> None:
+    file = studies.study(results, unsure_of=judge)
+    assert main.run(["humans", "make", str(file), "--results", str(results.folder)]) == 2
+    assert said in capsys.readouterr().err

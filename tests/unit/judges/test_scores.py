@@ -236,7 +236,9 @@ def test_rows_on_other_answers_and_second_looks_do_not_count(tmp_path: Path) -> 
     assert found.values == {"right": {("m", "q1", 0): 0.5, ("m", "q2", 0): 1.0}}
     assert found.random
     assert not read(tmp_path, text, random=False).random
-    assert not read(tmp_path, text.replace("q2,ann,,1,True", "q2,ann,,1,False")).random
+    # Beside a random sample others count for nothing: a judge's doubtful answers are no sample of all
+    mixed = read(tmp_path, text.replace("q2,ann,,1,True", "q2,ann,,1,False"))
+    assert mixed.random and mixed.values == {"right": {("m", "q1", 0): 0.5}}
 
 
 def test_comparisons_are_read_in_either_order(tmp_path: Path) -> None:

@@ -40,8 +40,7 @@ def read_labels(judging: Judging, rubric: Mapping[str, RubricDimension], project
     if labels is None:
         return Labelled()
     file = project / labels.file
-    given: dict[str, dict[Key, list[float]]] = {}
-    at_random = []
+    found: list[tuple[bool, str | None, Key, float | None]] = []
     try:
         for place, row in rows(file):
             if not _counts(row, judging):
@@ -50,16 +49,20 @@ def read_labels(judging: Judging, rubric: Mapping[str, RubricDimension], project
                 name, key, value = _label(row, judging, rubric)
             except UserError as error:
                 raise UserError(f"{file.name}, {place}: {error}") from None
-            at_random.append(_is_random(row, labels))
-            if name is not None and value is not None:
-                given.setdefault(name, {}).setdefault(key, []).append(value)
+            found.append((_is_random(row, labels), name, key, value))
     except UserError as error:
         raise UserError(f"judging.labels.file: {error}") from None
+    # What a judge was unsure of may be among them: the others alone are a sample of all
+    at_random = any(drawn for drawn, *_ in found)
+    given: dict[str, dict[Key, list[float]]] = {}
+    for drawn, name, key, value in found:
+        if drawn == at_random and name is not None and value is not None:
+            given.setdefault(name, {}).setdefault(key, []).append(value)
     means = {
         name: {key: statistics.fmean(values) for key, values in answers.items()}
         for name, answers in given.items()
     }
-    return Labelled(means, bool(at_random) and all(at_random))
+    return Labelled(means, at_random)
 
 
 def _counts(row: Mapping[str, Any], judging: Judging) -> bool:
