@@ -154,6 +154,7 @@ def _remarks(board: Leaderboard) -> Iterator[str]:
     remarks += [f"{_of(each)}: no interval: {each.refusal}" for each in entries if each.refusal]
     again = [each for each in entries if each.rerun]
     remarks += [f"{_of(each)}: running it again would move it by ± {each.rerun:.3f}" for each in again]
+    remarks += [_passes(each) for each in entries if each.pass_at_k is not None]
     remarks += [_audit(each) for each in entries if each.n_audited]
     remarks += [_failure(each) for each in entries if each.metric is None]
     yield from map(printable, remarks[:REMARKS_LIMIT])
@@ -179,6 +180,12 @@ def _failure(entry: Entry) -> str:
     reason = " ".join((entry.reason or "no reason is known").split())
     said = "no score" if entry.status == "ok" else entry.status
     return f"{_of(entry)}: {said}: {reason[:REASON_LENGTH]}"
+
+
+def _passes(entry: Entry) -> str:
+    k = entry.n_answers
+    any_, all_ = f"pass@{k} {entry.pass_at_k:.3f}", f"pass^{k} {entry.pass_hat_k:.3f}"
+    return f"{_of(entry)}: of {k} answers to a question one is right: {any_}, all are: {all_}"
 
 
 def _audit(entry: Entry) -> str:

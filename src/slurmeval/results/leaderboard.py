@@ -50,6 +50,12 @@ class Entry:
     """Why a score has no interval; None: it has one, or the reason is not known."""
     rerun_se: float | None = None
     """Standard error if the same questions were asked again; None: each was answered once."""
+    n_answers: int = 1
+    """Answers to each question, where all are right or wrong."""
+    pass_at_k: float | None = None
+    """Share of the questions of which one of these answers is right; None: each was answered once."""
+    pass_hat_k: float | None = None
+    """Share of the questions of which all are right."""
     n_audited: int = 0
     """Requests that were asked once more (`gateway.noise_audit`)."""
     n_audit_differ: int = 0
@@ -204,6 +210,8 @@ class _Doubt:
 
     counts: Mapping[str, int]
     readings: Readings | None
+    passes: tuple[int, float, float] | None = None
+    """Answers to each question, and how many questions have one right, or all; None: not right or wrong."""
 
 
 class _Doubts:
@@ -231,7 +239,24 @@ class _Doubts:
 
 def _doubt(answers: pa.Table, metric: Row) -> _Doubt:
     counts = {name: int(answers[name].to_numpy().sum()) for name in ("errored", "unparsed", "cut")}
-    return _Doubt(counts, None if _finite(metric["value"]) is None else _readings(answers, metric))
+    read = None if _finite(metric["value"]) is None else _readings(answers, metric)
+    again = (metric["n_repeats"] or 1) > 1 or len(answers) > (metric["n_items"] or len(answers))
+    return _Doubt(counts, read, _passes(answers) if again else None)
+
+
+def _passes(answers: pa.Table) -> tuple[int, float, float] | None:
+    """Returns k, pass@k and pass^k where every question was answered k times, more than once."""
+    import numpy as np
+
+    values = answers["value"].to_numpy().astype(float)
+    if not np.isin(values, (0.0, 1.0)).all():
+        return None
+    of = answers.group_by("sample_uid").aggregate([("value", "sum"), ("value", "count")])
+    counts, right = of["value_count"].to_numpy(), of["value_sum"].to_numpy()
+    k = int(counts[0])
+    if k < 2 or (counts != k).any():
+        return None
+    return k, float((right > 0).mean()), float((right == k).mean())
 
 
 def _entry(results: Path, evaluation: Row, primary: Mapping[tuple[str, str], Row], doubts: _Doubts) -> Entry:
@@ -247,6 +272,7 @@ def _entry(results: Path, evaluation: Row, primary: Mapping[tuple[str, str], Row
     interval = None if low is None or high is None else Interval(low, high, metric["ci_method"] or "")
     few = value is not None and interval is None and metric["n_items"] is not None
     counts = dict.fromkeys(("errored", "unparsed", "cut"), 0) if doubt is None else doubt.counts
+    passes = (doubt and doubt.passes) or (1, None, None)
     return Entry(
         *key,
         "ok",
@@ -259,6 +285,9 @@ def _entry(results: Path, evaluation: Row, primary: Mapping[tuple[str, str], Row
         n_clusters=metric["n_clusters"],
         refusal=refusal(metric["n_items"], metric["n_clusters"]) if few else None,
         rerun_se=_finite(metric["rerun_se"]),
+        n_answers=passes[0],
+        pass_at_k=passes[1],
+        pass_hat_k=passes[2],
         n_audited=evaluation["n_audited"] or 0,
         n_audit_differ=evaluation["n_audit_differ"] or 0,
         n_unanswered=max(metric["n_unanswered"] or 0, counts["errored"]),

@@ -180,3 +180,17 @@ def test_requests_asked_again_bound_what_running_again_would_move(
         "audited on sums: 4 of 40 requests asked again got another answer; "
         "running again would move the score by ± 0.044 at most"
     ) in capsys.readouterr().out.splitlines()
+
+
+def test_of_questions_answered_several_times_one_and_all_right_are_told(
+    results: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uids = [f"q{number // 4:05d}" for number in range(80)]
+    # Of 20 questions 5 have all four answers right, 5 none, 10 half
+    values = [1.0] * 20 + [0.0] * 20 + [1.0, 0.0] * 20
+    results.add("often", "sums", values, uids=uids, metric={"value": 0.5, "n_items": 20})
+    assert shown(results, "--benchmark", "sums") == 0
+    line = "often on sums: of 4 answers to a question one is right: pass@4 0.750, all are: pass^4 0.250"
+    said = capsys.readouterr().out.splitlines()
+    assert line in said
+    assert not any("pass@" in other for other in said if other != line)
