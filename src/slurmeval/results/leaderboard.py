@@ -6,23 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from slurmeval.errors import UserError
 from slurmeval.results import frames
-from slurmeval.results.comparison import Row, primary_metrics, read_answers
+from slurmeval.results.comparison import Row, primary_metrics
+from slurmeval.results.doubts import Doubts, finite
 from slurmeval.results.matrix import Matrix, matrices
 from slurmeval.results.sharing import Sharing, sharing
 from slurmeval.statistics import families
 from slurmeval.statistics.intervals import Interval, mean_of_benchmarks, normal_quantile, refusal
 from slurmeval.statistics.pairs import Verdict
-from slurmeval.statistics.readings import Readings, readings
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-_MEAN_TOLERANCE = 5e-4
-"""How far the samples' mean may lie from the harness's score for bounds of that score to be told."""
+from slurmeval.statistics.readings import Readings
 
 
 @dataclass(frozen=True)
@@ -163,7 +157,7 @@ def leaderboard(
     rows = frames.read_combined("evaluations", results).to_pylist()
     shown = _shown(results, rows, benchmarks)
     primary = primary_metrics(results)
-    doubts = _Doubts()
+    doubts = Doubts()
     compared = matrices(results, shown, read=doubts.read) if compared is None else compared
     asked = {(row["model"], row["benchmark"]): row for row in rows if row["benchmark"] in shown}
     entries = {pair: _entry(results, row, primary, doubts) for pair, row in asked.items()}
@@ -204,70 +198,15 @@ def _shown(results: Path, rows: Sequence[Row], benchmarks: Sequence[str]) -> lis
     return [benchmark for benchmark in known if not benchmarks or benchmark in benchmarks]
 
 
-@dataclass(frozen=True)
-class _Doubt:
-    """What an evaluation's answers say of how sure its score is."""
-
-    counts: Mapping[str, int]
-    readings: Readings | None
-    passes: tuple[int, float, float] | None = None
-    """Answers to each question, and how many questions have one right, or all; None: not right or wrong."""
-
-
-class _Doubts:
-    """Of each evaluation, from its answers, which are read but once and not kept."""
-
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, str], _Doubt | None] = {}
-
-    def read(self, results: Path, metric: Row) -> pa.Table:
-        """Returns an evaluation's answers, and keeps what they say. Raises as `read_answers` does."""
-        answers = read_answers(results, metric)
-        self._found[metric["model"], metric["benchmark"]] = _doubt(answers, metric) if len(answers) else None
-        return answers
-
-    def of(self, results: Path, metric: Row) -> _Doubt | None:
-        """Returns what the answers say; None: they are not there, or do not carry the metric."""
-        key = metric["model"], metric["benchmark"]
-        if key not in self._found:
-            try:
-                self.read(results, metric)
-            except UserError:  # deleted: the score stands in `metrics` all the same
-                self._found[key] = None
-        return self._found[key]
-
-
-def _doubt(answers: pa.Table, metric: Row) -> _Doubt:
-    counts = {name: int(answers[name].to_numpy().sum()) for name in ("errored", "unparsed", "cut")}
-    read = None if _finite(metric["value"]) is None else _readings(answers, metric)
-    again = (metric["n_repeats"] or 1) > 1 or len(answers) > (metric["n_items"] or len(answers))
-    return _Doubt(counts, read, _passes(answers) if again else None)
-
-
-def _passes(answers: pa.Table) -> tuple[int, float, float] | None:
-    """Returns k, pass@k and pass^k where every question was answered k times, more than once."""
-    import numpy as np
-
-    values = answers["value"].to_numpy().astype(float)
-    if not np.isin(values, (0.0, 1.0)).all():
-        return None
-    of = answers.group_by("sample_uid").aggregate([("value", "sum"), ("value", "count")])
-    counts, right = of["value_count"].to_numpy(), of["value_sum"].to_numpy()
-    k = int(counts[0])
-    if k < 2 or (counts != k).any():
-        return None
-    return k, float((right > 0).mean()), float((right == k).mean())
-
-
-def _entry(results: Path, evaluation: Row, primary: Mapping[tuple[str, str], Row], doubts: _Doubts) -> Entry:
+def _entry(results: Path, evaluation: Row, primary: Mapping[tuple[str, str], Row], doubts: Doubts) -> Entry:
     key = evaluation["model"], evaluation["benchmark"]
     metric = primary.get(key)
     if evaluation["status"] != "ok":
         return Entry(*key, evaluation["status"], evaluation["reason"])
     if metric is None:
         return Entry(*key, "ok", "no metric stands for the whole benchmark")
-    value = _finite(metric["value"])
-    low, high = _finite(metric["ci_lo"]), _finite(metric["ci_hi"])
+    value = finite(metric["value"])
+    low, high = finite(metric["ci_lo"]), finite(metric["ci_hi"])
     doubt = doubts.of(results, metric)
     interval = None if low is None or high is None else Interval(low, high, metric["ci_method"] or "")
     few = value is not None and interval is None and metric["n_items"] is not None
@@ -278,13 +217,13 @@ def _entry(results: Path, evaluation: Row, primary: Mapping[tuple[str, str], Row
         "ok",
         metric=metric["metric"],
         value=value,
-        harness_value=_finite(metric["harness_value"]),
-        se=_finite(metric["se"]),
+        harness_value=finite(metric["harness_value"]),
+        se=finite(metric["se"]),
         interval=interval,
         n=metric["n_items"],
         n_clusters=metric["n_clusters"],
         refusal=refusal(metric["n_items"], metric["n_clusters"]) if few else None,
-        rerun_se=_finite(metric["rerun_se"]),
+        rerun_se=finite(metric["rerun_se"]),
         n_answers=passes[0],
         pass_at_k=passes[1],
         pass_hat_k=passes[2],
@@ -295,36 +234,6 @@ def _entry(results: Path, evaluation: Row, primary: Mapping[tuple[str, str], Row
         n_cut=counts["cut"],
         has_answers=doubt is not None,
         readings=None if doubt is None else doubt.readings,
-    )
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
-
-
-def _readings(answers: pa.Table, metric: Row) -> Readings | None:
-    """Returns the bounds of a score; None where it is no mean of answers' scores between 0 and 1.
-
-    Of a mean over tasks, each task's bounds are averaged."""
-    import numpy as np
-
-    values = answers["value"].to_numpy().astype(float)
-    doubtful = np.logical_or.reduce([answers[name].to_numpy() for name in ("errored", "unparsed", "cut")])
-    scored = np.isfinite(values)
-    if not scored.any() or values[scored].min() < 0 or values[scored].max() > 1:
-        return None
-    tasks = answers["task"].to_numpy().astype(str) if metric["mean_of"] else np.zeros(len(values), int)
-    parts = [tasks == task for task in np.unique(tasks)]
-    means = [float(values[part & scored].mean()) for part in parts if (part & scored).any()]
-    if abs(math.fsum(means) / len(means) - metric["value"]) > _MEAN_TOLERANCE:
-        return None
-    found = [readings(values[part], doubtful[part]) for part in parts]
-    left_out = [each.left_out for each in found if each.left_out is not None]
-    return Readings(
-        sum(each.n_doubtful for each in found),
-        math.fsum(each.wrong for each in found) / len(found),
-        math.fsum(left_out) / len(found) if len(left_out) == len(found) else None,
-        math.fsum(each.right for each in found) / len(found),
     )
 
 
