@@ -57,6 +57,8 @@ class Summary:
     """Evaluations that an earlier run, which did not end in order, has left finished."""
     answered: int
     """Evaluations to be run that take all answers from their logs, and lease no server."""
+    alone: int
+    """Evaluations to be run that ask no server at all, such as activation patching."""
     limits_min: Mapping[str, float]
     """By benchmark to be run: the longest that one try may take."""
     site: Site | None
@@ -82,22 +84,28 @@ def summarize(
 ) -> Summary:
     """Returns the summary of the evaluations `planned`.
 
-    Those finished are not among them; those `answered` are, and need no server.
+    Those finished are not among them; those `answered` are, and need no server, as those that ask nobody.
     """
+    asks_nobody = {name for name, entry in config.benchmarks.items() if entry.asks_nobody}
+    answered = [pair for pair in answered if pair[1] not in asks_nobody]
+    alone = 0
     benchmarks_of: dict[str, list[str]] = {}
     names: dict[str, None] = {}
     for model, benchmark in planned:
         names[benchmark] = None
-        if (model, benchmark) not in answered:
+        if benchmark in asks_nobody:
+            alone += 1
+        elif (model, benchmark) not in answered:
             benchmarks_of.setdefault(config.server_of(model, benchmark), []).append(benchmark)
     rows = [_servers_of(config, site, forecast, model, of_it) for model, of_it in benchmarks_of.items()]
     at_once = config.server_jobs.max_at_once or (1 if site is None else None)
     return Summary(
         rows=rows,
-        evaluations=sum(row.evaluations for row in rows) + len(answered),
+        evaluations=sum(row.evaluations for row in rows) + len(answered) + alone,
         in_all=in_all,
         finished=finished,
         answered=len(answered),
+        alone=alone,
         limits_min={name: forecast.time_limit_min(name) for name in names},
         site=site,
         at_once=at_once,
@@ -159,6 +167,8 @@ def _headline(summary: Summary) -> list[str]:
     if summary.answered:
         noun = counted(summary.answered, "evaluation")
         found.append(f"Without a server, from stored answers: {noun}.")
+    if summary.alone:
+        found.append(f"Without a server, by themselves: {counted(summary.alone, 'evaluation')}.")
     if summary.finished:
         found.append(f"An earlier run has left {counted(summary.finished, 'evaluation')} finished.")
     return found

@@ -95,6 +95,19 @@ def test_evaluations_whose_answers_are_all_stored_need_no_server() -> None:
     ]
 
 
+def test_evaluations_that_ask_nobody_need_no_server() -> None:
+    given = config()
+    entry = given.benchmarks["second"].model_copy(update={"harness": "patching", "task": "tense"})
+    given = given.model_copy(update={"benchmarks": {**given.benchmarks, "second": entry}})
+    for answered in (set(), {("small", "second")}):  # one that ran before is not told twice
+        found = lines(summary([("small", "first"), ("small", "second")], config=given, answered=answered))
+        assert found[:3] == [
+            "Will submit 1 server and 2 evaluations: 3 Slurm jobs.",
+            "Of 4 evaluations, 2 are done already.",
+            "Without a server, by themselves: 1 evaluation.",
+        ]
+
+
 def test_gpu_hours_by_model_and_in_all() -> None:
     found = lines(summary(config=config(nodes=2, replicas=3)))
     assert found[2:6] == [
