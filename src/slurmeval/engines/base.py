@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from slurmeval.engines import readiness
 from slurmeval.engines.failures import KnownFailure
@@ -44,14 +44,14 @@ class Rank:
 
 @dataclass(frozen=True)
 class Figures:
-    """An engine's counters at one moment. Absent ones count 0."""
+    """An engine's counters at one moment."""
 
     generated_tokens: int = 0
     prompt_tokens: int = 0
     requests_running: int = 0
     """Under way in the engine or waiting for it."""
-    requests: int = 0
-    """Ended since the engine started, whatever the reason."""
+    requests: int | None = None
+    """Ended since the engine started, whatever the reason; None: it does not count them."""
 
 
 class Engine(ABC):
@@ -123,7 +123,19 @@ class Engine(ABC):
     def check_ready(self, url: str, api_key: str, served_name: str) -> None:
         """Raises NotReady, or Nonsense, unless the engine is well and completes a prompt with sense."""
         self.check_health(url, api_key)
-        readiness.check_answers(url, api_key, served_name)
+        readiness.check_answers(url, api_key, served_name, self.token_logprobs)
+
+    def token_logprobs(self, choice: Mapping[str, Any]) -> Sequence[float]:
+        """Returns the log-probabilities of the tokens in a choice of `/v1/completions`, as OpenAI has them.
+
+        KeyError and TypeError say that it has none.
+        """
+        found: Sequence[float] = choice["logprobs"]["token_logprobs"]
+        return found
+
+    def switches(self, flags: Mapping[str, Scalar | None]) -> list[str]:
+        """Returns the command line's form of a config's flags: `--name`, `--no-name` and `--name=value`."""
+        return [_switch(name, value) for name, value in flags.items()]
 
     def read_figures(self, url: str, api_key: str) -> Figures:
         """Returns the engine's counters now. Raises NotReady."""
@@ -133,6 +145,10 @@ class Engine(ABC):
         """Returns those of a lock's packages that compute a model's answers."""
         names = (self.package, *self.answer_packages)
         return {name: version for name, version in packages.items() if name.startswith(names)}
+
+    def is_among(self, packages: Mapping[str, str]) -> bool:
+        """Returns whether a lock's packages have the engine, or a build of it such as `<package>-cpu`."""
+        return any(name == self.package or name.startswith(f"{self.package}-") for name in packages)
 
 
 def metric_sums(text: str, names: Sequence[str]) -> Iterator[int]:
@@ -145,12 +161,7 @@ def metric_sums(text: str, names: Sequence[str]) -> Iterator[int]:
     yield from (int(value) for value in sums.values())
 
 
-def switches(flags: Mapping[str, Scalar | None]) -> Iterator[str]:
-    """Yields the command line's form of a config's flags."""
-    for name, value in flags.items():
-        if value is None or value is True:
-            yield f"--{name}"
-        elif value is False:
-            yield f"--no-{name}"
-        else:
-            yield f"--{name}={value}"
+def _switch(name: str, value: Scalar | None) -> str:
+    if value is None or value is True:
+        return f"--{name}"
+    return f"--no-{name}" if value is False else f"--{name}={value}"

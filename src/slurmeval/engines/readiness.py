@@ -8,9 +8,12 @@ from __future__ import annotations
 import http.client
 import json
 import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+TokenLogprobs = Callable[[Mapping[str, Any]], Sequence[float]]
+"""Finds the log-probabilities in a choice: an engine's `token_logprobs`."""
 PROMPT = "The capital of France is"
 PROBE_TIMEOUT_S = 5.0
 COMPLETION_TIMEOUT_S = 50.0
@@ -50,7 +53,7 @@ def check_health(url: str, path: str, api_key: str) -> None:
     read_text(url, path, api_key)
 
 
-def check_answers(url: str, api_key: str, served_name: str) -> None:
+def check_answers(url: str, api_key: str, served_name: str, token_logprobs: TokenLogprobs) -> None:
     """Checks that the server serves the name, and completes a prompt with text and finite log probabilities.
 
     Raises NotReady, or Nonsense.
@@ -66,14 +69,14 @@ def check_answers(url: str, api_key: str, served_name: str) -> None:
     status, data = request(url, "/v1/completions", api_key, body, COMPLETION_TIMEOUT_S)
     if status != 200:
         raise Nonsense(f"the server cannot complete a prompt: it answers {status}, {_excerpt(data)}")
-    check_completion(data)
+    check_completion(data, token_logprobs)
 
 
-def check_completion(data: bytes) -> None:
+def check_completion(data: bytes, token_logprobs: TokenLogprobs) -> None:
     """Raises Nonsense unless a completion has text and finite log probabilities."""
     try:
         choice = json.loads(data)["choices"][0]
-        text, logprobs = choice["text"], choice["logprobs"]["token_logprobs"]
+        text, logprobs = choice["text"], token_logprobs(choice)
     except (ValueError, LookupError, TypeError) as error:
         raise Nonsense(f"the server's completion is malformed: {_excerpt(data)}") from error
     if not text:

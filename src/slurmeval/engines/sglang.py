@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import ClassVar
 
-from slurmeval.engines.base import TORCH_CACHES, Engine, EngineSpec, Figures, Rank, metric_sums, switches
+from slurmeval.engines.base import TORCH_CACHES, Engine, EngineSpec, Figures, Rank, metric_sums
 from slurmeval.engines.failures import MEMORY, known
 from slurmeval.engines.flags import FlagRules, canonical
 
@@ -95,7 +95,7 @@ class SgLang(Engine):
         if rank is not None:
             argv += ["--nnodes", str(spec.nodes), "--node-rank", str(rank.number)]
             argv += ["--dist-init-addr", f"{rank.master}:{rank.master_port}"]
-        return [*argv, *switches(spec.flags)]
+        return [*argv, *self.switches(spec.flags)]
 
     def figures(self, metrics: str) -> Figures:
         """Returns SGLang's counters, summed over its schedulers."""

@@ -16,7 +16,6 @@ from slurmeval.engines.base import (
     Figures,
     Rank,
     metric_sums,
-    switches,
 )
 from slurmeval.engines.failures import MEMORY, known
 from slurmeval.engines.flags import FlagRules, canonical
@@ -154,7 +153,7 @@ class Vllm(Engine):
             argv += ["--override-generation-config", json.dumps(spec.generation)]
         if spec.reasoning_parser is not None:
             argv += ["--reasoning-parser", spec.reasoning_parser]
-        return [*argv, *_parallel(spec, rank), *switches(spec.flags)]
+        return [*argv, *_parallel(spec, rank), *self.switches(spec.flags)]
 
     def environment(
         self, inherited: Mapping[str, str], *, address: str | None, first_port: int | None

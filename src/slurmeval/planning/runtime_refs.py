@@ -13,6 +13,7 @@ from slurmeval.config.site import Site
 from slurmeval.containers.images import Image
 from slurmeval.containers.images import read_lock as read_images
 from slurmeval.engines.base import Engine
+from slurmeval.engines.registry import find_engine
 from slurmeval.environments.locks import Lock, read_lock
 from slurmeval.errors import UserError
 from slurmeval.files import sha256_of_json
@@ -67,7 +68,14 @@ class RuntimeRefs:
             return None
         if server.image is not None:
             return self.ref("image", server.image)
-        return self.ref("environment", server.lock)
+        found = self.ref("environment", server.lock)
+        engine = find_engine(server.engine_name, self.project)
+        if found.lock is not None and not engine.is_among(found.lock.packages):
+            raise UserError(
+                f"servers.{model.server}.environment: {found.lock.path} has no {engine.package}, and so says "
+                f"no version of {engine.name} by which answers could be kept"
+            )
+        return found
 
     def of_harness(self, benchmark: Benchmark) -> RuntimeRef:
         name = harness(benchmark.harness).environments(benchmark)

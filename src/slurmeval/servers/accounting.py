@@ -46,7 +46,8 @@ class EngineRun:
         if self._sampled is not None:
             gap_s = max(0.0, min(now - self._sampled, MAX_GAP_S))
             made = figures.generated_tokens - self.figures.generated_tokens
-            if figures.requests_running > 0 or made > 0 or figures.requests > self.figures.requests:
+            answered = (figures.requests or 0) - (self.figures.requests or 0)
+            if figures.requests_running > 0 or made > 0 or answered > 0:
                 self.busy_s += gap_s
             else:
                 self.idle_s += gap_s

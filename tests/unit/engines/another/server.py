@@ -31,7 +31,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        self._send(json.dumps({"choices": [{"text": " Paris", "logprobs": {"token_logprobs": [-0.5]}}]}))
+        self._send(
+            json.dumps({"choices": [{"text": " Paris", "logprobs": {"content": [{"logprob": -0.5}]}}]})
+        )
 
 
 if "unknown" in sys.argv:
