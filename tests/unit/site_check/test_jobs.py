@@ -16,7 +16,7 @@ from slurmeval.site_check import jobs
 from slurmeval.site_check.facts import Listening, NodeFacts, Place, Reached
 from slurmeval.site_check.jobs import Probes, kinds
 from slurmeval.site_check.probe import facts_file, listening_file, reached_file
-from slurmeval.slurm.commands import JobLife, QueuedJob, SubmissionRefused
+from slurmeval.slurm.commands import JobRun, QueuedJob, SubmissionRefused
 from slurmeval.state.records import write
 
 SITE = Site.model_validate(
@@ -161,8 +161,8 @@ def test_a_job_that_ends_without_an_answer_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exit_code: str, log: str, said: str
 ) -> None:
     now = datetime.now(UTC)
-    life = JobLife("1", "FAILED", exit_code, now, now, now, now, 1, "gpu1", 1, None, None, 0, "")
-    monkeypatch.setattr(jobs.commands, "end_of", lambda _: life)
+    found = JobRun("1", "FAILED", exit_code, now, now, now, now, 1, "gpu1", 1, None, None, 0, "")
+    monkeypatch.setattr(jobs.commands, "end_of", lambda _: found)
     if log:
         for name in ("server-", "evaluations"):
             (tmp_path / f"{name}.log").write_text(log)
