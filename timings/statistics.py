@@ -2,9 +2,10 @@
 
     python timings/statistics.py [--models 20] [--benchmarks 25] [--samples 20000] [--keep FOLDER]
 
-Writes so many evaluations with so many right or wrong answers each, in a folder of its own or in FOLDER. Prints
-CPU seconds, wall time and memory of `slurmeval show --format json`, which works out the leaderboard with all
-pairs: with one evaluation left out, the same again, and with all; and of plain means in DuckDB, where it is."""
+Writes so many evaluations with so many right or wrong answers each, in a folder of its own or in FOLDER.
+Prints CPU seconds, wall time and memory of `slurmeval show --format json`, which works out the leaderboard
+with all pairs: with one evaluation left out, the same again, and with all; and of plain means in DuckDB,
+where it is."""
 
 from __future__ import annotations
 

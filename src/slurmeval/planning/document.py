@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 
 def document_of(plan: Plan) -> RunDocument:
-    """Returns all that jobs need: the same config and the same earlier runs give the same document, on every
-    machine that sees the same folders."""
+    """Returns all that jobs need.
+
+    The same config and the same earlier runs give the same document, on every machine that sees the same
+    folders.
+    """
     job_names, shared = _job_names(plan), _shared_jobs(plan)
     return RunDocument(
         project=plan.project,

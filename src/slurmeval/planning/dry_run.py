@@ -1,6 +1,7 @@
 """What a dry run says when Snakemake has said its part: the summary of what it has planned.
 
-`slurmeval plan` is a dry run too, in which the cluster's queue is asked as well."""
+`slurmeval plan` is a dry run too, in which the cluster's queue is asked as well.
+"""
 
 from __future__ import annotations
 

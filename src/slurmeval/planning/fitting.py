@@ -35,6 +35,7 @@ class Request:
 
     @property
     def title(self) -> str:
+        """What is asked for, in words."""
         preposition = "of" if self.kind == "server" else "on"
         noun = self.kind if len(self.names) == 1 else f"{self.kind}s"
         named, more = self.names[:MOST_NAMES], len(self.names) - MOST_NAMES
@@ -44,8 +45,11 @@ class Request:
 def requests(
     site: Site, config: Config, models: Iterable[str], limits_min: Mapping[str, float]
 ) -> list[Request]:
-    """The jobs to be submitted, alike ones once: a server of each of `models`, and an evaluation on each
-    benchmark of `limits_min` (its time limit)."""
+    """The jobs to be submitted, alike ones once.
+
+    They are a server of each of `models`, and an evaluation on each benchmark of `limits_min` (its time
+    limit).
+    """
     found: dict[Request, list[str]] = {}
     servers_of = {name: config.servers[config.models[name].server] for name in models}
     models = [name for name, server in servers_of.items() if server.url is None]  # others need no job
@@ -141,8 +145,10 @@ def _minutes(minutes: int) -> str:
 
 
 def crowded_out(site: Site, limits: Mapping[str, int], servers: int, max_at_once: int | None) -> str | None:
-    """Why evaluations cannot run beside so many servers, by `slurm.commands.limits_of_jobs`; None: they
-    can."""
+    """Why evaluations cannot run beside so many servers; None: they can.
+
+    The limits are those of `slurm.commands.limits_of_jobs`.
+    """
     if site.evaluations.where == "server":
         return None
     accounts = {jobs.account for jobs in (site.servers, site.evaluations)}

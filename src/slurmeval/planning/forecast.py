@@ -1,5 +1,8 @@
-"""What evaluations and servers will take, going by earlier runs of the project. What is not known stays
-unknown: nothing here makes up a duration. Time limits, which must be some figure, have rules of their own."""
+"""What evaluations and servers will take, going by earlier runs of the project.
+
+What is not known stays unknown: nothing here makes up a duration. Time limits, which must be some figure,
+have rules of their own.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,7 @@ class Uptime:
 
     @property
     def known(self) -> bool:
+        """Whether each part of it is known."""
         return self.starting and not self.unknown
 
 
@@ -83,8 +87,11 @@ class Forecast:
         return TimeEstimate(seconds, "unknown" if seconds is None else "history")
 
     def uptime(self, model: str, benchmarks: Iterable[str]) -> Uptime:
-        """A server that runs these evaluations. They share it, as they did before: what counts is the time
-        during which at least one of them ran, on this model, else on another one."""
+        """A server that runs these evaluations.
+
+        They share it, as they did before: what counts is the time during which at least one of them
+        ran, on this model, else on another one.
+        """
         starting = self.starting_s(model).seconds
         left = {name: self._usable(name) for name in benchmarks}
         own = [left.pop(name)[model] for name in list(left) if model in left[name]]
@@ -101,8 +108,10 @@ class Forecast:
         return server.gpus * server.nodes * server.replicas
 
     def order(self, models: Iterable[str]) -> list[str]:
-        """The order that frees GPUs soonest: those first that will hold them least. Models of which not all
-        is known come last, in the order given."""
+        """The order that frees GPUs soonest: those first that will hold them least.
+
+        Models of which not all is known come last, in the order given.
+        """
 
         def held(model: str) -> tuple[bool, float]:
             uptime = self.uptime(model, self._benchmarks)
@@ -112,8 +121,11 @@ class Forecast:
         return sorted(models, key=held)
 
     def time_limit_min(self, benchmark: str) -> float:
-        """The longest that one try of this benchmark may take: as the config says; else three times the
-        longest that it took on any model, and twice what was not enough; else from its size."""
+        """The longest that one try of this benchmark may take.
+
+        As the config says; else three times the longest that it took on any model, and twice what was
+        not enough; else from its size.
+        """
         entry = self._config.benchmarks[benchmark]
         if entry.time_limit_min is not None:
             return entry.time_limit_min
@@ -138,8 +150,10 @@ class Forecast:
 
 
 def _scaled_s(past: Past, entry: Benchmark) -> float | None:
-    """How long it would have taken at the size of now. None where that cannot be told: only some samples
-    were asked for, and now all are."""
+    """How long it would have taken at the size of now.
+
+    None where that cannot be told: only some samples were asked for, and now all are.
+    """
     if past.limit == entry.limit:
         return past.seconds * entry.repeats / past.repeats
     if past.limit is not None:

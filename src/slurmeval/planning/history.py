@@ -1,7 +1,8 @@
 """How long evaluations and servers took in earlier runs, out of the results of a project folder.
 
 Tables are read by the columns that are needed, whatever version wrote them: a forecast is no result. What
-cannot be read, or is not there, is no history."""
+cannot be read, or is not there, is no history.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +43,7 @@ class Past:
 
     @property
     def seconds(self) -> float:
+        """How long it took."""
         return self.ended - self.began
 
 
@@ -106,8 +108,10 @@ class History:
 
 
 def _read(file: Path, columns: Iterable[str]) -> list[dict[str, Any]]:
-    """The rows, times as microseconds; what the file does not have is None. Empty where it is missing or
-    broken."""
+    """The rows, times as microseconds; what the file does not have is None.
+
+    Empty where it is missing or broken.
+    """
     if not file.exists():
         return []
     import pyarrow as pa  # a plan without history does without
@@ -140,8 +144,11 @@ def _in_order(rows: list[dict[str, Any]]) -> Iterator[Served]:
 
 
 def _past(row: dict[str, Any], served: Iterable[Served]) -> Past | None:
-    """None where the row says nothing of how long the evaluation takes: it failed, or most of its answers
-    came from an earlier try's log."""
+    """Returns what a row says of an earlier evaluation.
+
+    None where it says nothing of how long the evaluation takes: it failed, or most of its answers came
+    from an earlier try's log.
+    """
     timed_out = row["error_class"] == ErrorClass.TIME_LIMIT
     if row["started_at"] is None or row["ended_at"] is None or not (row["status"] == "ok" or timed_out):
         return None

@@ -1,7 +1,8 @@
 """How many requests an evaluation has under way where its benchmark does not say.
 
 A step of an engine on a GPU takes hardly longer with more sequences in it, so what costs is an empty seat
-(docs/speed.md has figures). A server on CPUs gains little by many, and a laptop runs harnesses beside it."""
+(docs/speed.md has figures). A server on CPUs gains little by many, and a laptop runs harnesses beside it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What a run will do, worked out from the config alone: evaluations, and what makes each run again.
 
 Pure but for reading locks, task files and the sizes of local weights; makes nothing, so that a dry run can
-use it. Its `document` is what jobs read (`results/state/runs/<hash>.json`)."""
+use it. Its `document` is what jobs read (`results/state/runs/<hash>.json`).
+"""
 
 from __future__ import annotations
 
@@ -66,6 +67,7 @@ class Plan:
 
     @property
     def evaluations(self) -> list[tuple[str, str]]:
+        """Model and benchmark of each evaluation."""
         return self.config.evaluations
 
     def judged(self, model: str, benchmark: str) -> list[Path]:
@@ -83,15 +85,18 @@ class Plan:
     # would hide all that depends on it from Snakemake's plan, since those read it as `ancient`.
 
     def staged_model(self, model: str) -> Path:
+        """Returns the manifest of a model's staged weights."""
         return self.paths.staged_model(model, self._source_key(self.config.models[model].source))
 
     def staged_dataset(self, dataset: str) -> Path:
+        """Returns the manifest of a staged dataset."""
         return self.paths.staged_dataset(dataset, self._source_key(self.config.datasets[dataset]))
 
     def _source_key(self, source: Source) -> str:
         return sha256_of_json(self._source_params(source))[:KEY]
 
     def rehearsal(self, benchmark: str) -> Path:
+        """Returns the manifest of what a benchmark's harness fetches."""
         return self.paths.rehearsal(benchmark, self.rehearsal_key(benchmark)[:KEY])
 
     def rehearsal_key(self, benchmark: str) -> str:
@@ -104,6 +109,7 @@ class Plan:
         )
 
     def server_runtime(self, model: str) -> RuntimeRef | None:
+        """Returns what a model's server runs in; None: it is there already."""
         return self.runtime_refs.of_server(self.config.models[model])
 
     def _server_record(self, model: str) -> list[Path]:
@@ -112,12 +118,16 @@ class Plan:
         return [] if runtime is None else [runtime.record]
 
     def harness_runtime(self, benchmark: str) -> RuntimeRef:
+        """Returns what a benchmark's harness runs in."""
         return self.runtime_refs.of_harness(self.config.benchmarks[benchmark])
 
     @property
     def missing(self) -> list[Path]:
-        """What is gone of evaluations that a report tells of. Snakemake does not make a missing file again
-        that only finished jobs have read, so these are targets (and only these: it is slow with many)."""
+        """What is gone of evaluations that a report tells of.
+
+        Snakemake does not make a missing file again that only finished jobs have read, so these are
+        targets (and only these: it is slow with many).
+        """
         if not (self.project / self.paths.report / "index.html").exists():
             return []
         kinds = (self.paths.evaluation, self.paths.metrics, self.paths.samples, self.paths.requests)
@@ -150,8 +160,10 @@ class Plan:
         return [self.harness_runtime(benchmark).record, tokenizer, *self.datasets_for(benchmark)]
 
     def tokenizers(self, model: str, benchmark: str) -> list[Path]:
-        """What says that the model's tokenizer can be loaded where the benchmark's harness does so; empty: it
-        does not."""
+        """What says that the model's tokenizer can be loaded; empty: the harness loads none.
+
+        It is loaded where the benchmark's harness does so.
+        """
         return [self.paths.tokenizer(model, key) for key in self._tokenizer_keys(model, benchmark)]
 
     def tokenizer_inputs(self, model: str, key: str) -> list[Path]:
@@ -193,6 +205,7 @@ class Plan:
         return list(dict.fromkeys([*self.staged, *harnesses, *datasets]))
 
     def datasets_for(self, benchmark: str) -> list[Path]:
+        """Returns the manifests of a benchmark's datasets."""
         return [self.staged_dataset(name) for name in self.config.benchmarks[benchmark].datasets]
 
     @property
@@ -216,6 +229,7 @@ class Plan:
 
     @cached_property
     def report_params(self) -> str:
+        """All that makes the report be written again."""
         # What people and metrics of texts said since is a reason to write the report again
         results = self.absolute.results
         files = sorted([*results.glob("humans/*/summary.json"), *results.glob("texts/*.json")])
@@ -324,6 +338,7 @@ class Plan:
         return self.forecast.order(self.models)
 
     def replicas(self, model: str) -> int:
+        """Returns how many servers a model has at once."""
         return self.config.servers[self.config.models[model].server].replicas
 
     @cached_property
@@ -338,6 +353,7 @@ class Plan:
 
     @cached_property
     def run_file(self) -> Path:
+        """The file with the document, named by its hash."""
         return self.absolute.state / "runs" / f"{sha256_of_json(encode(self.document))[:12]}.json"
 
 

@@ -1,5 +1,7 @@
-"""What can be found out before anything starts: whether paths will do, the hub gives what is needed, and all
-fits."""
+"""What can be found out before anything starts.
+
+That is whether paths will do, the hub gives what is needed, and all fits.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,11 @@ _ODD = re.compile(r"[%{}\\\r\n]")
 
 
 def need_plain_paths(plan: Plan) -> None:
-    """Raises UserError for a place whose path would be taken for something else: by Snakemake (braces),
-    submitit and Slurm (percent signs, backslashes), or shell scripts (line breaks)."""
+    """Raises UserError for a place whose path would be taken for something else.
+
+    Snakemake takes braces so, submitit and Slurm percent signs and backslashes, shell scripts line
+    breaks.
+    """
     places = {
         "the project folder": plan.project,
         "results": plan.paths.results,
@@ -48,7 +53,8 @@ def need_plain_paths(plan: Plan) -> None:
 def need_commits(plan: Plan, config_files: Sequence[Path]) -> None:
     """Raises UserError where a planned model or dataset is at a branch whose commit is not known yet.
 
-    Weights and data are staged by commit, so the plan of a run depends on it."""
+    Weights and data are staged by commit, so the plan of a run depends on it.
+    """
     sources: list[Source] = [plan.config.models[name].source for name in plan.models]
     sources += [plan.config.datasets[name] for name in plan.datasets]
     lock = hub_lock.read(plan.project)
@@ -69,8 +75,11 @@ def _branches(sources: Iterable[Source]) -> list[Repository]:
 
 
 def need_servable(config: Config, name: str, manifest: Path, project: Path, site: Site | None) -> None:
-    """Raises UserError where a staged model cannot be served as the config says: with more context than it
-    was made for, by code that is not staged, or on GPUs that are too small."""
+    """Raises UserError where a staged model cannot be served as the config says.
+
+    That is with more context than it was made for, by code that is not staged, or on GPUs that are too
+    small.
+    """
     entry = config.models[name]
     server = config.servers[entry.server]
     engine = find_engine(server.engine_name, project)
@@ -103,8 +112,10 @@ def hub_says(plan: Plan) -> access.Access:
 
 
 def require_access_and_space(plan: Plan, progress: Progress) -> None:
-    """Raises UserError where the hub refuses something, or all that is to be staged does not fit. Where jobs
-    stage, the hub may be out of reach here: then nothing is known."""
+    """Raises UserError where the hub refuses something, or all that is to be staged does not fit.
+
+    Where jobs stage, the hub may be out of reach here: then nothing is known.
+    """
     found = hub_says(plan)
     for warning in found.warnings:
         progress(f"slurmeval: {warning}")

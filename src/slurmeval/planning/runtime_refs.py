@@ -78,16 +78,19 @@ class RuntimeRefs:
         return found
 
     def of_harness(self, benchmark: Benchmark) -> RuntimeRef:
+        """Returns what a benchmark's harness runs in."""
         name = harness(benchmark.harness).environments(benchmark)
         return self.ref(benchmark.runtime or self.config.harness_runtime, name)
 
     def ref(self, kind: Literal["environment", "image"], name: str) -> RuntimeRef:
+        """Returns an environment or image by its name."""
         if (kind, name) not in self._found:
             made = self._environment(name) if kind == "environment" else self._image(name)
             self._found[kind, name] = made
         return self._found[kind, name]
 
     def lock_file(self, environment: str) -> Path:
+        """Returns the lock of an environment."""
         return environment_lock(self.project, environment)
 
     def _environment(self, name: str) -> RuntimeRef:

@@ -23,8 +23,11 @@ def shared_jobs(site: Site, servers: Mapping[str, Serving]) -> list[list[str]]:
 
 
 def packed(servers: Mapping[str, Serving], gpus_per_job: int) -> list[list[str]]:
-    """The models that share jobs of so many GPUs: each goes to the first job that has room, in their order. A
-    model whose server fills a job, or is more than one server, is in none; nor is one that is left alone."""
+    """The models that share jobs of so many GPUs.
+
+    Each goes to the first job that has room, in their order. A model whose server fills a job, or is more
+    than one server, is in none; nor is one that is left alone.
+    """
     bins: list[tuple[list[str], int]] = []
     for name, server in servers.items():
         if server.nodes > 1 or server.replicas > 1 or not 0 < server.gpus < gpus_per_job:
@@ -39,8 +42,10 @@ def packed(servers: Mapping[str, Serving], gpus_per_job: int) -> list[list[str]]
 
 
 def job_of(site: Site, servers: Sequence[Serving]) -> dict[str, Any]:
-    """What is asked for servers that share a job, as parameters of submitit's executor: the GPUs of a node,
-    the memory and cores of all, the time of the longest."""
+    """What is asked for servers that share a job, as parameters of submitit's executor.
+
+    It is the GPUs of a node, the memory and cores of all, the time of the longest.
+    """
     jobs = site.servers.of(servers[0].pool)
     gpus = jobs.gpus_per_job
     assert gpus is not None

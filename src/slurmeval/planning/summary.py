@@ -1,6 +1,7 @@
 """What a run will do and take, in words: servers, evaluations, GPU-hours, and what stands in the way.
 
-Figures of time are those of earlier runs; what has not been seen is said to be unknown."""
+Figures of time are those of earlier runs; what has not been seen is said to be unknown.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +37,7 @@ class ServersOf:
 
     @property
     def all_gpus(self) -> int:
+        """GPUs of all servers together."""
         return self.servers * self.nodes * self.gpus
 
     @property
@@ -69,6 +71,7 @@ class Summary:
 
     @property
     def servers(self) -> int:
+        """Servers of all models."""
         return sum(row.servers for row in self.rows)
 
 
@@ -285,6 +288,7 @@ def wrapped(line: str) -> list[str]:
 
 
 def counted(number: int, noun: str) -> str:
+    """Returns a number and its noun, such as `2 models`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -301,4 +305,5 @@ def duration(seconds: float) -> str:
 
 
 def hours_text(hours: float) -> str:
+    """Returns hours with as many digits as matter."""
     return f"{hours:.2f}" if hours < 1 else f"{hours:.1f}" if hours < 100 else f"{hours:.0f}"

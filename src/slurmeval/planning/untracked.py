@@ -1,7 +1,8 @@
 """Tables and report made outside Snakemake's sight: at the end of a run with failures, and by `rescore`.
 
 Snakemake would take them for what its own jobs made last, maybe of another config. So each time a new token
-is written, which is a parameter of the rules that gather: they run again with whatever config comes next."""
+is written, which is a parameter of the rules that gather: they run again with whatever config comes next.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Results as Parquet: one partition per evaluation, and the tables over all of them.
 
-`load` gives any of the tables as a pandas DataFrame; docs/python.md shows what to do with them."""
+`load` gives any of the tables as a pandas DataFrame; docs/python.md shows what to do with them.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Holds samples against the gateway's log: which of them nobody answered, and which answers nobody gave.
 
 A harness may score what it never got as wrong. What stayed unanswered in the try that ended is told by its
-prompt, as in `joining`; a request that fits no sample counts as one of its own."""
+prompt, as in `joining`; a request that fits no sample counts as one of its own.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +43,11 @@ class Accounts:
     """Takes in the answered requests, then the samples; says then what is missing."""
 
     def __init__(self, unanswered: Iterable[Record], tags: Sequence[str] | None = None) -> None:
-        """`unanswered`: the requests that nobody answered in the try that ended, each once. `tags`: those of
-        the model's thoughts."""
+        """Takes what was not answered.
+
+        `unanswered`: the requests that nobody answered in the try that ended, each once. `tags`:
+        those of the model's thoughts.
+        """
         self._tags = tags
         self._lost: dict[int, int] = {}
         self._n_lost = 0
@@ -71,8 +75,10 @@ class Accounts:
         self._n_answers += max(1, len(choices))
 
     def sample(self, sample: Sample, n_requests: int, status: str) -> bool:
-        """Takes in a sample, and says whether nobody answered it. `n_requests`: those of it that were
-        answered; `status`: what else is known."""
+        """Takes in a sample, and says whether nobody answered it.
+
+        `n_requests`: those of it that were answered; `status`: what else is known.
+        """
         self._n_samples += 1
         lost = status == "error"
         if self._lost:
@@ -132,8 +138,11 @@ class Accounts:
         return self._unlogged + without
 
     def check(self, max_unanswered: float, keeps_answers: bool) -> None:
-        """Raises EvaluationFailed (bad_result) where nothing was answered, or more than `max_unanswered`, a
-        share, was not; or where the harness `keeps_answers` as they came, and so many are not in the log."""
+        """Raises EvaluationFailed (bad_result) where too much was not answered.
+
+        That is where nothing was answered, or more than `max_unanswered`, a share, was not; or where
+        the harness `keeps_answers` as they came, and so many are not in the log.
+        """
         n, lost = self._n_samples or self._n_answers + self._n_lost, self.n_unanswered
         if not n:
             return
@@ -151,8 +160,11 @@ class Accounts:
             raise EvaluationFailed(ErrorClass.BAD_RESULT, reason)
 
     def bounds(self, metric: Metric) -> Bounds:
-        """What a score would be without the unanswered, and with all of them wrong, or right. What the
-        samples do not tell widens the bounds: the harness may have counted it as wrong, or left it out."""
+        """What a score would be without the unanswered, and with all of them wrong, or right.
+
+        What the samples do not tell widens the bounds: the harness may have counted it as wrong, or
+        left it out.
+        """
         task = (metric.task, metric.subset or None)
         of_task = self._without_answer if metric.is_group else self._of_task[task]
         others = self._n_lost - len(self._fits)

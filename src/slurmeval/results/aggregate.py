@@ -38,7 +38,8 @@ def aggregate(
     partition is `failed` when there is a failure record, else `missing`; one whose partition cannot be read
     is `failed`, for the reason in `unusable` where that has one. Accounting is asked (`ask`) once for all
     jobs of Slurm's, and again for at most `settle_s` until it knows how the last ones have ended. `judges`:
-    models that had servers too."""
+    models that had servers too.
+    """
     found = gather(paths, evaluations)
     unreadable = found.unreadable | dict(unusable or {})
     models = [*dict(evaluations), *judges]

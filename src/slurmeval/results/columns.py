@@ -47,8 +47,10 @@ def of_rows(rows: Sequence[Mapping[str, Any]]) -> Columns:
 
 
 def table(columns: Columns, key: Mapping[str, str], of: schema.Table) -> pa.Table:
-    """Returns columns as a table, with `key` in all its rows; a column left out is null. Raises SchemaDrift
-    on a column that `of` does not have."""
+    """Returns columns as a table, with `key` in all its rows; a column left out is null.
+
+    Raises SchemaDrift on a column that `of` does not have.
+    """
     if unknown := columns.keys() - of.names:
         raise schema.SchemaDrift(f"{of.name} has no column {min(unknown)}")
     n_rows = len(next(iter(columns.values())))
@@ -62,8 +64,11 @@ def table(columns: Columns, key: Mapping[str, str], of: schema.Table) -> pa.Tabl
 
 
 def array(values: Sequence[Any] | pa.Array, kind: pa.DataType) -> pa.Array:
-    """Returns values as Arrow. Models answer with lone surrogates, and harnesses with structures in place of
-    text: then each text of the column is cleaned."""
+    """Returns values as Arrow.
+
+    Models answer with lone surrogates, and harnesses with structures in place of text: then each text of
+    the column is cleaned.
+    """
     if isinstance(values, pa.Array):
         return values
     try:

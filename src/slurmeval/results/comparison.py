@@ -184,7 +184,8 @@ def compare_benchmark(
 ) -> BenchmarkComparison:
     """Compares two evaluations of one benchmark; `read` returns the questions of a metric's row.
 
-    `factors`: what the scores of either are multiplied by for the difference."""
+    `factors`: what the scores of either are multiplied by for the difference.
+    """
     benchmark = evaluations[0]["benchmark"]
     models = [row["model"] for row in evaluations]
     metrics = [primary.get((model, benchmark)) for model in models]
@@ -232,7 +233,8 @@ def _said(value: object) -> str:
 def read_questions(results: Path, metric: Row) -> pa.Table:
     """Returns a row for each question: uid, mean score, cluster, whether it errored, is unparsed, is linked.
 
-    They are ordered by uid. Raises UserError if the evaluation has no samples."""
+    They are ordered by uid. Raises UserError if the evaluation has no samples.
+    """
     return QuestionOrder().questions_of(read_answers(results, metric))
 
 
@@ -272,7 +274,8 @@ def read_answers(results: Path, metric: Row) -> pa.Table:
 
     The cluster is the task of a group, else the passage (`linked`), else the category. An answer is `errored`
     if there is none, or no score that is a number; `unparsed` if the harness could not read it; `cut` if its
-    prompt or the answer itself was cut off. Raises UserError if the evaluation has no samples."""
+    prompt or the answer itself was cut off. Raises UserError if the evaluation has no samples.
+    """
     import numpy as np
 
     path = results / "samples" / metric["model"] / f"{metric['benchmark']}.parquet"
@@ -287,10 +290,9 @@ def read_answers(results: Path, metric: Row) -> pa.Table:
     scores = pc.list_flatten(rows["scores"]).combine_chunks()
     parents = pc.list_parent_indices(rows["scores"]).combine_chunks()
     names, filters = pc.struct_field(scores, "metric"), pc.struct_field(scores, "filter")
-    same = pc.equal(names, metric["metric"])
     read_by = metric["filter"]
-    same = pc.and_(same, pc.is_null(filters) if read_by is None else pc.equal(filters, read_by))
-    same = pc.fill_null(same, fill_value=False)
+    by = pc.is_null(filters) if read_by is None else pc.equal(filters, read_by)
+    same = pc.fill_null(pc.and_(pc.equal(names, metric["metric"]), by), fill_value=False)
     # A sample that nobody answered may have no scores, and is a question of the benchmark all the same
     numbers = pa.array(np.arange(len(rows)), parents.type)
     kept, values = parents.filter(same), pc.struct_field(scores, "value").filter(same)
@@ -322,7 +324,8 @@ def read_answers(results: Path, metric: Row) -> pa.Table:
 def _pair(a: pa.Table, b: pa.Table) -> tuple[Certificate, Floats, Floats, Labels | None]:
     """Returns the certificate, and the scores and clusters of the paired questions.
 
-    Both tables are ordered by uid, and so is what is returned."""
+    Both tables are ordered by uid, and so is what is returned.
+    """
     both = a, b
     if not a["sample_uid"].equals(b["sample_uid"]):
         uids = a["sample_uid"], b["sample_uid"]

@@ -38,8 +38,11 @@ def of_job(jobs: Sequence[AccountedJob], accounts: Mapping[str, Sequence[JobRun]
 def server_time(
     evaluations: Mapping[Pair, InFlight], servers: Iterable[Mapping[str, Any]]
 ) -> dict[Pair, dict[str, float]]:
-    """By evaluation: `server_s` and `gpu_s`. Each row's busy seconds are divided among the evaluations that
-    had requests in flight, in the proportion of the time that was theirs."""
+    """By evaluation: `server_s` and `gpu_s`.
+
+    Each row's busy seconds are divided among the evaluations that had requests in flight, in the
+    proportion of the time that was theirs.
+    """
     rows = {(row["server_id"], row["engine_run"]): row for row in servers if row.get("busy_s")}
     asked: dict[EngineRunId, list[tuple[Pair, Times, Times]]] = defaultdict(list)
     for pair, found in evaluations.items():

@@ -82,7 +82,8 @@ def finite(value: float | None) -> float | None:
 def _readings(answers: pa.Table, metric: Row) -> Readings | None:
     """Returns the bounds of a score; None where it is no mean of answers' scores between 0 and 1.
 
-    Of a mean over tasks, each task's bounds are averaged."""
+    Of a mean over tasks, each task's bounds are averaged.
+    """
     import numpy as np
 
     values = answers["value"].to_numpy().astype(float)

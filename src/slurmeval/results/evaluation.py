@@ -10,8 +10,11 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRecord:
-    """One evaluation that ended well. The fields are columns of the table `evaluations` (there in unit and
-    meaning); mappings and lists become its `_json` columns. None: not known, or the task's own."""
+    """One evaluation that ended well.
+
+    The fields are columns of the table `evaluations` (there in unit and meaning); mappings and lists
+    become its `_json` columns. None: not known, or the task's own.
+    """
 
     attempt: int
     started_at: datetime | None

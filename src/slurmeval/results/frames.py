@@ -68,7 +68,8 @@ def read_samples(path: Path, columns: list[str]) -> pa.Table:
 def sample_groups(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """Yields an evaluation's samples, all columns or some, with a row group in memory at a time.
 
-    Raises as `read_combined` does."""
+    Raises as `read_combined` does.
+    """
     with _readable(path), pq.ParquetFile(path) as file:
         schema.check(schema.SAMPLES, file.schema_arrow, path)
         for number in range(file.num_row_groups):

@@ -1,7 +1,8 @@
 """What the partitions of all evaluations hold, without reading again what has not changed.
 
 Partitions never change once they are written. What was read of each is kept in `state/gathered`, and counts
-for as long as the partition's files are the same ones."""
+for as long as the partition's files are the same ones.
+"""
 
 from __future__ import annotations
 

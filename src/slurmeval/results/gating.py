@@ -106,7 +106,8 @@ def _models(
 def _metric(rows: Sequence[Row], pair: tuple[str, str], limits: GateLimits) -> Row | None:
     """Returns the metric that limits are about; None: they name none, and none stands for the whole.
 
-    Raises UserError if there is none of the name, or they do not fit."""
+    Raises UserError if there is none of the name, or they do not fit.
+    """
     of, name = f"{pair[1]} on {pair[0]}", limits.metric
     primary = [row for row in rows if row["is_primary"]]
     named = [row for row in rows if row["metric"] == name]

@@ -1,6 +1,7 @@
 """Whose a server's busy time was: it is shared equally by those that had requests in flight.
 
-Times are whole microseconds in arrays: a run may have ten million requests."""
+Times are whole microseconds in arrays: a run may have ten million requests.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +17,10 @@ Groups = NDArray[np.int64]
 
 
 def merged(begin: Times, end: Times, group: Groups, gap: int = 0) -> tuple[Times, Times, Groups]:
-    """Returns the same time in as few intervals as there can be, sorted, for each group by itself. Gaps of at
-    most `gap` are closed."""
+    """Returns the same time in as few intervals as there can be, sorted, for each group by itself.
+
+    Gaps of at most `gap` are closed.
+    """
     kept = end > begin
     begin, end, group = begin[kept], end[kept], group[kept]
     if not len(begin):
@@ -34,10 +37,13 @@ def merged(begin: Times, end: Times, group: Groups, gap: int = 0) -> tuple[Times
 
 
 def shares(begin: Times, end: Times, owner: Groups, owners: int) -> NDArray[np.float64]:
-    """Returns the time that belongs to each of `owners`. At each moment those share equally that have an
-    interval there; the sum is the length of all intervals' union. The intervals of one owner are `merged`.
+    """Returns the time that belongs to each of `owners`.
 
-    One pass over the sorted ends: `each` is what an owner would have that was there from the start."""
+    At each moment those share equally that have an interval there; the sum is the length of all
+    intervals' union. The intervals of one owner are `merged`.
+
+    One pass over the sorted ends: `each` is what an owner would have that was there from the start.
+    """
     count = len(begin)
     times: Any = np.concatenate([begin, end])
     order = np.argsort(times, kind="stable")

@@ -1,7 +1,8 @@
 """Every evaluation that ended well, also those whose place in the tables another has taken.
 
 A file for each in `results/history`, named by a hash of all that alters results: model, server, harness, data
-and settings. The same evaluation, done or scored again, is the same file."""
+and settings. The same evaluation, done or scored again, is the same file.
+"""
 
 from __future__ import annotations
 

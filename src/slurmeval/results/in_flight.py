@@ -40,8 +40,10 @@ class InFlight:
 
 
 def of_evaluation(paths: Paths, pair: Pair) -> InFlight:
-    """Reads the partition, or, of an evaluation that has none, its gateway's log. What cannot be read counts
-    as nothing: `aggregate` says so of the evaluation."""
+    """Reads the partition, or, of an evaluation that has none, its gateway's log.
+
+    What cannot be read counts as nothing: `aggregate` says so of the evaluation.
+    """
     if paths.requests(*pair).exists() and paths.evaluation(*pair).exists():
         try:
             return _of_table(pq.read_table(paths.requests(*pair), columns=list(_COLUMNS), partitioning=None))

@@ -46,8 +46,11 @@ class AccountedJob:
     """Whether it has just ended, going by our own files: accounting is to say so too."""
 
     def own(self, job_runs: Iterable[JobRun]) -> list[JobRun]:
-        """The runs of this job. Slurm counts from 1 again after years, and other clusters count too: a job
-        of this number that was submitted at another time is a stranger's."""
+        """The runs of this job.
+
+        Slurm counts from 1 again after years, and other clusters count too: a job of this number that
+        was submitted at another time is a stranger's.
+        """
         if self.submitted is None:
             return list(job_runs)
         own = [job_run for job_run in job_runs if job_run.submitted >= self.submitted - CLOCKS]
@@ -86,8 +89,10 @@ def _recent(path: Path) -> bool:
 def accounted(
     jobs: Sequence[AccountedJob], ask: Ask = commands.job_runs, settle_s: float = SETTLE_S
 ) -> dict[str, list[JobRun]]:
-    """The runs of the jobs that accounting knows; empty where it is away. Waits a little for the end of
-    those that are over: accounting lags behind."""
+    """The runs of the jobs that accounting knows; empty where it is away.
+
+    Waits a little for the end of those that are over: accounting lags behind.
+    """
     if not jobs:
         return {}
     deadline = time.monotonic() + settle_s

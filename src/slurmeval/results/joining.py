@@ -5,7 +5,8 @@ sample's when its prompt (a completion's; a chat's last message, or all as `role
 between) is the sample's input, or its input followed by one of its choices (multiple choice by likelihood).
 Of several samples with one text, the k-th gets the k-th such request. A harness that knows better says so in
 a sample's `prompts`, or in its metadata: `request_ids`, or `prompt` with the text as it was sent. A request
-that fits none stays unassigned: nothing is guessed."""
+that fits none stays unassigned: nothing is guessed.
+"""
 
 from __future__ import annotations
 
@@ -62,9 +63,11 @@ class _Prompts:
 
 
 class Join:
-    """Assigns requests to samples, which are gone through once, when the first request comes; no text of
-    theirs is kept. `name` gives each its name; `thoughts` is a file for what the model
-    thought."""
+    """Assigns requests to samples.
+
+    The samples are gone through once, when the first request comes; no text of theirs is kept. `name`
+    gives each its name; `thoughts` is a file for what the model thought.
+    """
 
     def __init__(
         self,
@@ -119,8 +122,11 @@ class Join:
 
 
 def prompts_of(record: Record) -> list[str]:
-    """The text by which a request is known, the most specific first. Of a prompt sent as token numbers it is
-    in the answer, where the server was told to echo it (how likelihoods are asked for)."""
+    """The text by which a request is known, the most specific first.
+
+    Of a prompt sent as token numbers it is in the answer, where the server was told to echo it (how
+    likelihoods are asked for).
+    """
     request = record.request
     if not isinstance(request, dict):
         return []

@@ -75,7 +75,8 @@ class Entry:
         """The most that `rerun` is likely to be by the requests that were asked once more; None: none was.
 
         As if every question whose answer differs were answered by a model that is right as often as the score
-        says, and the answers to one question had nothing else in common."""
+        says, and the answers to one question had nothing else in common.
+        """
         if self.value is None or not self.n or not self.n_audited or not 0 <= self.value <= 1:
             return None
         share = self.n_audit_differ / self.n_audited
@@ -291,7 +292,8 @@ def _ranking(
 ) -> Ranking:
     """Orders models by `values`, and tells apart those of which `matrix` is sure.
 
-    `n_averaged`: benchmarks of a mean; a pair that was compared on others is not told apart."""
+    `n_averaged`: benchmarks of a mean; a pair that was compared on others is not told apart.
+    """
     order = sorted(values, key=lambda model: values[model] if lower else -values[model])
 
     def verdict(a: str, b: str) -> Verdict:
@@ -306,5 +308,5 @@ def _ranking(
 
 
 def _letter(index: int) -> str:
-    """Returns a, b, … z, (27), …"""
+    """Returns a, b, … z, (27) and so on."""
     return chr(ord("a") + index) if index < 26 else f"({index + 1})"

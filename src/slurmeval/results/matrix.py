@@ -208,7 +208,8 @@ def _mean(
 ) -> list[Matrix]:
     """Returns the matrix of mean differences; empty if no pair has two benchmarks that can be averaged.
 
-    `n_all`: benchmarks that any model has answers to."""
+    `n_all`: benchmarks that any model has answers to.
+    """
     cells = {}
     for pair in itertools.combinations(order, 2):
         both = [pairs[pair] for pairs in compared.values() if pair in pairs]

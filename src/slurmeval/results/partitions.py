@@ -1,7 +1,8 @@
 """Writing one evaluation's partition: four files that appear together.
 
 All are written aside. Then an older `evaluations/…` is removed, and they are renamed, `evaluations/…` last:
-where it is, the other three are whole and belong to it."""
+where it is, the other three are whole and belong to it.
+"""
 
 from __future__ import annotations
 
@@ -74,10 +75,12 @@ def write(
     asked: Mapping[str, Any] | None = None,
     again: Iterable[Record] = (),
 ) -> None:
-    """Writes the partition of an evaluation that ended well. `requests` is read once, as a stream; None:
-    nobody counted them. `unanswered`: those of the last try that nobody answered; `again`: second answers to
-    some. Raises EvaluationFailed (bad_result) where too much is missing. `asked`: how the model was served
-    that was asked, where that is another one."""
+    """Writes the partition of an evaluation that ended well.
+
+    `requests` is read once, as a stream; None: nobody counted them. `unanswered`: those of the last try
+    that nobody answered; `again`: second answers to some. Raises EvaluationFailed (bad_result) where too
+    much is missing. `asked`: how the model was served that was asked, where that is another one.
+    """
     key = {"model": model, "benchmark": benchmark}
     targets = {
         "samples": paths.samples(model, benchmark),
@@ -115,8 +118,11 @@ def write(
 def write_rows(
     path: Path, table: schema.Table, rows: Iterable[Mapping[str, Any]], key: Mapping[str, str] | None = None
 ) -> None:
-    """Writes rows as Parquet, a row group in memory at a time, and flushes to disk. `key`: what stands in all
-    rows. Raises SchemaDrift on a row with a column that the table does not have; one left out is null."""
+    """Writes rows as Parquet, a row group in memory at a time, and flushes to disk.
+
+    `key`: what stands in all rows. Raises SchemaDrift on a row with a column that the table does not
+    have; one left out is null.
+    """
     _write(path, table, map(columns.of_rows, columns.groups(rows)), key or {})
 
 
@@ -174,8 +180,10 @@ def relative(paths: Paths, file: str | None) -> str | None:
 
 @contextmanager
 def _no_collecting() -> Iterator[None]:
-    """Halts the garbage collector: it would go through the rows of a group again and again, and they have no
-    cycles."""
+    """Halts the garbage collector.
+
+    It would go through the rows of a group again and again, and they have no cycles.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:

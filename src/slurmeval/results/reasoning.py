@@ -23,8 +23,10 @@ def tags_of(served: Mapping[str, Any]) -> Sequence[str] | None:
 
 
 def thoughts_of(choices: Sequence[Choice], tags: Sequence[str] | None) -> tuple[str | None, bool]:
-    """The thoughts in the choices of an answer (None: there are none), and whether the text that the harness
-    got holds the marks of thoughts all the same."""
+    """The thoughts in the choices of an answer; None: there are none.
+
+    The second value is whether the text that the harness got holds the marks of thoughts all the same.
+    """
     found, marked = [thoughts for thoughts, _, _ in choices if thoughts], False
     for _, answer, reason in choices:
         if tags is not None:

@@ -31,8 +31,10 @@ class Cost:
 
 
 class Costs:
-    """The costs of all samples by their position, 29 bytes for each, -1 for what is not known; what the model
-    thought lies in `thoughts`."""
+    """The costs of all samples by their position; what the model thought lies in `thoughts`.
+
+    They take 29 bytes for each; -1 stands for what is not known.
+    """
 
     def __init__(self, n: int, thoughts: BinaryIO) -> None:
         self.n_requests = array("i", [0]) * n

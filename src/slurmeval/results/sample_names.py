@@ -17,10 +17,13 @@ _encoder = json.JSONEncoder(sort_keys=True, default=str)
 
 
 class SampleNames:
-    """The `sample_uid` of each sample as bytes, gone through in the harness's order. With `repeat_idx` it is
-    a key: of equal questions the second is named by a hash of the first one's name and the number 1, etc.
+    """The `sample_uid` of each sample as bytes, gone through in the harness's order.
 
-    `revisions`: of the datasets, by id."""
+    With `repeat_idx` it is a key: of equal questions the second is named by a hash of the first one's
+    name and the number 1, etc.
+
+    `revisions`: of the datasets, by id.
+    """
 
     def __init__(self, revisions: Mapping[str, Any]) -> None:
         self._revisions = _encoder.encode(revisions)
@@ -39,8 +42,11 @@ class SampleNames:
 
 
 def sample_uid(sample: Sample, revisions: Mapping[str, Any]) -> str:
-    """The name of a question: hash of the JSON list of task, dataset revisions, input and reference. Neither
-    position nor the harness's numbering is in it."""
+    """The name of a question.
+
+    It is a hash of the JSON list of task, dataset revisions, input and reference. Neither position nor
+    the harness's numbering is in it.
+    """
     return _hashed(sample, _encoder.encode(revisions)).hex()
 
 

@@ -1,7 +1,8 @@
 """The tables that a run produces: explicit columns, each with its type, unit and meaning.
 
 Conventions: proportions are 0 to 1, times are UTC in microseconds, durations carry their unit in the name,
-hashes are hex sha256, free-form data is JSON in a string. What is not known is null, never 0."""
+hashes are hex sha256, free-form data is JSON in a string. What is not known is null, never 0.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +56,7 @@ class Table:
 
     @functools.cached_property
     def names(self) -> frozenset[str]:
+        """The names of the columns."""
         return frozenset(name for name, *_ in self.columns)
 
 
@@ -84,12 +86,7 @@ EVALUATIONS = Table(
         ("harness", _TEXT, "", "The program that ran the benchmark."),
         ("harness_version", _TEXT, "", "Its version, as it said itself."),
         ("versions_json", _TEXT, "JSON", "Versions of the harness's packages that alter results."),
-        (
-            "environment_sha256",
-            _TEXT,
-            "",
-            "Hash of the lock file of the harness's environment.",
-        ),
+        ("environment_sha256", _TEXT, "", "Hash of the lock file of the harness's environment."),
         ("task", _TEXT, "", "The harness's name of the task."),
         ("task_version", _TEXT, "", "The task's version, as the harness said."),
         ("task_sha256", _TEXT, "", "Hash of the task file given in the config."),

@@ -1,7 +1,8 @@
 """The table of servers: engine runs laid over the runs of their jobs, so that the seconds add up.
 
 A job's run is cut where an engine run begins; each piece is a row, and the pieces together are the time
-that accounting counts. Where there is none (one machine), an engine run is a row by its own clock."""
+that accounting counts. Where there is none (one machine), an engine run is a row by its own clock.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +60,10 @@ class Gpus:
     """Asked for by others that share its job; None: what is left over belongs to the first of those."""
 
     def of(self, job_run: JobRun) -> int:
-        """All that the job has and nobody else asked for; where accounting does not count GPUs, what was
-        asked for was given."""
+        """All that the job has and nobody else asked for.
+
+        Where accounting does not count GPUs, what was asked for was given.
+        """
         if job_run.started is None:
             return 0
         return self.asked if self.others is None else max(job_run.gpus - self.others, self.asked)
@@ -87,8 +90,11 @@ def server_rows(
     accounts: Mapping[str, Sequence[JobRun]],
     gpus: Mapping[Path, Gpus],
 ) -> Iterator[Row]:
-    """The rows of a model's servers. `accounts`: the runs of their jobs, by id, as far as they are known;
-    `gpus`: from `gpus_of` all servers."""
+    """The rows of a model's servers.
+
+    `accounts`: the runs of their jobs, by id, as far as they are known; `gpus`: from `gpus_of` all
+    servers.
+    """
     for folder in folders:
         spec, job = read(folder.spec, _Served), job_of_server(folder)
         common = _common(model, folder, spec)
@@ -201,8 +207,11 @@ def _end_of_job(job_run: JobRun) -> Row:
 
 
 def _fitting(engine_run: _EngineRun, of_job: Sequence[JobRun]) -> int:
-    """The run of the job that an engine run was in: the one it names, if it was in it at all, else that in
-    which most of it was. Clocks may differ, and Slurm may count starts that it keeps no account of."""
+    """The run of the job that an engine run was in.
+
+    It is the one it names, if it was in it at all, else that in which most of it was. Clocks may differ,
+    and Slurm may count starts that it keeps no account of.
+    """
 
     def common_s(job_run: JobRun) -> float:
         if engine_run.started is None or job_run.started is None:

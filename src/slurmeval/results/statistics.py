@@ -143,7 +143,8 @@ def count_as_clusters(n_clusters: int, n_questions: int, linked: bool) -> bool:
     """Returns whether questions of one cluster may stand and fall together.
 
     A few large categories are the benchmark's make-up, not a sample of many. Passages (`linked`) are a sample
-    however few there are."""
+    however few there are.
+    """
     return n_clusters < n_questions and (linked or n_clusters >= MIN_CLUSTERS)
 
 
@@ -217,7 +218,8 @@ def spread(metric: Metric, questions: Questions) -> Spread:
     Where clusters of questions or a group's tasks are known, the error is theirs. Otherwise the harness's is
     taken, or without one that of the questions' means. An error of 0 says that all were equal, not that the
     next ones will be: it is left out. A value that the samples contradict, or that is beyond the ends of its
-    scale, is a mismatch. Fewer than 15 questions get no interval."""
+    scale, is a mismatch. Fewer than 15 questions get no interval.
+    """
     recomputed, mismatch = _checked(metric, questions.means)
     trusted = mismatch is False and metric.n_items in (None, len(questions.means))
     found = None if metric.value is None else _of_clusters(questions, trusted)
@@ -294,7 +296,8 @@ def _interval(
 
     Scores of 0 to 1 vary most where each is 0 or 1: a standard error as large as that says that they are, and
     without one (`known`: the value is at least a mean over `n` questions) it is the safe assumption. Another
-    error stands for as many questions as would have it (`effective_questions`)."""
+    error stands for as many questions as would have it (`effective_questions`).
+    """
     if n < MIN_QUESTIONS or not known:
         return None, None, None
     if error is None or error < _NOTHING or value in (0, 1):
@@ -307,8 +310,10 @@ def _interval(
 
 
 def tolerance(written: float | None, scale: float) -> float:
-    """How far a recomputed mean may lie from a written score: half of the last digit written, never more than
-    `_ROUNDING`, as a proportion."""
+    """How far a recomputed mean may lie from a written score, as a proportion.
+
+    It is half of the last digit written, never more than `_ROUNDING`.
+    """
     if written is None:
         return _ROUNDING
     exponent = Decimal(repr(float(written))).as_tuple().exponent

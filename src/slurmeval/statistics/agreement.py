@@ -37,7 +37,8 @@ def alpha_interval(ratings: Matrix, level: Level, clusters: Labels | None = None
     """Returns the 95 % interval of alpha, by a bootstrap over units; None: there is none.
 
     Units of one cluster (a question with several answers) are drawn together. The same data give the same
-    interval. Resamples in which all ratings are the same say nothing and are left out."""
+    interval. Resamples in which all ratings are the same say nothing and are left out.
+    """
     import numpy as np
 
     values, pairs = _coincidences(ratings)
@@ -131,7 +132,8 @@ def cohen_kappa(table: Matrix, quadratic: bool = False) -> tuple[float, float] |
 def fleiss_kappa(counts: Matrix) -> float | None:
     """Returns Fleiss' kappa of units that equally many raters rated; None: it is not defined.
 
-    `counts`: how many raters gave unit i the value j, shape (units, values)."""
+    `counts`: how many raters gave unit i the value j, shape (units, values).
+    """
     rated = counts.sum(axis=1)
     if not len(counts) or rated[0] < 2 or (rated != rated[0]).any():
         return None

@@ -23,7 +23,8 @@ def strengths(wins: np.ndarray) -> Floats:
     """Returns the log strengths, whose mean is 0: i is preferred to j with probability 1/(1+exp(θj-θi)).
 
     `wins`: how often i was preferred to j, shape (…, models, models); a tie is half a win of either. The
-    likelihood is maximised by Newton's steps, of at most 1."""
+    likelihood is maximised by Newton's steps, of at most 1.
+    """
     import numpy as np
 
     games = wins + np.swapaxes(wins, -1, -2)
@@ -46,7 +47,8 @@ def strengths(wins: np.ndarray) -> Floats:
 def intervals(wins: np.ndarray) -> list[Interval | None]:
     """Returns the 95 % interval of each model's strength, by a bootstrap over prompts.
 
-    `wins`: of each prompt, shape (prompts, models, models)."""
+    `wins`: of each prompt, shape (prompts, models, models).
+    """
     import numpy as np
 
     count = len(wins)
@@ -60,7 +62,8 @@ def intervals(wins: np.ndarray) -> list[Interval | None]:
 def undecided(wins: np.ndarray) -> bool:
     """Returns whether strengths say nothing: some models were never preferred to any of the others.
 
-    Then no finite strengths are the likeliest (Ford, Am. Math. Monthly 64 (1957) 28)."""
+    Then no finite strengths are the likeliest (Ford, Am. Math. Monthly 64 (1957) 28).
+    """
     import numpy as np
 
     size = len(wins)

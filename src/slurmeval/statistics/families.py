@@ -38,7 +38,8 @@ def verdict_of(verdicts: Mapping[Pair, Verdict], a: str, b: str) -> Verdict:
 def rank_bands(models: Sequence[str], verdicts: Mapping[Pair, Verdict]) -> dict[str, tuple[int, int]]:
     """Returns the best and the worst rank that the verdicts leave to each model.
 
-    A model is behind those that are surely better, and ahead of those that are surely worse."""
+    A model is behind those that are surely better, and ahead of those that are surely worse.
+    """
     bands = {}
     for model in models:
         against = [verdict_of(verdicts, model, other) for other in models if other != model]
@@ -52,7 +53,8 @@ def groups(models: Sequence[str], verdicts: Mapping[Pair, Verdict]) -> list[list
     Groups and their members stand in the order of `models`. A model may be in several groups: A and B, B and
     C cannot be told apart, A and C can. The groups are the letters of a compact letter display, found by
     inserting each difference and absorbing what is then part of another (Piepho, J. Comput. Graph. Stat. 13
-    (2004) 456)."""
+    (2004) 456).
+    """
     found = [set(models)]
     for a, b in itertools.combinations(models, 2):
         if verdict_of(verdicts, a, b) not in (Verdict.BETTER, Verdict.WORSE):

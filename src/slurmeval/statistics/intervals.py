@@ -115,7 +115,8 @@ def effective_questions(value: float, se: float, independent: int) -> float:
     That is value·(1 - value)/se² (Dean & Pagano, J. Surv. Stat. Methodol. 3 (2015) 484). The variance that
     `independent` questions or clusters show is first mixed with that of `IMAGINARY` more that are right or
     wrong, by Agresti & Coull's share, (value·n + 2)/(n + 4): of few, the rare ones that differ may be
-    missing."""
+    missing.
+    """
     largest = value * (1 - value)
     if largest < ROUNDING_ERROR:
         return float(independent)
@@ -147,7 +148,8 @@ def estimate_parts(parts: Sequence[Part]) -> Estimate:
     """Returns the score of a group of tasks: the sum of their means, each by its weight.
 
     Five tasks and more are clusters, as subjects are: the error is the cluster-robust one (CR1) of the
-    weighted deviations. Fewer are the group's make-up: the error is √Σ(weight·se)²."""
+    weighted deviations. Fewer are the group's make-up: the error is √Σ(weight·se)².
+    """
     import numpy as np
 
     n, count = sum(len(part.values) for part in parts), len(parts)
@@ -177,7 +179,8 @@ def standard_error(values: Floats, clusters: Labels | None = None) -> float | No
     """Returns the standard error of the mean of `values`; None where two are lacking.
 
     With clusters it is the cluster-robust error with the factor G/(G-1) for G clusters (CR1; Liang & Zeger
-    1986, Miller, arXiv 2411.00640, appendix A)."""
+    1986, Miller, arXiv 2411.00640, appendix A).
+    """
     import numpy as np
 
     deviations = values - np.mean(values)
@@ -193,7 +196,8 @@ def standard_error(values: Floats, clusters: Labels | None = None) -> float | No
 def wilson(right: float, n: float, quantile: float | None = None) -> tuple[float, float]:
     """Returns Wilson's 95 % score interval of `right` out of `n` (81/263: .2553 to .3662).
 
-    E. B. Wilson, JASA 22 (1927) 209. `quantile` replaces the normal's, 1.96."""
+    E. B. Wilson, JASA 22 (1927) 209. `quantile` replaces the normal's, 1.96.
+    """
     z = normal_quantile((1 + LEVEL) / 2) if quantile is None else quantile
     share, weight = right / n, z * z / n
     centre = (share + weight / 2) / (1 + weight)

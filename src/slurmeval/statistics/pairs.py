@@ -139,7 +139,8 @@ def tango(n: int, a_only: int, b_only: int) -> tuple[float, float]:
     """Returns Tango's 95 % score interval of a paired difference of proportions.
 
     T. Tango, Statistics in Medicine 17 (1998) 891 (n 100, 15 and 5: .0134 to .1924). The bounds are where the
-    score statistic is ∓1.96; it falls with the difference, so bisection finds them to 1e-12."""
+    score statistic is ∓1.96; it falls with the difference, so bisection finds them to 1e-12.
+    """
     z = normal_quantile((1 + LEVEL) / 2)
 
     def bound(target: float, low: float, high: float) -> float:
@@ -158,7 +159,8 @@ def tango(n: int, a_only: int, b_only: int) -> tuple[float, float]:
 def tango_score(n: int, a_only: int, b_only: int, delta: float) -> float:
     """Returns Tango's statistic against a true difference of `delta`, normal if that is the true one.
 
-    The larger discordant probability is estimated under `delta`."""
+    The larger discordant probability is estimated under `delta`.
+    """
     linear = (2 * n - a_only + b_only) * delta - a_only - b_only
     constant = -b_only * delta * (1 - delta)
     q = (math.sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
@@ -172,7 +174,8 @@ def tango_score(n: int, a_only: int, b_only: int, delta: float) -> float:
 def p_below(found: Difference, limit: float, n_clusters: int | None = None) -> float:
     """Returns the one-sided p-value against a true difference of `limit` or more; small: it is below.
 
-    It is that of the interval: Tango's score test, or Student's t. 1 if there is no interval."""
+    It is that of the interval: Tango's score test, or Student's t. 1 if there is no interval.
+    """
     from scipy.special import ndtr, stdtr  # type: ignore[import-untyped]
 
     if found.interval is None or found.se is None:

@@ -45,7 +45,8 @@ def mcnemar_power(n: int, only_a: float, only_b: float) -> float:
     """Returns the power of McNemar's exact two-sided test at 5 % with `n` paired questions.
 
     `only_a` and `only_b` are the probabilities that only the first or only the second model is right. All
-    counts of discordant questions are enumerated."""
+    counts of discordant questions are enumerated.
+    """
     import numpy as np
     from scipy.special import bdtr, gammaln, xlogy  # type: ignore[import-untyped]
 

@@ -91,7 +91,8 @@ def win_rate(wins: Floats, features: Matrix, prompts: Labels) -> WinRate:
 def _fit(wins: Floats, design: Matrix, weights: np.ndarray) -> np.ndarray:
     """Returns the coefficients of weighted logistic regressions, shape (fits, 1 + k).
 
-    Newton's steps of at most 1; `weights` is of shape (fits, n)."""
+    Newton's steps of at most 1; `weights` is of shape (fits, n).
+    """
     import numpy as np
 
     size = design.shape[1]

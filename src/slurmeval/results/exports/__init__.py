@@ -1,6 +1,7 @@
 """The formats that results are exported to, one module each: `export(run, folder)` writes the files.
 
-A module's name is the format's, with `_` for `-`. docs/extend.md says what a new one takes."""
+A module's name is the format's, with `_` for `-`. docs/extend.md says what a new one takes.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Every Eval Ever 0.3: a JSON record of each evaluation, and its samples as JSON lines beside it.
 
 The format: https://github.com/evaleval/every_eval_ever. Files lie as in its data store, so that they can be
-sent there."""
+sent there.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The Hugging Face Hub: a model card's `model-index`, and the files of `.eval_results` for leaderboards.
 
-The formats: https://huggingface.co/docs/hub/model-cards and https://huggingface.co/docs/hub/eval-results."""
+The formats: https://huggingface.co/docs/hub/model-cards and https://huggingface.co/docs/hub/eval-results.
+"""
 
 from __future__ import annotations
 

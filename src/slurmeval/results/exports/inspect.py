@@ -1,7 +1,8 @@
 """Inspect: a log of each evaluation, which `inspect view` and `inspect_ai.log.read_eval_log` open.
 
 A log is a ZIP archive of JSON files, version 2 of the format:
-https://inspect.aisi.org.uk/eval-logs.html. It is written here as a stream, without the package inspect_ai."""
+https://inspect.aisi.org.uk/eval-logs.html. It is written here as a stream, without the package inspect_ai.
+"""
 
 from __future__ import annotations
 
