@@ -22,6 +22,9 @@ from slurmeval.harnesses.nemo_traits import LM_EVAL
 from slurmeval.harnesses.sample_checks import well_formed
 from slurmeval.harnesses.scores import bad_result, mark_primary, wholes
 
+COUNTS_LIMIT = 2**53
+"""What numbers of questions and repeats stay below."""
+
 
 def scale_of(wrapped: str) -> Scale:
     """Returns the scale on which a wrapped harness writes a score, before its own rules (`nemo_readers`)."""
@@ -57,6 +60,10 @@ def _read_other(job: Job, wrapped: str, written: list[Metric], output: Path, ver
     with laid_out_by(wrapped, output):
         samples = well_formed(read(job, output), wrapped) if read is not None else []
         metrics = tidy(wrapped, written, samples)
+    for row in metrics:
+        if not 0 <= (row.n_items or 0) < COUNTS_LIMIT or not 0 < row.n_repeats < COUNTS_LIMIT:
+            counts = f"{row.n_items} questions, {row.n_repeats} repeats"
+            raise bad_result(f"{wrapped}: {row.task} {row.metric} is over {counts:.80}")
     leading = [row for row in metrics if row.is_primary]
     if len(leading) > 1:
         names = " and ".join(f"{row.task} {row.metric}" for row in leading[:2])

@@ -7,6 +7,9 @@ from pathlib import Path
 from slurmeval.harnesses.base import Sample
 from slurmeval.harnesses.scores import bad_result, number
 
+REPEATS_LIMIT = 2**31
+"""What `repeat_idx` of a sample stays below."""
+
 
 def well_formed(samples: list[Sample], harness: str) -> list[Sample]:
     """Returns the samples; scores that are no finite number become None.
@@ -22,7 +25,8 @@ def well_formed(samples: list[Sample], harness: str) -> list[Sample]:
         for what, text in texts.items():
             if not isinstance(text, str):
                 raise bad_result(f"{harness}: {what} of {sample.native_id} is {text!r:.80}, not text")
-        if isinstance(sample.repeat_idx, bool) or not isinstance(sample.repeat_idx, int):
+        repeat = sample.repeat_idx
+        if type(repeat) is not int or not 0 <= repeat < REPEATS_LIMIT:
             raise bad_result(f"{harness}: repeat of {sample.native_id} is {sample.repeat_idx!r:.80}")
         if sample.status not in ("ok", "error", "unparsed"):
             raise bad_result(f"{harness}: status of {sample.native_id} is {sample.status!r:.80}")

@@ -78,6 +78,8 @@ def test_a_sample_that_is_there_twice_is_a_bad_result(tmp_path: Path) -> None:
         ("category", ["x"]),
         ("choices", [1]),
         ("repeat_idx", "0"),
+        ("repeat_idx", -1),
+        ("repeat_idx", 2**64),
     ],
 )  # fmt: skip
 def test_a_sample_with_something_else_for_a_text_is_a_bad_result(what: str, value: object) -> None:
