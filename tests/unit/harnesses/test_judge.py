@@ -227,6 +227,7 @@ def test_each_answer_is_graded_by_every_dimension(
     assert bad.scores[1].value is None
     assert (good.native_id, good.metadata) == ("uid0", {"judged": "good", "repeat": 0})
     assert output.keeps_answers
+    assert {metrics["tone"].filter, good.scores[0].filter} == {"by wise"}
 
 
 def test_what_cannot_be_read_or_asked_is_unscored_and_seen(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 from slurmeval.config.judging import Judging
@@ -73,9 +75,17 @@ class Judge(OwnProgram):
         if len(samples) != wanted or not samples:
             raise bad_result(f"{NAME}: {wanted} verdicts, and {len(samples)} samples")
         names = read.names or list(dict.fromkeys(s.metric for each in samples for s in each.scores))
-        metrics = [_metric(name, samples, job.benchmark_id, name == names[0]) for name in names]
+        whole = [_metric(name, samples, job.benchmark_id, name == names[0]) for name in names]
+        metrics = [replace(metric, filter=by(judging)) for metric in whole]
+        for score in itertools.chain.from_iterable(sample.scores for sample in samples):
+            score.filter = by(judging)
         keeps = not judging.jury and judging.mode == "direct"
         return HarnessOutput(metrics, samples, wanted, self.label, None, keeps)
+
+
+def by(judging: Judging) -> str:
+    """Returns who judged, as it stands beside every score: it is an opinion."""
+    return "by a jury" if judging.jury else f"by {judging.judge}"
 
 
 class _Reading:
