@@ -25,7 +25,7 @@ import pytest
 from slurmeval.files import write_json
 from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
 from slurmeval.paths import Paths
-from slurmeval.report import build, rendering, tables, throughput
+from slurmeval.report import build, plots, rendering, tables, throughput
 from slurmeval.report.build import _model_page
 from slurmeval.report.chart import chart
 from slurmeval.report.samples import SAMPLES_PER_FILE, file_name
@@ -813,6 +813,19 @@ def test_a_chart_is_read_out_as_exactly_as_the_table_is() -> None:
     assert drawn is not None
     assert drawn.label == "Scores with 95 % intervals: 1 benchmark, 1 model"
     assert 'aria-label="m on b: 0.225, 95 % interval 0.123 to 0.376"' in drawn.svg
+
+
+def test_models_are_drawn_by_cost_and_score_and_read_out() -> None:
+    drawn = plots.score_against_cost(
+        [("small", 1800.0, 0.25), ("large", 7200.0, 0.5), ("free", 0.0, 0.4)], True
+    )
+    assert drawn is not None
+    assert drawn.label == "Score against GPU hours: 2 models"
+    assert 'aria-label="small: 0.250 for 0.5 GPU hours"' in drawn.svg
+    assert drawn.left_out == 1
+    texts = re.findall(r"<text [^>]*>", drawn.svg)
+    assert all('fill="currentColor"' in text for text in texts)
+    assert plots.score_against_cost([("small", 1800.0, 0.25)], True) is None
 
 
 def test_all_text_of_a_chart_has_the_page_s_colour_in_light_and_dark() -> None:

@@ -65,7 +65,7 @@ def score_against_cost(costs: Sequence[tuple[str, float, float]], gpus: bool) ->
     ]
     at: dict[str, Any] = {
         "description": {"field": "said", "type": "nominal"},
-        "x": {"field": "cost", "type": "quantitative", "title": title, "scale": {"zero": True}},
+        "x": {"field": "cost", "type": "quantitative", "title": title, "axis": {"tickCount": 6}},
         "y": {
             "field": "score",
             "type": "quantitative",
