@@ -37,6 +37,7 @@ def write(project: Project, questions: list[dict[str, object]]) -> None:
 
 
 def test_it_is_asked_scored_and_asked_no_more_than_is_new(own: Project) -> None:
+    own.config["gateway"] = {"noise_audit": 1}
     run = own.run()
     assert run.returncode == 0, run.stdout
     (metric,) = own.table("metrics.parquet")
@@ -45,6 +46,7 @@ def test_it_is_asked_scored_and_asked_no_more_than_is_new(own: Project) -> None:
     assert [sample["status"] for sample in samples] == ["ok"] * 3
     (evaluation,) = own.table("evaluations.parquet")
     assert evaluation["n_unlogged"] == 0
+    assert (evaluation["n_audited"], evaluation["n_audit_differ"]) == (3, 0)
     assert "Nothing to be done" in own.run().stdout
 
     # Another scorer: the answers are stored, and no server is asked

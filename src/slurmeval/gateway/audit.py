@@ -18,6 +18,8 @@ from slurmeval.gateway.writer import LogFailed, LogWriter
 
 FOLDER = "audit"
 """Within the log's folder."""
+GRACE_S = 2.0
+"""How long second answers are waited for when the harness has ended."""
 _logger = logging.getLogger(__name__)
 
 
@@ -58,11 +60,14 @@ class Audit:
             _logger.warning("%s", error)
 
     async def stop(self) -> None:
-        """Gives up what is still to be answered, and closes the log."""
-        for task in self._tasks:
+        """Waits a moment for what is still to be answered, gives up the rest, and closes the log."""
+        waiting = set(self._tasks)
+        if waiting:
+            _, waiting = await asyncio.wait(waiting, timeout=GRACE_S)
+        for task in waiting:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if waiting:
+            await asyncio.wait(waiting)
         self._log.close()
 
 
