@@ -96,7 +96,25 @@ class OwnProgram(Harness):
         Raises:
             EvaluationFailed: The job cannot be started.
         """
-        return prepared(job, self.module, **self.order(job))
+        order, benchmark = self.order(job), job.benchmark
+        attempt = begin_attempt(job.folder)
+        order |= {
+            "url": job.base_url,
+            "endpoint": benchmark.endpoint,
+            "model": job.served_name,
+            "limit": benchmark.limit,
+            "repeats": benchmark.repeats,
+            "parallelism": job.parallelism,
+            "sampling": {
+                "max_tokens": benchmark.max_tokens or MAX_TOKENS,
+                "temperature": 0.0 if benchmark.temperature is None else benchmark.temperature,
+                **({} if benchmark.top_p is None else {"top_p": benchmark.top_p}),
+            },
+        }
+        write_json(attempt / "order.json", order)
+        env = environment_variables(job, attempt) | {"PYTHONPATH": str(SOURCE)}
+        argv = [sys.executable, "-m", self.module, str(attempt / "order.json")]
+        return Command(argv, env, attempt, own=True)
 
     def check(self, job: Job, returncode: int, log: Path) -> None:
         """Checks every sign that the last attempt ended well.
@@ -104,12 +122,20 @@ class OwnProgram(Harness):
         Raises:
             EvaluationFailed: One of them says that it did not.
         """
-        check_end(job, returncode, log, self.name)
+        attempt = last_attempt(job.folder)
+        failed = content(attempt / "failure.json")
+        if failed is not None:
+            raise EvaluationFailed(ErrorClass(failed["error_class"]), failed["reason"])
+        if returncode != 0:
+            raise failure(self.name, returncode, log)
+        if not (attempt / "results.json").exists():
+            reason = f"{self.name} ended with status 0, but wrote no results.json"
+            raise EvaluationFailed(ErrorClass.HARNESS_ERROR, reason)
 
     def left(
         self, job: Job, count: str, sample: Callable[[dict[str, Any]], Sample], file: str = "samples.jsonl"
-    ) -> tuple[int, list[Sample]]:
-        """Returns the number `count` in the results, and a sample for each line of a file, each once.
+    ) -> tuple[int, list[dict[str, Any]], list[Sample]]:
+        """Returns the number `count` in the results, the lines of a file, and a sample of each, each once.
 
         Raises:
             EvaluationFailed: They cannot be read (bad_result).
@@ -117,32 +143,11 @@ class OwnProgram(Harness):
         attempt = last_attempt(job.folder)
         try:
             wanted = operator.index(json_value(attempt / "results.json")[count])
-            samples = [sample(line) for line in json_lines(attempt / file)]
+            lines = list(json_lines(attempt / file))
+            samples = [sample(line) for line in lines]
         except MALFORMED as error:
             raise bad_result(f"{self.name}: its files do not parse: {error!r}") from error
-        return wanted, each_once(well_formed(samples, self.name), attempt / file)
-
-
-def prepared(job: Job, module: str, **order: Any) -> Command:
-    """Makes the folder of a new attempt with an order, and returns the command that carries it out."""
-    benchmark, attempt = job.benchmark, begin_attempt(job.folder)
-    order |= {
-        "url": job.base_url,
-        "endpoint": benchmark.endpoint,
-        "model": job.served_name,
-        "limit": benchmark.limit,
-        "repeats": benchmark.repeats,
-        "parallelism": job.parallelism,
-        "sampling": {
-            "max_tokens": benchmark.max_tokens or MAX_TOKENS,
-            "temperature": 0.0 if benchmark.temperature is None else benchmark.temperature,
-            **({} if benchmark.top_p is None else {"top_p": benchmark.top_p}),
-        },
-    }
-    write_json(attempt / "order.json", order)
-    env = environment_variables(job, attempt) | {"PYTHONPATH": str(SOURCE)}
-    argv = [sys.executable, "-m", module, str(attempt / "order.json")]
-    return Command(argv, env, attempt, own=True)
+        return wanted, lines, each_once(well_formed(samples, self.name), attempt / file)
 
 
 def carry_out(program: Program, path: Path, name: str) -> int:
@@ -160,23 +165,6 @@ def carry_out(program: Program, path: Path, name: str) -> int:
         print(f"{name}: {reason.reason}", flush=True)
         status = 1
     return status
-
-
-def check_end(job: Job, returncode: int, log: Path, name: str) -> None:
-    """Checks every sign that a program ended well.
-
-    Raises:
-        EvaluationFailed: One of them says that it did not.
-    """
-    attempt = last_attempt(job.folder)
-    failed = content(attempt / "failure.json")
-    if failed is not None:
-        raise EvaluationFailed(ErrorClass(failed["error_class"]), failed["reason"])
-    if returncode != 0:
-        raise failure(name, returncode, log)
-    if not (attempt / "results.json").exists():
-        reason = f"{name} ended with status 0, but wrote no results.json"
-        raise EvaluationFailed(ErrorClass.HARNESS_ERROR, reason)
 
 
 def content(path: Path) -> dict[str, Any] | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +80,44 @@ def edit(make_job: MakeJob) -> Callable[[Job, str, str, str], None]:
         path.write_text(text.replace(old, new))
 
     return change
+
+
+class Model(BaseHTTPRequestHandler):
+    """Answers chats and completions as `answer` says; `(status, text)` for errors."""
+
+    answer: Any
+    requests: list[dict[str, Any]]
+    keys: set[str | None]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.requests.append({"path": self.path, **body})
+        self.keys.add(self.headers["Authorization"])
+        found = type(self).answer(body)
+        status, reply = 200, {"choices": [{"message": {"content": found}, "text": found}]}
+        if isinstance(found, tuple):
+            status, reply = found[0], {"error": {"type": "server_lost", "message": found[1]}}
+        data = json.dumps(reply).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 256  # many come at once
+
+
+@pytest.fixture
+def model() -> Iterator[tuple[type[Model], str]]:
+    class Own(Model):
+        requests: list[dict[str, Any]] = []  # noqa: RUF012
+        keys: set[str | None] = set()  # noqa: RUF012
+
+    with Server(("127.0.0.1", 0), Own) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Own, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()

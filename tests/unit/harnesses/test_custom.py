@@ -22,10 +22,7 @@ from slurmeval.harnesses.custom.run import main
 from slurmeval.harnesses.custom.scoring import by_likelihood, score
 from tests.lacking import lacking
 
-from .conftest import KEY, MakeJob
-from .test_human_eval import Model, Server, model
-
-__all__ = ["model"]
+from .conftest import KEY, MakeJob, Model, Server
 
 SOLUTIONS = Path(__file__).parents[4] / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl"
 CUSTOM = harness("custom")

@@ -6,8 +6,7 @@ import gzip
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from slurmeval.harnesses.human_eval import ks, pass_at_k
 from slurmeval.harnesses.human_eval_run import main, program_of
 from slurmeval.results.statistics import Scores, spread
 
-from .conftest import FIXTURES, KEY, MakeJob
+from .conftest import FIXTURES, KEY, MakeJob, Model
 
 HUMAN_EVAL = harness("human-eval")
 CHAT = {"harness": "human-eval", "task": "human-eval", "datasets": ["human-eval"]}
@@ -35,47 +34,6 @@ PROBLEMS = [
     }
     for number, name in enumerate(["add_zero", "add_one", "add_two"])
 ]
-
-
-class Model(BaseHTTPRequestHandler):
-    """Answers chats and completions as `answer` says; `(status, text)` for errors."""
-
-    answer: Any
-    requests: list[dict[str, Any]]
-    keys: set[str | None]
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.requests.append({"path": self.path, **body})
-        self.keys.add(self.headers["Authorization"])
-        found = type(self).answer(body)
-        status, reply = 200, {"choices": [{"message": {"content": found}, "text": found}]}
-        if isinstance(found, tuple):
-            status, reply = found[0], {"error": {"type": "server_lost", "message": found[1]}}
-        data = json.dumps(reply).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
-
-
-class Server(ThreadingHTTPServer):
-    request_queue_size = 256  # many come at once
-
-
-@pytest.fixture
-def model() -> Iterator[tuple[type[Model], str]]:
-    class Own(Model):
-        requests: list[dict[str, Any]] = []  # noqa: RUF012
-        keys: set[str | None] = set()  # noqa: RUF012
-
-    with Server(("127.0.0.1", 0), Own) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Own, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def run(job: Job, url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, Path]:

@@ -22,10 +22,7 @@ from slurmeval.harnesses.judge.run import main
 from slurmeval.harnesses.stored_answers import answers_sha256
 from slurmeval.results import schema
 
-from .conftest import KEY, MakeJob
-from .test_human_eval import Model, model
-
-__all__ = ["model"]
+from .conftest import KEY, MakeJob, Model
 
 JUDGE = harness("judge")
 GRADES = RubricDimension(asks="Right?", grades=["wrong", "half", "right"])

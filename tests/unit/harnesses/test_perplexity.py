@@ -21,8 +21,7 @@ from slurmeval.harnesses.perplexity.corpus import read
 from slurmeval.harnesses.perplexity.run import main
 from slurmeval.harnesses.perplexity.windows import Likelihoods, TextLikelihood, combined, of_corpus, windows
 
-from .conftest import MakeJob
-from .test_human_eval import Server
+from .conftest import MakeJob, Server
 
 PERPLEXITY = harness("perplexity")
 TEXT = "the cat sat on the mat and the dog sat on the cat because the mat was warm " * 3

@@ -13,13 +13,9 @@ from typing import Any, Literal, get_args
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.config.questions import LIKELIHOOD_KINDS, TEXT_KINDS, CustomQuestions, Kind, Scorer
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
-from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.custom import questions
-from slurmeval.harnesses.json_lines import MALFORMED, json_lines
-from slurmeval.harnesses.nemo_readers.reading import json_value
 from slurmeval.harnesses.own_programs import OwnProgram
-from slurmeval.harnesses.sample_checks import each_once, well_formed
 from slurmeval.harnesses.scores import bad_result
 
 NAME = "custom"
@@ -33,6 +29,7 @@ class Custom(OwnProgram):
     name = NAME
     version = VERSION
     module = "slurmeval.harnesses.custom.run"
+    lacks = ("task_file",)
 
     def problems(self, benchmark: Benchmark) -> list[str]:
         """Returns what this harness cannot do of a benchmark's config: lines that begin with the key."""
@@ -47,12 +44,9 @@ class Custom(OwnProgram):
                 found.append("questions.system: goes with endpoint: chat")
         if len(benchmark.datasets) != 1:
             found.append("datasets: must name the one data set that holds the questions")
-        for key in ("task_file", "few_shot"):
-            if getattr(benchmark, key) is not None:
-                found.append(f"{key}: the harness {NAME} has none; see questions.examples")
-        if benchmark.runtime == "image":
-            found.append(f"runtime: the harness {NAME} runs in its environment")
-        return [*found, *(f"extra.{key}: unknown" for key in benchmark.extra)]
+        if benchmark.few_shot is not None:
+            found.append(f"few_shot: the harness {NAME} has none; see questions.examples")
+        return [*found, *super().problems(benchmark)]
 
     def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
         """Returns why this harness cannot run the benchmark on a model, each reason in a few words."""
@@ -80,16 +74,10 @@ class Custom(OwnProgram):
         Raises:
             EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
         """
-        attempt, repeats = last_attempt(job.folder), job.benchmark.repeats
-        asked = _questions(job.benchmark)
-        file = attempt / "samples.jsonl"
-        try:
-            wanted = operator.index(json_value(attempt / "results.json")["n_questions"])
-            lines = list(json_lines(file))
-            samples = [_sample(line, job.benchmark, job.benchmark_id) for line in lines]
-        except MALFORMED as error:
-            raise bad_result(f"{NAME}: its files do not parse: {error!r}") from error
-        each_once(well_formed(samples, NAME), file)
+        asked, repeats = _questions(job.benchmark), job.benchmark.repeats
+        wanted, lines, samples = self.left(
+            job, "n_questions", lambda line: _sample(line, job.benchmark, job.benchmark_id)
+        )
         found = len({sample.native_id for sample in samples})
         if (
             len(samples) != wanted * repeats
@@ -100,9 +88,8 @@ class Custom(OwnProgram):
         metrics = [_metric(name, samples, job.benchmark_id, repeats, asked) for name in asked.scorers]
         if asked.rotate:
             metrics += [_circular(name, lines, job.benchmark_id, repeats) for name in asked.scorers]
-        version, n_available = f"slurmeval custom {VERSION}", _n_available(job, asked)
-        keeps = not _by_likelihood(asked)
-        return HarnessOutput(metrics, samples, wanted * repeats, version, None, keeps, n_available)
+        n_available, keeps = _n_available(job, asked), not _by_likelihood(asked)
+        return HarnessOutput(metrics, samples, wanted * repeats, self.label, None, keeps, n_available)
 
 
 def _n_available(job: Job, asked: CustomQuestions) -> int | None:

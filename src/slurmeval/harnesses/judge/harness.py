@@ -71,7 +71,7 @@ class Judge(OwnProgram):
         """
         judging, rubric = _judging(job.benchmark), _rubric(job)
         read = _Reading(job.benchmark_id, judging, rubric)
-        wanted, samples = self.left(job, "n_verdicts", read.sample, "verdicts.jsonl")
+        wanted, _, samples = self.left(job, "n_verdicts", read.sample, "verdicts.jsonl")
         if len(samples) != wanted or not samples:
             raise bad_result(f"{NAME}: {wanted} verdicts, and {len(samples)} samples")
         names = read.names or list(dict.fromkeys(s.metric for each in samples for s in each.scores))

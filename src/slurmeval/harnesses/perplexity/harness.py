@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.config.perplexity import PerplexityTexts
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
-from slurmeval.harnesses.json_lines import MALFORMED, json_lines
-from slurmeval.harnesses.nemo_readers.reading import json_value
 from slurmeval.harnesses.own_programs import OwnProgram
 from slurmeval.harnesses.perplexity.windows import TextLikelihood, of_corpus
-from slurmeval.harnesses.sample_checks import each_once, well_formed
 from slurmeval.harnesses.scores import bad_result
 
 NAME = "perplexity"
@@ -62,16 +57,13 @@ class Perplexity(OwnProgram):
         Raises:
             EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
         """
-        attempt = last_attempt(job.folder)
-        file = attempt / "samples.jsonl"
-        try:
-            wanted = operator.index(json_value(attempt / "results.json")["n_texts"])
-            lines = list(json_lines(file))
-            samples = [_sample(line, job.benchmark_id) for line in lines]
-            told = [_likelihood(line) for line in lines if line["error"] is None]
-        except MALFORMED as error:
-            raise bad_result(f"{NAME}: its files do not parse: {error!r}") from error
-        each_once(well_formed(samples, NAME), file)
+        told: list[TextLikelihood] = []
+
+        def sample(line: dict[str, Any]) -> Sample:
+            told.extend([_likelihood(line)] if line["error"] is None else [])
+            return _sample(line, job.benchmark_id)
+
+        wanted, _, samples = self.left(job, "n_texts", sample)
         if len(samples) != wanted:
             raise bad_result(f"{NAME}: {wanted} texts, and {len(samples)} samples")
         return HarnessOutput(_metrics(told, job.benchmark_id), samples, wanted, self.label, None)
