@@ -9,7 +9,7 @@ from pydantic import Field
 from slurmeval.config.sources import Identifier, Section
 
 Kind = Literal[
-    "exact", "includes", "number", "choice", "likelihood", "likelihood_norm", "json",
+    "exact", "includes", "number", "choice", "likelihood", "likelihood_norm", "json", "code",
     "bleu", "chrf", "ter", "rouge1", "rouge2", "rougeL",
 ]  # fmt: skip
 LIKELIHOOD_KINDS = ("likelihood", "likelihood_norm")
@@ -24,8 +24,9 @@ class Scorer(Section):
     kind: Kind | None = None
     """exact: the same text. includes: the answer holds it. number: its last number is it. choice: the letter
     that it names. likelihood, likelihood_norm: the likeliest choice, in all or per byte (with endpoint:
-    completions). json: share of the reference's fields that it has. bleu, chrf, ter, rouge1, rouge2,
-    rougeL: how near the texts are. null: the scorer's name is its kind."""
+    completions). code: its program and then the reference, which tests it, run without an error. json: share
+    of the reference's fields that it has. bleu, chrf, ter, rouge1, rouge2, rougeL: how near the texts are.
+    null: the scorer's name is its kind."""
     pattern: str | None = None
     """A regular expression; what its first group (or all of it) finds last is compared. An answer in which it
     finds nothing is `unparsed`. One that takes more than 5 s on an answer ends the evaluation."""
@@ -35,6 +36,8 @@ class Scorer(Section):
     """Whether punctuation around the text is left out (exact, includes)."""
     tolerance: Annotated[float, Field(ge=0)] = 0
     """How far a number may be off (number, json)."""
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 10
+    """Longest run of a program with its tests (code)."""
     fields: list[Annotated[str, Field(min_length=1)]] = []
     """The fields that count (json); empty: all that the reference has."""
 

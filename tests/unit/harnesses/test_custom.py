@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from slurmeval.config.models import Benchmark
 from slurmeval.config.questions import CustomQuestions, Scorer
+from slurmeval.containment import program
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
 from slurmeval.harnesses import Job, harness
 from slurmeval.harnesses.custom import scoring
@@ -446,6 +448,51 @@ def test_the_likeliest_choice_is_the_answer(make_job: MakeJob, monkeypatch: pyte
 def test_what_does_not_go_together_is_refused(asked: dict[str, Any], message: str) -> None:
     found = CUSTOM.problems(Benchmark.model_validate(own(questions=ASKED | asked)))
     assert any(message in line for line in found), found
+
+
+def test_programs_are_run_with_their_tests_in_containment(
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (why := program.unavailable()) is not None:
+        lacking(why)
+    answers = {
+        "right": "Sure:\n```python\ndef double(n):\n    return 2 * n\n```",
+        "wrong": "def double(n):\n    return n",
+        "broken": "def double(n:",
+        "curious": f"import os\ndouble = lambda n: 2 * n if os.path.exists({__file__!r}) else 0",
+        "none": " ",
+    }
+    model[0].answer = staticmethod(lambda body: answers[body["messages"][-1]["content"]])
+    asked = {"prompt": "{{ name }}", "reference": "{{ test }}", "id": "name", "scorers": {"code": {}}}
+    job = make_job(**own(questions=asked))
+    jsonl(job.datasets["mine"], [{"name": name, "test": "assert double(4) == 8"} for name in answers])
+    path = prepared(job, model[1], monkeypatch)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "interpreter": sys.executable}))
+    assert main(path) == 0
+    output = CUSTOM.read(job)
+    found = {sample.native_id: (sample.scores[0].correct, sample.status) for sample in output.samples}
+    assert found == {
+        "right": (True, "ok"),
+        "wrong": (False, "ok"),
+        "broken": (False, "unparsed"),
+        "curious": (False, "ok"),
+        "none": (False, "unparsed"),
+    }
+    assert output.samples[1].scores[0].answer == "AssertionError: "
+
+
+def test_programs_are_not_run_without_containment(
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model[0].answer = staticmethod(lambda _: "print(1)")
+    monkeypatch.setattr(program, "unavailable", lambda: "code execution needs user namespaces")
+    job = make_job(**own(questions=ASKED | {"scorers": {"code": {}}}))
+    jsonl(job.datasets["mine"], CAPITALS)
+    path = prepared(job, model[1], monkeypatch)
+    assert main(path) == 1
+    with pytest.raises(EvaluationFailed, match="needs user namespaces"):
+        CUSTOM.check(job, 1, path)
+    assert not model[0].requests
 
 
 def test_a_server_that_is_lost_is_the_reason(

@@ -66,7 +66,8 @@ class Custom(OwnProgram):
             data = questions.file_of(asked, job.datasets[name])
         except UserError as error:
             raise EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error)) from error
-        return {"data": str(data.absolute()), "questions": asked.model_dump(mode="json")}
+        told = {"data": str(data.absolute()), "questions": asked.model_dump(mode="json")}
+        return told | {"interpreter": job.runtime.python}
 
     def read(self, job: Job) -> HarnessOutput:
         """Returns the results of the last attempt.

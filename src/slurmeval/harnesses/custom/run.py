@@ -11,15 +11,18 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from slurmeval.config.questions import LIKELIHOOD_KINDS, CustomQuestions, Scorer
+from slurmeval.containment import program
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
 from slurmeval.files import write_atomically, write_json
 from slurmeval.harnesses.asking import Asking, asking
+from slurmeval.harnesses.code_blocks import extract_code
 from slurmeval.harnesses.custom.questions import Question, continuations, read
 from slurmeval.harnesses.custom.scoring import PATTERN_TIMEOUT_S, Scored, by_likelihood, score
 from slurmeval.harnesses.own_programs import carry_out
@@ -35,6 +38,7 @@ class CustomRun:
         self._order, self._asked, self._model = order, asked, model
         kinds = {scorer.kind or name for name, scorer in asked.scorers.items()}
         self._by_likelihood = kinds <= set(LIKELIHOOD_KINDS)
+        self._checking = asyncio.Semaphore(max(1, (os.cpu_count() or 1) // 2))
         self._room = asyncio.Semaphore(order["parallelism"])
         self._lines: list[dict[str, Any]] = []
         self._total = 0
@@ -67,6 +71,8 @@ class CustomRun:
             if likelihoods is not None:
                 found = by_likelihood(kind, question, likelihoods)
                 answer = answer or found.read
+            elif kind == "code" and answer is not None:
+                found = await self._tested(scorer, question, answer)
             elif answer is not None:
                 found = self._score(name, scorer, question, answer)
             # Without an answer: wrong, and of texts as far off as nothing
@@ -76,6 +82,18 @@ class CustomRun:
             "repeat": repeat, "answer": answer, "error": error, "scores": scores, "likelihoods": likelihoods,
         })  # fmt: skip
         self._say_progress()
+
+    async def _tested(self, scorer: Scorer, question: Question, answer: str) -> Scored:
+        """Returns whether a program passes the tests that are its question's reference. It runs contained."""
+        code = extract_code(answer)
+        if not code.strip():
+            return Scored(0.0, None)
+        source = f"{code}\n\n{question.references[0]}\n"
+        async with self._checking:
+            limits, interpreter = program.Limits(timeout_s=scorer.timeout_s), Path(self._order["interpreter"])
+            outcome = await asyncio.to_thread(program.run, source, limits, interpreter)
+        unreadable = outcome.reason.startswith(("SyntaxError", "IndentationError", "TabError"))
+        return Scored(float(outcome.passed), None if unreadable else outcome.reason)
 
     def _score(self, name: str, scorer: Scorer, question: Question, answer: str) -> Scored:
         try:
@@ -121,6 +139,10 @@ async def _run(order: dict[str, Any], folder: Path) -> None:
         questions = read(asked, Path(order["data"]), order["limit"])
     except UserError as error:
         raise EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error)) from error
+    if any((scorer.kind or name) == "code" for name, scorer in asked.scorers.items()):
+        lacking = await asyncio.to_thread(program.unavailable)
+        if lacking is not None:
+            raise EvaluationFailed(ErrorClass.HARNESS_ERROR, lacking)
     async with asking(order) as model:
         lines = await CustomRun(order, asked, model).all(questions)
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
