@@ -25,6 +25,7 @@ from slurmeval.files import read_json
 from slurmeval.gateway.process import start as start_gateway
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.harnesses import HarnessOutput, Job, harness, harness_process
+from slurmeval.harnesses.perplexity.windows import windows
 from slurmeval.harnesses.runtimes import EnvironmentRuntime
 from slurmeval.processes import identity
 from slurmeval.servers.folder import ServerFolder
@@ -378,3 +379,49 @@ def test_inspect_gets_the_answers_that_the_server_gives_by_itself(smollm2: Serve
     (log,) = (smollm2.root / "inspect" / "work" / "0001" / "logs").glob("*.eval")
     text = log.read_bytes()
     assert text.startswith(b"PK")
+
+
+IN_PROCESS = """
+import json, sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+folder, file = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+found = []
+for context, new in json.load(open(file)):
+    ids, before = (tokenizer(text, return_tensors="pt").input_ids for text in (context + new, context or "a"))
+    skipped = before.shape[1] if context else 1
+    with torch.no_grad():
+        likelihoods = model(ids).logits[0, :-1].log_softmax(-1)
+    values = likelihoods.gather(1, ids[0, 1:, None])[skipped - 1:, 0]
+    found.append([values.sum().item(), len(values)])
+print(json.dumps(found))
+"""
+
+
+def test_perplexity_in_windows_is_that_of_transformers(
+    smollm2: Served, vllm_python: Path, tmp_path: Path
+) -> None:
+    texts = [(PROJECT / "LICENSE").read_text()[:5000], "東京は日本の首都です。🗼 とても大きい。" * 8]
+    data = tmp_path / "texts"
+    data.mkdir()
+    for number, text in enumerate(texts):
+        (data / f"{number}.txt").write_text(text)
+    cut = {"window": 2000, "stride": 1000}
+    benchmark = Benchmark.model_validate(
+        {"harness": "perplexity", "endpoint": "completions", "datasets": ["texts"], "perplexity": cut}
+    )
+    output = smollm2.evaluate("perplexity", benchmark, environment("human-eval"), datasets={"texts": data})
+    assert len(output.samples) == 2
+    for text, sample in zip(texts, output.samples, strict=True):
+        parts = list(windows(text, **cut))
+        file = tmp_path / "windows.json"
+        file.write_text(json.dumps([[part.context, part.new] for part in parts]))
+        argv = [vllm_python, "-c", IN_PROCESS, smollm2.weights, file]
+        done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=240)
+        wanted = json.loads(done.stdout.splitlines()[-1])
+        nll, n_tokens = -sum(value for value, _ in wanted), sum(count for _, count in wanted)
+        print(sample.native_id, sample.metadata, nll, n_tokens)
+        assert sample.metadata["n_tokens"] == n_tokens
+        assert sample.metadata["nll"] == pytest.approx(nll, rel=ROLLING)
+    assert len(list(windows(texts[0], **cut))) > 3
