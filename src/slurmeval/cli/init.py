@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,16 @@ rule project:
 CONFIG = """\
 # What to evaluate: `slurmeval check` says what it means, `slurmeval tasks` what else there is.
 version: 1
-{staging}models:
+{include}{staging}models:
   {name}:
     weights: {weights}
 servers:
   default: {server}
+{benchmarks}"""
+
+EXAMPLE_BENCHMARK = """\
 benchmarks:
-  gsm8k: {{harness: lm-eval, task: gsm8k, limit: 100, temperature: 0}}
+  gsm8k: {harness: lm-eval, task: gsm8k, limit: 100, temperature: 0}
 evaluate:
   benchmarks: [gsm8k]
 """
@@ -62,8 +66,21 @@ SERVER_GB = 64
 )
 @click.option("--model", help="A repository of the hub, or a folder with weights.")
 @click.option("--revision", help="The repository's commit, branch or tag.  [default: main]")
+@click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    help="Benchmarks of this suite (docs/tasks.md) in place of the example; may be given several times.",
+)
 @click.option("--gpus", type=click.IntRange(0), help="GPUs of a server.  [default: 1 on a cluster, else 0]")
-def init(folder: Path, site: str | None, model: str | None, revision: str | None, gpus: int | None) -> None:
+def init(
+    folder: Path,
+    site: str | None,
+    model: str | None,
+    revision: str | None,
+    suites: tuple[str, ...],
+    gpus: int | None,
+) -> None:
     """Writes a small project into FOLDER: config, site profile and Snakefile.
 
     The workflow, locks and suites stay in the package; a file of the same name in FOLDER takes their place.
@@ -71,13 +88,16 @@ def init(folder: Path, site: str | None, model: str | None, revision: str | None
     from slurmeval.errors import UserError
     from slurmeval.files import write_atomically
 
-    weights = _weights(model, revision)
+    weights, of_suites = _weights(model, revision), _suites(suites)
     if site is None:
         site, reason = site_here()
         click.echo(f"site: {site} ({reason}; --site says otherwise)")
     files = {
         "Snakefile": SNAKEFILE,
-        "config/config.yaml": _config(weights, (0 if site == "local" else 1) if gpus is None else gpus),
+        "config/config.yaml": _config(
+            weights, (0 if site == "local" else 1) if gpus is None else gpus, suites, list(of_suites)
+        ),
+        **{f"config/{name}": text for name, text in of_suites.items()},
         ".gitignore": "".join(f"{line}\n" for line in IGNORED),
         **_profile(site),
     }
@@ -92,6 +112,7 @@ def init(folder: Path, site: str | None, model: str | None, revision: str | None
     click.echo(f"Next: cd {shlex.quote(str(folder))}, look at config/config.yaml{edit}, and then:")
     for command in (
         *(["slurmeval stage lock"] if _is_branch(weights) else []),
+        *(["slurmeval doctor --site profiles/default"] if site != "local" else []),
         "slurmeval plan",
         "snakemake",
     ):
@@ -115,11 +136,28 @@ def _is_branch(weights: dict[str, str]) -> bool:
     return "repo" in weights and re.fullmatch("[0-9a-f]{40}", weights["revision"]) is None
 
 
-def _config(weights: dict[str, str], gpus: int) -> str:
+def _suites(names: Sequence[str]) -> dict[str, str]:
+    """Returns the package's files that have these suites: text by the name that `include` gives."""
+    import yaml
+
+    from slurmeval.errors import UserError
+    from slurmeval.project_files import DATA
+
+    texts = {file.name: file.read_text("utf-8") for file in sorted(DATA.glob("config/suites/*.yaml"))}
+    homes = {suite: name for name, text in texts.items() for suite in yaml.safe_load(text)["suites"]}
+    if unknown := [suite for suite in names if suite not in homes]:
+        raise UserError(f"--suite {unknown[0]}: no such suite; expected one of {', '.join(sorted(homes))}")
+    return {f"suites/{homes[suite]}": texts[homes[suite]] for suite in names}
+
+
+def _config(weights: dict[str, str], gpus: int, suites: Sequence[str], included: list[str]) -> str:
     source = weights.get("repo") or weights["folder"]
     name = re.sub(r"[^a-z0-9.-]+|\.(?=\.)", "-", Path(source).name.lower()).strip("-.") or "model"
     server = {"gpus": gpus, "memory_gb": SERVER_GB} if gpus else {}
+    named = f"evaluate:\n  suites: [{', '.join(dict.fromkeys(suites))}]\n"
     return CONFIG.format(
+        include=f"include: [{', '.join(included)}]\n" if included else "",
+        benchmarks=named if suites else EXAMPLE_BENCHMARK,
         staging=NOT_PINNED if _is_branch(weights) else "",
         name=name,
         weights=_inline(weights),

@@ -31,6 +31,20 @@ def test_what_is_written_is_valid(site: str, tmp_path: Path, monkeypatch: pytest
         assert load_site(Path("profiles/default/site.yaml")) == load_site(folder / "site.yaml")
 
 
+def test_suites_take_the_place_of_the_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main.run(["init", "p", "--site", "slurm", "--suite", "starter", "--suite", "maths_base"]) == 0
+    assert "  slurmeval doctor --site profiles/default\n" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path / "p")
+    config = load([Path("config/config.yaml")])
+    assert config.evaluate.suites == ["starter", "maths_base"]
+    assert set(config.planned_benchmarks) == {*config.suites["starter"], *config.suites["maths_base"]}
+    assert main.run(["init", "q", "--suite", "mats"]) == 2
+    assert "--suite mats: no such suite; expected one of code, code_base, " in capsys.readouterr().err
+
+
 def test_the_config_is_about_ten_lines(tmp_path: Path) -> None:
     assert main.run(["init", str(tmp_path / "project"), "--site", "local"]) == 0
     lines = (tmp_path / "project" / "config" / "config.yaml").read_text().splitlines()
