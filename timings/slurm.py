@@ -1,6 +1,6 @@
 """What runs on a Slurm cluster cost: GPU-seconds, waits, and CPU beside the work.
 
-    python timings/slurm.py [gpu-seconds] [batching] [latency] [overhead] [waiting]
+    python timings/slurm.py [gpu-seconds] [latency] [overhead] [waiting]
 
 Each part (all, where none is named) runs real Snakemake on the test cluster, with a stand-in for vLLM. The
 cluster is made for it and taken down, unless SLURMEVAL_TEST_CLUSTER names one that is up. Needs Debian and
@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import json
 import os
-import random
 import re
 import resource
 import shutil
@@ -21,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,9 +107,7 @@ def projects(cluster: Cluster) -> Iterator[Callable[..., ClusterProject]]:
     root.chmod(0o755)
     made: list[ClusterProject] = []
 
-    def make(
-        models: int, benchmarks: int, problems: int, poll_s: float = 1, **env: float | str
-    ) -> ClusterProject:
+    def make(models: int, benchmarks: int, problems: int, poll_s: float = 1, **env: float) -> ClusterProject:
         folder = root / str(len(made))
         folder.mkdir()
         project = ClusterProject(folder, cluster)
@@ -182,83 +179,6 @@ def gpu_seconds(cluster: Cluster) -> None:
     )
     say("one deployment each", f"{sum(many)} ({', '.join(map(str, many))})")
     say("ratio", f"{sum(many) / one:.1f}", "at least 6")
-
-
-# Batching
-
-
-def batching(cluster: Cluster) -> None:
-    print(f"batching: benchmarks of {QUESTIONS}/k questions, 50 to 350 tokens; law {LAW}")
-    for count in COUNTS:
-        sizes = [QUESTIONS // (k + 1) for k in range(count)]
-        with projects(cluster) as make:
-            policies = {
-                "default": [batched(make, sizes, None)],
-                "parallelism 16": [batched(make, sizes, 16)],
-                "one deployment each": [batched(make, [size], 16) for size in sizes],
-            }
-            found = {what: sum(map(after_first_answer_s, ran(each))) for what, each in policies.items()}
-        ideal = ideal_s(sizes)
-        say(f"{count} benchmarks, {sum(sizes)} questions, all asked at once", f"{ideal:.0f} s")
-        for what, seconds in found.items():
-            target = "1.15" if what == "default" else ""
-            say(f"… {what}", f"{seconds:.0f} GPU-seconds, {seconds / ideal:.2f} times", target)
-
-
-def ran(made: list[ClusterProject]) -> list[ClusterProject]:
-    """Runs projects side by side to their end, and returns them."""
-    for project, run in [(project, project.start()) for project in made]:
-        ended_well(project, run)
-    return made
-
-
-QUESTIONS, LAW, COUNTS, LOADING_S = 1000, (0.010, 0.00006, 256), (2, 4, 10), 20
-
-
-def batched(make: Callable[..., ClusterProject], sizes: list[int], parallelism: int | None) -> ClusterProject:
-    """Returns a project with one model and benchmarks of these sizes."""
-    law = {"STAND_IN_LAW": ",".join(map(str, LAW)), "STAND_IN_START_S": LOADING_S}
-    project = make(1, 1, 1, **law)
-    folder = project.folder / "questions"
-    folder.mkdir()
-    lines = (json.dumps({"question": f"What is {n}?", "answer": str(n)}) for n in range(max(sizes)))
-    (folder / "q.jsonl").write_text("\n".join(lines) + "\n")
-    project.config["datasets"]["questions"] = {"folder": "questions"}
-    project.config["benchmarks"] = {
-        f"task-{number}": {
-            "harness": "custom",
-            "datasets": ["questions"],
-            "questions": {"prompt": f"{number}: {{{{ question }}}}", "scorers": {"includes": {}}},
-            "limit": size,
-            "time_limit_min": 15,
-            **({} if parallelism is None else {"parallelism": parallelism}),
-        }
-        for number, size in enumerate(sizes)
-    }
-    project.config["suites"]["all"] = list(project.config["benchmarks"])
-    return project
-
-
-def ideal_s(sizes: list[int]) -> float:
-    """Seconds of an engine that has all requests from the beginning: no way of asking takes less."""
-    step_s, sequence_s, seats = LAW
-    rng = random.Random(0)
-    left = deque(rng.randint(50, 350) for _ in range(sum(sizes)))
-    running: list[int] = []
-    seconds = 0.0
-    while left or running:
-        while left and len(running) < seats:
-            running.append(left.popleft())
-        steps = min(running)
-        seconds += steps * (step_s + sequence_s * len(running))
-        running = [tokens - steps for tokens in running if tokens > steps]
-    return seconds
-
-
-def after_first_answer_s(project: ClusterProject) -> float:
-    """Seconds of all servers' jobs from their readiness to the end of the job; each has one GPU."""
-    runs = project.engine_runs()
-    return sum((run["job_ended_at"] - run["ready_at"]).total_seconds() for run in runs)
 
 
 SECONDS = ("starting", "busy", "idle", "ending")
@@ -414,13 +334,7 @@ def no_cpu_nodes(cluster: Cluster) -> Iterator[None]:
             cluster.resume(node)
 
 
-PARTS = {
-    "gpu-seconds": gpu_seconds,
-    "batching": batching,
-    "latency": latency,
-    "overhead": overhead,
-    "waiting": waiting,
-}
+PARTS = {"gpu-seconds": gpu_seconds, "latency": latency, "overhead": overhead, "waiting": waiting}
 
 
 def main() -> None:

@@ -33,11 +33,15 @@ pytestmark = [
     pytest.mark.skipif(not GIVEN, reason="by hand only: scripts/test cuda"),
 ]
 AS_WITH_A_GPU = """
+import importlib.machinery, sys, types
+for name in ("vllm._C", "vllm._C_stable_libtorch"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
 import vllm.platforms
 from vllm.platforms.cuda import NonNvmlCudaPlatform
 vllm.platforms._current_platform = NonNvmlCudaPlatform()
 """
-"""vLLM makes its parser only where it finds a device."""
+"""vLLM makes its parser only where it finds a device, and its kernels need the driver's library."""
 HELP = """
 import runpy, sys
 sys.argv = ["vllm", "--help=all"]

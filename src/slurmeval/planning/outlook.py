@@ -57,14 +57,14 @@ def unmeasured(plan: Plan, planned: Pairs, ask_hub: bool) -> list[str]:
 
 
 def visible(plan: Plan, planned: Pairs, ask_hub: bool) -> list[str]:
-    """Returns a line for each benchmark: the smallest difference that it shows, and what half of it costs."""
+    """Returns a line for each rehearsed benchmark: what it can show, and what half of that costs."""
     found = []
     for benchmark in dict.fromkeys(benchmark for _, benchmark in planned):
         entry, seen = plan.config.benchmarks[benchmark], rehearsed(plan, benchmark)
-        asked = entry.limit if seen is None else questions(entry, seen)
-        if asked is None:
+        # Before its rehearsal it is not known of how many subtasks the limit is
+        if seen is None or (asked := questions(entry, seen)) is None:
             continue
-        whole = None if seen is None else seen.questions
+        whole = seen.questions
         text = f"  {benchmark}: {_points(asked, entry.repeats)} with {counted(asked, 'question')}"
         more = asked * HALVING
         if entry.limit is None or (whole is not None and whole <= asked):
