@@ -45,14 +45,18 @@ def sharing(results: Path, evaluations: Iterable[tuple[str, str]]) -> Sharing:
         benchmark: set(pc.unique(frames.read_samples(path, ["task"])["task"]).to_pylist())
         for benchmark, path in paths.items()
     }
+    alike = [(a, b) for a, b in itertools.combinations(paths, 2) if tasks[a] & tasks[b]]
+    uids: dict[str, pa.Array] = {
+        each: pc.unique(frames.read_samples(paths[each], ["sample_uid"])["sample_uid"])
+        for each in dict.fromkeys(itertools.chain(*alike))
+    }
     found: list[tuple[str, str, int]] = []
-    uids: dict[str, pa.Array] = {}
-    for a, b in itertools.combinations(paths, 2):
-        if tasks[a] & tasks[b]:
-            for each in {a, b} - uids.keys():
-                uids[each] = pc.unique(frames.read_samples(paths[each], ["sample_uid"])["sample_uid"])
-            both = pc.sum(pc.is_in(uids[a], uids[b])).as_py() or 0
-            found += [(a, b, both)] if both else []
+    # Hundreds of pairs are looked into only where there is something to be found
+    if uids and pc.count_distinct(pa.chunked_array(list(uids.values()))).as_py() < sum(
+        map(len, uids.values())
+    ):
+        counts = ((a, b, pc.sum(pc.is_in(uids[a], uids[b])).as_py() or 0) for a, b in alike)
+        found = [each for each in counts if each[2]]
     return Sharing(tuple(found), _families(list(paths), found))
 
 
