@@ -811,7 +811,8 @@ def test_a_chart_is_read_out_as_exactly_as_the_table_is() -> None:
     score = tables.ScoreCell("m", "b", "ok", value=0.225, ci_lo=0.123, ci_hi=0.3756)
     drawn = chart([score])
     assert drawn is not None
-    assert drawn.label == "Scores with 95 % intervals: 1 benchmark, 1 model"
+    assert drawn.label == "Scores with 95 % intervals: 1 benchmark, 1 model; the numbers are in the table"
+    assert drawn.caption == "Points are scores, lines their 95 % intervals."
     assert 'aria-label="m on b: 0.225, 95 % interval 0.123 to 0.376"' in drawn.svg
 
 
@@ -822,7 +823,7 @@ def test_models_are_drawn_by_cost_and_score_and_read_out() -> None:
     assert drawn is not None
     assert drawn.label == "Score against GPU hours: 2 models"
     assert 'aria-label="small: 0.250 for 0.5 GPU hours"' in drawn.svg
-    assert drawn.left_out == 1
+    assert drawn.caption.endswith("against what its servers took. 1 model is not drawn.")
     texts = re.findall(r"<text [^>]*>", drawn.svg)
     assert all('fill="currentColor"' in text for text in texts)
     assert plots.score_against_cost([("small", 1800.0, 0.25)], True) is None

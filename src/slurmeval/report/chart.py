@@ -7,7 +7,7 @@ import functools
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slurmeval.report.tables import ScoreCell
@@ -21,11 +21,51 @@ _ROW_PX = 15
 
 @dataclass(frozen=True)
 class Chart:
-    """An SVG and what it shows in words. `left_out`: scores that it does not show."""
+    """An SVG, with all that the page says of it."""
 
     svg: str
     label: str
-    left_out: int
+    """What it shows, for those who hear it."""
+    caption: str
+    """What its marks are, and what it leaves out."""
+
+
+def chart_of(
+    spec: dict[str, object], label: str, caption: str, left_out: int = 0, noun: str = "score", why: str = ""
+) -> Chart | None:
+    """Returns the chart of a Vega-Lite specification; None if it cannot be drawn.
+
+    `left_out` of what `noun` names are not in it, and `why` says for which reason.
+    """
+    svg = drawn(spec)
+    if left_out:
+        caption += f" {counted(left_out, noun)} {'is' if left_out == 1 else 'are'} not drawn{why}."
+    return None if svg is None else Chart(svg, label, caption)
+
+
+def framed(
+    rows: Sequence[Mapping[str, object]],
+    height: object,
+    marks: Mapping[str, object],
+    *,
+    width: object = 680,
+    right: int = 12,
+) -> dict[str, object]:
+    """Returns a specification: marks on rows, in the frame that all charts of the page have.
+
+    `marks` has `layer`, or `mark` and `encoding`; `right` is the room on that side, in pixels.
+    """
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "data": {"values": list(rows)},
+        "width": width,
+        "height": height,
+        "background": None,
+        # Text is measured in another font than the page's
+        "padding": {"left": 24, "top": 4, "right": right, "bottom": 4},
+        **marks,
+        "config": look(),
+    }
 
 
 def chart(scores: Sequence[ScoreCell], max_benchmarks: int = MAX_BENCHMARKS) -> Chart | None:
@@ -40,12 +80,14 @@ def chart(scores: Sequence[ScoreCell], max_benchmarks: int = MAX_BENCHMARKS) -> 
     shown = [score for score in fit if score.model in models and score.benchmark in benchmarks]
     if not shown:
         return None
-    svg = drawn(_spec(shown, models, benchmarks))
-    if svg is None:
-        return None
     sizes = f"{counted(len(benchmarks), 'benchmark')}, {counted(len(models), 'model')}"
-    label = f"Scores with 95 % intervals: {sizes}"
-    return Chart(svg, label, len(scores) - len(shown))
+    return chart_of(
+        _spec(shown, models, benchmarks),
+        f"Scores with 95 % intervals: {sizes}; the numbers are in the table",
+        "Points are scores, lines their 95 % intervals.",
+        len(scores) - len(shown),
+        why=" (none yet, outside 0–1, or too many to read): the tables have all",
+    )
 
 
 def drawn(spec: dict[str, object]) -> str | None:
@@ -132,20 +174,12 @@ def _spec(scores: Sequence[ScoreCell], models: list[str], benchmarks: list[str])
     }
     interval = {"x": x | {"field": "lo"}, "x2": {"field": "hi"}}
     point = {"type": "point", "filled": True, "size": 64, "opacity": 1}
-    return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "data": {"values": rows},
-        "width": 680,
-        "height": {"step": _ROW_PX if len(models) > 1 else 24},
-        "background": None,
-        # Text is measured in another font than the page's
-        "padding": {"left": 24, "top": 4, "right": 12, "bottom": 4},
-        "layer": [
-            {"mark": {"type": "rule", "strokeWidth": 2.5, "opacity": 0.75}, "encoding": position | interval},
-            {"mark": point, "encoding": position | {"x": x}},
-        ],
-        "config": look(),
-    }
+    rule = {"type": "rule", "strokeWidth": 2.5, "opacity": 0.75}
+    layers = [
+        {"mark": rule, "encoding": position | interval},
+        {"mark": point, "encoding": position | {"x": x}},
+    ]
+    return framed(rows, {"step": _ROW_PX if len(models) > 1 else 24}, {"layer": layers})
 
 
 def _row(score: ScoreCell) -> dict[str, object]:

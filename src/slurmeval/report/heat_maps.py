@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slurmeval.report.chart import Chart, counted, drawn, look
+from slurmeval.report.chart import Chart, chart_of, counted, framed
 from slurmeval.results.patching import PatchedCell, PatchedSite
 
 COLOURS = ("#b5532a", "#efece6", "#2b6cb8")
@@ -34,21 +34,12 @@ def heat_map(patched: PatchedSite) -> Chart | None:
         },
         "description": {"field": "said", "type": "nominal"},
     }
-    svg = drawn(
-        {
-            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-            "data": {"values": [_row(cell) for cell in shown]},
-            "width": {"step": max(_CELL_PX, min(44, 620 // len(places)))},
-            "height": {"step": _CELL_PX},
-            "background": None,
-            "padding": {"left": 24, "top": 4, "right": 24, "bottom": 4},
-            "mark": {"type": "rect"},
-            "encoding": encoding,
-            "config": look(),
-        }
-    )
+    width = {"step": max(_CELL_PX, min(44, 620 // len(places)))}
+    marks = {"mark": {"type": "rect"}, "encoding": encoding}
+    rows = [_row(cell) for cell in shown]
     label = f"Recovered fraction by patching {patched.site}: {counted(len(layers), 'layer')}"
-    return None if svg is None else Chart(svg, label, 0)
+    caption = f"Recovered by patching {patched.site}."
+    return chart_of(framed(rows, {"step": _CELL_PX}, marks, width=width, right=24), label, caption)
 
 
 def _row(cell: PatchedCell) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from slurmeval.report.chart import COLOURS, MAX_MODELS, Chart, counted, drawn, look
+from slurmeval.report.chart import COLOURS, MAX_MODELS, Chart, chart_of, counted, framed
 
 if TYPE_CHECKING:
     from slurmeval.report.throughput import Throughput
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 MIN_POINTS = 2
 MAX_POINTS = 60
 _MS = 1000
+_LABEL_PX = 140
+"""Room for a model's name beside the last point."""
 
 
 def throughput(models: Mapping[str, Throughput]) -> Chart | None:
@@ -39,9 +41,14 @@ def throughput(models: Mapping[str, Throughput]) -> Chart | None:
         },
         "color": _colours([*shown][:MAX_MODELS]),
     }
-    svg = drawn(_spec(rows, 140, [{"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": encoding}]))
-    label = f"Generated tokens per second over time: {counted(len(shown), 'model')}"
-    return None if svg is None else Chart(svg, label, max(0, len(shown) - MAX_MODELS))
+    marks = {"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": encoding}
+    return chart_of(
+        framed(rows, 140, marks, right=_LABEL_PX),
+        f"Generated tokens per second over time: {counted(len(shown), 'model')}",
+        "Generated tokens per second over time, of answers to evaluations that ended well.",
+        max(0, len(shown) - MAX_MODELS),
+        "model",
+    )
 
 
 def score_against_cost(costs: Sequence[tuple[str, float, float]], gpus: bool) -> Chart | None:
@@ -79,9 +86,13 @@ def score_against_cost(costs: Sequence[tuple[str, float, float]], gpus: bool) ->
         {"mark": point, "encoding": at},
         {"mark": text, "encoding": at | {"text": {"field": "model", "type": "nominal"}}},
     ]
-    svg = drawn(_spec(rows, 220, layers))
-    label = f"Score against {title}: {counted(len(shown), 'model')}"
-    return None if svg is None else Chart(svg, label, len(costs) - len(shown))
+    return chart_of(
+        framed(rows, 220, {"layer": layers}, right=_LABEL_PX),
+        f"Score against {title}: {counted(len(shown), 'model')}",
+        "Each model's mean score (with one benchmark: its score) against what its servers took.",
+        len(costs) - len(shown),
+        "model",
+    )
 
 
 def _colours(models: list[str]) -> dict[str, Any]:
@@ -89,16 +100,3 @@ def _colours(models: list[str]) -> dict[str, Any]:
     legend = {"orient": "top", "title": None, "columns": 4, "columnPadding": 36}
     kind = {"field": "model", "type": "nominal", "sort": models, "scale": scale}
     return kind | {"legend": legend if len(models) > 1 else None}
-
-
-def _spec(rows: Sequence[Mapping[str, Any]], height: int, layers: list[dict[str, Any]]) -> dict[str, object]:
-    return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "data": {"values": list(rows)},
-        "width": 680,
-        "height": height,
-        "background": None,
-        "padding": {"left": 24, "top": 4, "right": 140, "bottom": 4},
-        "layer": layers,
-        "config": look(),
-    }
