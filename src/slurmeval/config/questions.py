@@ -53,6 +53,21 @@ class QuestionExamples(Section):
     """Another one draws others."""
 
 
+class Perturbations(Section):
+    """Each question asked again in other words, so that it shows how much its score hangs on them."""
+
+    kinds: Annotated[
+        list[Literal["typos", "upper", "lower", "distractor", "options", "paraphrase"]], Field(min_length=1)
+    ]
+    """typos: letters in the wrong order. upper, lower: case. distractor: a sentence before it that has
+    nothing to do with it. options: the choices in another order. paraphrase: the text of the column
+    `paraphrase`."""
+    column: Identifier = "question"
+    """The column that is altered."""
+    paraphrase: Identifier | None = None
+    """The column with the question in other words."""
+
+
 class CustomQuestions(Section):
     """CustomQuestions of one's own, for the harness `custom`.
 
@@ -73,6 +88,8 @@ class CustomQuestions(Section):
     number from 0."""
     rotate: bool = False
     """Whether each question is asked with its choices in every rotation (circular evaluation)."""
+    perturb: Perturbations | None = None
+    """Ask each question again with typing errors and the like; null: no."""
     examples: QuestionExamples | None = None
     """Examples in the prompt (few-shot); null: none."""
     id: Identifier | None = None

@@ -11,10 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from slurmeval.config.models import Benchmark, Model
-from slurmeval.config.questions import LIKELIHOOD_KINDS, TEXT_KINDS, CustomQuestions, Kind, Scorer
+from slurmeval.config.questions import (
+    LIKELIHOOD_KINDS,
+    TEXT_KINDS,
+    CustomQuestions,
+    Kind,
+    Perturbations,
+    Scorer,
+)
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
 from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
-from slurmeval.harnesses.custom import questions
+from slurmeval.harnesses.custom import perturbing, questions
 from slurmeval.harnesses.own_programs import OwnProgram
 from slurmeval.harnesses.scores import bad_result
 
@@ -86,7 +93,7 @@ class Custom(OwnProgram):
             or any(sample.repeat_idx not in range(repeats) for sample in samples)
         ):
             raise bad_result(f"{NAME}: {wanted} questions, {repeats} times, and {len(samples)} samples")
-        metrics = [_metric(name, samples, job.benchmark_id, repeats, asked) for name in asked.scorers]
+        metrics = _all_metrics(samples, job.benchmark_id, repeats, asked)
         if asked.rotate:
             metrics += [_circular(name, lines, job.benchmark_id, repeats) for name in asked.scorers]
         n_available, keeps = _n_available(job, asked), not _by_likelihood(asked)
@@ -98,7 +105,7 @@ def _n_available(job: Job, asked: CustomQuestions) -> int | None:
     (name,) = job.benchmark.datasets
     try:
         count = sum(1 for _ in questions.rows(questions.file_of(asked, job.datasets[name])))
-        return None if asked.rotate else count
+        return None if asked.rotate or asked.perturb else count
     except (KeyError, UserError):
         return None
 
@@ -145,8 +152,31 @@ def _likelihood_problems(asked: CustomQuestions, endpoint: str) -> Iterator[str]
             yield f"questions.scorers.{name}: goes with questions.choices, the column that has them"
         if endpoint != "completions":
             yield f"questions.scorers.{name}: goes with endpoint: completions"
+    if asked.perturb is not None:
+        yield from _perturb_problems(asked, asked.perturb)
     if asked.rotate and asked.choices is None:
         yield "questions.rotate: goes with questions.choices, the column that has them"
+
+
+def _perturb_problems(asked: CustomQuestions, wanted: Perturbations) -> Iterator[str]:
+    if asked.rotate:
+        yield "questions.perturb: goes with rotate: false"
+    if perturbing.OPTIONS in wanted.kinds and asked.choices is None:
+        yield "questions.perturb.kinds: options goes with questions.choices, the column that has them"
+    if (perturbing.PARAPHRASE in wanted.kinds) != (wanted.paraphrase is not None):
+        yield "questions.perturb.paraphrase: names the column of the kind paraphrase, which goes with it"
+
+
+def _all_metrics(samples: list[Sample], task: str, repeats: int, asked: CustomQuestions) -> list[Metric]:
+    """Returns the scores of the questions themselves, and then those of each way to alter them."""
+    found = []
+    for each in dict.fromkeys([task, *(sample.task for sample in samples)]):
+        own = [sample for sample in samples if sample.task == each]
+        metrics = [_metric(name, own, each, repeats, asked) for name in asked.scorers]
+        for metric in metrics:
+            metric.is_primary = metric.is_primary and each == task
+        found += metrics
+    return found
 
 
 def _by_likelihood(asked: CustomQuestions) -> bool:
@@ -171,13 +201,14 @@ def _sample(line: dict[str, Any], benchmark: Benchmark, task: str) -> Sample:
     read = next(iter(verdicts.values()))["read"]
     status: Literal["ok", "error", "unparsed"] = "ok" if read is not None else "unparsed"
     told = {"system": line["system"], "references": line["references"], "error": line["error"]}
+    told |= {name: line.get(name) for name in ("perturbation", "perturbation_of")}
     told = {name: value for name, value in told.items() if value is not None}
     if len(line["references"]) < 2:
         del told["references"]
     return Sample(
         native_id=line["id"],
         repeat_idx=operator.index(line["repeat"]),
-        task=task,
+        task=f"{task}.{line['perturbation']}" if line.get("perturbation") else task,
         input=line["prompt"],
         output=line["answer"],
         reference=" | ".join(line["references"]),

@@ -10,9 +10,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from slurmeval.config.questions import LIKELIHOOD_KINDS, CustomQuestions, QuestionExamples
+from slurmeval.config.questions import LIKELIHOOD_KINDS, CustomQuestions, Perturbations, QuestionExamples
 from slurmeval.errors import UserError
 from slurmeval.files import lines
+from slurmeval.harnesses.custom import perturbing
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 MAX_CHOICES = 26
@@ -34,6 +35,10 @@ class Question:
     """Prompts and right answers that come before it."""
     rotation_of: str | None = None
     """The question that it is a rotation of."""
+    perturbation: str | None = None
+    """How it was altered, where it is another question in other words."""
+    perturbation_of: str | None = None
+    """The question that it is then."""
 
     @property
     def text(self) -> str:
@@ -103,6 +108,10 @@ def read(asked: CustomQuestions, file: Path, limit: int | None = None) -> list[Q
             for question, row in zip(found, rows_of, strict=True)
             for turned in made.rotations(question, row)
         ]
+    if asked.perturb is not None:
+        pairs = zip(found, rows_of, strict=True)
+        altered = [each for question, row in pairs for each in made.perturbed(question, row, asked.perturb)]
+        return [*found, *altered]
     return found
 
 
@@ -248,6 +257,34 @@ class _Making:
                 category=question.category or question.id,
                 rotation_of=question.id,
             )
+
+    def perturbed(
+        self, question: Question, row: Mapping[str, Any], wanted: Perturbations
+    ) -> Iterator[Question]:
+        """Yields a question in other words, once for each kind that alters it."""
+        for kind in wanted.kinds:
+            choices, references, altered = question.choices, question.references, dict(row)
+            if kind == perturbing.OPTIONS:
+                assert choices is not None, "checked with the config"
+                references = [LETTERS[(LETTERS.index(references[0]) - 1) % len(choices)]]
+                choices = choices[1:] + choices[:1]
+            elif kind == perturbing.PARAPHRASE:
+                altered[wanted.column] = text_of(row, wanted.paraphrase or "")
+            else:
+                random = Random(f"{question.id} {kind}")
+                altered[wanted.column] = perturbing.OF_TEXTS[kind](text_of(row, wanted.column), random)
+            shown = {**altered, "choices": _lettered(choices)} if choices is not None else altered
+            prompt = self._rendered("prompt", shown) or ""
+            if prompt != question.prompt:
+                yield replace(
+                    question,
+                    id=f"{question.id}~{kind}",
+                    prompt=prompt,
+                    references=references,
+                    choices=choices,
+                    perturbation=kind,
+                    perturbation_of=question.id,
+                )
 
     def _rendered(self, name: str, row: Mapping[str, Any]) -> str | None:
         from jinja2 import TemplateError

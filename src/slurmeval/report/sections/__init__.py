@@ -19,6 +19,7 @@ from slurmeval.report.sections import (
     patching,
     people,
     provenance,
+    robustness,
     scores,
     servers,
     texts,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from slurmeval.report.material import Material, ReportSection
 
 _SECTIONS = (
-    *(scores, pairs, dimensions, judges, people, texts, patching),
+    *(scores, pairs, dimensions, judges, people, robustness, texts, patching),
     *(metrics, failures, cost, servers, provenance),
 )
 
