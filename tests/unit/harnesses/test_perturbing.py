@@ -15,11 +15,8 @@ from slurmeval.config.models import Benchmark
 from slurmeval.harnesses.custom import perturbing
 from slurmeval.results import robustness
 
-from .conftest import MakeJob
+from .conftest import MakeJob, Model
 from .test_custom import ASKED, BY_LETTER, COLOURS, CUSTOM, jsonl, main, own, prepared, questions
-from .test_human_eval import Model, model
-
-__all__ = ["model"]
 
 TEXT = "Which animal of the northern forests sleeps through the long winter?"
 
