@@ -51,6 +51,7 @@ DIRECT: dict[str, Any] = {"of": "qa", "judge": "wise", "rubric": {"accuracy": No
         ("tone: 30", None),
         ("I cannot judge this.", None),
         ("", None),
+        pytest.param(f"tone: {'1' * 200_000}x", None, id="digits without end"),
     ],
 )
 def test_the_last_grade_that_the_rubric_has_counts(said: str, grade: int | None) -> None:

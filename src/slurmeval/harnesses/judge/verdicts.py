@@ -16,7 +16,8 @@ _VERDICT = re.compile(
     r"(a tie|tie|equal|both|neither|a|b)(?![\w'’])|\[\[\s*(a|b|c|tie)\s*\]\]",
     re.IGNORECASE,
 )
-_NUMBER = r"(-?\d+(?:[.,]\d+)?)(?![\w.]*\w)"
+_NUMBER = r"(-?\d{1,9}(?:[.,]\d{1,9})?)(?![\w.]*\w)"
+"""With bounds: of a long run of digits each part would be tried before what follows it."""
 _ALTERNATIVES = r"(?!\s*(?:,|-|–|/\s*\d+\s*/|\bor\b|\bto\b)\s*\d)"
 """After a grade: not one of several, as where a judge repeats the question."""
 
