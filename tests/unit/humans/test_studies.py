@@ -99,6 +99,8 @@ def test_ratings_are_read_with_agreement_raters_and_models(
     assert anna["self_agreement"] == ben["self_agreement"] == 1 and anna["n_again"] == 4
     assert anna["gold_right"] == 1 and anna["median_time_s"] == 5
     means = {(mean["benchmark"], mean["model"]): mean for mean in found["means"]}
+    # 10 questions, 2 raters: neither gold nor what was seen twice counts
+    assert {(mean["n_questions"], mean["n_ratings"]) for mean in means.values()} == {(10, 20)}
     assert means["letters", "first-model"]["value"] < means["letters", "second-model"]["value"]
     assert {difference["verdict"] for difference in found["differences"]} <= {"worse", "cannot tell"}
     out = capsys.readouterr().out
