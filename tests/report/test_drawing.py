@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 CODE = """
-from slurmeval.report.chart import _drawn
+from slurmeval.report.chart import drawn
 spec = {"$schema": "https://vega.github.io/schema/vega-lite/v5.json", "mark": "bar"}
 spec["data"] = {"values": [{"a": 1}]}
 for _ in range(2):
-    svg = _drawn({**spec, "encoding": {"x": {"field": "a", "type": "quantitative"}}})
+    svg = drawn({**spec, "encoding": {"x": {"field": "a", "type": "quantitative"}}})
     print("none" if svg is None else svg[:4])
 """
 

@@ -28,6 +28,7 @@ from slurmeval.paths import Paths
 from slurmeval.report import build, plots, rendering, tables, throughput
 from slurmeval.report.build import _model_page
 from slurmeval.report.chart import chart
+from slurmeval.report.heat_maps import heat_map
 from slurmeval.report.samples import SAMPLES_PER_FILE, file_name
 from slurmeval.report.sections import failures, pairs
 from slurmeval.report.tables import Tables
@@ -37,6 +38,7 @@ from slurmeval.results.aggregate import aggregate
 from slurmeval.results.comparison import compare
 from slurmeval.results.exports import latex
 from slurmeval.results.partitions import read_rows, write, write_rows
+from slurmeval.results.patching import PatchedCell, PatchedSite
 from slurmeval.state.records import encode, load
 from slurmeval.state.run_document import RunDocument
 from slurmeval.statistics.pairs import Verdict
@@ -814,6 +816,17 @@ def test_a_chart_is_read_out_as_exactly_as_the_table_is() -> None:
     assert drawn.label == "Scores with 95 % intervals: 1 benchmark, 1 model; the numbers are in the table"
     assert drawn.caption == "Points are scores, lines their 95 % intervals."
     assert 'aria-label="m on b: 0.225, 95 % interval 0.123 to 0.376"' in drawn.svg
+
+
+def test_what_patching_recovers_is_drawn_and_read_out() -> None:
+    cells = [PatchedCell(layer, "-1", 0.25 * layer, None, None, 1) for layer in range(3)]
+    drawn = heat_map(PatchedSite("resid", cells, ["-1"]))
+    assert drawn is not None
+    assert (drawn.label, drawn.caption) == (
+        "Recovered fraction by patching resid: 3 layers",
+        "Recovered by patching resid.",
+    )
+    assert 'aria-label="layer 2, -1: 0.50"' in drawn.svg
 
 
 def test_models_are_drawn_by_cost_and_score_and_read_out() -> None:
