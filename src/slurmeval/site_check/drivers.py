@@ -15,11 +15,11 @@ RUNTIMES = (
 
 MIN_DRIVER = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
 """The oldest Linux driver for each major version (docs.nvidia.com/deploy/cuda-compatibility, "minor version
-compatibility")."""
+compatibility"); not yet compared with that page."""
 
 MIN_CAPABILITY = {11: "3.5", 12: "5.0", 13: "7.5"}
 """The oldest GPUs that a major version compiles for (release notes of CUDA: 13 dropped Maxwell, Pascal and
-Volta)."""
+Volta); not yet compared with them."""
 
 
 def cuda_of(lock: Lock) -> str | None:
