@@ -15,7 +15,8 @@ from slurmeval.judges.reading import StoredVerdict
 from slurmeval.judges.scores import answer_means, numbered, question_means
 from slurmeval.statistics.agreement import alpha_interval, cohen_kappa, krippendorff_alpha, percentiles
 from slurmeval.statistics.corrected import accuracy
-from slurmeval.statistics.intervals import Interval, wilson
+from slurmeval.statistics.intervals import MIN_QUESTIONS, Interval, wilson
+from slurmeval.statistics.win_rates import SAME
 
 if TYPE_CHECKING:
     from slurmeval.harnesses.judge.labels import Labelled
@@ -122,10 +123,11 @@ def _less_the_mean(values: Floats, groups: Labels) -> Floats:
 def _resampled(statistic: Callable[[np.ndarray], Floats], groups: Labels) -> Interval | None:
     """Returns the 95 % interval of a statistic of weights, by a bootstrap over groups."""
     names, numbers = np.unique(groups, return_inverse=True)
-    if len(names) < 2:
+    if len(names) < MIN_QUESTIONS:
         return None
     drawn = np.random.default_rng(0).multinomial(len(names), [1 / len(names)] * len(names), RESAMPLES)
-    return percentiles(statistic(drawn[:, numbers].astype(float)))
+    found = percentiles(statistic(drawn[:, numbers].astype(float)))
+    return None if found is None or found.high - found.low < SAME else found
 
 
 def _self_preference(verdicts: Sequence[StoredVerdict], name: str, judge: str | None) -> Iterator[Row]:
@@ -180,9 +182,10 @@ def _alpha(measure: str, table: Matrix, questions: Labels) -> Row:
     """Returns Krippendorff's alpha of ratings (raters, units), on an interval scale."""
     twice = int(((~np.isnan(table)).sum(axis=0) > 1).sum())
     value = krippendorff_alpha(table, "interval")
-    return _row(
-        measure, value, twice, None if value is None else alpha_interval(table, "interval", questions)
-    )
+    told = value is not None and twice >= MIN_QUESTIONS
+    interval = alpha_interval(table, "interval", questions) if told else None
+    sure = interval is None or interval.high - interval.low < SAME
+    return _row(measure, value, twice, None if sure else interval)
 
 
 def _of_labels(
@@ -222,5 +225,7 @@ def _kappa(said: Floats, given: Floats, values: int) -> Row:
     if found is None:
         return _row("kappa", None, len(said))
     value, error = found
+    if error < SAME:  # all agreed: that the next ones will is not said
+        return _row("kappa", value, len(said))
     low, high = max(-1.0, value - 1.96 * error), min(1.0, value + 1.96 * error)
     return _row("kappa", value, len(said), Interval(low, high, "fleiss"))

@@ -16,8 +16,8 @@ from slurmeval.judges.reading import StoredVerdict
 from slurmeval.statistics import bradley_terry
 from slurmeval.statistics.agreement import RESAMPLES, percentiles
 from slurmeval.statistics.corrected import LEAST_LABELLED, accuracy, prediction_powered, rogan_gladen
-from slurmeval.statistics.intervals import Interval, estimate
-from slurmeval.statistics.win_rates import length_feature, share_feature, win_rate
+from slurmeval.statistics.intervals import MIN_QUESTIONS, Interval, estimate
+from slurmeval.statistics.win_rates import SAME, length_feature, share_feature, win_rate
 
 if TYPE_CHECKING:
     from slurmeval.harnesses.judge.labels import Key, Labelled
@@ -190,7 +190,7 @@ def _strengths(by_model: Mapping[str, Sequence[StoredVerdict]]) -> dict[str, Row
 def relative_intervals(wins: np.ndarray) -> list[Interval | None]:
     """Returns the interval of each strength less that of the last model, by a bootstrap over prompts."""
     count = len(wins)
-    if count < 2:
+    if count < MIN_QUESTIONS:
         return [None] * (wins.shape[-1] - 1)
     drawn = np.random.default_rng(0).multinomial(count, [1 / count] * count, RESAMPLES)
     found = bradley_terry.strengths((drawn @ wins.reshape(count, -1)).reshape(-1, *wins.shape[1:]))
@@ -204,6 +204,6 @@ def numbered(names: Sequence[object]) -> Labels:
 
 
 def _ends(name: str, interval: Interval | None) -> Row:
-    if interval is None or math.isnan(interval.low):
+    if interval is None or math.isnan(interval.low) or interval.high - interval.low < SAME:
         return {}
     return {f"{name}_lo": interval.low, f"{name}_hi": interval.high}

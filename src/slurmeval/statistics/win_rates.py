@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slurmeval.statistics.intervals import LEVEL, Interval
+from slurmeval.statistics.intervals import LEVEL, MIN_QUESTIONS, Interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,8 @@ RESAMPLES = 1_000
 PENALTY = 1e-2
 """On squared coefficients of style, as of that many prompts: a few prompts do not send them to infinity."""
 MAX_STEPS = 50
+SAME = 1e-6
+"""Ends of an interval that are nearer to each other say that all resamples were the same."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def win_rate(wins: Floats, features: Matrix, prompts: Labels) -> WinRate:
     whole = _fit(wins, design, np.ones((1, len(wins))))[0]
     raws: Floats | None = None
     controlled = None
-    if len(names) > 1:
+    if len(names) >= MIN_QUESTIONS:
         drawn = np.random.default_rng(0).multinomial(len(names), [1 / len(names)] * len(names), RESAMPLES)
         weights = drawn[:, numbers].astype(float)
         raws = weights @ wins / weights.sum(axis=1)
@@ -113,10 +115,13 @@ def _fit(wins: Floats, design: Matrix, weights: np.ndarray) -> np.ndarray:
 
 
 def _middle(found: Floats | None) -> Interval | None:
-    """Returns the middle 95 % of what resamples gave."""
+    """Returns the middle 95 % of what resamples gave; None: there are too few prompts, or all gave the same.
+
+    That all were equal does not say that the next ones will be.
+    """
     import numpy as np
 
     if found is None:
         return None
     low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high), "bootstrap")
+    return Interval(float(low), float(high), "bootstrap") if high - low > SAME else None

@@ -195,6 +195,13 @@ def test_win_rates_are_controlled_for_length_and_style() -> None:
     assert row["value_style"] == pytest.approx(row["value_controlled"], abs=1e-3)  # no style in these texts
 
 
+def test_nothing_looks_more_certain_than_it_is() -> None:
+    for n in (3, 40):  # too few, and all the same
+        (row,) = scores([comparison(number, ("A", "A")) for number in range(n)])
+        assert (row["value_judge"], row["value_controlled"], row["strength"]) == (0.5, 0.5, 0.0)
+        assert not {"controlled_lo", "style_lo", "strength_lo"} & row.keys()
+
+
 def test_strengths_are_those_of_choix() -> None:
     import choix
 

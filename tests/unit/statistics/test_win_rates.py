@@ -50,7 +50,7 @@ def test_several_answers_to_a_prompt_do_not_narrow_the_interval() -> None:
 
 def test_a_judge_who_always_says_the_same_gives_a_rate_and_no_error() -> None:
     found = win_rate(np.ones(30), np.zeros((30, 1)), np.arange(30))
-    assert found.raw == 1.0
+    assert (found.raw, found.raw_interval) == (1.0, None)
     assert found.controlled > 0.99
 
 
@@ -59,3 +59,9 @@ def test_differences_are_between_minus_one_and_one() -> None:
     assert np.abs(length_feature(lengths, lengths[::-1])).max() <= 1
     assert length_feature(lengths, lengths).tolist() == [0, 0, 0]
     assert share_feature(np.array([3.0, 0, 0]), np.array([1.0, 0, 2])).tolist() == [0.5, 0, -1]
+
+
+def test_few_prompts_have_a_rate_and_no_interval() -> None:
+    wins, first, second = simulated(14, 0.2, 1.0)
+    found = win_rate(wins, length_feature(first, second)[:, None], np.arange(14))
+    assert (found.raw_interval, found.controlled_interval) == (None, None)
