@@ -184,8 +184,8 @@ def _alpha(measure: str, table: Matrix, questions: Labels) -> Row:
     value = krippendorff_alpha(table, "interval")
     told = value is not None and twice >= MIN_QUESTIONS
     interval = alpha_interval(table, "interval", questions) if told else None
-    sure = interval is None or interval.high - interval.low < SAME
-    return _row(measure, value, twice, None if sure else interval)
+    unusable = interval is None or interval.high - interval.low < SAME
+    return _row(measure, value, twice, None if unusable else interval)
 
 
 def _of_labels(
