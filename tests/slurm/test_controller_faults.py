@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
+from tests.server_status import wait_for_server
 from tests.slurm.project import ClusterProject
-from tests.waiting import wait_for, wait_for_server
+from tests.waiting import wait_for
 from tests.workflow.conftest import ROOT
 
 

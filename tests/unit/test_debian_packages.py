@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,3 +95,22 @@ def test_all_that_tests_install_is_removed_and_nothing_of_the_machine(apt: Stand
 def test_nothing_to_remove_is_no_error(apt: StandInApt) -> None:
     packages.remove()
     assert apt.told == []
+
+
+def test_packages_are_removed_by_a_python_without_slurmeval() -> None:
+    """As `.ci/run` does, before anything is installed."""
+    project = Path(__file__).parents[2]
+    python = Path(sys.base_prefix) / "bin" / "python3"
+    found = subprocess.run(
+        [
+            python,
+            "-E",
+            "-s",
+            "-c",
+            "import tests.slurm.cluster.packages, sys; print('slurmeval' in sys.modules)",
+        ],
+        cwd=project,
+        capture_output=True,
+        text=True,
+    )
+    assert (found.stderr, found.stdout) == ("", "False\n")

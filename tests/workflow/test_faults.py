@@ -8,7 +8,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from tests.waiting import wait_for, wait_for_server
+from tests.server_status import wait_for_server
+from tests.waiting import wait_for
 from tests.workflow.conftest import N_PROBLEMS, Project, processes_in
 
 GONE_S = 120

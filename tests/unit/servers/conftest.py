@@ -22,7 +22,7 @@ from slurmeval.servers.leases import acquire
 from slurmeval.state.records import write
 from slurmeval.state.server import ServerJob
 from slurmeval.state.server_spec import ServerSpec
-from tests.waiting import wait_for_server
+from tests.server_status import wait_for_server
 
 PROJECT = Path(__file__).parents[3]
 FAST = {

@@ -19,8 +19,9 @@ from slurmeval.processes import identity
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release
 from slurmeval.servers.shared_job import shares_of
+from tests.server_status import wait_for_server
 from tests.unit.servers.conftest import DEADLINE_S, PROJECT, Bench
-from tests.waiting import wait_for, wait_for_server
+from tests.waiting import wait_for
 
 # As submitit has it: SIGUSR2 suspends all, then the job would be requeued.
 JOB = """
