@@ -129,3 +129,16 @@ def failure(harness: str, returncode: int, log: Path) -> EvaluationFailed:
     killed = 0 < number <= _MOST_SIGNALS
     how = f"was killed by signal {number}" if killed else f"ended with status {returncode}"
     return EvaluationFailed(ErrorClass.HARNESS_ERROR, f"{harness} {how}: {telling_line(log)}")
+
+
+def has_ended_well(harness: str, returncode: int, log: Path, results: Path) -> None:
+    """Checks that a harness ended with status 0, and wrote its results last.
+
+    Raises:
+        EvaluationFailed: It did not.
+    """
+    if returncode != 0:
+        raise failure(harness, returncode, log)
+    if not results.exists():
+        reason = f"{harness} ended with status 0, but wrote no {results.name}"
+        raise EvaluationFailed(ErrorClass.HARNESS_ERROR, reason)

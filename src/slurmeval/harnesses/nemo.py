@@ -23,7 +23,7 @@ from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import GATEWAY_KEY, HARNESS_TIMEOUT_S, Command, Harness, HarnessOutput, Job
 from slurmeval.harnesses.job_environment import CODE_ALLOWED, environment_variables, place_files, task_name
 from slurmeval.harnesses.lm_eval import MIN_PARALLELISM
-from slurmeval.harnesses.logs import failure
+from slurmeval.harnesses.logs import has_ended_well
 from slurmeval.harnesses.nemo_results import read_output
 from slurmeval.harnesses.nemo_traits import LM_EVAL, UNQUALIFIED, traits
 from slurmeval.harnesses.runtimes import Runtime
@@ -158,12 +158,7 @@ class Nemo(Harness):
             raise EvaluationFailed(
                 ErrorClass.CANCELLED, "NeMo Evaluator was told to stop before it had finished"
             )
-        if returncode != 0:
-            raise failure("NeMo Evaluator", returncode, log)
-        if not (output / "results.yml").is_file():
-            raise EvaluationFailed(
-                ErrorClass.HARNESS_ERROR, "NeMo Evaluator ended with status 0, but wrote no results.yml"
-            )
+        has_ended_well("NeMo Evaluator", returncode, log, output / "results.yml")
 
     def read(self, job: Job) -> HarnessOutput:
         """Returns the results of the last attempt.

@@ -17,12 +17,12 @@ from typing import Any, ClassVar
 
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.files import write_json
+from slurmeval.files import write_atomically, write_json
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import Command, Harness, Job, Sample
 from slurmeval.harnesses.job_environment import environment_variables
 from slurmeval.harnesses.json_lines import MALFORMED, json_lines
-from slurmeval.harnesses.logs import failure
+from slurmeval.harnesses.logs import has_ended_well
 from slurmeval.harnesses.nemo_readers.reading import json_value
 from slurmeval.harnesses.prompts import no_bos_of_its_own
 from slurmeval.harnesses.sample_checks import each_once, well_formed
@@ -126,11 +126,7 @@ class OwnProgram(Harness):
         failed = content(attempt / "failure.json")
         if failed is not None:
             raise EvaluationFailed(ErrorClass(failed["error_class"]), failed["reason"])
-        if returncode != 0:
-            raise failure(self.name, returncode, log)
-        if not (attempt / "results.json").exists():
-            reason = f"{self.name} ended with status 0, but wrote no results.json"
-            raise EvaluationFailed(ErrorClass.HARNESS_ERROR, reason)
+        has_ended_well(self.name, returncode, log, attempt / "results.json")
 
     def left(
         self, job: Job, count: str, sample: Callable[[dict[str, Any]], Sample], file: str = "samples.jsonl"
@@ -165,6 +161,15 @@ def carry_out(program: Program, path: Path, name: str) -> int:
         print(f"{name}: {reason.reason}", flush=True)
         status = 1
     return status
+
+
+def leave(
+    folder: Path, lines: list[dict[str, Any]], count: dict[str, int], file: str = "samples.jsonl"
+) -> None:
+    """Writes what `OwnProgram.left` reads: a line for each sample, and last, `count` by its name."""
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write_atomically(folder / file, text)
+    write_json(folder / "results.json", count)
 
 
 def content(path: Path) -> dict[str, Any] | None:

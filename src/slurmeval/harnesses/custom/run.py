@@ -9,7 +9,6 @@ nothing to resume from: the gateway replays what was answered before.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
 import sys
@@ -20,12 +19,11 @@ from typing import Any
 from slurmeval.config.questions import LIKELIHOOD_KINDS, CustomQuestions, Scorer
 from slurmeval.containment import program
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
-from slurmeval.files import write_atomically, write_json
 from slurmeval.harnesses.asking import Asking, asking
 from slurmeval.harnesses.code_blocks import extract_code
 from slurmeval.harnesses.custom.questions import Question, continuations, read
 from slurmeval.harnesses.custom.scoring import PATTERN_TIMEOUT_S, Scored, by_likelihood, score
-from slurmeval.harnesses.own_programs import carry_out
+from slurmeval.harnesses.own_programs import carry_out, leave
 
 PROGRESS_S = 5.0
 
@@ -145,9 +143,7 @@ async def _run(order: dict[str, Any], folder: Path) -> None:
             raise EvaluationFailed(ErrorClass.HARNESS_ERROR, lacking)
     async with asking(order) as model:
         lines = await CustomRun(order, asked, model).all(questions)
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_atomically(folder / "samples.jsonl", text)
-    write_json(folder / "results.json", {"n_questions": len(questions)})
+    leave(folder, lines, {"n_questions": len(questions)})
 
 
 def main(path: Path) -> int:

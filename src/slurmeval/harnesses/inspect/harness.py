@@ -16,7 +16,7 @@ from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import HARNESS_TIMEOUT_S, Command, Harness, HarnessOutput, Job
 from slurmeval.harnesses.inspect import results, run, tasks
 from slurmeval.harnesses.job_environment import environment_variables
-from slurmeval.harnesses.logs import failure
+from slurmeval.harnesses.logs import has_ended_well
 
 NAME = "inspect"
 LOCAL = "local"
@@ -81,11 +81,7 @@ class Inspect(Harness):
         Raises:
             EvaluationFailed: One of them says that it did not.
         """
-        if returncode != 0:
-            raise failure(NAME, returncode, log)
-        if not (last_attempt(job.folder) / run.RESULTS).exists():
-            reason = f"{NAME} ended with status 0, but wrote no {run.RESULTS}"
-            raise EvaluationFailed(ErrorClass.HARNESS_ERROR, reason)
+        has_ended_well(NAME, returncode, log, last_attempt(job.folder) / run.RESULTS)
 
     def read(self, job: Job) -> HarnessOutput:
         """Returns the results of the last attempt.

@@ -10,7 +10,6 @@ Of a jury nobody is asked: the lines have what the jurors have said.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -21,11 +20,10 @@ import pyarrow as pa
 
 from slurmeval.config.judging import Judging, RubricDimension
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.files import write_atomically, write_json
 from slurmeval.harnesses.asking import Asking, asking
 from slurmeval.harnesses.judge import prompts
 from slurmeval.harnesses.judge.jury import lines_of
-from slurmeval.harnesses.own_programs import carry_out
+from slurmeval.harnesses.own_programs import carry_out, leave
 from slurmeval.harnesses.stored_answers import StoredAnswer, answers
 
 PROGRESS_S = 5.0
@@ -133,9 +131,7 @@ async def _run(order: dict[str, Any], folder: Path) -> None:
         raise EvaluationFailed(
             ErrorClass.HARNESS_ERROR, f"the stored answers cannot be read: {error}"
         ) from error
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_atomically(folder / "verdicts.jsonl", text)
-    write_json(folder / "results.json", {"n_verdicts": len(lines)})
+    leave(folder, lines, {"n_verdicts": len(lines)}, "verdicts.jsonl")
 
 
 def main(path: Path) -> int:

@@ -19,7 +19,7 @@ from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.job_environment import environment_variables
 from slurmeval.harnesses.json_lines import MALFORMED, json_lines
-from slurmeval.harnesses.logs import failure
+from slurmeval.harnesses.logs import has_ended_well
 from slurmeval.harnesses.nemo_readers.reading import json_value
 from slurmeval.harnesses.patching import pairs, run
 from slurmeval.harnesses.sample_checks import each_once, well_formed
@@ -107,11 +107,7 @@ class Patching(Harness):
         Raises:
             EvaluationFailed: One of them says that it did not.
         """
-        if returncode != 0:
-            raise failure(NAME, returncode, log)
-        if not (last_attempt(job.folder) / run.RESULTS).exists():
-            reason = f"{NAME} ended with status 0, but wrote no {run.RESULTS}"
-            raise EvaluationFailed(ErrorClass.HARNESS_ERROR, reason)
+        has_ended_well(NAME, returncode, log, last_attempt(job.folder) / run.RESULTS)
 
     def read(self, job: Job) -> HarnessOutput:
         """Returns the results of the last attempt.

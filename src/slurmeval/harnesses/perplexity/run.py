@@ -9,7 +9,6 @@ answered before the gateway replays.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from dataclasses import asdict
@@ -18,9 +17,8 @@ from typing import Any
 
 from slurmeval.config.perplexity import PerplexityTexts
 from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
-from slurmeval.files import write_atomically, write_json
 from slurmeval.harnesses.asking import Asking, asking
-from slurmeval.harnesses.own_programs import carry_out
+from slurmeval.harnesses.own_programs import carry_out, leave
 from slurmeval.harnesses.perplexity.corpus import CorpusText, read
 from slurmeval.harnesses.perplexity.windows import Likelihoods, Window, combined, windows
 
@@ -90,9 +88,7 @@ async def _run(order: dict[str, Any], folder: Path) -> None:
         raise EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error)) from error
     async with asking(order) as model:
         found = await PerplexityRun(order, asked, model).all(texts)
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in found)
-    write_atomically(folder / "samples.jsonl", text)
-    write_json(folder / "results.json", {"n_texts": len(texts)})
+    leave(folder, found, {"n_texts": len(texts)})
 
 
 def main(path: Path) -> int:
