@@ -201,6 +201,13 @@ class Benchmark(Section):
         return None if self.judging is None else self.judging.judge
 
     @property
+    def samples_expected(self) -> int | None:
+        """How many samples there will be; None where the config alone does not tell."""
+        asked = self.questions
+        in_more_ways = asked is not None and (asked.rotate or asked.perturb is not None)
+        return None if self.limit is None or in_more_ways else self.limit * self.repeats
+
+    @property
     def asks_nobody(self) -> bool:
         """Returns whether it needs no server.
 

@@ -96,8 +96,7 @@ class Evaluation:
 
     def phase(self, name: str) -> None:
         """Tells `slurmeval status` how far this is."""
-        limit, chat = self.benchmark.limit, self.benchmark.endpoint == "chat"
-        samples = limit and limit * self.benchmark.repeats
+        samples, chat = self.benchmark.samples_expected, self.benchmark.endpoint == "chat"
         progress = EvaluationProgress(
             phase=name,
             samples_expected=samples,

@@ -562,3 +562,15 @@ def test_what_does_not_go_is_refused_beforehand(keys: dict[str, Any], message: s
 def test_scorers_are_needed() -> None:
     with pytest.raises(ValidationError):
         CustomQuestions.model_validate(ASKED | {"scorers": {}})
+
+
+@pytest.mark.parametrize(
+    ("more", "samples"),
+    [({}, 30), ({"perturb": {"kinds": ["typos"]}}, None), ({"rotate": True, "choices": "options"}, None)],
+)
+def test_how_many_samples_are_expected_is_not_said_of_questions_that_are_asked_in_several_ways(
+    more: dict[str, Any], samples: int | None
+) -> None:
+    questions = {"prompt": "{{ question }}", "scorers": {"includes": {}}} | more
+    entry = {"harness": "custom", "datasets": ["mine"], "limit": 15, "repeats": 2, "questions": questions}
+    assert Benchmark.model_validate(entry).samples_expected == samples
