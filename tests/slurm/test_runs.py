@@ -141,8 +141,11 @@ def test_evaluations_of_a_server_that_failed_do_not_start(project: ClusterProjec
     assert done.returncode != 0
     rows = project.table("evaluations.parquet")
     assert all("break-at-start" in row["reason"] for row in rows), rows
-    for row in rows:
-        (job,) = project.cluster.sacct(row["job_id"])
+    # On a busy machine the server may have failed before the last one was submitted: then it never is
+    submitted = [row["job_id"] for row in rows if row["job_id"] is not None]
+    assert submitted
+    for job_id in submitted:
+        (job,) = project.cluster.sacct(job_id)
         assert job["State"].startswith("CANCELLED")
         assert int(job["ElapsedRaw"]) == 0
 
