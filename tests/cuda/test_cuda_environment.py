@@ -23,15 +23,13 @@ from slurmeval.environments.environments import Environment, ensure
 from slurmeval.environments.locks import read_lock
 from slurmeval.project_files import DATA, LOCKS
 from slurmeval.site_check.drivers import cuda_of
+from tests.lacking import lacking
 from tests.serving.test_vllm_flags import SCRIPT
 
 LOCK = DATA / LOCKS / "vllm-cuda.lock"
 GIVEN = os.environ.get("SLURMEVAL_TEST_CUDA")
 """1, or a folder in which the environment is made and kept."""
-pytestmark = [
-    pytest.mark.timeout(7200),
-    pytest.mark.skipif(not GIVEN, reason="by hand only: scripts/test cuda"),
-]
+pytestmark = pytest.mark.timeout(7200)
 AS_WITH_A_GPU = """
 import importlib.machinery, sys, types
 for name in ("vllm._C", "vllm._C_stable_libtorch"):
@@ -55,6 +53,8 @@ LOOKS = (
 @pytest.fixture(scope="module")
 def environment() -> Iterator[Environment]:
     """The environment, in a folder of its own that is removed in the end."""
+    if not GIVEN:
+        lacking("by hand only, no part of CI: scripts/test cuda")
     folder = Path(tempfile.mkdtemp(prefix="slurmeval-cuda-")) if GIVEN == "1" else Path(str(GIVEN))
     try:
         started = time.monotonic()
