@@ -6,10 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from slurmeval.servers.folder import ServerFolder
-from slurmeval.state.engine_run import EngineRunRecord
-from slurmeval.state.records import read_lines
+from slurmeval.state.engine_run import read_engine_runs
 
 
 def engine_runs_of(folder: ServerFolder) -> list[dict[str, Any]]:
     """Those that have ended, oldest first."""
-    return [asdict(each) for each in read_lines(folder.engine_runs, EngineRunRecord)]
+    return [asdict(each) for each in read_engine_runs(folder.engine_runs)]

@@ -208,7 +208,7 @@ def decode_exchange(line: bytes) -> Record:
             whole = response_form == "json"  # logs of earlier versions hold answers that are none
             path, kind = value["endpoint"], value["content_type"]
             value["error"] = lacking(path, answer) if whole else broken(path, kind, response)
-        if "life" in value:  # what versions before 0.4 called it
+        if "life" in value:  # what earlier versions called it
             value["engine_run"] = value.pop("life")
         if len(bytes.fromhex(value["key"])) != 32:
             raise ValueError("the key is no sha256")

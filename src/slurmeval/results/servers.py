@@ -16,8 +16,8 @@ from slurmeval.results.job_runs import ended_at, explained, job_of_server, queue
 from slurmeval.results.records import time_of
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm.commands import JobRun
-from slurmeval.state.engine_run import EngineRunRecord
-from slurmeval.state.records import read, read_lines
+from slurmeval.state.engine_run import EngineRunRecord, read_engine_runs
+from slurmeval.state.records import read
 from slurmeval.state.server import ServerJob, ServerState, ServerStatus, read_gone
 
 Row = dict[str, Any]
@@ -132,7 +132,7 @@ def _common(model: str, folder: ServerFolder, spec: _Served | None) -> Row:
 
 def _engine_runs(folder: ServerFolder) -> list[_EngineRun]:
     """Those that ended, and the one under way or cut off in which it last told of itself."""
-    told = read_lines(folder.engine_runs, EngineRunRecord)
+    told = read_engine_runs(folder.engine_runs)
     state = read(folder.state, ServerState)
     last = None if state is None else state.under_way
     if last is not None and all(each.engine_run != last.engine_run for each in told):

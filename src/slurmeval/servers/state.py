@@ -17,9 +17,9 @@ from slurmeval.processes import identity
 from slurmeval.servers.accounting import EngineRun, append_engine_run, cut_off, timestamp
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import BatchJob
-from slurmeval.state.engine_run import EngineRunRecord
+from slurmeval.state.engine_run import EngineRunRecord, read_engine_runs
 from slurmeval.state.owner import Owner
-from slurmeval.state.records import read, read_lines, write
+from slurmeval.state.records import read, write
 from slurmeval.state.server import Endpoint, ServerState, ServerStatus
 
 log = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ def _all_engine_runs(folder: ServerFolder, state: ServerState | None) -> list[En
 
     One whose supervisor was killed is recorded by the next one, as far as it was told.
     """
-    engine_runs = read_lines(folder.engine_runs, EngineRunRecord)
+    engine_runs = read_engine_runs(folder.engine_runs)
     so_far = None if state is None else state.under_way
     if so_far is not None and all(each.engine_run != so_far.engine_run for each in engine_runs):
         engine_runs.append(cut_off(so_far))

@@ -6,11 +6,17 @@ It is `under_way` in `state.json` first, then a line of `engine_runs.jsonl`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from slurmeval.state.records import read_lines
 
 
 @dataclass(frozen=True)
 class EngineRunRecord:
     """One run of an engine, from start to exit. Times are ISO 8601 in UTC."""
+
+    OLDER_NAMES: ClassVar[dict[str, str]] = {"life": "engine_run"}
 
     engine_run: int
     """Its number; a job that was requeued counts on."""
@@ -31,3 +37,14 @@ class EngineRunRecord:
     restart: int | None = None
     """How often its job had been started again; so a job's runs in accounting are told apart."""
     node: str | None = None
+
+
+def read_engine_runs(path: Path) -> list[EngineRunRecord]:
+    """Returns the engine runs in a server's `engine_runs.jsonl`, oldest first.
+
+    Those of an earlier version, which called the file `lives.jsonl`, come before.
+    """
+    return [
+        *read_lines(path.with_name("lives.jsonl"), EngineRunRecord),
+        *read_lines(path, EngineRunRecord),
+    ]

@@ -3,6 +3,7 @@
 A record that is missing, half-written or foreign is one answer: `read` returns None. A caller that needs the
 reason calls `load`. Keys that a class does not know are ignored, and a file without a format number has
 format 1, so files of earlier versions are read. A file with another format number is foreign.
+A class may have OLDER_NAMES, what earlier versions called its keys.
 """
 
 from __future__ import annotations
@@ -201,11 +202,13 @@ def _of_record(record: type[Any]) -> Decoder:
     decoders = [(field.name, _decoder(hints[field.name])) for field in fields]
     missing = (dataclasses.MISSING, dataclasses.MISSING)
     required = {field.name for field in fields if (field.default, field.default_factory) == missing}
+    older: Mapping[str, str] = getattr(record, "OLDER_NAMES", {})
 
     def decoder(value: Any) -> Any:
         given = {}
+        value = {older.get(name, name): item for name, item in _checked(value, dict).items()}
         for name, decode_field in decoders:
-            if name in _checked(value, dict):
+            if name in value:
                 try:
                     given[name] = decode_field(value[name])
                 except Unreadable as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from slurmeval.errors import ErrorClass
 from slurmeval.state.engine_run import EngineRunRecord
@@ -72,6 +72,8 @@ _SUCCESSORS = {
 @dataclass(frozen=True)
 class ServerState:
     """`state.json`: what the supervisor says. Its modification time is the server's heartbeat."""
+
+    OLDER_NAMES: ClassVar[dict[str, str]] = {"life": "engine_run"}
 
     status: ServerStatus
     reason: str | None = None
@@ -163,6 +165,8 @@ def read_gone(path: Path) -> Gone | None:
 @dataclass(frozen=True)
 class Endpoint:
     """`endpoint.json`: where the server answers, for its owner's eyes only."""
+
+    OLDER_NAMES: ClassVar[dict[str, str]] = {"life": "engine_run"}
 
     url: str
     api_key: str

@@ -280,3 +280,8 @@ def test_what_the_newest_try_left_unanswered(tmp_path: Path) -> None:
     )
     assert [record.key for record in unanswered(tmp_path)] == ["02" * 32]
     assert list(unanswered(tmp_path / "none")) == []
+
+
+def test_what_an_earlier_version_called_an_engine_run_is_read() -> None:
+    older = exchange(engine_run=3).replace(b'"engine_run":', b'"life":')
+    assert decode_exchange(older[:-1]).engine_run == 3

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slurmeval.engines.base import Figures
-from slurmeval.files import read_json
+from slurmeval.files import read_json, write_json
 from slurmeval.servers.accounting import CUT_OFF, EngineRun, append_engine_run
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import BatchJob
@@ -84,3 +85,15 @@ def test_an_engine_run_is_booked_once_when_its_supervisor_was_killed_right_after
     append_engine_run(folder.engine_runs, engine_run.ended("requeued", 170.0, JOB.where))
     Published(folder, JOB, 4)
     assert [line["exit_reason"] for line in engine_runs_of(folder)] == ["requeued"]
+
+
+def test_what_an_earlier_version_wrote_of_engine_runs_is_read(folder: ServerFolder) -> None:
+    told = {"started_at": "2026-11-01T10:00:00+00:00", "busy_s": 3.0, "generated_tokens": 7, "requests": 2}
+    (folder.path / "lives.jsonl").write_text(json.dumps({"life": 1, "exit_reason": "requeued"} | told) + "\n")
+    write_json(folder.state, {"status": "ready", "life": 2, "under_way": {"life": 2} | told})
+    published = Published(folder, JOB, 4)
+    assert published.engine_runs == 2
+    found = [
+        (run["engine_run"], run["generated_tokens"], run["exit_reason"]) for run in engine_runs_of(folder)
+    ]
+    assert found == [(1, 7, "requeued"), (2, 7, CUT_OFF)]
