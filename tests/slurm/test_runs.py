@@ -17,7 +17,7 @@ from tests.workflow.test_rescoring import make_older
 
 
 def gpu_seconds_of_sacct(cluster: Cluster, job_id: str) -> int:
-    """Elapsed time of all engine runs of a job, times its GPUs."""
+    """Elapsed time of all runs of a job, times its GPUs."""
     rows = cluster.sacct(job_id)
     return sum(
         int(row["ElapsedRaw"]) * int(row["AllocTRES"].partition("gres/gpu=")[2].partition(",")[0] or 0)

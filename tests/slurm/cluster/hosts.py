@@ -38,7 +38,7 @@ def _start(layout: Layout, host: str, *controllers: str) -> None:
 
 def boot(layout: Layout, node: str) -> None:
     """Starts a node that is not up, and its slurmd."""
-    # What a crash left of its control groups would hold back the next job run's jobs
+    # What a crash left of its control groups would hold back the jobs after it
     remove_control_groups(layout, node)
     limited = (layout.etc / "cgroup.conf").exists()
     (layout.spool / node).mkdir(exist_ok=True)

@@ -56,7 +56,7 @@ class Looks:
         return dict(re.findall(r"(\S+?)=(.*?)(?=\s+[\w:/]+=|\s*$)", told.splitlines()[0]))
 
     def sacct(self, job_id: str, *, steps: bool = False, deadline_s: float = 20) -> list[Job]:
-        """One row for each job run of the job (with `steps`, for each step too), by sacct's own names of the
+        """One row for each run of the job (with `steps`, for each step too), by sacct's own names of the
         fields. Waits until accounting knows the job, and its end if it has ended."""
         which = [] if steps else ["--allocations"]
         question = [
