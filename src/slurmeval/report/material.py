@@ -52,8 +52,3 @@ class Material:
     def on_slurm(self) -> bool:
         """Whether Slurm's accounting tells of any server."""
         return any(row["slurm_state"] for row in self.run.servers)
-
-    @cached_property
-    def has_gpus(self) -> bool:
-        """Whether any server has GPUs."""
-        return any(row["gpus"] for row in self.run.servers)

@@ -25,10 +25,7 @@ def tokens(text: str) -> list[str]:
     normal = unicodedata.normalize("NFKC", text).casefold()
     # Python's \w has no combining marks, which many scripts need within words
     joined = "".join("ˑ" if _is_mark(character) else character for character in normal)
-    found, spans = [], _WORD.finditer(joined)
-    for span in spans:
-        found.append(normal[span.start() : span.end()])
-    return found
+    return [normal[span.start() : span.end()] for span in _WORD.finditer(joined)]
 
 
 def _is_mark(character: str) -> bool:

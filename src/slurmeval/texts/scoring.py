@@ -20,7 +20,6 @@ Tokenizer = Literal["13a", "intl", "zh", "char", "none"]
 PairedTest = Literal["bootstrap", "randomisation"]
 RESAMPLES = {"bootstrap": 1_000, "randomisation": 10_000}
 """As sacrebleu has them."""
-HIGHER_IS_BETTER = {"bleu": True, "chrf": True, "chrf++": True, "ter": False}
 _AGREEMENT = {"bleu": (88.333, 0.96639), "chrf": (93.0, 1.11427)}
 """a and b of the share of people's judgements that a difference goes with, a/(1+exp(-b·difference)) in %.
 
