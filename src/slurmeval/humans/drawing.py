@@ -92,11 +92,11 @@ def draw(results: Path, study: HumanStudy) -> tuple[list[DrawnQuestion], list[St
     for benchmark, found in populations.items():
         rng = Random(f"{study.seed}:{study.name}:{benchmark}")
         keys = _systematic(found, wanted[benchmark], rng)
-        questions += _with_texts(results, models, benchmark, keys, wanted[benchmark] / len(found))
         more = sorted((unsure & found.keys()) - set(keys))
         more = rng.sample(more, min(left, len(more)))
         left -= len(more)
-        questions += _with_texts(results, models, benchmark, more, None)
+        at_random = dict.fromkeys(keys, wanted[benchmark] / len(found))
+        questions += _with_texts(results, models, benchmark, at_random | dict.fromkeys(more))
         strata.append(Stratum(benchmark, len(found), wanted[benchmark], len(more)))
     return questions, strata
 
@@ -190,15 +190,16 @@ def _systematic(population: Mapping[_Key, str], count: int, rng: Random) -> list
 
 
 def _with_texts(
-    results: Path, models: Sequence[str], benchmark: str, keys: Sequence[_Key], probability: float | None
+    results: Path, models: Sequence[str], benchmark: str, drawn: Mapping[_Key, float | None]
 ) -> list[DrawnQuestion]:
-    wanted, texts = set(keys), {}
+    """Returns drawn questions, given with their probabilities. Each model's texts are read once."""
+    texts = {}
     for model in models:
         path = results / "samples" / model / f"{benchmark}.parquet"
         for rows in frames.sample_groups(path, ["sample_uid", "repeat_idx", *_TEXTS]):
             for row in rows.to_pylist():
                 key = row["sample_uid"], row["repeat_idx"]
-                if key in wanted:
+                if key in drawn:
                     texts[model, key] = row
     return [
         DrawnQuestion(
@@ -210,5 +211,5 @@ def _with_texts(
             texts[models[0], key]["reference"],
             {model: texts[model, key]["output"] or "" for model in models},
         )
-        for key in keys
+        for key, probability in drawn.items()
     ]
