@@ -22,13 +22,14 @@ def files(form: str, batch: Batch, rater: str) -> dict[str, str]:
     """Returns the texts of a rater's files by their names: `csv`, `label-studio` or `potato`."""
     items = list(_items(batch, rater))
     if form == "csv":
-        return {f"{rater}.csv": _csv(batch.declared, items)}
+        return {f"{rater}.csv": _csv(batch.declared, _texts(batch), items)}
     if form == "label-studio":
+        texts = _texts(batch)
+        empty = dict.fromkeys(texts, "")  # Label Studio takes no task without a text that is shown
+        tasks = [{"data": empty | item} for item in items]
         return {
-            "label-studio.xml": _label_studio(batch.declared),
-            f"{rater}.label-studio.json": json.dumps(
-                [{"data": item} for item in items], indent=1, ensure_ascii=False
-            ),
+            "label-studio.xml": _label_studio(batch.declared, texts),
+            f"{rater}.label-studio.json": json.dumps(tasks, indent=1, ensure_ascii=False),
         }
     for item in items:
         item["id"] = f"{rater}/{batch.id}/{item[ITEM]}"
@@ -51,9 +52,14 @@ def _items(batch: Batch, rater: str) -> Iterator[dict[str, Any]]:
         yield {RATER: rater, "batch": batch.id, ITEM: item.id, "sha256": item.sha256, **texts}
 
 
-def _csv(study: HumanStudy, items: list[dict[str, Any]]) -> str:
+def _texts(batch: Batch) -> list[str]:
+    """Returns the names of the texts that any rater is shown."""
+    names = {name for rater in batch.raters for item in _items(batch, rater) for name in item}
+    return [name for name in TEXTS if name in names]
+
+
+def _csv(study: HumanStudy, texts: list[str], items: list[dict[str, Any]]) -> str:
     stream = io.StringIO()
-    texts = [name for name in TEXTS if any(name in item for item in items)]
     names = [RATER, "batch", ITEM, *texts, *study.names, FLAGS, COMMENT, SKIPPED]
     writer = csv.DictWriter(stream, names, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -78,26 +84,26 @@ def _scales(study: HumanStudy) -> Iterator[tuple[str, str, list[str]]]:
         yield name, question, [str(grade) for grade in SCALE]
 
 
-def _label_studio(study: HumanStudy) -> str:
+def _label_studio(study: HumanStudy, texts: list[str]) -> str:
     """Returns a labeling interface (labelstud.io/tags)."""
-    answers = ["answer"] if study.kind == "direct" else ["answer_a", "answer_b"]
+    about = "answer" if study.kind == "direct" else "answer_a"
     parts = ["<View>"]
     if study.guidelines:
         parts.append(f"  <Header value={quoteattr(study.guidelines)}/>")
-    for name in ["question", *(["reference"] if study.show_reference else []), *answers]:
+    for name in texts:
         parts.append(f"  <Header value={quoteattr(name.replace('_', ' '))}/>")
         parts.append(f'  <Text name="{name}" value="${name}"/>')
     for name, question, values in _scales(study):
         parts.append(f"  <Header value={quoteattr(question)}/>")
-        parts.append(f'  <Choices name="{name}" toName="{answers[0]}" choice="single" showInline="true">')
+        parts.append(f'  <Choices name="{name}" toName="{about}" choice="single" showInline="true">')
         parts += [f"    <Choice value={quoteattr(value)}/>" for value in values]
         parts.append("  </Choices>")
-    parts.append(f'  <Choices name="{FLAGS}" toName="{answers[0]}" choice="multiple" showInline="true">')
+    parts.append(f'  <Choices name="{FLAGS}" toName="{about}" choice="multiple" showInline="true">')
     for flag, text in {**study.flags, SKIPPED: CANNOT}.items():
         parts.append(f"    <Choice value={quoteattr(text)} alias={quoteattr(flag)}/>")
     parts += [
         "  </Choices>",
-        f'  <TextArea name="{COMMENT}" toName="{answers[0]}" maxSubmissions="1"/>',
+        f'  <TextArea name="{COMMENT}" toName="{about}" maxSubmissions="1"/>',
         "</View>",
         "",
     ]

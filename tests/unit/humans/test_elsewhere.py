@@ -75,6 +75,24 @@ def test_label_studio(results: Results, folder: Path, from_page: Any) -> None:
     assert _values(results).equals(from_page)
 
 
+def test_label_studio_shows_choices_and_has_all_texts_of_each_task(tmp_path: Path) -> None:
+    """Some questions have choices, and gold has no reference."""
+    n = studies.N
+    given = {"input": ["Which?"] * n, "output": ["red"] * n, "reference": ["blue"] * n}
+    results = Results(tmp_path / "results")
+    results.add("m", "colours", [1.0] * n, **given, choices=[["red", "blue"]] * n)
+    results.add("m", "names", [1.0] * n, **given)
+    gold = [{"question": "What is 7 × 8?", "answer": "54", "ratings": {"quality": 1}}]
+    option = ("--format", "label-studio")
+    folder = studies.make(results, *option, raters=["anna"], show_reference=True, gold=gold)
+    interface = ElementTree.parse(folder / "for-raters" / "label-studio.xml")
+    shown = [each.get("name") for each in interface.iter("Text")]
+    assert shown == ["question", "choices", "reference", "answer"]
+    tasks = json.loads((folder / "for-raters" / "anna.label-studio.json").read_text())
+    assert {task["data"]["choices"] for task in tasks} == {"red\nblue", ""}
+    assert {task["data"]["reference"] for task in tasks} == {"blue", ""}
+
+
 def test_potato(results: Results, folder: Path, from_page: Any) -> None:
     config = yaml.safe_load((folder / "for-raters" / "anna.potato.yaml").read_text())
     assert [scheme["name"] for scheme in config["annotation_schemes"]] == [

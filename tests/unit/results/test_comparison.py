@@ -30,6 +30,7 @@ _OF_ANSWERS = (
     "status",
     "finish_reason",
     "input",
+    "choices",
     "output",
     "reference",
     "reasoning",
