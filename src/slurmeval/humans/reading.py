@@ -116,7 +116,7 @@ def _check_values(batch: Batch, given: Given, where: str) -> None:
         if name not in study.names:
             raise UserError(f"{where}: {name!r} was not asked for; expected {', '.join(study.names)}")
         allowed: tuple[Any, ...] = CHOICES if name == PREFERENCE else SCALE
-        if isinstance(value, bool) or value not in allowed:
+        if type(value) not in (int, str) or value not in allowed:  # 4.0 and true are in SCALE too
             raise UserError(
                 f"{where}: {name} is {value!r:.40}; expected one of {', '.join(map(str, allowed))}"
             )

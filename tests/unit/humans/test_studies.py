@@ -183,6 +183,7 @@ def _with_item(**changes: Any) -> Any:
         (_with_item(sha256="0"), "was rated with other texts"),
         (_with_item(values={"quality": 6}), "quality is 6; expected one of 1, 2, 3, 4, 5"),
         (_with_item(values={"quality": True}), "quality is True"),
+        (_with_item(values={"quality": 4.0}), "quality is 4.0"),
         (_with_item(values={"style": 3}), "'style' was not asked for; expected quality"),
         (_with_item(flags=["nice"]), "unknown flag 'nice'; the study has: broken"),
         (lambda content: content["ratings"].append(content["ratings"][0]), "is there twice"),
