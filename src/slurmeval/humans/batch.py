@@ -16,6 +16,7 @@ from slurmeval.config.study import HumanStudy, RatedExample
 from slurmeval.errors import UserError
 from slurmeval.files import read_json, sha256_of_json, write_json
 from slurmeval.humans.drawing import DrawnQuestion, Stratum
+from slurmeval.humans.formats import TAKEN
 
 KEY_FORMAT = 1
 
@@ -79,7 +80,13 @@ class Batch:
 
 
 def make(study: HumanStudy, questions: Sequence[DrawnQuestion], strata: Sequence[Stratum]) -> Batch:
-    """Deals questions out to raters, in an order of each one's own, with duplicates and gold."""
+    """Deals questions out to raters, in an order of each one's own, with duplicates and gold.
+
+    Raises:
+        UserError: A dimension has a name that means something else in raters' files.
+    """
+    if taken := sorted(TAKEN & study.dimensions.keys()):
+        raise UserError(f"dimensions: '{taken[0]}' means something else in raters' files; name it otherwise")
     rng = Random(f"{study.seed}:{study.name}:order")
     units = {_name(rng): unit for unit in _units(study, questions)}
     gold = {_name(rng): _gold_unit(study, each) for each in study.gold}

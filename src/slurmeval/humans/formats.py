@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slurmeval.config.study import CHOICES
+from slurmeval.config.study import CHOICES, CONFIDENCE
 from slurmeval.errors import UserError
 from slurmeval.files import lines
 
@@ -21,6 +21,8 @@ COMMENT = "comment"
 SKIPPED = "skip"
 _OWN = (RATER, "batch", ITEM, FLAGS, COMMENT, SKIPPED)
 TEXTS = ("question", "choices", "reference", "answer", "answer_a", "answer_b")
+TAKEN = frozenset((*_OWN, *TEXTS, CONFIDENCE))
+"""Names that mean something else in raters' files than a dimension."""
 
 
 @dataclass(frozen=True)

@@ -228,6 +228,8 @@ def test_an_edited_key_is_refused(results: Results, capsys: pytest.CaptureFixtur
         ({"models": ["none"]}, "models: no results of 'none'"),
         ({"benchmarks": ["none"]}, "benchmarks: 'none' has no results of all of"),
         ({"kind": "pairwise", "models": ["first-model"]}, "a pairwise study needs at least 2"),
+        ({"dimensions": {"comment": {"question": "Kind?"}}}, "dimensions: 'comment' means something else"),
+        ({"dimensions": {"confidence": {"question": "Sure?"}}}, "dimensions: 'confidence' means something"),
         ({"dimension": {}}, "unknown key; did you mean 'dimensions'?"),
         ({"gold": [GOLD | {"ratings": {"style": 1}}]}, "gold.0: rates style, which is no dimension"),
         ({"kind": "pairwise", "gold": [GOLD]}, "of a pairwise study has answers (two) and preference"),
