@@ -88,6 +88,15 @@ def test_a_study_is_filled_in_by_keyboard_over_two_days_and_read_back(
     assert (anna["n_rated"], anna["n_skipped"]) == (12, 1)
 
 
+def test_raters_of_one_browser_have_each_their_own(browser: Any, results: Results) -> None:
+    folder = studies.make(results, raters=["anna", "ben"], benchmarks=["letters"], questions=2)
+    for rater, first_time in (("anna", True), ("ben", True), ("anna", False)):
+        _open(browser, folder, rater)
+        assert browser.find_element("id", "guidelines").get_property("open") is first_time
+        assert _text(browser, "progress").startswith("0 of" if first_time else "1 of")
+        _press(browser, "4")
+
+
 def test_pairs_are_chosen_by_keyboard(browser: Any, results: Results, tmp_path: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 

@@ -9,6 +9,7 @@ import pytest
 
 from slurmeval.cli import main
 from slurmeval.results.text_scores import read
+from slurmeval.statistics.families import holm
 from tests.unit.results.test_comparison import Results
 
 RIGHT = [f"The cat number {number} sat quietly on the mat." for number in range(20)]
@@ -44,6 +45,8 @@ def test_models_are_scored_and_compared_on_what_both_answered(
     assert (bleu.n, bleu.a, bleu.b) == (18, "exact", "near")
     assert bleu.scores.difference > 50 and bleu.p_holm is not None and bleu.p_holm < 0.01
     assert bleu.scores.people == pytest.approx(88.3, abs=0.1)
+    p_values = [each.scores.p_value for each in found.compared if each.scores.p_value is not None]
+    assert [bleu.p_holm, rouge.p_holm] == holm(p_values) != p_values
     assert rouge.scores.difference > 10 and rouge.scores.test == "sign_flip"
 
 

@@ -54,6 +54,32 @@ def test_a_spreadsheet(results: Results, folder: Path, from_page: Any) -> None:
     assert _values(results).equals(from_page)
 
 
+def test_no_spreadsheet_takes_a_text_for_a_formula(tmp_path: Path) -> None:
+    n, formula = studies.N, '=HYPERLINK("http://example.org")'
+    results = Results(tmp_path / "results")
+    results.add("m", "b", [1.0] * n, input=["@SUM(1)"] * n, output=[formula] * n, reference=["-1"] * n)
+    folder = studies.make(results, "--format", "csv", "--format", "html", show_reference=True)
+    with (folder / "for-raters" / "anna.csv").open(newline="") as stream:
+        shown = {(row["question"], row["answer"], row["reference"]) for row in csv.DictReader(stream)}
+    assert shown == {("'@SUM(1)", f"'{formula}", "'-1")}
+
+    def said(content: dict[str, Any]) -> None:
+        for rating in content["ratings"]:
+            rating["comment"] = formula
+
+    files = []
+    for grade, rater in ((1, "anna"), (5, "ben")):
+        files.append(studies.filled(folder, rater, lambda item, rater, grade=grade: {"quality": grade}))
+        studies.changed(files[-1], said)
+    assert studies.read(results, *files) == 0
+    with (folder / "ratings.csv").open(newline="") as stream:
+        assert {row["comment"] for row in csv.DictReader(stream)} == {f"'{formula}"}
+    with (folder / "adjudicate.csv").open(newline="") as stream:
+        assert {(row["question"], row["answer_a"]) for row in csv.DictReader(stream)} == {
+            ("'@SUM(1)", f"'{formula}")
+        }
+
+
 def test_label_studio(results: Results, folder: Path, from_page: Any) -> None:
     interface = ElementTree.parse(folder / "for-raters" / "label-studio.xml")
     names = {each.get("name") for each in interface.iter("Choices")}
