@@ -163,6 +163,14 @@ def test_pages_carry_nothing_from_the_data_but_text(run: Paths) -> None:
             assert not any("owned" in (value or "") for name, value in attrs.items() if name not in allowed)
 
 
+def test_no_template_leaves_a_text_unescaped_but_the_charts() -> None:
+    """In every section, also those that the example run does not have."""
+    templates = sorted((Path(rendering.__file__).parent / "templates").rglob("*.j2"))
+    unescaped = re.compile(r"{{[^{}]*\|\s*safe\b[^{}]*}}|autoescape|Markup")
+    found = [match[0] for path in templates for match in unescaped.finditer(path.read_text())]
+    assert found == ["{{ chart.svg | safe }}"] and len(templates) > 15
+
+
 def test_policy_allows_the_own_script_and_style_and_nothing_else(run: Paths) -> None:
     for path in _pages(run):
         page = Page(path)
