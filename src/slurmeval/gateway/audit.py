@@ -42,7 +42,7 @@ class Audit:
     def again(self, request_id: str, call: Call, key: bytes, is_json: bool) -> None:
         """Asks once more what was answered, and logs it."""
         task = asyncio.create_task(
-            self._ask(request_id, replace(call, arrived=time.monotonic()), key, is_json)
+            self._ask(request_id, replace(call, arrived=time.monotonic(), audits=True), key, is_json)
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -41,6 +41,13 @@ class Call:
     """Monotonic clock, seconds."""
     model: str | None = None
     """Which model is asked; None: the request does not say."""
+    audits: bool = False
+    """It has been answered before: what becomes of it now does not count for the evaluation."""
+
+    @property
+    def counts(self) -> bool:
+        """Returns whether the circuit breaker hears of what becomes of it."""
+        return self.method == "POST" and not self.audits
 
 
 @dataclass(slots=True)
@@ -137,7 +144,7 @@ class Upstream:
     async def ask(self, call: Call, sink: Sink) -> Answer:
         """The answer of whichever server or engine run gives it first. Raises HarnessGone."""
         answer = await self._ask(call, sink)
-        if call.method == "POST" and not answer.timed_out and answer.endpoint is not None:
+        if call.counts and not answer.timed_out and answer.endpoint is not None:
             if answer.failed and not answer.heard_of:
                 self.breaker.failed(answer.error or "", answer.endpoint.server_id)
             elif not answer.failed:
@@ -158,7 +165,8 @@ class Upstream:
             try:
                 server = await self.replicas.take(failed_at)
             except ServerFailed as error:
-                self.breaker.lost = str(error)
+                if not call.audits:
+                    self.breaker.lost = str(error)
                 answer = failure(503, "server_lost", str(error))
                 answer.attempt = attempt
                 return answer
@@ -193,7 +201,7 @@ class Upstream:
 
         A server that puts some off while it works on others is busy, and not failing.
         """
-        if call.method != "POST" or answer.endpoint is None:
+        if not call.counts or answer.endpoint is None:
             return
         later = is_later(answer.refused or answer.status, answer.retry_after_s)
         if answer.refused is None and not later:

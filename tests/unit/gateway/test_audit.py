@@ -11,9 +11,12 @@ import pytest
 
 from slurmeval.gateway.log import read
 from slurmeval.gateway.process import GatewayProcess
+from slurmeval.gateway.run import PROGRESS_FILE
+from slurmeval.state.evaluation import GatewayProgress
+from slurmeval.state.records import read as read_record
 from tests.stand_ins.stand_in_server import StandIn
 
-from .conftest import chat, post, until
+from .conftest import ServerFolder, chat, post, until
 
 Start = Callable[..., GatewayProcess]
 
@@ -68,3 +71,26 @@ async def test_an_answer_that_failed_is_not_asked_again(
     assert status == 400
     await asyncio.to_thread(process.stop)
     assert len(server.seen) == 1
+
+
+async def test_a_server_lost_to_second_answers_alone_fails_no_evaluation(
+    server: StandIn,
+    server_folder: ServerFolder,
+    client: aiohttp.ClientSession,
+    gateway: Start,
+    tmp_path: Path,
+) -> None:
+    process = await asyncio.to_thread(gateway, noise_audit=1.0, max_in_flight=1)
+    server.faults.delays_s = [0.0, 3.0]
+    asked = [asyncio.create_task(post(client, process, chat(f"question {number}"))) for number in range(2)]
+    await until(lambda: len(server.seen) == 2)  # the second question; what is asked again comes after it
+    server_folder.state("failed", "the GPU ran out of memory")
+    async with asyncio.timeout(10):
+        while (await client.get(process.url + "/health")).status == 200:
+            await asyncio.sleep(0.02)
+    assert [status for status, _ in await asyncio.gather(*asked)] == [200, 200]
+    await asyncio.to_thread(process.stop)
+    assert len(server.seen) == 2
+    told = read_record(tmp_path / "log" / PROGRESS_FILE, GatewayProgress)
+    assert told is not None and told.answered == 2
+    assert told.failure is None
