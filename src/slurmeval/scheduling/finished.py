@@ -24,7 +24,8 @@ FOLDER = "finished"
 def is_there(run: RunDocument, model: str, benchmark: str) -> bool:
     """Whether the evaluation, with just these parameters, has ended well and is kept."""
     mark = run.work(model, benchmark) / MARK
-    if read(mark, ResultsMark) != _mark(run, model, benchmark):
+    there = read(mark, ResultsMark)
+    if there is None or there != _mark(run, model, benchmark):  # a judge's takes reading all answers
         return False
     return all((mark.parent / FOLDER / name).exists() for name, _ in _partitions(run, model, benchmark))
 
@@ -82,7 +83,8 @@ def all_answered(run: RunDocument, model: str, benchmark: str) -> bool:
         return False
     if run.benchmarks[benchmark].asks_nobody:
         return True
-    if read(work / ANSWERED, ResultsMark) != _asked(run, model, benchmark):
+    there = read(work / ANSWERED, ResultsMark)
+    if there is None or there != _asked(run, model, benchmark):
         return False
     return any((work / "gateway").glob("0*.jsonl"))
 

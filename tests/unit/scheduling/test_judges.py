@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from slurmeval.harnesses import stored_answers
 from slurmeval.paths import Paths
 from slurmeval.results import schema
 from slurmeval.scheduling import finished
@@ -73,3 +74,17 @@ def test_a_judge_needs_no_server_again_until_an_answer_is_another(run: RunDocume
 
 def test_a_jury_never_needs_a_server(run: RunDocument) -> None:
     assert finished.all_answered(run, "tiny", "jury")
+
+
+def test_answers_are_read_only_where_an_earlier_end_is_compared_with_them(
+    run: RunDocument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[Path]()
+    monkeypatch.setattr(stored_answers, "answers_sha256", lambda path: str(read.append(path)))
+    # the controller looks at each evaluation every few seconds
+    assert not finished.is_there(run, "tiny", "judged")
+    assert not finished.all_answered(run, "tiny", "judged")
+    assert read == []
+    finished.note_answered(run, "tiny", "judged")
+    finished.all_answered(run, "tiny", "judged")
+    assert read == [run.paths.samples("tiny", "qa")] * 2
