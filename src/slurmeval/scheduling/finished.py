@@ -109,8 +109,9 @@ def _judged(run: RunDocument, model: str, benchmark: str) -> str:
     from slurmeval.config.of_run import config_of  # here, since every lease imports this module
     from slurmeval.harnesses.stored_answers import answers_sha256
 
-    pairs = config_of(run).judged(model, benchmark).values()
-    return " ".join(["", *(answers_sha256(run.paths.samples(*pair)) for pair in pairs)])
+    files = [run.paths.samples(*pair) for pair in config_of(run).judged(model, benchmark).values()]
+    # Those that are just made anew are gone
+    return " ".join(["", *(answers_sha256(file) if file.exists() else "gone" for file in files)])
 
 
 def _partitions(run: RunDocument, model: str, benchmark: str) -> Iterator[tuple[str, Path]]:

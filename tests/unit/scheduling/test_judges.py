@@ -70,6 +70,8 @@ def test_a_judge_needs_no_server_again_until_an_answer_is_another(run: RunDocume
     assert finished.all_answered(run, "tiny", "judged")
     answers(run, "Lyon")
     assert not finished.all_answered(run, "tiny", "judged")
+    run.paths.samples("tiny", "qa").unlink()  # the run that makes them anew was killed
+    assert not finished.all_answered(run, "tiny", "judged")
 
 
 def test_a_jury_never_needs_a_server(run: RunDocument) -> None:
@@ -79,6 +81,7 @@ def test_a_jury_never_needs_a_server(run: RunDocument) -> None:
 def test_answers_are_read_only_where_an_earlier_end_is_compared_with_them(
     run: RunDocument, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    answers(run, "Paris")
     read = list[Path]()
     monkeypatch.setattr(stored_answers, "answers_sha256", lambda path: str(read.append(path)))
     # the controller looks at each evaluation every few seconds
