@@ -99,6 +99,8 @@ def estimate(
     total = Work(0, 0, Span(0, 0))
     names = list(benchmarks)
     for name in names:
+        if config.benchmarks[name].judging is not None:
+            return TimeByLaw(None, f"the answers that {name} judges: nothing rehearses that")
         seen = rehearsed(plan, name)
         if seen is None:
             return TimeByLaw(None, f"the rehearsal of {name}: `snakemake staged` with the same options")

@@ -29,8 +29,12 @@ def unmeasured(plan: Plan, planned: Pairs, ask_hub: bool) -> list[str]:
     found: list[str] = []
     lacking: dict[str | None, list[str]] = {}
     total, gpus_in_all = Span(0, 0), 0
-    for model in dict.fromkeys(model for model, _ in planned):
-        names = [b for m, b in planned if m == model and plan.forecast.expected_s(m, b).seconds is None]
+    lessees: dict[str, list[tuple[str, str]]] = {}
+    for pair in planned:
+        if not plan.config.benchmarks[pair[1]].asks_nobody:
+            lessees.setdefault(plan.config.server_of(*pair), []).append(pair)
+    for model, pairs in lessees.items():
+        names = [pair[1] for pair in pairs if plan.forecast.expected_s(*pair).seconds is None]
         starting = plan.forecast.starting_s(model).seconds is None
         if not names and not starting:
             continue

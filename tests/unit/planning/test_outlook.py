@@ -109,6 +109,21 @@ def test_what_is_lacking_for_an_estimate_is_said(tmp_path: Path, given: dict[str
     assert found.startswith("No estimate for m: it takes ") and lacking in found
 
 
+def test_a_judge_is_told_of_apart_from_whom_it_judges(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    content = plan.config.model_dump(mode="json")
+    content["models"]["wise"] = content["models"]["m"]
+    content["benchmarks"]["judged"] = {"harness": "judge", "judging": {"of": "b", "judge": "wise"}}
+    content["benchmarks"]["jury"] = {"harness": "judge", "judging": {"jury": ["judged", "judged"]}}
+    content["evaluate"] = {"models": ["m"], "benchmarks": ["b", "judged", "jury"]}
+    plan = Plan(Config.model_validate(content), tmp_path, tmp_path / "hf", plan.site)
+    assert [name for _, name in plan.evaluations] == ["b", "judged", "jury"]
+    found = words(unmeasured(plan, plan.evaluations, ask_hub=False))
+    assert "m: 0.01 to 0.08 GPU-hours, 52 s to 5 min" in found
+    assert found.count("No estimate") == 1
+    assert "No estimate for wise: it takes the answers that judged judges" in found
+
+
 def test_the_smallest_difference_is_millers() -> None:
     assert smallest_difference(198, 1) == pytest.approx(0.13273, abs=1e-5)
     assert smallest_difference(198, 10) == pytest.approx(0.07567, abs=1e-5)
