@@ -7,6 +7,7 @@ makes evaluations run again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -374,6 +375,14 @@ class Config(Section):
     def server_of(self, model: str, benchmark: str) -> str:
         """Returns the model whose server an evaluation asks: the judge, else the model itself."""
         return self.benchmarks[benchmark].judge or model
+
+    def by_server(self, evaluations: Iterable[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
+        """Returns evaluations by the model whose server they ask, without those that ask none."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for pair in evaluations:
+            if not self.benchmarks[pair[1]].asks_nobody:
+                found.setdefault(self.server_of(*pair), []).append(pair)
+        return found
 
     def judged(self, model: str, benchmark: str) -> dict[str, tuple[str, str]]:
         """Returns the evaluations whose answers or verdicts an evaluation reads, by what they are to it."""

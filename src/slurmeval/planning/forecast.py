@@ -67,8 +67,7 @@ class Forecast:
 
     def __init__(self, config: Config, benchmarks: Sequence[str], paths: Paths) -> None:
         self._config = config
-        self._benchmarks = benchmarks
-        self._history = History(paths, benchmarks)
+        self._history = History(paths, benchmarks, config.server_of)
         self._usable_of: dict[str, dict[str, tuple[float, float]]] = {}
 
     def expected_s(self, model: str, benchmark: str) -> TimeEstimate:
@@ -86,19 +85,19 @@ class Forecast:
         seconds = self._history.starting_s(model)
         return TimeEstimate(seconds, "unknown" if seconds is None else "history")
 
-    def uptime(self, model: str, benchmarks: Iterable[str]) -> Uptime:
-        """A server that runs these evaluations.
+    def uptime(self, server: str, evaluations: Iterable[tuple[str, str]]) -> Uptime:
+        """A model's server that runs these evaluations: of the model itself, or of those that it judges.
 
         They share it, as they did before: what counts is the time during which at least one of them
-        ran, on this model, else on another one.
+        ran, on its own model, else on another one.
         """
-        starting = self.starting_s(model).seconds
-        left = {name: self._usable(name) for name in benchmarks}
-        own = [left.pop(name)[model] for name in list(left) if model in left[name]]
+        starting = self.starting_s(server).seconds
+        left = {pair: self._usable(pair[1]) for pair in evaluations}
+        own = [left.pop(pair)[pair[0]] for pair in list(left) if pair[0] in left[pair]]
         seconds, other = _covered(own), 0
         while donors := sorted({donor for times in left.values() for donor in times}):
             donor = max(donors, key=lambda name: sum(name in times for times in left.values()))
-            lent = [left.pop(name)[donor] for name in list(left) if donor in left[name]]
+            lent = [left.pop(pair)[donor] for pair in list(left) if donor in left[pair]]
             seconds, other = seconds + _covered(lent), other + len(lent)
         return Uptime((starting or 0) + seconds, len(left), starting is not None, other)
 
@@ -112,9 +111,10 @@ class Forecast:
 
         Models of which not all is known come last, in the order given.
         """
+        evaluations = self._config.by_server(self._config.evaluations)
 
         def held(model: str) -> tuple[bool, float]:
-            uptime = self.uptime(model, self._benchmarks)
+            uptime = self.uptime(model, evaluations.get(model, ()))
             known = uptime.known
             return (not known, uptime.seconds * max(1, self.gpus(model)) if known else 0)
 

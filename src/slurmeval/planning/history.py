@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +59,12 @@ class Served:
 class History:
     """What is known of earlier runs, for some benchmarks on whatever model. Read when it is first asked."""
 
-    def __init__(self, paths: Paths, benchmarks: Collection[str]) -> None:
+    def __init__(
+        self, paths: Paths, benchmarks: Collection[str], server_of: Callable[[str, str], str]
+    ) -> None:
+        """`server_of`: the model whose server an evaluation (model, benchmark) asks."""
         self._paths = paths
+        self._server_of = server_of
         self._wanted = frozenset(benchmarks)
         self._evaluations: dict[str, dict[str, Past]] | None = None
         self._served: dict[str, list[Served]] | None = None
@@ -71,7 +75,8 @@ class History:
         if self._evaluations is None:
             self._evaluations = defaultdict(dict)
             for row in self._rows():
-                past = _past(row, self.served.get(row["model"], []))
+                server = self._server_of(row["model"], row["benchmark"])
+                past = _past(row, self.served.get(server, []))
                 if past is not None:
                     self._evaluations[row["benchmark"]][row["model"]] = past
         return self._evaluations

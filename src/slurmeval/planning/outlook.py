@@ -29,11 +29,7 @@ def unmeasured(plan: Plan, planned: Pairs, ask_hub: bool) -> list[str]:
     found: list[str] = []
     lacking: dict[str | None, list[str]] = {}
     total, gpus_in_all = Span(0, 0), 0
-    lessees: dict[str, list[tuple[str, str]]] = {}
-    for pair in planned:
-        if not plan.config.benchmarks[pair[1]].asks_nobody:
-            lessees.setdefault(plan.config.server_of(*pair), []).append(pair)
-    for model, pairs in lessees.items():
+    for model, pairs in plan.config.by_server(planned).items():
         names = [pair[1] for pair in pairs if plan.forecast.expected_s(*pair).seconds is None]
         starting = plan.forecast.starting_s(model).seconds is None
         if not names and not starting:

@@ -89,18 +89,11 @@ def summarize(
 
     Those finished are not among them; those `answered` are, and need no server, as those that ask nobody.
     """
-    asks_nobody = {name for name, entry in config.benchmarks.items() if entry.asks_nobody}
-    answered = [pair for pair in answered if pair[1] not in asks_nobody]
-    alone = 0
-    benchmarks_of: dict[str, list[str]] = {}
-    names: dict[str, None] = {}
-    for model, benchmark in planned:
-        names[benchmark] = None
-        if benchmark in asks_nobody:
-            alone += 1
-        elif (model, benchmark) not in answered:
-            benchmarks_of.setdefault(config.server_of(model, benchmark), []).append(benchmark)
-    rows = [_servers_of(config, site, forecast, model, of_it) for model, of_it in benchmarks_of.items()]
+    planned = list(planned)
+    alone = sum(config.benchmarks[benchmark].asks_nobody for _, benchmark in planned)
+    answered = {pair for pair in answered if not config.benchmarks[pair[1]].asks_nobody}
+    asking = config.by_server(pair for pair in planned if pair not in answered)
+    rows = [_servers_of(config, site, forecast, model, of_it) for model, of_it in asking.items()]
     at_once = config.server_jobs.max_at_once or (1 if site is None else None)
     return Summary(
         rows=rows,
@@ -109,7 +102,7 @@ def summarize(
         finished=finished,
         answered=len(answered),
         alone=alone,
-        limits_min={name: forecast.time_limit_min(name) for name in names},
+        limits_min={name: forecast.time_limit_min(name) for name in dict.fromkeys(b for _, b in planned)},
         site=site,
         at_once=at_once,
         lasts_s=_lasts_s(rows, at_once),
@@ -117,10 +110,10 @@ def summarize(
 
 
 def _servers_of(
-    config: Config, site: Site | None, forecast: Forecast, model: str, benchmarks: Sequence[str]
+    config: Config, site: Site | None, forecast: Forecast, model: str, pairs: Sequence[tuple[str, str]]
 ) -> ServersOf:
     server = config.servers[config.models[model].server]
-    uptime = forecast.uptime(model, benchmarks)
+    uptime = forecast.uptime(model, pairs)
     longest = None if site is None else site.servers.of(server.pool).max_time_min
     return ServersOf(
         model,
@@ -128,7 +121,7 @@ def _servers_of(
         server.gpus,
         server.nodes,
         min(server.time_limit_min, longest or server.time_limit_min),
-        len(benchmarks),
+        len(pairs),
         uptime,
     )
 

@@ -18,6 +18,7 @@ from slurmeval.results.partitions import write_rows
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MODELS = ("small", "large", "new")
 BENCHMARKS = ("first", "second", "third")
+OF_SMALL = [("small", name) for name in BENCHMARKS]
 
 
 def at(seconds: float) -> datetime:
@@ -88,7 +89,7 @@ def test_without_history_nothing_is_made_up(forecast: MakeForecast) -> None:
     found = forecast()
     estimate = found.expected_s("small", "first")
     assert (estimate.seconds, estimate.source) == (None, "unknown")
-    uptime = found.uptime("small", BENCHMARKS)
+    uptime = found.uptime("small", OF_SMALL)
     assert (uptime.seconds, uptime.unknown, uptime.starting, uptime.known) == (0, 3, False, False)
 
 
@@ -137,8 +138,29 @@ def test_evaluations_share_their_server(forecast: MakeForecast, write: Write) ->
         ],
         [engine_run("small", 40, 100, 230)],
     )
-    uptime = forecast().uptime("small", BENCHMARKS)
+    uptime = forecast().uptime("small", OF_SMALL)
     assert (uptime.seconds, uptime.unknown, uptime.other_model, uptime.known) == (60 + 120 + 30, 0, 1, True)
+
+
+def test_a_judges_server_is_up_for_all_whom_it_judges(paths: Paths, write: Write) -> None:
+    rows = [evaluation("small", "judged", 0, 200), evaluation("large", "judged", 210, 300)]
+    write(rows, [engine_run("judge", 40, 100, 310), engine_run("small", -90, -50, -10)])
+    content = {
+        "version": 1,
+        "models": {name: {"weights": {"folder": "w"}, "server": "s"} for name in ("small", "large", "judge")},
+        "servers": {"s": {}},
+        "benchmarks": {
+            "qa": {"harness": "lm-eval", "task": "t", "limit": 10},
+            "judged": {"harness": "judge", "limit": 10, "judging": {"of": "qa", "judge": "judge"}},
+        },
+        "evaluate": {"models": ["small", "large"], "benchmarks": ["judged"]},
+    }
+    found = Forecast(Config.model_validate(content), ["qa", "judged"], paths)
+    assert found.expected_s("small", "judged").seconds == 100  # not while the judge was loaded
+    uptime = found.uptime("judge", [("small", "judged"), ("large", "judged")])
+    assert (uptime.seconds, uptime.unknown, uptime.other_model) == (60 + 100 + 90, 0, 0)
+    # What is judged is known of no server but the judge's
+    assert found.order(["small", "judge"]) == ["judge", "small"]
 
 
 @pytest.mark.parametrize(

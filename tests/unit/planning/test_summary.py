@@ -47,8 +47,8 @@ class Told:
     def __init__(self, unknown: int = 0, starting: bool = True, other_model: int = 0) -> None:
         self.told = Uptime(0, unknown, starting, other_model)
 
-    def uptime(self, model: str, benchmarks: list[str]) -> Uptime:
-        seconds = 3600.0 * (len(benchmarks) - self.told.unknown) + 1800 * self.told.starting
+    def uptime(self, server: str, evaluations: list[tuple[str, str]]) -> Uptime:
+        seconds = 3600.0 * (len(evaluations) - self.told.unknown) + 1800 * self.told.starting
         return replace(self.told, seconds=seconds)
 
     def time_limit_min(self, benchmark: str) -> float:
