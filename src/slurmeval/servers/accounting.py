@@ -1,4 +1,4 @@
-"""What a server did: its engine's figures, and the busy and idle seconds of each engine_run."""
+"""What a server did: its engine's figures, and the busy and idle seconds of each engine run."""
 
 from __future__ import annotations
 

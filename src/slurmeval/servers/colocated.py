@@ -101,7 +101,7 @@ class ColocatedEvaluations:
     def kill(self) -> None:
         """Ends those that run as if their node had died.
 
-        What was answered is kept; the next engine run of the job begins them anew.
+        What was answered is kept; the next run of the job begins them anew.
         """
         for process in self._processes.values():
             with suppress(ProcessLookupError):

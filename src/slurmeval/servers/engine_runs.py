@@ -71,7 +71,7 @@ class EngineRuns:
         self._spec = spec
 
     def start(self) -> None:
-        """Begins a engine_run. Raises Died."""
+        """Begins an engine run. Raises Died."""
         engine_run = EngineRun(self._published.engine_runs + 1, time.time())
         self.engine_run = engine_run
         self._published.begin(engine_run)

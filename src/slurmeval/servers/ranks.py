@@ -1,9 +1,8 @@
 """A server on several nodes: rank 0 supervises and answers; the others run further parts of the same engine.
 
 They speak through the server's folder, as everything here does: rank 0 writes `ranks/order.json`, which names
-the run of the engine that is to run, and each other rank writes `ranks/<n>.json`, its heartbeat and how its
-part ended. Where a part ends, the whole engine run has ended. Slurm ends all ranks when one
-is killed.
+the engine run that is to be, and each other rank writes `ranks/<n>.json`, its heartbeat and how its part
+ended. Where a part ends, the whole engine run has ended. Slurm ends all ranks when one is killed.
 """
 
 from __future__ import annotations

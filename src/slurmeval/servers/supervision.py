@@ -63,7 +63,7 @@ class Supervision:
         self._busy_tokens = 0
 
     def run(self) -> str:
-        """The server's whole engine run; returns its last status."""
+        """Runs the server from its beginning to its end; returns its last status."""
         # submitit's local executor ends its jobs with SIGINT.
         before = {
             number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)

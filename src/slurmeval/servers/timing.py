@@ -24,7 +24,7 @@ class Timing:
     backoff_s: float = 1.0
     """Before the first restart; doubled for each further one."""
     sound_s: float = 600.0
-    """A engine run that served this long forgives the restarts before it."""
+    """An engine run that served this long forgives the restarts before it."""
     give_way_s: float = 60.0
     """How long a leased server may be idle while another waits for its slot."""
     grace_s: float = 10.0

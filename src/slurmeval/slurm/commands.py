@@ -159,7 +159,7 @@ def job_runs(job_ids: Sequence[str], *, tries: int = 1) -> dict[str, list[JobRun
         argv = ["sacct", "--duplicates", "--parsable2", "--noheader", "--units=M"]
         argv += [f"--clusters={clusters}"] if clusters else []
         argv += [
-            f"--format={parsing.LIVES_FORMAT}",
+            f"--format={parsing.JOB_RUNS_FORMAT}",
             f"--jobs={','.join(unique[first : first + IDS_AT_ONCE])}",
         ]
         found |= parsing.job_runs(_ask(argv, tries))

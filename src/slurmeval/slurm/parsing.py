@@ -20,11 +20,11 @@ _QUEUE_FIELDS = (
 QUEUE_FORMAT = ",".join(f"{name}:{_FIELD}" for name in _QUEUE_FIELDS[:-1]) + f",{_QUEUE_FIELDS[-1]}:{_RECORD}"
 """For squeue --Format. A colon without a size is: as long as it is."""
 
-_LIVES_FIELDS = (
+_JOB_RUNS_FIELDS = (
     *("JobID", "State", "ExitCode", "Submit", "Eligible", "Start", "End", "ElapsedRaw"),
     *("NodeList", "AllocTRES", "MaxRSS", "TotalCPU", "Reason"),
 )
-LIVES_FORMAT = ",".join(_LIVES_FIELDS)
+JOB_RUNS_FORMAT = ",".join(_JOB_RUNS_FIELDS)
 """For sacct --format."""
 
 NODES_FORMAT = _FIELD.join(("%R", "%D", "%c", "%m", "%G"))
@@ -88,7 +88,7 @@ class JobRun:
     """Of the step that took most, as it was sampled."""
     cpu_s: float | None
     restart: int
-    """0 in the first job_run."""
+    """0 in the first job run."""
     reason: str
     """What Slurm adds to the state, such as who cancelled it; may be empty."""
 
@@ -143,11 +143,11 @@ def _queued(text: str) -> Iterator[QueuedJob]:
 
 
 def job_runs(text: str) -> dict[str, list[JobRun]]:
-    """Returns the job runs that sacct printed in LIVES_FORMAT: a job run's line, then its steps' lines."""
+    """Returns the job runs that sacct printed in JOB_RUNS_FORMAT: a job run's line, then its steps' lines."""
     found: dict[str, list[JobRun]] = {}
     for line in text.splitlines():
-        values = dict(zip(_LIVES_FIELDS, line.split("|", len(_LIVES_FIELDS) - 1), strict=False))
-        if len(values) < len(_LIVES_FIELDS):
+        values = dict(zip(_JOB_RUNS_FIELDS, line.split("|", len(_JOB_RUNS_FIELDS) - 1), strict=False))
+        if len(values) < len(_JOB_RUNS_FIELDS):
             continue
         job_id, _, step = values["JobID"].partition(".")
         of_job = found.setdefault(job_id, [])

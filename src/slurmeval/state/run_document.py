@@ -70,11 +70,11 @@ class BenchmarkEntry(RuntimeEntry):
     judges: bool = False
     """Whether its evaluations read stored answers of others."""
     asks_nobody: bool = False
+    """Whether its evaluations need no server."""
     own_gpus: int = 0
     """GPUs that its own job has, for what no server does."""
     own_memory_gb: float = 0
-    """Memory of its job where that has GPUs."""
-    """Whether its evaluations need no server."""
+    """Memory of its job where that has GPUs, in GB."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
