@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slurmeval.config.patching import PatchingSettings
+
 if TYPE_CHECKING:
-    from slurmeval.config.models import Config
+    from slurmeval.config.models import Benchmark, Config
     from slurmeval.config.serving import Serving
     from slurmeval.config.site import Jobs, Site
     from slurmeval.slurm.parsing import Partition
@@ -50,6 +52,8 @@ def requests(
     They are a server of each of `models`, and an evaluation on each benchmark of `limits_min` (its time
     limit).
     """
+    from slurmeval.slurm.request import evaluation_time_min
+
     found: dict[Request, list[str]] = {}
     servers_of = {name: config.servers[config.models[name].server] for name in models}
     models = [name for name, server in servers_of.items() if server.url is None]  # others need no job
@@ -57,8 +61,16 @@ def requests(
         found.setdefault(_server(site, servers_of[model]), []).append(model)
     if site.evaluations.where == "jobs":
         loading_s = max((server.ready_within_s for server in servers_of.values()), default=0.0)
+        pools = {config.servers[config.models[name].server].pool: None for name in config.evaluated_models}
         for benchmark, limit in limits_min.items():
-            found.setdefault(_evaluation(site, limit, loading_s), []).append(benchmark)
+            minutes = evaluation_time_min(limit, loading_s, site.evaluations)
+            entry = config.benchmarks[benchmark]
+            if entry.own_gpus:
+                asked = [_on_own_gpus(site, pool, entry, minutes) for pool in pools]
+            else:
+                asked = [_evaluation(site, minutes)]
+            for request in asked:
+                found.setdefault(request, []).append(benchmark)
     return [Request(**{**vars(request), "names": tuple(names)}) for request, names in found.items()]
 
 
@@ -80,11 +92,28 @@ def _server(site: Site, server: Serving) -> Request:
     )
 
 
-def _evaluation(site: Site, limit_min: float, loading_s: float) -> Request:
-    from slurmeval.slurm.request import evaluation_flags, evaluation_time_min
+def _on_own_gpus(site: Site, pool: str | None, entry: Benchmark, minutes: int) -> Request:
+    from slurmeval.slurm.request import gpu_evaluation_flags
+
+    jobs, gpus = site.servers.of(pool), entry.own_gpus
+    memory_gb = (entry.patching or PatchingSettings()).memory_gb
+    return Request(
+        kind="evaluation",
+        names=(),
+        flags=tuple(gpu_evaluation_flags(site, pool, gpus=gpus, time_min=minutes, memory_gb=memory_gb)),
+        partition=_partition(jobs),
+        time_min=minutes,
+        nodes=1,
+        gpus=gpus,
+        cpus=None if jobs.cpus is None else gpus * jobs.cpus_per_gpu,
+        memory_gb=None if jobs.memory is None else memory_gb,
+    )
+
+
+def _evaluation(site: Site, minutes: int) -> Request:
+    from slurmeval.slurm.request import evaluation_flags
 
     jobs = site.evaluations
-    minutes = evaluation_time_min(limit_min, loading_s, jobs)
     return Request(
         kind="evaluation",
         names=(),

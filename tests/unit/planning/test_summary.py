@@ -192,9 +192,12 @@ GPU = Partition("gpu", 120, 4, 256_000, 64, 2, True, "UP")
 
 
 def test_requests_that_are_alike_are_asked_once() -> None:
-    asked = requests(
-        SITE, config(("a", "b", "large")), ["a", "b", "large"], {"first": 30, "second": 240, "third": 30}
+    first = config(("a", "b", "large"))
+    more = {"third", *(f"b{number}" for number in range(9))}
+    alike = first.model_copy(
+        update={"benchmarks": first.benchmarks | dict.fromkeys(more, first.benchmarks["first"])}
     )
+    asked = requests(SITE, alike, ["a", "b", "large"], {"first": 30, "second": 240, "third": 30})
     assert [each.title for each in asked] == [
         "servers of a, b",
         "server of large",
@@ -202,8 +205,17 @@ def test_requests_that_are_alike_are_asked_once() -> None:
         "evaluation on second",
     ]
     assert "--gpus-per-node=4" in asked[1].flags
-    (many,) = requests(SITE, config(), [], {f"b{number}": 30.0 for number in range(9)})
+    (many,) = requests(SITE, alike, [], {f"b{number}": 30.0 for number in range(9)})
     assert many.title == "evaluations on b0, b1, b2, b3 and 5 more"
+
+
+def test_an_evaluation_on_gpus_of_its_own_asks_for_them() -> None:
+    content = config().model_dump(mode="json")
+    content["benchmarks"]["first"] = {"harness": "patching", "patching": {"gpus": 8, "memory_gb": 100}}
+    (asked,) = requests(SITE, Config.model_validate(content), [], {"first": 30})
+    assert (asked.title, asked.gpus, asked.memory_gb) == ("evaluation on first", 8, 100)
+    assert "--gpus-per-node=8" in asked.flags
+    assert unfit(asked, {"gpu": GPU}) == "partition gpu: 4 GPUs a node (8 asked for)"
 
 
 def test_jobs_that_fit() -> None:
