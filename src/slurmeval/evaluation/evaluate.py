@@ -156,7 +156,7 @@ def _run_alone(evaluation: Evaluation) -> int:
 
     Another of a dead run or a dead node is waited for until it has stopped, or counts as dead.
     """
-    lock_file = LockFile(replicas.lock_file_of(evaluation.run, evaluation.model, evaluation.benchmark_id))
+    lock_file = LockFile(evaluation.run.lock_file(evaluation.model, evaluation.benchmark_id))
     job_id = os.environ.get("SLURM_JOB_ID") if evaluation.on_cluster else None
     if job_id is not None and (was := read(lock_file.path, Owner)) and was.job_id == job_id:
         lock_file.path.unlink()  # this very job, before it was requeued

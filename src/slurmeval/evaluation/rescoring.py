@@ -28,7 +28,6 @@ from slurmeval.ownership import LockFile
 from slurmeval.processes import identity
 from slurmeval.results import evaluation as results
 from slurmeval.results import partitions
-from slurmeval.scheduling.replicas import lock_file_of
 from slurmeval.state.lease import Lease
 from slurmeval.state.records import write
 from slurmeval.state.run_document import RunDocument
@@ -67,7 +66,7 @@ def rescore(run: RunDocument, model: str, benchmark: str) -> int:
     known = partitions.evaluation_row(evaluation.paths.evaluation(model, benchmark))
     if not evaluation.work.is_dir():
         raise EvaluationFailed(ErrorClass.BAD_RESULT, f"nothing is left of it in {evaluation.work}")
-    lock_file = LockFile(lock_file_of(run, model, benchmark))
+    lock_file = LockFile(run.lock_file(model, benchmark))
     if lock_file.take() is not None:
         raise EvaluationFailed(ErrorClass.CANCELLED, "it runs just now")
     try:

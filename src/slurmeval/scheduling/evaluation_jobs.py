@@ -22,7 +22,7 @@ from slurmeval.scheduling.job_ends import CLASSES, Ends, certainly_died
 from slurmeval.scheduling.job_resources import EvaluationRequest, by_the_site, flags_of
 from slurmeval.scheduling.leasing import lease, release, server_jobs
 from slurmeval.scheduling.leftover_jobs import LeftOver
-from slurmeval.scheduling.replicas import held, is_running, is_up, lease_files, lock_file_of
+from slurmeval.scheduling.replicas import held, is_running, is_up, lease_files
 from slurmeval.servers import colocated
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
@@ -305,7 +305,7 @@ class SlurmJobs:
 
     def _is_silent(self, job: EvaluationJob) -> bool:
         """Whether nothing runs the evaluation, as far as its heartbeats tell."""
-        return live_owner(lock_file_of(self.run, *job.pair)) is None
+        return live_owner(self.run.lock_file(*job.pair)) is None
 
     @property
     def _accounting_wait_s(self) -> float:
@@ -329,7 +329,7 @@ class SlurmJobs:
 
     def fail(self, job: EvaluationJob, failure: EvaluationFailed) -> Ended:
         """Records a failure on the evaluation's behalf: it cannot do it itself."""
-        lock_file_of(self.run, *job.pair).unlink(missing_ok=True)
+        self.run.lock_file(*job.pair).unlink(missing_ok=True)
         release(self.run, *job.pair)
         logs = self._logs(job)
         log = str(logs[0].relative_to(self.paths.results)) if logs else None

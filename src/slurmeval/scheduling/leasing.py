@@ -12,7 +12,7 @@ from slurmeval.errors import NotYet, ServerFailed
 from slurmeval.paths import Paths
 from slurmeval.scheduling import finished
 from slurmeval.scheduling.failures import no_server, record
-from slurmeval.scheduling.replicas import controller_of, held, lease_files, lock_file_of, replica_specs
+from slurmeval.scheduling.replicas import controller_of, held, lease_files, replica_specs
 from slurmeval.scheduling.server_submission import acquire, submit_earlier
 from slurmeval.servers import leases
 from slurmeval.state.lease import Lease
@@ -27,7 +27,7 @@ def lease(run: RunDocument, model: str, benchmark: str) -> None:
     where no run is under way.
     """
     controller = controller_of(run)
-    lock_file = lock_file_of(run, model, benchmark)
+    lock_file = run.lock_file(model, benchmark)
     failure: ServerFailed | None = None
     not_yet: NotYet | None = None
     held = False

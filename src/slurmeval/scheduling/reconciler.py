@@ -21,7 +21,7 @@ from slurmeval.ownership import live_owner
 from slurmeval.scheduling.failures import last_words
 from slurmeval.scheduling.job_ends import Ends
 from slurmeval.scheduling.pending_jobs import Pending
-from slurmeval.scheduling.replicas import controller_of, lock_file_of, replica_specs
+from slurmeval.scheduling.replicas import controller_of, replica_specs
 from slurmeval.scheduling.server_submission import acquire
 from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
@@ -158,7 +158,7 @@ class Reconciler:
 
     def _needs_server(self, model: str, benchmark: str) -> bool:
         """Whether an evaluation still has something to ask: it may be scoring, or waits to be looked at."""
-        lock_file = lock_file_of(self.run, model, benchmark)
+        lock_file = self.run.lock_file(model, benchmark)
         progress = read(lock_file.with_name("progress.json"), EvaluationProgress)
         asks = progress is None or progress.phase not in ("scoring", "done", "failed")
         return asks or live_owner(lock_file) is None
@@ -166,7 +166,7 @@ class Reconciler:
     def _move(self, spec: ServerSpec, model: str, pairs: list[Pair]) -> None:
         """Takes the leases anew, on the current server or a new one. Raises ServerFailed, NotYet."""
         for pair in pairs:
-            acquire(self.run, model, spec, self.run.lease_name(*pair), lock_file_of(self.run, *pair))
+            acquire(self.run, model, spec, self.run.lease_name(*pair), self.run.lock_file(*pair))
         self._submitted(Path(spec.servers).name)
 
     def _submitted(self, replica: str) -> None:

@@ -72,11 +72,6 @@ def held(run: RunDocument, model: str, benchmark: str) -> Iterator[Lease]:
             yield lease
 
 
-def lock_file_of(run: RunDocument, model: str, benchmark: str) -> Path:
-    """The file by which one process at a time runs the evaluation."""
-    return run.lock_file(model, benchmark)
-
-
 def controller_of(run: RunDocument) -> Owner:
     """Returns who runs this run. Raises SlurmevalError where nobody does."""
     controller = read(run.paths.controller, Owner)

@@ -116,5 +116,5 @@ class RunDocument:
         return self.paths.work(model, benchmark, self.answers_key(model, benchmark))
 
     def lock_file(self, model: str, benchmark: str) -> Path:
-        """Returns the file by which an evaluation says that it runs."""
+        """Returns the file by which one process at a time runs an evaluation."""
         return self.paths.lock_file(model, benchmark, self.answers_key(model, benchmark))

@@ -14,7 +14,7 @@ from slurmeval.files import read_json, write_json
 from slurmeval.scheduling import finished
 from slurmeval.scheduling.evaluation_jobs import FILES_S, UNKNOWN_S, EvaluationJob, SlurmJobs
 from slurmeval.scheduling.failures import record
-from slurmeval.scheduling.leasing import lease_files, lock_file_of
+from slurmeval.scheduling.leasing import lease_files
 from slurmeval.scheduling.reconciler import Reconciler
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import SlurmAway, SubmissionRefused
@@ -40,7 +40,7 @@ def finish(run: Run) -> None:
         partition = getattr(run.paths, kind)(*PAIR)
         partition.parent.mkdir(parents=True, exist_ok=True)
         partition.write_bytes(kind.encode())
-    lock_file_of(run.document, *PAIR).parent.mkdir(parents=True, exist_ok=True)
+    run.document.lock_file(*PAIR).parent.mkdir(parents=True, exist_ok=True)
     finished.keep(run.document, *PAIR)
 
 
@@ -127,7 +127,7 @@ def test_a_finished_evaluation_needs_no_server_and_no_job(
     finish(run)
     run.paths.metrics(*PAIR).unlink()  # Snakemake takes what a dead run left for half-made
     pq.write_table(
-        pa.table({"row": [1]}), lock_file_of(run.document, *PAIR).parent / "finished" / "samples.parquet"
+        pa.table({"row": [1]}), run.document.lock_file(*PAIR).parent / "finished" / "samples.parquet"
     )
     job = submitted(jobs)
     assert not run.server().path.exists()
@@ -180,7 +180,7 @@ def test_a_harness_that_was_killed_for_its_memory_is_told_from_one_that_broke(
 
 def test_time_that_ran_out_is_given_again_where_something_was_answered(run: Run, jobs: SlurmJobs) -> None:
     job = submitted(jobs)
-    progress = lock_file_of(run.document, *PAIR).parent / "gateway" / "progress.json"
+    progress = run.document.lock_file(*PAIR).parent / "gateway" / "progress.json"
     write_json(progress, {"stored": 0, "answered": 7, "replayed": 0})
     fail(run, ErrorClass.TIME_LIMIT)
     assert jobs.look([job], {})[PAIR].retry
@@ -210,13 +210,13 @@ def test_a_job_that_died_without_a_word(
     run: Run, jobs: SlurmJobs, slurm: StandInSlurm, state: str, error_class: ErrorClass
 ) -> None:
     job = submitted(jobs)
-    write_json(lock_file_of(run.document, *PAIR), {"host": "gone", "pid": 1, "started": 1})
+    write_json(run.document.lock_file(*PAIR), {"host": "gone", "pid": 1, "started": 1})
     slurm.end(job.job_id, state)
     ended = jobs.look([job], slurm.jobs)[PAIR]
     assert ended.failure is not None
     assert ended.failure.error_class is error_class
     assert state in ended.failure.reason
-    assert not lock_file_of(run.document, *PAIR).exists()
+    assert not run.document.lock_file(*PAIR).exists()
     assert read_json(run.paths.failure(*PAIR))["error_class"] == error_class
     assert read_json(lease_files(run.document, *PAIR)[0])["released"]
 

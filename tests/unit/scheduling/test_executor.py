@@ -17,7 +17,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from slurmeval.files import read_json, write_json
 from slurmeval.scheduling import finished, leasing
 from slurmeval.scheduling.executor import SlurmExecutor
-from slurmeval.scheduling.leasing import lease_files, lock_file_of
+from slurmeval.scheduling.leasing import lease_files
 from slurmeval.scheduling.pending_jobs import HOPELESS_S
 from slurmeval.scheduling.postponed import GIVE_UP_S, RETRY_S
 from slurmeval.scheduling.reconciler import FAILED_RETRY_S, GONE_S
@@ -90,7 +90,7 @@ def finish(run: Run, benchmark: str) -> None:
         partition = getattr(run.paths, kind)("tiny", benchmark)
         partition.parent.mkdir(parents=True, exist_ok=True)
         partition.write_bytes(kind.encode())
-    lock_file_of(run.document, "tiny", benchmark).parent.mkdir(parents=True, exist_ok=True)
+    run.document.lock_file("tiny", benchmark).parent.mkdir(parents=True, exist_ok=True)
     finished.keep(run.document, "tiny", benchmark)
 
 

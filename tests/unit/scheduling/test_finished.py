@@ -8,7 +8,7 @@ import pytest
 
 from slurmeval.files import read_json
 from slurmeval.scheduling import finished
-from slurmeval.scheduling.leasing import lease_files, lease_for_rule, lock_file_of
+from slurmeval.scheduling.leasing import lease_files, lease_for_rule
 from tests.unit.scheduling.conftest import Run
 
 PAIR = ("tiny", "first")
@@ -22,7 +22,7 @@ def ended(run: Run) -> Run:
         partition = getattr(run.paths, kind)(*PAIR)
         partition.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table({"row": [1, 2, 3]}), partition)
-    lock_file_of(run.document, *PAIR).parent.mkdir(parents=True)
+    run.document.lock_file(*PAIR).parent.mkdir(parents=True)
     finished.keep(run.document, *PAIR)
     return run
 
@@ -45,7 +45,7 @@ def test_results_of_other_parameters_do_not_count(ended: Run) -> None:
 
 
 def test_half_of_it_does_not_count(ended: Run) -> None:
-    (lock_file_of(ended.document, *PAIR).parent / "finished" / "samples.parquet").unlink()
+    (ended.document.lock_file(*PAIR).parent / "finished" / "samples.parquet").unlink()
     assert not finished.is_there(ended.document, *PAIR)
 
 

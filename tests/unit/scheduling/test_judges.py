@@ -13,7 +13,7 @@ from slurmeval.harnesses import stored_answers
 from slurmeval.paths import Paths
 from slurmeval.results import schema
 from slurmeval.scheduling import finished
-from slurmeval.scheduling.replicas import lease_files, lock_file_of
+from slurmeval.scheduling.replicas import lease_files
 from slurmeval.state.run_document import RunDocument
 from tests.run_documents import benchmark_entry, config_for, model_entry, run_document
 
@@ -56,7 +56,7 @@ def test_a_judge_is_leased_beside_its_own_evaluations(run: RunDocument) -> None:
 def test_verdicts_are_stored_under_the_judge_they_are_of(run: RunDocument) -> None:
     assert run.work("tiny", "judged").name == "2" * 16
     assert run.work("tiny", "qa").name == "1" * 16
-    assert lock_file_of(run, "tiny", "judged").parent == run.work("tiny", "judged")
+    assert run.lock_file("tiny", "judged").parent == run.work("tiny", "judged")
 
 
 def test_a_judge_needs_no_server_again_until_an_answer_is_another(run: RunDocument) -> None:

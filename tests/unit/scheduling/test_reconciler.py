@@ -13,7 +13,7 @@ import pytest
 from slurmeval.errors import ServerFailed
 from slurmeval.files import read_json, write_json
 from slurmeval.processes import identity
-from slurmeval.scheduling.leasing import lease, lease_files, lock_file_of
+from slurmeval.scheduling.leasing import lease, lease_files
 from slurmeval.scheduling.reconciler import GONE_S, MAX_REPLACED, MAX_UNUSED, RENEWAL, SILENT_S, Reconciler
 from slurmeval.servers.leases import UNUSED
 from slurmeval.slurm import commands
@@ -213,7 +213,7 @@ def test_leases_that_someone_removed_are_taken_anew(
 def test_an_evaluation_that_scores_gets_no_lease_anew(
     run: Run, reconciler: Reconciler, slurm: StandInSlurm
 ) -> None:
-    lock_file = lock_file_of(run.document, *PAIRS[0])
+    lock_file = run.document.lock_file(*PAIRS[0])
     write_json(lock_file, asdict(identity()))
     write_json(lock_file.with_name("progress.json"), {"phase": "scoring"})
     lease_file = lease_files(run.document, *PAIRS[0])[0]

@@ -11,7 +11,7 @@ import pytest
 from slurmeval.files import read_json, write_json
 from slurmeval.processes import identity
 from slurmeval.scheduling.evaluation_jobs import SlurmJobs
-from slurmeval.scheduling.leasing import lease, lease_files, lock_file_of, release
+from slurmeval.scheduling.leasing import lease, lease_files, release
 from slurmeval.scheduling.silent_servers import SILENT_S, SilentServers
 from slurmeval.slurm.commands import job_name
 from slurmeval.workflow import lifecycle
@@ -79,7 +79,7 @@ def test_evaluations_that_go_on_are_not_waited_for(
     evaluation = SlurmJobs(run.document, clock=run.clock).submit(*PAIR, "true")
     assert evaluation is not None
     slurm.start(evaluation.job_id)
-    write_json(lock_file_of(run.document, *PAIR), asdict(identity()))
+    write_json(run.document.lock_file(*PAIR), asdict(identity()))
     lifecycle.wait_for_jobs(run.paths)
     assert set(slurm.jobs) == {server_job, evaluation.job_id}
     assert not capsys.readouterr().out
