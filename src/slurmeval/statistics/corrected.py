@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slurmeval.statistics.intervals import Interval, standard_error, student_t
+from slurmeval.statistics.intervals import LEVEL, Interval, normal_quantile, student_t
 
 if TYPE_CHECKING:
     from slurmeval.statistics.intervals import Floats, Labels
@@ -77,9 +77,9 @@ def rogan_gladen(raw: float, n: int, known: Accuracy) -> Corrected | None:
     of_wrong = (1 - share) ** 2 * known.specificity * (1 - known.specificity) / known.n_wrong
     of_right = share**2 * known.sensitivity * (1 - known.sensitivity) / known.n_right
     se = math.sqrt(of_raw + of_wrong + of_right) / informative
-    half = 1.959963984540054 * se
-    low, high = max(0.0, share - half), min(1.0, share + half)
-    return Corrected(float(min(1.0, max(0.0, share))), se, Interval(float(low), float(high), "rogan_gladen"))
+    half = normal_quantile((1 + LEVEL) / 2) * se
+    low, value, high = (min(1.0, max(0.0, float(end))) for end in (share - half, share, share + half))
+    return Corrected(value, se, Interval(low, high, "rogan_gladen"))
 
 
 def prediction_powered(
@@ -101,8 +101,8 @@ def prediction_powered(
         judged: What the judge says of them, shape (n,).
         unlabelled: What the judge says of the others, shape (N,), N at least 2.
         weight: λ; None: the best one.
-        clusters: Question of each labelled answer, shape (n,); None: all are independent.
-        unlabelled_clusters: The same of the others, shape (N,).
+        clusters: Number of each labelled answer's cluster, shape (n,); None: all are independent.
+        unlabelled_clusters: The same of the others, shape (N,); the same number is the same cluster.
     """
     import numpy as np
 
@@ -113,16 +113,28 @@ def prediction_powered(
         weight = 0.0 if variance == 0 else min(1.0, max(0.0, covariance / ((1 + n / others) * variance)))
     rest = labels - weight * judged
     value = weight * float(unlabelled.mean()) + float(rest.mean())
-    of_rest = _error(rest, clusters)
-    of_judged = weight * _error(unlabelled, unlabelled_clusters)
-    se = math.hypot(of_rest, of_judged)
-    groups = n if clusters is None else len(np.unique(clusters))
+    if clusters is None or unlabelled_clusters is None:  # as the paper has it
+        groups = n
+        se = math.hypot(
+            float(rest.std()) / math.sqrt(n), weight * float(unlabelled.std()) / math.sqrt(others)
+        )
+    else:
+        groups = len(np.unique(clusters))
+        names, numbers = np.unique(np.concatenate([clusters, unlabelled_clusters]), return_inverse=True)
+        moved = _moved(rest, numbers[:n], len(names)) + _moved(weight * unlabelled, numbers[n:], len(names))
+        se = math.sqrt(float((moved**2).sum()))
     half = student_t(groups - 1) * se
     return Corrected(value, se, Interval(value - half, value + half, "ppi++"), weight)
 
 
-def _error(values: Floats, clusters: Labels | None) -> float:
-    """Returns the standard error of a mean: as the paper has it, or robust to clusters."""
-    if clusters is None:
-        return float(values.std()) / math.sqrt(len(values))
-    return standard_error(values, clusters) or 0.0
+def _moved(values: Floats, numbers: Labels, size: int) -> Floats:
+    """Returns by how much each of `size` clusters moves the mean; their squares add up to CR1's variance.
+
+    A cluster with labelled answers and others moves both means, so that the two do not err on their own.
+    """
+    import numpy as np
+
+    groups = len(np.unique(numbers))
+    factor = math.sqrt(groups / max(1, groups - 1)) / len(values)
+    found: Floats = np.bincount(numbers, values - values.mean(), size) * factor
+    return found

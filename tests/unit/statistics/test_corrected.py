@@ -30,6 +30,9 @@ def test_rogan_gladen_stays_on_the_scale() -> None:
     found = rogan_gladen(0.01, 1000, Accuracy(0.9, 0.8, 100, 100))
     assert found is not None
     assert (found.value, found.interval.low) == (0.0, 0.0)
+    beyond = rogan_gladen(0.0, 1000, Accuracy(0.9, 0.8, 100, 100))
+    assert beyond is not None
+    assert (beyond.value, beyond.interval.low, beyond.interval.high) == (0.0, 0.0, 0.0)
 
 
 def test_sensitivity_and_specificity_are_shares_of_what_people_say() -> None:
@@ -58,6 +61,23 @@ def test_the_best_weight_has_the_least_error() -> None:
     assert best.se < min(others)
 
 
+def test_the_best_weight_is_the_published_one() -> None:
+    covariance = np.cov(LABELS, JUDGED)[0, 1]
+    variance = np.var(np.concatenate([JUDGED, UNLABELLED]), ddof=1)
+    found = prediction_powered(LABELS, JUDGED, UNLABELLED)
+    assert found.weight == pytest.approx(covariance / ((1 + 5 / 10) * variance))
+
+
+def test_a_cluster_with_labelled_answers_and_others_moves_both_means_at_once() -> None:
+    rest, clusters, others = LABELS - JUDGED, np.arange(5), np.arange(10) % 5
+    moved = (rest - rest.mean()) / 5 + np.bincount(others, UNLABELLED - UNLABELLED.mean()) / 10
+    found = prediction_powered(LABELS, JUDGED, UNLABELLED, 1, clusters, others)
+    assert found.se == pytest.approx(math.sqrt(5 / 4 * (moved**2).sum()))
+    assert found.se != pytest.approx(
+        prediction_powered(LABELS, JUDGED, UNLABELLED, 1, clusters, others + 5).se
+    )
+
+
 def test_a_judge_that_says_nothing_gets_no_weight() -> None:
     found = prediction_powered(LABELS, np.ones(5), np.ones(10))
     assert (found.weight, found.value) == (0.0, 0.6)
@@ -76,8 +96,8 @@ def test_intervals_hold_their_level() -> None:
 
 def test_questions_with_several_answers_count_once() -> None:
     labels, judged, rest = np.repeat(LABELS, 4), np.repeat(JUDGED, 4), np.repeat(UNLABELLED, 4)
-    clusters, others = np.repeat(np.arange(5), 4), np.repeat(np.arange(10), 4)
-    once = prediction_powered(LABELS, JUDGED, UNLABELLED, 1, np.arange(5), np.arange(10))
+    clusters, others = np.repeat(np.arange(5), 4), np.repeat(np.arange(5, 15), 4)
+    once = prediction_powered(LABELS, JUDGED, UNLABELLED, 1, np.arange(5), np.arange(5, 15))
     found = prediction_powered(labels, judged, rest, 1, clusters, others)
     assert found.se == pytest.approx(once.se)
     assert prediction_powered(labels, judged, rest, 1).se < found.se
