@@ -13,7 +13,8 @@ import numpy as np
 from slurmeval.harnesses.judge.harness import WIN_RATE
 from slurmeval.judges.reading import StoredVerdict
 from slurmeval.judges.scores import answer_means, numbered, question_means
-from slurmeval.statistics.agreement import alpha_interval, cohen_kappa, krippendorff_alpha, percentiles
+from slurmeval.statistics.agreement import alpha_interval, cohen_kappa, krippendorff_alpha
+from slurmeval.statistics.bootstrap import percentiles, resampled
 from slurmeval.statistics.corrected import accuracy
 from slurmeval.statistics.intervals import MIN_QUESTIONS, Interval, wilson
 from slurmeval.statistics.win_rates import SAME
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from slurmeval.statistics.intervals import Floats, Labels, Matrix
 
 Row = dict[str, Any]
-RESAMPLES = 2_000
 HALF = 0.5
 
 
@@ -99,16 +99,20 @@ def _verbosity(verdicts: Sequence[StoredVerdict], name: str) -> Iterator[Row]:
     if name != WIN_RATE and len(np.unique(questions)) < len(own):
         values, lengths = (_less_the_mean(each, questions) for each in (values, lengths))
 
-    def slope(weights: np.ndarray) -> Floats:
-        total = weights.sum(axis=-1)
-        x, y = weights @ lengths / total, weights @ values / total
-        spread = weights @ lengths**2 / total - x**2
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(spread > 1e-12, (weights @ (lengths * values) / total - x * y) / spread, np.nan)
-
-    found = float(slope(np.ones(len(own))))
+    parts = np.column_stack([lengths, values, lengths**2, lengths * values])
+    found = float(_slope(parts.mean(axis=0)))
     known = None if math.isnan(found) else found
-    yield _row("verbosity_slope", known, len(own), None if known is None else _resampled(slope, questions))
+    yield _row(
+        "verbosity_slope", known, len(own), None if known is None else _bootstrapped(_slope, parts, questions)
+    )
+
+
+def _slope(means: np.ndarray) -> Floats:
+    """Returns the slope of y on x by the means of x, y, x² and xy, shape (…, 4); NaN: x never varies."""
+    x, y, squares, products = np.moveaxis(means, -1, 0)
+    spread = squares - x**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(spread > 1e-12, (products - x * y) / spread, np.nan)
 
 
 def _doublings(text: str | None) -> float:
@@ -120,14 +124,26 @@ def _less_the_mean(values: Floats, groups: Labels) -> Floats:
     return values - (np.bincount(groups, values) / np.bincount(groups))[groups]
 
 
-def _resampled(statistic: Callable[[np.ndarray], Floats], groups: Labels) -> Interval | None:
-    """Returns the 95 % interval of a statistic of weights, by a bootstrap over groups."""
+def _bootstrapped(
+    statistic: Callable[[np.ndarray], Floats], parts: Matrix, groups: Labels
+) -> Interval | None:
+    """Returns the 95 % interval of a statistic of means, by a bootstrap over groups.
+
+    `parts`: what the means are of, shape (n, k); the statistic is given them in shape (resamples, k).
+    """
     names, numbers = np.unique(groups, return_inverse=True)
     if len(names) < MIN_QUESTIONS:
         return None
-    drawn = np.random.default_rng(0).multinomial(len(names), [1 / len(names)] * len(names), RESAMPLES)
-    found = percentiles(statistic(drawn[:, numbers].astype(float)))
+    sums = np.zeros((len(names), 1 + parts.shape[1]))
+    np.add.at(sums, numbers, np.column_stack([np.ones(len(parts)), parts]))
+    drawn = resampled(sums)
+    found = percentiles(statistic(drawn[:, 1:] / drawn[:, :1]))
     return None if found is None or found.high - found.low < SAME else found
+
+
+def _mean_of(values: Floats, groups: Labels) -> Interval | None:
+    """Returns the 95 % interval of a mean, by a bootstrap over groups."""
+    return _bootstrapped(lambda means: means[:, 0], values[:, None], groups)
 
 
 def _self_preference(verdicts: Sequence[StoredVerdict], name: str, judge: str | None) -> Iterator[Row]:
@@ -141,7 +157,7 @@ def _self_preference(verdicts: Sequence[StoredVerdict], name: str, judge: str | 
     if not both:
         return
     differences = np.array([own[question] - others[question] for question in both])
-    interval = _resampled(lambda weights: weights @ differences / weights.sum(axis=-1), np.arange(len(both)))
+    interval = _mean_of(differences, np.arange(len(both)))
     yield _row("self_preference", float(differences.mean()), len(both), interval)
 
 
@@ -200,8 +216,7 @@ def _of_labels(
     questions = numbered([answer[1] for answer in known])
     yield _alpha("alpha", np.array([said, given]), questions)
     leaning = said - given
-    interval = _resampled(lambda weights: weights @ leaning / weights.sum(axis=-1), questions)
-    yield _row("leaning", float(leaning.mean()), len(known), interval)
+    yield _row("leaning", float(leaning.mean()), len(known), _mean_of(leaning, questions))
     if name == WIN_RATE:
         yield _kappa(np.round(said * 2), np.round(given * 2), 3)
         return

@@ -14,9 +14,8 @@ import numpy as np
 from slurmeval.harnesses.judge.harness import WIN_RATE
 from slurmeval.judges.reading import StoredVerdict
 from slurmeval.statistics import bradley_terry
-from slurmeval.statistics.agreement import RESAMPLES, percentiles
 from slurmeval.statistics.corrected import LEAST_LABELLED, accuracy, prediction_powered, rogan_gladen
-from slurmeval.statistics.intervals import MIN_QUESTIONS, Interval, estimate
+from slurmeval.statistics.intervals import Interval, estimate
 from slurmeval.statistics.win_rates import SAME, length_feature, share_feature, win_rate
 
 if TYPE_CHECKING:
@@ -180,21 +179,11 @@ def _strengths(by_model: Mapping[str, Sequence[StoredVerdict]]) -> dict[str, Row
     total = wins.sum(axis=0)
     if not prompts or bradley_terry.undecided(total):
         return {}
-    found = bradley_terry.strengths(total)
+    found, within = bradley_terry.strengths(total), bradley_terry.intervals(wins, against=len(models))
     return {
         model: {"strength": float(found[place] - found[-1]), **_ends("strength", interval)}
-        for (place, model), interval in zip(enumerate(models), relative_intervals(wins), strict=True)
+        for place, (model, interval) in enumerate(zip(models, within[:-1], strict=True))
     }
-
-
-def relative_intervals(wins: np.ndarray) -> list[Interval | None]:
-    """Returns the interval of each strength less that of the last model, by a bootstrap over prompts."""
-    count = len(wins)
-    if count < MIN_QUESTIONS:
-        return [None] * (wins.shape[-1] - 1)
-    drawn = np.random.default_rng(0).multinomial(count, [1 / count] * count, RESAMPLES)
-    found = bradley_terry.strengths((drawn @ wins.reshape(count, -1)).reshape(-1, *wins.shape[1:]))
-    return [percentiles(found[:, model] - found[:, -1]) for model in range(wins.shape[-1] - 1)]
 
 
 def numbered(names: Sequence[object]) -> Labels:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from slurmeval.statistics.intervals import LEVEL, Interval
+from slurmeval.statistics.bootstrap import percentiles, resampled
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from slurmeval.statistics.intervals import Floats, Labels, Matrix
+    from slurmeval.statistics.intervals import Floats, Interval, Labels, Matrix
 
 Level = Literal["nominal", "ordinal", "interval", "ratio"]
-RESAMPLES = 2_000
-"""Of every bootstrap."""
 
 
 def krippendorff_alpha(ratings: Matrix, level: Level) -> float | None:
@@ -50,20 +48,7 @@ def alpha_interval(ratings: Matrix, level: Level, clusters: Labels | None = None
     pairs = pairs[pairs.sum(axis=(1, 2)) > 0]
     if len(pairs) < 2:
         return None
-    drawn = np.random.default_rng(0).multinomial(len(pairs), [1 / len(pairs)] * len(pairs), RESAMPLES)
-    resampled = (drawn @ pairs.reshape(len(pairs), -1)).reshape(RESAMPLES, *pairs.shape[1:])
-    return percentiles(_alphas(resampled, values, level))
-
-
-def percentiles(found: Floats) -> Interval | None:
-    """Returns the middle 95 % of what resamples gave; None: fewer than half gave a number."""
-    import numpy as np
-
-    told = found[np.isfinite(found)]
-    if 2 * len(told) < len(found) or not len(told):
-        return None
-    low, high = np.quantile(told, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high), "bootstrap")
+    return percentiles(_alphas(resampled(pairs), values, level))
 
 
 def _coincidences(ratings: Matrix) -> tuple[Floats, np.ndarray]:

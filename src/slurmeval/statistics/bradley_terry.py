@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from slurmeval.statistics.agreement import RESAMPLES, percentiles
+from slurmeval.statistics.bootstrap import percentiles, resampled
+from slurmeval.statistics.intervals import MIN_QUESTIONS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,18 +45,18 @@ def strengths(wins: np.ndarray) -> Floats:
     return centred
 
 
-def intervals(wins: np.ndarray) -> list[Interval | None]:
-    """Returns the 95 % interval of each model's strength, by a bootstrap over prompts.
+def intervals(wins: np.ndarray, against: int | None = None) -> list[Interval | None]:
+    """Returns the 95 % interval of each model's strength, by a bootstrap over prompts; of few prompts none.
 
-    `wins`: of each prompt, shape (prompts, models, models).
+    Args:
+        wins: Of each prompt, shape (prompts, models, models).
+        against: The model whose strength is taken to be 0; None: the mean is.
     """
-    import numpy as np
-
-    count = len(wins)
-    if count < 2:
+    if len(wins) < MIN_QUESTIONS:
         return [None] * wins.shape[-1]
-    drawn = np.random.default_rng(0).multinomial(count, [1 / count] * count, RESAMPLES)
-    found = strengths((drawn @ wins.reshape(count, -1)).reshape(RESAMPLES, *wins.shape[1:]))
+    found = strengths(resampled(wins))
+    if against is not None:
+        found = found - found[:, [against]]
     return [percentiles(found[:, model]) for model in range(wins.shape[-1])]
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from slurmeval.statistics.intervals import LEVEL, Interval, normal_quantile, student_t
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from slurmeval.statistics.intervals import Floats, Labels
 
 LEAST_INFORMATIVE = 0.2
@@ -127,7 +129,7 @@ def prediction_powered(
     return Corrected(value, se, Interval(value - half, value + half, "ppi++"), weight)
 
 
-def _moved(values: Floats, numbers: Labels, size: int) -> Floats:
+def _moved(values: Floats, numbers: np.ndarray, size: int) -> np.ndarray:
     """Returns by how much each of `size` clusters moves the mean; their squares add up to CR1's variance.
 
     A cluster with labelled answers and others moves both means, so that the two do not err on their own.
@@ -136,5 +138,4 @@ def _moved(values: Floats, numbers: Labels, size: int) -> Floats:
 
     groups = len(np.unique(numbers))
     factor = math.sqrt(groups / max(1, groups - 1)) / len(values)
-    found: Floats = np.bincount(numbers, values - values.mean(), size) * factor
-    return found
+    return np.bincount(numbers, values - values.mean(), size) * factor

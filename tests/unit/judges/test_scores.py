@@ -148,6 +148,16 @@ def test_a_judge_of_length_has_a_slope() -> None:
     assert card(same)["verbosity_slope"]["value"] is None
 
 
+def test_a_judge_of_quality_has_no_slope_where_answers_to_the_same_questions_are_compared() -> None:
+    verdicts = []
+    for question in range(40):  # questions that need longer answers are the easier ones
+        for model, more in (("a", 0), ("b", 1)):
+            length = question % 8 + more
+            verdicts.append(verdict(question, question % 8 / 7, model=model, judged="x" * (2**length - 1)))
+    assert card(verdicts)["verbosity_slope"]["value"] == pytest.approx(0)
+    assert card(verdicts[::2])["verbosity_slope"]["value"] == pytest.approx(1 / 7)
+
+
 def test_comparisons_tell_consistency_and_the_place_that_is_preferred() -> None:
     orders = [("A", "A")] * 6 + [("A", "B")] * 3 + [("B", "tie")]
     found = card([comparison(n, each) for n, each in enumerate(orders)])
@@ -217,6 +227,9 @@ def test_strengths_are_those_of_choix() -> None:
     assert found["a"]["strength"] == pytest.approx(known[0] - known[2], abs=1e-4)
     assert found["b"]["strength"] == pytest.approx(known[1] - known[2], abs=1e-4)
     assert found["a"]["strength_lo"] < found["a"]["strength"] < found["a"]["strength_hi"]
+    # Of the log odds of 70 in 100, whose error is √(1/70 + 1/30): the other model's does not come in
+    half = (found["a"]["strength_hi"] - found["a"]["strength_lo"]) / 2
+    assert half == pytest.approx(1.96 * (1 / 70 + 1 / 30) ** 0.5, rel=0.1)
 
 
 # Labels

@@ -136,6 +136,7 @@ def test_intervals_of_strengths_hold_the_truth_about_as_often_as_they_say() -> N
         for a, b in ((0, 1), (0, 2), (1, 2)):
             won = rng.random(80) < chances[a, b]
             wins[:, a, b], wins[:, b, a] = won, ~won
+        assert bradley_terry.intervals(wins[:14]) == [None] * wins.shape[-1]
         interval = bradley_terry.intervals(wins)[0]
         assert interval is not None
         held += interval.low <= truth[0] <= interval.high
