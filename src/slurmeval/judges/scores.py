@@ -13,6 +13,7 @@ import numpy as np
 
 from slurmeval.harnesses.judge.harness import WIN_RATE
 from slurmeval.judges.reading import StoredVerdict
+from slurmeval.results.statistics import count_as_clusters
 from slurmeval.statistics import bradley_terry
 from slurmeval.statistics.corrected import LEAST_LABELLED, accuracy, prediction_powered, rogan_gladen
 from slurmeval.statistics.intervals import Interval, estimate
@@ -73,14 +74,22 @@ def _raw(verdicts: Sequence[StoredVerdict], name: str) -> Row:
         "value_judge": statistics.fmean(means.values()) if means else None,
     }
     if means:
-        categories = {verdict.question: verdict.category for verdict in verdicts}
-        clusters = numbered([categories[question] or question for question in means])
-        row |= _ends("ci", estimate(np.array(list(means.values())), clusters).interval)
+        row |= _ends(
+            "ci", estimate(np.array(list(means.values())), _clusters(verdicts, list(means))).interval
+        )
     missing = len(verdicts) - scored
     if missing:
         low, high = (_bound(verdicts, name, value) for value in (0.0, 1.0))
         row |= {"bound_lo": low, "bound_hi": high}
     return row
+
+
+def _clusters(verdicts: Sequence[StoredVerdict], questions: Sequence[str]) -> Labels:
+    """Returns the cluster of each of these questions: its category, if there are enough, or it alone."""
+    categories = {verdict.question: verdict.category for verdict in verdicts}
+    named = [categories[question] or question for question in questions]
+    counted = count_as_clusters(len(set(named)), len(set(questions)), linked=False)
+    return numbered(named if counted else questions)
 
 
 def _bound(verdicts: Sequence[StoredVerdict], name: str, missing: float) -> float:
@@ -117,8 +126,7 @@ def _corrected(
         return row | {"uncorrected": f"{len(known)} labelled answers; at least {LEAST_LABELLED} are needed"}
     if len(others) < 2:
         return row | {"uncorrected": "all answers are labelled: people's own mean is the score"}
-    categories = {verdict.question: verdict.category for verdict in verdicts}
-    groups = numbered([categories[answer[1]] or answer[1] for answer in [*known, *others]])
+    groups = _clusters(verdicts, [answer[1] for answer in [*known, *others]])
     said, given = (
         np.array([judged[answer] for answer in known]),
         np.array([labels[answer] for answer in known]),
@@ -145,7 +153,7 @@ def _controlled(verdicts: Sequence[StoredVerdict]) -> Row:
     if not own:
         return {}
     wins = np.array([each.values[WIN_RATE] for each in own], float)
-    prompts = numbered([each.category or each.question for each in own])
+    prompts = _clusters(own, [each.question for each in own])
     lengths = length_feature(*(_counts(own, None)))
     styles = [share_feature(*_counts(own, style)) for style in _STYLES]
     by_length = win_rate(wins, lengths[:, None], prompts)

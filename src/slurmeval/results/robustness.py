@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from slurmeval.results.statistics import count_as_clusters
 from slurmeval.statistics.pairs import Difference, difference
 
 
@@ -50,7 +51,9 @@ def read(samples: Path) -> list[Drop]:
         )
         named = [categories[question] for question in asked]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(named))}
-        clusters = None if None in numbers else np.array([numbers[name] for name in named])
+        clusters = None
+        if None not in numbers and count_as_clusters(len(numbers), len(named), linked=False):
+            clusters = np.array([numbers[name] for name in named])
         paired = difference(a, b, clusters)
         found.append(Drop(kind, metric, float(a.mean()), float(b.mean()), paired))
     return found

@@ -68,6 +68,23 @@ def test_a_judge_of_whom_nothing_can_be_read_has_no_score() -> None:
     assert (row["dimension"], row["n_unjudged"]) == ("right", 1)
 
 
+def test_categories_are_clusters_where_there_are_five_and_a_few_are_the_make_up() -> None:
+    def row(n_categories: int | None) -> dict[str, Any]:
+        """20 questions of each of 6 kinds, of which half are hard throughout."""
+        verdicts = [
+            verdict(n, float(n % 6 < 3), category=None if n_categories is None else f"c{n % n_categories}")
+            for n in range(120)
+        ]
+        labels = {("m", f"q{n}", 0): float(n % 6 < 3 or n % 7 == 0) for n in range(0, 120, 2)}
+        (found,) = scores(verdicts, Labelled({"right": labels}, random=True))
+        return found
+
+    for name in ("ci", "corrected"):
+        alone, few, many = (row(n)[f"{name}_hi"] - row(n)[f"{name}_lo"] for n in (None, 3, 6))
+        assert few == alone
+        assert many > 2 * alone
+
+
 def lenient(n: int = 600) -> tuple[list[StoredVerdict], dict[tuple[str, str, int], float]]:
     """Verdicts of a judge who calls most wrong answers right, and the truth."""
     random = np.random.default_rng(3)
