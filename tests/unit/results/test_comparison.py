@@ -119,6 +119,18 @@ def test_certificate_counts_what_is_not_paired(results: Results) -> None:
     assert found.verdict is Verdict.BETTER
 
 
+def test_several_answers_to_a_question_are_one_pair(results: Results) -> None:
+    uids = [f"q{number:02d}" for number in (*range(60), *range(60))]
+    results.add("a", "sums", [1.0] * 90 + [0.0] * 30, uids=uids, metric={"n_repeats": 2})
+    results.add("b", "sums", [1.0] * 60 + [0.0] * 60, uids=uids, metric={"n_repeats": 2})
+    (found,) = compare(results.folder, "a", "b").benchmarks
+    assert found.difference is not None
+    assert (found.certificate.paired, found.difference.n) == (60, 60)
+    assert found.difference.value == 0.25
+    # Of 60 differences, of which half are ½
+    assert found.difference.se == pytest.approx(0.25 / 59**0.5)
+
+
 def test_answers_with_errors_are_left_out_of_both_models(results: Results) -> None:
     results.add("a", "sums", [1.0] * 50, status=["error"] * 2 + ["ok"] * 48)
     results.add("b", "sums", [1.0] * 49 + [0.0], status=["ok"] * 47 + ["error"] * 3)

@@ -48,6 +48,14 @@ def test_models_stand_best_first_by_the_mean_of_benchmarks_however_many_question
     assert standing.interval.high - standing.interval.low == pytest.approx(2 * 1.959964 * (standing.se or 0))
 
 
+def test_several_answers_to_each_question_have_pass_at_k(results: Results) -> None:
+    uids = [f"q{number}" for number in (*range(20), *range(20))]
+    right = [1.0] * 20 + [1.0] * 5 + [0.0] * 15  # both answers to 5 questions, one to the others
+    results.add("a", "sums", right, uids=uids, metric={"value": 25 / 40, "n_items": 20, "n_repeats": 2})
+    entry = leaderboard(results.folder).entries["a", "sums"]
+    assert (entry.n_answers, entry.pass_at_k, entry.pass_hat_k) == (2, 1.0, 0.25)
+
+
 def test_models_that_cannot_be_told_apart_share_a_letter(results: Results) -> None:
     for model, right in (("low", 20), ("middle", 60), ("also", 62)):
         add(results, model, "sums", right)

@@ -38,6 +38,14 @@ def test_anchors_of_all_questions_give_the_score_itself() -> None:
     assert [irt.score(found, whole, row) for row in answers] == pytest.approx(answers.mean(axis=1).tolist())
 
 
+def test_anchors_are_of_all_difficulties() -> None:
+    found = irt.fit(answers_of(12, 400)[0])
+    right = sum(found.expected(ability) for ability in (-1.0, 0.0, 1.0))
+    for seed in range(3):
+        chosen = irt.choose(found, 40, seed).chosen
+        assert np.sort(right[chosen]) == pytest.approx(np.sort(right)[5::10], abs=1e-5)
+
+
 def test_a_model_left_out_is_told_better_than_by_random_questions() -> None:
     answers, _, _ = answers_of(12, 400)
     checked = irt.left_out(answers, 40)
