@@ -14,6 +14,7 @@ from slurmeval.results.matrix import Matrix
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
     from slurmeval.report.tables import Tables
+    from slurmeval.results.doubts import Doubts
 
 MAX_BENCHMARKS = 6
 """Of that many, models stand down the side; else the longer of models and benchmarks."""
@@ -81,8 +82,11 @@ class Board:
         return found if known else None
 
 
-def of_run(paths: Paths, run: Tables, matrices: Sequence[Matrix]) -> Board:
-    """Returns the leaderboard of a run whose pairs of models are compared in `matrices`."""
+def of_run(paths: Paths, run: Tables, matrices: Sequence[Matrix], doubts: Doubts) -> Board:
+    """Returns the leaderboard of a run whose pairs of models are compared in `matrices`.
+
+    `doubts`: what the answers said that were read for these.
+    """
     asked: dict[str, str] = {}
     asked_of: dict[tuple[str, str], str] = {}
     for benchmark in run.benchmarks:
@@ -94,4 +98,6 @@ def of_run(paths: Paths, run: Tables, matrices: Sequence[Matrix]) -> Board:
             asked_of |= words
     lower = frozenset(s.benchmark for s in run.scores.values() if s.higher_is_better is False)
     compared = frozenset(matrix.benchmark for matrix in matrices if matrix.suite is None)
-    return Board(leaderboard(paths.results, compared=matrices), compared, asked, asked_of, lower)
+    return Board(
+        leaderboard(paths.results, compared=matrices, doubts=doubts), compared, asked, asked_of, lower
+    )

@@ -22,6 +22,7 @@ from slurmeval.report.sections import pairs, rendered
 from slurmeval.report.sections.scores import CHART
 from slurmeval.report.usage import job_words
 from slurmeval.results import exporting, schema
+from slurmeval.results.doubts import Doubts
 from slurmeval.results.exports import csv, latex
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def _write(
     """Writes all pages. `about`: what else is known of the run (`Material`)."""
     run = tables.load(paths)
     title = settings.title
-    matrices, left_out = pairs.shown(paths, run, config.suites if config else {})
+    doubts = Doubts()
+    matrices, left_out = pairs.shown(paths, run, config.suites if config else {}, doubts)
     written = _write_samples(paths, run, settings)
     samples.write_script(paths.report / "pairs.js", "pairs", pairs.sentences(matrices))
     for model in run.models:
@@ -73,7 +75,7 @@ def _write(
     exported = exporting.Run(paths.results, run.evaluations, run.metrics)
     write_atomically(paths.report / "scores.tex", latex.text(exported))
     full = len(run.scores) <= MAX_FULL_CELLS
-    shown = board.of_run(paths, run, matrices) if full else None
+    shown = board.of_run(paths, run, matrices, doubts) if full else None
     material = Material(paths, run, info, matrices, left_out, shown, written, **about)
     sections = list(rendered(material))
     drawn = next(section.values["chart"] for section, _ in sections if section.id == "scores")

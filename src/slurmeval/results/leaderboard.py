@@ -141,7 +141,10 @@ class Leaderboard:
 
 
 def leaderboard(
-    results: Path, benchmarks: Sequence[str] = (), compared: Sequence[Matrix] | None = None
+    results: Path,
+    benchmarks: Sequence[str] = (),
+    compared: Sequence[Matrix] | None = None,
+    doubts: Doubts | None = None,
 ) -> Leaderboard:
     """Returns the leaderboard of a results folder, from its tables alone.
 
@@ -149,6 +152,7 @@ def leaderboard(
         results: The results folder, or the project folder that holds it as `results`.
         benchmarks: Ids of the benchmarks to show; none: all.
         compared: All pairs of models; None: they are compared here.
+        doubts: What their answers said when they were compared; without, they are read for it.
 
     Raises:
         UserError: There are no results, or a benchmark is unknown.
@@ -158,7 +162,7 @@ def leaderboard(
     rows = frames.read_combined("evaluations", results).to_pylist()
     shown = _shown(results, rows, benchmarks)
     primary = primary_metrics(results)
-    doubts = Doubts()
+    doubts = Doubts() if doubts is None else doubts
     compared = matrices(results, shown, read=doubts.read) if compared is None else compared
     asked = {(row["model"], row["benchmark"]): row for row in rows if row["benchmark"] in shown}
     entries = {pair: _entry(results, row, primary, doubts) for pair, row in asked.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from slurmeval.errors import SlurmevalError, UserError
 from slurmeval.results import schema
+from slurmeval.results.doubts import Doubts
 from slurmeval.results.leaderboard import Leaderboard, leaderboard
+from slurmeval.results.matrix import matrices
 from slurmeval.statistics.intervals import wilson
 from tests.unit.results.test_comparison import Results
 
@@ -46,6 +49,16 @@ def test_models_stand_best_first_by_the_mean_of_benchmarks_however_many_question
     assert standing.se == pytest.approx(math.hypot(*[error or 0 for error in errors]) / 2)
     assert standing.interval is not None
     assert standing.interval.high - standing.interval.low == pytest.approx(2 * 1.959964 * (standing.se or 0))
+
+
+def test_answers_that_were_read_to_compare_models_are_not_read_again(results: Results) -> None:
+    for model, right in (("a", 60), ("b", 20)):
+        add(results, model, "sums", right, status=["unparsed"] * 10 + ["ok"] * 90)
+    whole, doubts = leaderboard(results.folder), Doubts()
+    compared = matrices(results.folder, ["sums"], read=doubts.read)
+    shutil.rmtree(results.folder / "samples")
+    assert leaderboard(results.folder, compared=compared, doubts=doubts) == whole
+    assert leaderboard(results.folder, compared=compared) != whole
 
 
 def test_several_answers_to_each_question_have_pass_at_k(results: Results) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from slurmeval.paths import Paths
     from slurmeval.report.material import Material
     from slurmeval.report.tables import Tables
+    from slurmeval.results.doubts import Doubts
 
 MAX_CELLS = 4000
 """Cells on the first page, in all matrices together; `slurmeval compare` has the others."""
@@ -47,8 +48,13 @@ def _quantiles(alpha: float) -> float:
     return normal_quantile(1 - alpha / 2) + normal_quantile(POWER)
 
 
-def shown(paths: Paths, run: Tables, suites: Mapping[str, Sequence[str]]) -> tuple[list[Matrix], list[str]]:
-    """Returns the matrices for the page, and the benchmarks that are left out because they do not fit."""
+def shown(
+    paths: Paths, run: Tables, suites: Mapping[str, Sequence[str]], doubts: Doubts
+) -> tuple[list[Matrix], list[str]]:
+    """Returns the matrices for the page, and the benchmarks that are left out because they do not fit.
+
+    `doubts` keeps what the answers say that are read for them.
+    """
     per_benchmark: dict[str, int] = dict.fromkeys(run.benchmarks, 0)
     for row in run.of_status("ok"):
         per_benchmark[row["benchmark"]] += 1
@@ -60,7 +66,7 @@ def shown(paths: Paths, run: Tables, suites: Mapping[str, Sequence[str]]) -> tup
     for benchmark, models in per_benchmark.items():
         cells += models**2 if models > 1 else 0
         (fit if models < 2 or cells <= MAX_CELLS else left_out).append(benchmark)
-    found = matrices(paths.results, fit, suites=suites) if fit else []
+    found = matrices(paths.results, fit, suites=suites, read=doubts.read) if fit else []
     if left_out:  # means would be of those that fit
         found = [matrix for matrix in found if matrix.benchmark is not None]
     return found, left_out
