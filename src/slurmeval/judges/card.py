@@ -16,7 +16,7 @@ from slurmeval.judges.scores import answer_means, numbered, question_means
 from slurmeval.statistics.agreement import alpha_interval, cohen_kappa, krippendorff_alpha
 from slurmeval.statistics.bootstrap import percentiles, resampled
 from slurmeval.statistics.corrected import accuracy
-from slurmeval.statistics.intervals import MIN_QUESTIONS, Interval, wilson
+from slurmeval.statistics.intervals import LEVEL, MIN_QUESTIONS, Interval, normal_quantile, wilson
 from slurmeval.statistics.win_rates import SAME
 
 if TYPE_CHECKING:
@@ -242,5 +242,7 @@ def _kappa(said: Floats, given: Floats, values: int) -> Row:
     value, error = found
     if error < SAME:  # all agreed: that the next ones will is not said
         return _row("kappa", value, len(said))
-    low, high = max(-1.0, value - 1.96 * error), min(1.0, value + 1.96 * error)
-    return _row("kappa", value, len(said), Interval(low, high, "fleiss"))
+    half = normal_quantile((1 + LEVEL) / 2) * error
+    return _row(
+        "kappa", value, len(said), Interval(max(-1.0, value - half), min(1.0, value + half), "fleiss")
+    )

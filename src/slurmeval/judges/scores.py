@@ -6,8 +6,8 @@ import math
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from slurmeval.statistics.intervals import Floats, Labels
 
 Row = dict[str, Any]
+_T = TypeVar("_T")
 
 NOT_RANDOM = "the labelled answers are no random sample"
 _STYLES = (
@@ -53,11 +54,7 @@ def score_rows(verdicts: Sequence[StoredVerdict], labelled: Labelled, rubric: Ru
 
 def question_means(verdicts: Sequence[StoredVerdict], name: str) -> dict[str, float]:
     """Returns the mean of each question's verdicts that could be read."""
-    values: dict[str, list[float]] = defaultdict(list)
-    for verdict in verdicts:
-        if (value := verdict.values.get(name)) is not None:
-            values[verdict.question].append(value)
-    return {question: statistics.fmean(each) for question, each in values.items()}
+    return _means(verdicts, name, lambda verdict: verdict.question)
 
 
 def _raw(verdicts: Sequence[StoredVerdict], name: str) -> Row:
@@ -103,11 +100,17 @@ def _bound(verdicts: Sequence[StoredVerdict], name: str, missing: float) -> floa
 
 def answer_means(verdicts: Sequence[StoredVerdict], name: str) -> dict[Key, float]:
     """Returns the mean of the verdicts on each answer."""
-    values: dict[Key, list[float]] = defaultdict(list)
+    return _means(verdicts, name, lambda verdict: verdict.answer)
+
+
+def _means(
+    verdicts: Sequence[StoredVerdict], name: str, of: Callable[[StoredVerdict], _T]
+) -> dict[_T, float]:
+    values: dict[_T, list[float]] = defaultdict(list)
     for verdict in verdicts:
         if (value := verdict.values.get(name)) is not None:
-            values[verdict.answer].append(value)
-    return {answer: statistics.fmean(each) for answer, each in values.items()}
+            values[of(verdict)].append(value)
+    return {each: statistics.fmean(found) for each, found in values.items()}
 
 
 def _corrected(
