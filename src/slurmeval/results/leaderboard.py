@@ -148,15 +148,13 @@ def leaderboard(
 ) -> Leaderboard:
     """Returns the leaderboard of a results folder, from its tables alone.
 
+    Raises UserError without results, or if a benchmark is unknown; SchemaDrift on those of another version.
+
     Args:
         results: The results folder, or the project folder that holds it as `results`.
         benchmarks: Ids of the benchmarks to show; none: all.
         compared: All pairs of models; None: they are compared here.
         doubts: What their answers said when they were compared; without, they are read for it.
-
-    Raises:
-        UserError: There are no results, or a benchmark is unknown.
-        SchemaDrift: The results are of another version.
     """
     results = frames.results_folder(results)
     rows = frames.read_combined("evaluations", results).to_pylist()
