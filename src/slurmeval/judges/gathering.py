@@ -16,7 +16,7 @@ from slurmeval.judges.scores import score_rows
 from slurmeval.paths import Paths
 from slurmeval.progress import Progress
 from slurmeval.results.judge_tables import JUDGE_CARD, JUDGED
-from slurmeval.results.partitions import read_rows, write_rows
+from slurmeval.results.partitions import read_rows, replace_table
 
 Row = dict[str, Any]
 
@@ -58,9 +58,7 @@ def gather_judges(
         if not rows:
             path.unlink(missing_ok=True)
             continue
-        aside = path.with_name(f".{path.name}.new")
-        write_rows(aside, table, rows)
-        aside.replace(path)
+        replace_table(path, table, rows)
 
 
 def read_judged(paths: Paths) -> list[Row]:

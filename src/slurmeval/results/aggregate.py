@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 from slurmeval.errors import ErrorClass
 from slurmeval.results import costs, job_runs, schema
 from slurmeval.results.gathering import gather
-from slurmeval.results.partitions import relative, write_rows, write_table
+from slurmeval.results.partitions import relative, replace_table
 from slurmeval.results.records import time_of
 from slurmeval.results.servers import gpus_of, server_rows
 from slurmeval.slurm import commands
@@ -58,9 +57,9 @@ def aggregate(
         | server_time.get(pair, {})
         for pair in evaluations
     )
-    _replace(paths.all_metrics, schema.METRICS, found.all_metrics(evaluations))
-    _replace(paths.all_evaluations, schema.ALL_EVALUATIONS, rows)
-    _replace(paths.all_servers, schema.SERVERS, servers)
+    replace_table(paths.all_metrics, schema.METRICS, found.all_metrics(evaluations))
+    replace_table(paths.all_evaluations, schema.ALL_EVALUATIONS, rows)
+    replace_table(paths.all_servers, schema.SERVERS, servers)
 
 
 def are_of(paths: Paths, evaluations: Sequence[Pair]) -> bool:
@@ -73,19 +72,6 @@ def are_of(paths: Paths, evaluations: Sequence[Pair]) -> bool:
         return False
     pairs = zip(table["model"].to_pylist(), table["benchmark"].to_pylist(), strict=True)
     return list(pairs) == list(evaluations)
-
-
-def _replace(target: Path, table: schema.Table, rows: pa.Table | Iterable[dict[str, Any]]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.new")
-    try:
-        if isinstance(rows, pa.Table):
-            write_table(aside, table, rows)
-        else:
-            write_rows(aside, table, rows)
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _row_without(paths: Paths, pair: Pair, unreadable: str | None) -> dict[str, Any]:

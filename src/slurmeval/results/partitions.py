@@ -144,6 +144,20 @@ def write_table(path: Path, table: schema.Table, rows: pa.Table) -> None:
         os.fsync(stream.fileno())
 
 
+def replace_table(target: Path, table: schema.Table, rows: pa.Table | Iterable[Mapping[str, Any]]) -> None:
+    """Writes a table, or its rows, aside and then in the place of what is there. Raises as `write_rows`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.new")
+    try:
+        if isinstance(rows, pa.Table):
+            write_table(aside, table, rows)
+        else:
+            write_rows(aside, table, rows)
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def read_rows(path: Path, table: schema.Table, columns: list[str] | None = None) -> pa.Table:
     """Returns the rows of a file, all columns or some. Raises SchemaDrift, pa.ArrowInvalid or OSError."""
     with pq.ParquetFile(path) as file:
