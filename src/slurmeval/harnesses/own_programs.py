@@ -131,19 +131,8 @@ class OwnProgram(Harness):
     def left(
         self, job: Job, count: str, sample: Callable[[dict[str, Any]], Sample], file: str = "samples.jsonl"
     ) -> tuple[int, list[dict[str, Any]], list[Sample]]:
-        """Returns the number `count` in the results, the lines of a file, and a sample of each, each once.
-
-        Raises:
-            EvaluationFailed: They cannot be read (bad_result).
-        """
-        attempt = last_attempt(job.folder)
-        try:
-            wanted = operator.index(json_value(attempt / "results.json")[count])
-            lines = list(json_lines(attempt / file))
-            samples = [sample(line) for line in lines]
-        except MALFORMED as error:
-            raise bad_result(f"{self.name}: its files do not parse: {error!r}") from error
-        return wanted, lines, each_once(well_formed(samples, self.name), attempt / file)
+        """Returns what its program left: see `left`."""
+        return left(job, self.name, count, sample, file)
 
 
 def carry_out(program: Program, path: Path, name: str) -> int:
@@ -170,6 +159,24 @@ def leave(
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_atomically(folder / file, text)
     write_json(folder / "results.json", count)
+
+
+def left(
+    job: Job, harness: str, count: str, sample: Callable[[dict[str, Any]], Sample], file: str
+) -> tuple[int, list[dict[str, Any]], list[Sample]]:
+    """Returns the number `count` in the results, the lines of a file, and a sample of each, each once.
+
+    Raises:
+        EvaluationFailed: They cannot be read (bad_result).
+    """
+    attempt = last_attempt(job.folder)
+    try:
+        wanted = operator.index(json_value(attempt / "results.json")[count])
+        lines = json_lines(attempt / file)
+        samples = [sample(line) for line in lines]
+    except MALFORMED as error:
+        raise bad_result(f"{harness}: its files do not parse: {error!r}") from error
+    return wanted, lines, each_once(well_formed(samples, harness), attempt / file)
 
 
 def content(path: Path) -> dict[str, Any] | None:

@@ -15,12 +15,14 @@ def well_formed(samples: list[Sample], harness: str) -> list[Sample]:
     """Returns the samples; scores that are no finite number become None.
 
     Raises:
-        EvaluationFailed: A sample has something else than text for a text (bad_result).
+        EvaluationFailed: A sample has something else than text for a text, or a list of choices (bad_result).
     """
     for sample in samples:
         texts = {"task": sample.task, "id": sample.native_id, "question": sample.input}
         maybe = {"answer": sample.output, "reference": sample.reference, "category": sample.category}
         texts |= {what: text for what, text in maybe.items() if text is not None}
+        if not isinstance(sample.choices, list | None):
+            raise bad_result(f"{harness}: choices of {sample.native_id} are {sample.choices!r:.80}, no list")
         texts |= {f"choice {place}": choice for place, choice in enumerate(sample.choices or ())}
         for what, text in texts.items():
             if not isinstance(text, str):

@@ -18,11 +18,10 @@ from slurmeval.files import write_json
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.job_environment import environment_variables
-from slurmeval.harnesses.json_lines import MALFORMED, json_lines
 from slurmeval.harnesses.logs import has_ended_well
-from slurmeval.harnesses.nemo_readers.reading import json_value
+from slurmeval.harnesses.nemo_readers.reading import laid_out_by
+from slurmeval.harnesses.own_programs import left
 from slurmeval.harnesses.patching import pairs, run
-from slurmeval.harnesses.sample_checks import each_once, well_formed
 from slurmeval.harnesses.scores import bad_result
 
 NAME = "patching"
@@ -115,20 +114,17 @@ class Patching(Harness):
         Raises:
             EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
         """
-        attempt = last_attempt(job.folder)
-        try:
-            wanted = int(json_value(attempt / run.RESULTS)["n_pairs"])
-            lines = json_lines(attempt / run.PAIRS)
-            samples = [_sample(line, job.benchmark.task) for line in lines]
-        except MALFORMED as error:
-            raise bad_result(f"{NAME}: its files do not parse: {error!r}") from error
-        each_once(well_formed(samples, NAME), attempt / run.PAIRS)
+        wanted, lines, samples = left(
+            job, NAME, "n_pairs", lambda line: _sample(line, job.benchmark.task), run.PAIRS
+        )
         if len(samples) != wanted:
             raise bad_result(f"{NAME}: {wanted} pairs were to be patched, and there are {len(samples)}")
         patched = [line for line in lines if line["problem"] is None]
         if not patched:
-            raise bad_result(f"{NAME}: no pair can be patched; the first: {lines[0]['problem']}")
-        metrics = [_accuracy(patched, job.benchmark.task), *_best(patched, job.benchmark)]
+            reason = lines[0]["problem"] if lines else "there is none"
+            raise bad_result(f"{NAME}: no pair can be patched; the first: {reason}")
+        with laid_out_by(NAME, last_attempt(job.folder) / run.PAIRS):
+            metrics = [_accuracy(patched, job.benchmark.task), *_best(patched, job.benchmark)]
         return HarnessOutput(metrics, samples, wanted, f"slurmeval patching {VERSION}", None)
 
 
@@ -182,7 +178,8 @@ def _best(lines: Sequence[dict[str, Any]], benchmark: Benchmark) -> list[Metric]
     """Returns the cell of each site that recovers most, on average over the pairs that have it."""
     found = []
     for site in settings_of(benchmark).sites:
-        means = {cell: statistics.fmean(values) for cell, values in cells_of(lines, site).items()}
+        cells = cells_of(lines, site)
+        means = {cell: statistics.fmean(values) for cell, values in cells.items()}
         if means:
             best = max(means, key=lambda cell: (means[cell], cell))
             value = means[best] if math.isfinite(means[best]) else None
@@ -196,7 +193,7 @@ def _best(lines: Sequence[dict[str, Any]], benchmark: Benchmark) -> list[Metric]
                     subset=where,
                     filter=site,
                     harness_scale=None,
-                    n_items=len(cells_of(lines, site)[best]),
+                    n_items=len(cells[best]),
                 )
             )
     return found
