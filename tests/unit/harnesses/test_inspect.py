@@ -68,6 +68,27 @@ def test_scorers_reducers_and_values_are_metrics_of_their_own(job: Job) -> None:
     assert output.task_version == "3"
 
 
+def test_a_score_of_all_beside_that_of_groups_is_there_once_and_another_value_has_another_name(
+    job: Job,
+) -> None:
+    expected = {
+        (each.subset, each.filter, each.metric): each.harness_value for each in INSPECT.read(job).metrics
+    }
+
+    def computed_again(text: str) -> str:
+        results = json.loads(text)
+        metrics = results["scores"][-1]["metrics"]
+        (whole,) = [each for each in metrics if each["key"] == "all"]
+        metrics += [{**whole, "key": "all1"}, {**whole, "key": "all2", "value": 0.25, "over_groups": True}]
+        return json.dumps(results)
+
+    rewritten(job, "results.json", computed_again)
+    metrics = INSPECT.read(job).metrics
+    found = {(each.subset, each.filter, each.metric): each.harness_value for each in metrics}
+    assert len(found) == len(metrics)
+    assert found == expected | {(None, "by_subject", "accuracy_at_least_1_all2"): 0.25}
+
+
 def test_samples_say_what_failed_what_was_cut_short_and_what_was_scored(job: Job) -> None:
     samples = {(each.native_id, each.repeat_idx): each for each in INSPECT.read(job).samples}
     assert len(samples) == 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +36,7 @@ def read(job: Job, attempt: Path, version: str) -> HarnessOutput:
         names = _names(found["scores"])
         samples = [_sample(line, task, names, job.benchmark.extra.get("category")) for line in lines]
         size = operator.index(found["dataset"]["n_samples"])
-        metrics = [metric for row in found["scores"] for metric in _metrics(row, task, repeats, lines)]
+        metrics = _told_apart(each for row in found["scores"] for each in _metrics(row, task, repeats, lines))
         task_version = str(found["task_version"])
     except MALFORMED as error:
         raise bad_result(f"inspect: its files do not parse: {error!r}") from error
@@ -107,15 +108,17 @@ def _metrics(
     task: str,
     repeats: int,
     lines: list[dict[str, Any]],
-) -> list[Metric]:
-    """Returns the metrics of one scorer and one reducer."""
+) -> Iterator[tuple[str, Metric]]:
+    """Yields the metrics of one scorer and one reducer, each after its key in the log."""
     scorer, value = row["scorer"], "" if row["name"] == row["scorer"] else row["name"]
     written = {each["name"]: each["value"] for each in row["metrics"]}
     scored = [line["scores"][scorer]["verdicts"] for line in lines if scorer in line["scores"]]
     verdicts = bool(scored) and all(value in names_of for names_of in scored)
     reduced = f"_{row['reducer']}" if row["reducer"] not in (None, "mean") else ""
+    n_scored = operator.index(row["n_scored"])
+    if not 0 <= n_scored <= len(lines):
+        raise ValueError(f"{scorer} has scored {n_scored!r:.20} of {len(lines)} samples")
     error = next((number(written[name]) for name in _ERRORS if name in written), None)
-    found = []
     # What is of a group of samples comes last: the whole leads.
     for each in sorted(row["metrics"], key=lambda each: each["of_group"] is not None):
         name, raw, is_mean = each["name"], number(each["value"]), each["name"] in MEANS
@@ -123,22 +126,42 @@ def _metrics(
             continue
         scale = 1 if is_mean and verdicts else scales.scale(task, f"{value or scorer}_{name}", written)
         whole = not _is_part(each)
-        found.append(
+        yield (
+            each["key"],
             Metric(
                 task=task,
                 metric=f"{name}{reduced}",
                 filter=_filter(scorer, value),
-                subset=each["of_group"],
+                subset=None if each["of_group"] is None else str(each["of_group"]),
                 value=proportion(raw, scale),
                 harness_value=raw,
                 harness_scale=scale,
                 se=error if is_mean and whole and scale == 1 else None,
-                n_items=row["n_scored"] if whole else None,
+                n_items=n_scored if whole else None,
                 n_repeats=repeats,
-                is_group=each["over_groups"] and each["of_group"] is None,
-            )
+                is_group=bool(each["over_groups"]) and each["of_group"] is None,
+            ),
         )
-    return found
+
+
+def _told_apart(metrics: Iterable[tuple[str, Metric]]) -> list[Metric]:
+    """Returns metrics without those that are there twice, as one of all samples beside a grouped one is.
+
+    Of two that differ in their value alone, the second one gets its key in its name.
+
+    Raises:
+        ValueError: It is then still not told apart.
+    """
+    found: dict[tuple[str | None, str, str | None], Metric] = {}
+    for key, metric in metrics:
+        place = metric.subset, metric.metric, metric.filter
+        if place in found and found[place].harness_value != metric.harness_value:
+            metric.metric += f"_{key}"
+            place = metric.subset, metric.metric, metric.filter
+            if place in found:
+                raise ValueError(f"{metric.filter} has two values of {metric.metric}")
+        found.setdefault(place, metric)
+    return list(found.values())
 
 
 def _is_part(metric: dict[str, Any]) -> bool:
