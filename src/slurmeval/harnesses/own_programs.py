@@ -155,9 +155,9 @@ def carry_out(program: Program, path: Path, name: str) -> int:
 def leave(
     folder: Path, lines: list[dict[str, Any]], count: dict[str, int], file: str = "samples.jsonl"
 ) -> None:
-    """Writes what `OwnProgram.left` reads: a line for each sample, and last, `count` by its name."""
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write_atomically(folder / file, text)
+    """Writes what `left` reads: a line for each sample, and last, `count` by its name."""
+    # In ASCII: what models write has lone surrogates in it, which no file in UTF-8 can hold
+    write_atomically(folder / file, "".join(json.dumps(line) + "\n" for line in lines))
     write_json(folder / "results.json", count)
 
 

@@ -213,6 +213,8 @@ def test_a_pattern_says_what_is_compared() -> None:
         ('{broken {"name": "Bob", "born": "1815", "dead": 1}', 0, None),
         ("Ada, 1815", 0, None),
         ("[1, 2]", 0, None),
+        pytest.param('{"name":' * 2000 + "[[]]" + "}" * 2000, 0, None, id="too deep to be written"),
+        ('{"name": "\\ud83d", "born": 1815}', 1 / 3, '{"born": 1815, "name": "\ud83d"}'),
     ],
 )
 def test_fields_of_json_are_compared(answer: str, value: float, read: str | None, tmp_path: Path) -> None:
@@ -220,9 +222,15 @@ def test_fields_of_json_are_compared(answer: str, value: float, read: str | None
     (question,) = questions(jsonl(tmp_path, [row]))
     found = score(Scorer(tolerance=0.5), "json", question, answer)
     assert found.value == pytest.approx(value)
-    assert (found.read is None) == ("{" not in answer)
+    assert (found.read is None) == ("{" not in answer or "[[" in answer)
     assert read is None or found.read == read
     assert score(Scorer(fields=["name"]), "json", question, '{"name": "ada"}').value == 1
+
+
+def test_an_integer_beyond_all_floats_is_near_none() -> None:
+    question = Question("1", "?", None, ['{"height": 1.5}'], None, None)
+    assert score(Scorer(), "json", question, f'{{"height": {10**400}}}').value == 0
+    assert score(Scorer(), "number", question, f"{10**400}").value == 0
 
 
 def test_texts_are_scored_as_sacrebleu_and_rouge_do() -> None:
@@ -284,7 +292,7 @@ def own(**keys: Any) -> dict[str, Any]:
 def test_questions_are_asked_scored_and_read_back(
     make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = {"France": "Paris.", "Norway": "Christiania, now Oslo", "Peru": (400, "too long")}
+    answers = {"France": "Paris.", "Norway": "Christiania, now Oslo \ud83d", "Peru": (400, "too long")}
     model[0].answer = staticmethod(
         lambda body: next(answers[land] for land in answers if land in body["messages"][-1]["content"])
     )
@@ -374,6 +382,9 @@ def test_examples_come_before_each_question_but_not_itself(tmp_path: Path) -> No
     prompts = {question.prompt: question.references[0] for question in found}
     assert all(prompts[prompt] == answer for question in found for prompt, answer in question.examples)
     assert questions(file, **keys) == found
+    altered = questions(file, **keys, perturb={"kinds": ["upper"]})
+    shown = {prompt for question in altered for prompt, _ in question.examples}
+    assert len(altered) > len(found) and shown <= prompts.keys()
     first = found[0]
     assert first.text == "".join(f"{p} {a}\n\n" for p, a in first.examples) + first.prompt
     with pytest.raises(UserError, match=r"3 of 3 questions in q\.jsonl; expected fewer"):

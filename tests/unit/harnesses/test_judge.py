@@ -117,6 +117,8 @@ def test_an_answer_cannot_leave_its_place(answer: str) -> None:
 def test_harmless_texts_stay_as_they_are() -> None:
     text = "می\u200cخواهم [1] [beginning] 👩\u200d👧 x[end] {{ question }} <b>"
     assert prompts.harmless(text) == text.replace("[end]", "(end]")
+    blanks = f"[{' ' * 200_000}"
+    assert prompts.harmless(blanks) == blanks
 
 
 def test_a_prompt_names_every_grade_and_shows_the_reference() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -304,4 +305,22 @@ def test_a_label_that_will_not_do_is_named(text: str, message: str, tmp_path: Pa
     with pytest.raises(UserError) as raised:
         read(tmp_path, text)
     assert str(raised.value).startswith("judging.labels.file: ")
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"value": [1]}, "the value [1] is none of win, tie, loss"),
+        ({"value": 10**400}, "is none of win, tie, loss"),
+        ({"value": 1, "repeat_idx": [1]}, "repeat_idx is [1], no whole number"),
+        ({"value": 1, "model": "base"}, "against is empty; expected what base was compared with"),
+    ],
+)
+def test_a_comparison_that_will_not_do_is_named(row: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.jsonl").write_text(json.dumps({"model": "m", "sample_uid": "q", **row}) + "\n")
+    asked = {"mode": "pairwise", "against": "base", "labels": {"file": "labels.jsonl"}}
+    with pytest.raises(UserError) as raised:
+        read_labels(Judging.model_validate(asked), RUBRIC, tmp_path)
+    assert str(raised.value).startswith("judging.labels.file: labels.jsonl, line 1: ")
     assert message in str(raised.value)

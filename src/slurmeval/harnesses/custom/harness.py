@@ -101,11 +101,12 @@ class Custom(OwnProgram):
 
 
 def _n_available(job: Job, asked: CustomQuestions) -> int | None:
-    """Returns how many questions the file has; None: it is no longer there, or cannot be read to its end."""
+    """Returns how many questions the file has; None: it cannot be read, or each is asked in several ways."""
+    if asked.rotate or asked.perturb:
+        return None
     (name,) = job.benchmark.datasets
     try:
-        count = sum(1 for _ in questions.rows(questions.file_of(asked, job.datasets[name])))
-        return None if asked.rotate or asked.perturb else count
+        return sum(1 for _ in questions.rows(questions.file_of(asked, job.datasets[name])))
     except (KeyError, UserError):
         return None
 

@@ -120,7 +120,7 @@ def _with_examples(
 ) -> list[Question]:
     """Returns questions with examples before them. One more is drawn, for a question that is an example."""
     source = named_file(wanted.file, file.parent, "questions.examples.file")
-    plain = asked.model_copy(update={"examples": None, "rotate": False, "id": None})
+    plain = asked.model_copy(update={"examples": None, "rotate": False, "perturb": None, "id": None})
     known = read(plain, source)
     if len(known) <= wanted.count:
         raise UserError(

@@ -110,13 +110,17 @@ def _fields(scorer: Scorer, question: Question, part: str) -> Scored:
     found = _json_object(part)
     if found is None:
         return Scored(0.0, None)
+    try:
+        read = json.dumps(found, ensure_ascii=False, sort_keys=True)
+    except RecursionError:  # what can be read may be nested too deeply to be written
+        return Scored(0.0, None)
     values = []
     for reference in question.references:
         wanted = _json_object(reference) or {}
         names = scorer.fields or list(wanted)
         same = [name in found and _is_same(found[name], wanted.get(name), scorer) for name in names]
         values.append(sum(same) / max(1, len(same)))
-    return Scored(max(values), json.dumps(found, ensure_ascii=False, sort_keys=True))
+    return Scored(max(values), read)
 
 
 def _json_object(text: str) -> dict[str, Any] | None:
@@ -140,7 +144,10 @@ def _is_same(value: Any, wanted: Any, scorer: Scorer) -> bool:
         each for each in (value, wanted) if isinstance(each, int | float) and not isinstance(each, bool)
     ]
     if len(numbers) == 2:
-        return bool(abs(value - wanted) <= scorer.tolerance)
+        try:
+            return bool(abs(value - wanted) <= scorer.tolerance)
+        except OverflowError:  # an integer beyond all floats
+            return False
     return type(value) is type(wanted) and bool(value == wanted)
 
 

@@ -90,7 +90,7 @@ def _label(
         raise UserError("model or sample_uid is empty")
     try:
         repeat = int(row.get("repeat_idx") or 0)
-    except ValueError:
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"repeat_idx is {row['repeat_idx']!r:.40}, no whole number") from None
     key = str(row["model"]), str(row["sample_uid"]), repeat
     dimension = row.get("dimension") or None
@@ -98,6 +98,8 @@ def _label(
         if dimension not in (None, "preference", "win_rate"):
             return None, key, None
         value = _comparison(row["value"])
+        if row["model"] == judging.against and not row.get("against"):
+            raise UserError(f"against is empty; expected what {row['model']} was compared with")
         if row["model"] == judging.against:  # the pair was shown the other way round
             return "win_rate", (str(row["against"]), *key[1:]), None if value is None else 1 - value
         return "win_rate", key, value
@@ -114,7 +116,7 @@ def _comparison(value: Any) -> float | None:
     if number is None:
         try:
             number = float(value)
-        except ValueError:
+        except (TypeError, ValueError, OverflowError):
             number = -1.0
     if not 0 <= number <= 1:
         raise UserError(f"the value {value!r:.40} is none of win, tie, loss, or 1, 0.5, 0")
@@ -128,7 +130,7 @@ def _grade(value: Any, dimension: RubricDimension) -> float | None:
     low, high = min(dimension.meanings), max(dimension.meanings)
     try:
         number = float(value)
-    except ValueError:
+    except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not low <= number <= high:
         raise UserError(f"the value {value!r:.40} is none of the grades {low} to {high}")

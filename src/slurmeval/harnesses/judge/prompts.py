@@ -9,8 +9,11 @@ from pathlib import Path
 
 from slurmeval.harnesses.judge.rubrics import Rubric
 
-_MARKER = re.compile(r"[\[［【〔⟦]\s*/?\s*(?=(?:begin|end)(?:\b|_|answer|question|reference))", re.IGNORECASE)
-"""What begins a marker of the prompts, or looks as if it did."""
+_MARKER = re.compile(
+    r"[\[［【〔⟦]\s*(?:/\s*)?(?=(?:begin|end)(?:\b|_|answer|question|reference))", re.IGNORECASE
+)
+"""What begins a marker of the prompts, or looks as if it did. Blanks beside blanks would be tried in every
+division of a long run."""
 _INVISIBLE = frozenset({"Cf", "Co", "Cs"})
 """Categories of characters that are not seen: they may hide a marker, or a text from people."""
 _KEPT = frozenset("‌‍")
