@@ -27,11 +27,13 @@ POLICIES: dict[str, Policy] = {
 }
 
 
-def simulate(sizes: list[int], seats: int, parallelism: int) -> tuple[float, float]:
-    """(seconds of the engine, longest time that a request waited for a seat)."""
-    rng = random.Random(0)
-    asking = [deque(max(1, round(rng.expovariate(1 / TOKENS))) for _ in range(size)) for size in sizes]
-    free = [parallelism] * len(sizes)
+def simulate(lengths: list[list[int]], seats: int, parallelism: int) -> tuple[float, float]:
+    """(seconds of the engine, longest time that a request waited for a seat).
+
+    lengths: tokens of the answers of each evaluation.
+    """
+    asking = [deque(each) for each in lengths]
+    free = [parallelism] * len(asking)
     queue: deque[tuple[int, int, float]] = deque()
     running: list[list[int]] = []  # tokens left, evaluation
     now = waited = 0.0
@@ -61,12 +63,12 @@ def main() -> None:
     for count in map(int, given.benchmarks.split(",")):
         sizes = [QUESTIONS // (k + 1) for k in range(count)]
         rng = random.Random(0)
-        tokens = sum(max(1, round(rng.expovariate(1 / TOKENS))) for _ in range(sum(sizes)))
-        ideal = tokens / given.seats * (STEP_S + SEQUENCE_S * given.seats)
+        lengths = [[max(1, round(rng.expovariate(1 / TOKENS))) for _ in range(size)] for size in sizes]
+        ideal = sum(map(sum, lengths)) / given.seats * (STEP_S + SEQUENCE_S * given.seats)
         print(f"{count} benchmarks, {sum(sizes)} questions: ideally {ideal:.0f} s")
         for name, policy in POLICIES.items():
             each = policy(given.seats, count)
-            seconds, waited = simulate(sizes, given.seats, each)
+            seconds, waited = simulate(lengths, given.seats, each)
             print(
                 f"  {name:20} {each:4}: {seconds:6.0f} s, {seconds / ideal:.2f} times; waited {waited:.0f} s"
             )

@@ -1,6 +1,6 @@
 """What runs on a Slurm cluster cost: GPU-seconds, waits, and CPU beside the work.
 
-    python timings/slurm.py [gpu-seconds] [latency] [overhead] [waiting]
+    python timings/slurm.py [gpu-seconds] [batching] [latency] [overhead] [waiting]
 
 Each part (all, where none is named) runs real Snakemake on the test cluster, with a stand-in for vLLM. The
 cluster is made for it and taken down, unless SLURMEVAL_TEST_CLUSTER names one that is up. Needs Debian and
@@ -32,7 +32,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.slurm.cluster import Cluster
 from tests.slurm.project import ClusterProject
+from tests.stand_ins.stand_in_engine import tokens_of
 from tests.waiting import wait_for
+from timings.batching import SEQUENCE_S, STEP_S, simulate
 
 from slurmeval.scheduling import finished
 from slurmeval.state.records import load
@@ -107,7 +109,9 @@ def projects(cluster: Cluster) -> Iterator[Callable[..., ClusterProject]]:
     root.chmod(0o755)
     made: list[ClusterProject] = []
 
-    def make(models: int, benchmarks: int, problems: int, poll_s: float = 1, **env: float) -> ClusterProject:
+    def make(
+        models: int, benchmarks: int, problems: int, poll_s: float = 1, **env: float | str
+    ) -> ClusterProject:
         folder = root / str(len(made))
         folder.mkdir()
         project = ClusterProject(folder, cluster)
@@ -179,6 +183,73 @@ def gpu_seconds(cluster: Cluster) -> None:
     )
     say("one deployment each", f"{sum(many)} ({', '.join(map(str, many))})")
     say("ratio", f"{sum(many) / one:.1f}", "at least 6")
+
+
+# Batching
+
+QUESTIONS, SLOWER, SEATS, LOADING_S = 500, 3, 256, 30
+POLICIES = ("default", "parallelism 16", "one deployment each")
+
+
+def batching(cluster: Cluster) -> None:
+    """The law is so many times SLOWER than an engine's: two cores are to keep up with its answers."""
+    print(
+        f"batching: the k-th benchmark has {QUESTIONS}/k questions; timings/batching.py's law, {SLOWER} times"
+    )
+    for count in (2, 4, 10):
+        sizes = [QUESTIONS // (k + 1) for k in range(count)]
+        # The default has the cores for itself; the others need them little
+        for policies in (POLICIES[:1], POLICIES[1:]):
+            with projects(cluster) as make:
+                policy_projects = {
+                    policy: [
+                        batched(make, each, None if policy == "default" else 16)
+                        for each in ([[size] for size in sizes] if policy == POLICIES[-1] else [sizes])
+                    ]
+                    for policy in policies
+                }
+                runs = [(project, project.start()) for each in policy_projects.values() for project in each]
+                for project, run in runs:
+                    ended_well(project, run)
+                for policy, each in policy_projects.items():
+                    tell_batching(f"{count} benchmarks, {policy}", each, policy == "default")
+
+
+def tell_batching(what: str, made: list[ClusterProject], is_ours: bool) -> None:
+    """The ideal has all requests from the beginning."""
+    # The first line is that of the readiness probe, which takes no time
+    seen = [line for project in made for line in project.seen.read_text().split()[1:]]
+    ideal = SLOWER * simulate([list(map(tokens_of, seen))], SEATS, len(seen))[0]
+    rows = [row for project in made for row in project.engine_runs()]
+    seconds = sum((row["job_ended_at"] - row["ready_at"]).total_seconds() for row in rows)
+    figure = f"{seconds:.0f} GPU-seconds after the first answer"
+    parts = ", ".join(f"{name} {sum(row[f'{name}_s'] for row in rows):.0f}" for name in SECONDS[1:])
+    ratio = f"{seconds / ideal:.2f} times the ideal {ideal:.0f} for {len(seen)} questions"
+    say(what, f"{figure} ({parts}): {ratio}", "1.15" if is_ours else "")
+
+
+def batched(make: Callable[..., ClusterProject], sizes: list[int], parallelism: int | None) -> ClusterProject:
+    """Returns a project with one model and benchmarks of these sizes."""
+    law = f"{SLOWER * STEP_S},{SLOWER * SEQUENCE_S},{SEATS}"
+    project = make(1, 1, 1, STAND_IN_LAW=law, STAND_IN_START_S=LOADING_S)
+    folder = project.folder / "questions"
+    folder.mkdir()
+    lines = (json.dumps({"question": f"What is {n}?", "answer": str(n)}) for n in range(max(sizes)))
+    (folder / "q.jsonl").write_text("\n".join(lines) + "\n")
+    project.config["datasets"]["questions"] = {"folder": "questions"}
+    project.config["benchmarks"] = {
+        f"task-{number}": {
+            "harness": "custom",
+            "datasets": ["questions"],
+            "questions": {"prompt": f"{number}: {{{{ question }}}}", "scorers": {"includes": {}}},
+            "limit": size,
+            "time_limit_min": 15,
+            **({} if parallelism is None else {"parallelism": parallelism}),
+        }
+        for number, size in enumerate(sizes)
+    }
+    project.config["suites"]["all"] = list(project.config["benchmarks"])
+    return project
 
 
 SECONDS = ("starting", "busy", "idle", "ending")
@@ -334,7 +405,13 @@ def no_cpu_nodes(cluster: Cluster) -> Iterator[None]:
             cluster.resume(node)
 
 
-PARTS = {"gpu-seconds": gpu_seconds, "latency": latency, "overhead": overhead, "waiting": waiting}
+PARTS = {
+    "gpu-seconds": gpu_seconds,
+    "batching": batching,
+    "latency": latency,
+    "overhead": overhead,
+    "waiting": waiting,
+}
 
 
 def main() -> None:

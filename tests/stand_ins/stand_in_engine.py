@@ -8,6 +8,8 @@ STAND_IN_SEEN    a file that gets a line for each request answered whole: the sh
 STAND_IN_DELAY_S seconds before each answer
 STAND_IN_START_S seconds before it listens
 STAND_IN_RATE    answers per second at most, for all requests together
+STAND_IN_LAW     `step_s,sequence_s,seats`: an answer takes 50 to 350 steps, by the request's hash; a
+                 step takes step_s, and sequence_s for each sequence in it; those without a seat wait
 STAND_IN_FAIL_AFTER  after so many answers all others are refused with status 500, /health stays well
 STAND_IN_TEXT    the text of every answer
 STAND_IN_MODEL   serves another model than it was told to
@@ -26,11 +28,55 @@ import json
 import os
 import signal
 import sys
+from collections import deque
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from tests.stand_ins.stand_in_server import StandIn
+
+TICK_S = 0.05
+"""Sequences join and leave at most so much later than at each step."""
+
+
+def tokens_of(seen: str) -> int:
+    """The length of an answer under STAND_IN_LAW, by its request's line in STAND_IN_SEEN."""
+    return 50 + int(seen, 16) % 301
+
+
+class Batch:
+    """The law of STAND_IN_LAW, in real time."""
+
+    def __init__(self, step_s: float, sequence_s: float, seats: float) -> None:
+        self.step_s, self.sequence_s, self.seats = step_s, sequence_s, int(seats)
+        self.waiting: deque[list[Any]] = deque()
+        self.running: list[list[Any]] = []
+        self.task: asyncio.Task[None] | None = None
+
+    async def answer(self, tokens: int) -> None:
+        """Returns when so many tokens have been made."""
+        done = asyncio.get_running_loop().create_future()
+        self.waiting.append([tokens, done])
+        if self.task is None or self.task.done():
+            self.task = asyncio.create_task(self._run())
+        await done
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self.waiting or self.running:
+            while self.waiting and len(self.running) < self.seats:
+                self.running.append(self.waiting.popleft())
+            step_s = self.step_s + self.sequence_s * len(self.running)
+            steps = min(max(1, int(TICK_S / step_s)), *(left for left, _ in self.running), 10**9)
+            now += steps * step_s
+            await asyncio.sleep(max(0.0, now - loop.time()))
+            for sequence in self.running:
+                sequence[0] -= steps
+                if sequence[0] <= 0 and not sequence[1].done():
+                    sequence[1].set_result(None)
+            self.running = [sequence for sequence in self.running if sequence[0] > 0]
 
 
 class StandInEngine(StandIn):
@@ -39,6 +85,8 @@ class StandInEngine(StandIn):
     def __init__(self, model: str, api_key: str) -> None:
         super().__init__(model, api_key)
         self.turn = asyncio.Lock()
+        law = os.environ.get("STAND_IN_LAW")
+        self.batch = Batch(*map(float, law.split(","))) if law else None
 
     def app(self) -> web.Application:
         app = super().app()
@@ -67,10 +115,13 @@ class StandInEngine(StandIn):
         if rate := float(os.environ.get("STAND_IN_RATE", "0")):
             async with self.turn:
                 await asyncio.sleep(1 / rate)
+        line = hashlib.sha256(request.path.encode() + body).hexdigest()
+        if self.batch is not None and len(self.seen) > 1:  # the first is the readiness probe
+            await self.batch.answer(tokens_of(line))
         answer = await super()._answer(request, body, count)
         if seen := os.environ.get("STAND_IN_SEEN"):
             with Path(seen).open("a") as stream:
-                stream.write(hashlib.sha256(request.path.encode() + body).hexdigest() + "\n")
+                stream.write(line + "\n")
         return answer
 
 

@@ -55,6 +55,10 @@ class SlurmExecutor(RemoteExecutor):  # type: ignore[misc]
         self._silent = SilentServers(self._jobs.paths)
         self._away = False
 
+    def run_jobs(self, jobs: list[Any]) -> None:
+        """Those first that are to be first: Slurm mostly starts jobs in the order of submission."""
+        super().run_jobs(self._run.precedence.longest_first(jobs))
+
     def run_job(self, job: Any) -> None:
         """Does it, submits it, or keeps it for later.
 

@@ -112,6 +112,16 @@ def incomplete_record(project: Path, output: str) -> Path:
     return folder.joinpath(*(f"@{part}" for part in parts[:-1]), parts[-1])
 
 
+def add_to_priority(workflow: Any, more: Callable[[Any], float]) -> None:
+    """Adds what `more` says of a job to its priority, each time that jobs are picked.
+
+    A rule's priority may be a function too, but Snakemake calls it once, before the first job.
+    """
+    dag = workflow.dag
+    of_rule = dag.priority
+    dag.priority = lambda job: of_rule(job) + more(job)
+
+
 def run_of(workflow: Any) -> Any:
     """Returns the run that the Snakefile has made."""
     return workflow.globals[RUN_VARIABLE]

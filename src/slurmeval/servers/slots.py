@@ -7,6 +7,7 @@ removed, so that no two processes can take the same number.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,7 +43,13 @@ class Slot:
 
 
 def take_slot(slots: Path, max_at_once: int, owner: Owner, heartbeat: Path) -> Slot | None:
-    """A free slot, or None. `heartbeat` is the file whose mtime tells other hosts that `owner` is alive."""
+    """A free slot; None where there is none, or another server has waited for longer.
+
+    `heartbeat` is the file whose mtime tells other hosts that `owner` is alive.
+    """
+    first = next(iter(_line(slots)), None)
+    if first is not None and first.heartbeat != heartbeat:
+        return None
     for number in range(1, max_at_once + 1):
         folder = slots / str(number)
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +72,29 @@ def stand_in_line(slots: Path, owner: Owner, heartbeat: Path) -> Path:
 
 def someone_waits(slots: Path) -> bool:
     """Whether a live server waits for a slot."""
-    return any(not _is_free(place) for place in (slots / "waiting").glob("*.json"))
+    return bool(_line(slots))
+
+
+def served(slots: Path) -> list[Path]:
+    """Returns the heartbeat files of servers that have a slot, then of those that wait, first come first."""
+    holders = []
+    for folder in slots.glob("[0-9]*"):
+        last = numbered(folder, max(numbers(frozenset(entry.name for entry in folder.iterdir())), default=0))
+        content = read(last, SlotOwner)
+        if content is not None and not _is_free(last):
+            holders.append(content.heartbeat)
+    return holders + [content.heartbeat for content in _line(slots)]
+
+
+def _line(slots: Path) -> list[SlotOwner]:
+    """Those that wait for a slot and live, in the order in which they came."""
+    places = []
+    for place in (slots / "waiting").glob("*.json"):
+        with contextlib.suppress(OSError, Unreadable):
+            came = place.stat().st_mtime_ns
+            if not _is_free(place):
+                places.append((came, place.name, load(place, SlotOwner)))
+    return [content for _, _, content in sorted(places, key=lambda each: each[:2])]
 
 
 def _is_free(path: Path) -> bool:

@@ -50,6 +50,7 @@ from slurmeval.workflow.lifecycle import (
     forget_requests,
     wait_for_jobs,
 )
+from slurmeval.workflow.precedence import Precedence
 from slurmeval.workflow.progress import Telling, answers_kept
 from slurmeval.workflow.terminal import speak_briefly
 
@@ -111,6 +112,7 @@ class Workflow:
         for name in self.plan.models:
             need_servable(config, name, project / self.plan.staged_model(name), project, site)
         self.controller = Controller(self.plan.absolute)
+        self.precedence = Precedence(self.plan)
         self._keep_files_of_a_live_run()
         speak_briefly()
         if self._options.dryrun:
@@ -167,6 +169,8 @@ class Workflow:
         self._note_interrupts()
         self._telling = Telling(self.plan.document, to_stderr)
         self._telling.begin()
+        if self.plan.site is None:
+            snakemake_compat.add_to_priority(self._workflow, self.precedence.added_priority)
 
     def _note_interrupts(self) -> None:
         """Ctrl-C is told apart from a failure at the end of the run."""

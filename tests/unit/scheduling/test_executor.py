@@ -58,18 +58,20 @@ class Snakemake:
         self.ended[info.job.rule.name, info.job.wildcards.benchmark] = how
         self.submitted = [other for other in self.submitted if other.job is not info.job]
 
+    def job(self, rule: str, benchmark: str, model: str = "tiny") -> Any:
+        return SimpleNamespace(
+            rule=SimpleNamespace(name=rule),
+            wildcards=SimpleNamespace(model=model, benchmark=benchmark),
+            shellcmd="true",
+            threads=2,
+            resources={"mem_mb": 4096, "runtime": 70, **self.resources},
+            attempt=1,
+            restart_times=2,
+        )
+
     def run(self, rule: str, *benchmarks: str, model: str = "tiny") -> None:
         for benchmark in benchmarks:
-            job = SimpleNamespace(
-                rule=SimpleNamespace(name=rule),
-                wildcards=SimpleNamespace(model=model, benchmark=benchmark),
-                shellcmd="true",
-                threads=2,
-                resources={"mem_mb": 4096, "runtime": 70, **self.resources},
-                attempt=1,
-                restart_times=2,
-            )
-            self.executor.run_job(job)
+            self.executor.run_job(self.job(rule, benchmark, model))
 
     def look(self) -> None:
         async def looked(active: list[SubmittedJobInfo]) -> list[SubmittedJobInfo]:
@@ -92,6 +94,17 @@ def finish(run: Run, benchmark: str) -> None:
         partition.write_bytes(kind.encode())
     run.document.lock_file("tiny", benchmark).parent.mkdir(parents=True, exist_ok=True)
     finished.keep(run.document, "tiny", benchmark)
+
+
+def test_jobs_are_submitted_in_the_order_of_the_run(snakemake: Snakemake) -> None:
+    executor = snakemake.executor
+    executor._run.precedence = SimpleNamespace(
+        longest_first=lambda jobs: sorted(jobs, key=lambda job: job.wildcards.benchmark, reverse=True)
+    )
+    executor.run_job_pre = lambda job: None
+    executor.run_jobs([snakemake.job("evaluate", name) for name in sorted(BENCHMARKS)])
+    submitted = [info.job.wildcards.benchmark for info in snakemake.submitted]
+    assert submitted == sorted(BENCHMARKS, reverse=True)
 
 
 @pytest.mark.parametrize("rule", ["lease", "evaluate"])

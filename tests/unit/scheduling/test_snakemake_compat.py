@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import snakemake.api
 import snakemake.cli
+import snakemake.dag
 import snakemake.executors.dryrun
 import snakemake.executors.touch
+import snakemake.jobs
 import snakemake.logging
 import snakemake.scheduling.job_scheduler
 import snakemake.workflow
@@ -46,6 +48,10 @@ PARTS: dict[str, Callable[[], bool]] = {
     "JobScheduler._user_kill": lambda: "self._user_kill" in source(SCHEDULER.__init__),
     "retries by Job.attempt and Job.restart_times": lambda: (
         "job.restart_times > job.attempt - 1" in source(SCHEDULER)
+    ),
+    "DAG.priority(job), asked whenever jobs are picked": lambda: (
+        "self.dag.priority(self)" in source(snakemake.jobs.Job.priority.fget)
+        and "priority" not in getattr(snakemake.dag.DAG, "__slots__", ())
     ),
     "executors.touch.Executor": lambda: isinstance(snakemake.executors.touch.Executor, type),
     "logging.ColorizingTextHandler": lambda: isinstance(snakemake.logging.ColorizingTextHandler, type),
