@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from slurmeval.slurm import states
 
 SOURCE = Path(__file__).parents[2] / "src" / "slurmeval"
 
@@ -105,3 +108,19 @@ def test_a_public_class_has_its_name_alone() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, []).append(named(path))
     assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+
+
+def test_words_of_slurm_stand_in_its_package() -> None:
+    words = re.compile(r"SLURM(D)?_|(sbatch|squeue|sacct|scancel|srun|scontrol|sinfo|slurmstepd)(: )?$")
+    known = {*states.ENDED, *states.WAITING, states.RUNNING, states.COMPLETING}
+    others = {named(path): path for path in MODULES if path.relative_to(SOURCE).parts[0] != "slurm"}
+    for name, path in others.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                is_one = node.value in known or words.match(node.value)
+                assert not is_one or is_asked(node.value, name), f"{path}:{node.lineno}: {node.value!r}"
+
+
+def is_asked(word: str, module: str) -> bool:
+    """Whether a program is named to ask whether it is here."""
+    return (word, module) in {("squeue", "cli/queued.py"), ("scancel", "cli/stop.py")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from slurmeval.cli.check import DEFAULT_CONFIG
 from slurmeval.cli.naming import configfile_option, results_option
+from slurmeval.slurm import commands
 
 if TYPE_CHECKING:
     from slurmeval.cli.machine import Check
@@ -134,7 +134,7 @@ def _site_checks(
     cluster = site.load(profile, project)
     config, check = _config(files or (DEFAULT_CONFIG,), results)
     yield check
-    if not shutil.which("sbatch"):
+    if not commands.is_here():
         yield machine.Check("Slurm", "bad", "no sbatch is here", "run this on a login node of the cluster")
         return
     yield machine.slurm()

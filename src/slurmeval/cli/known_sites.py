@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from fnmatch import fnmatchcase
 
 from slurmeval.project_files import DATA
+from slurmeval.slurm import commands
 
 FOLDER = DATA / "profiles" / "sites"
 
@@ -23,7 +23,7 @@ def site_here() -> tuple[str, str]:
     for site, marks in known_by.items():
         if any(fnmatchcase(host, pattern) for pattern in marks.get("hosts", ())):
             return site, f"this is {host}"
-    if shutil.which("sbatch") is None:
+    if not commands.is_here():
         return "local", "no sbatch is here"
     partitions = _partitions()
     for site, marks in known_by.items():
@@ -35,8 +35,6 @@ def site_here() -> tuple[str, str]:
 
 def _partitions() -> set[str]:
     """Returns the names of Slurm's partitions; none where it does not answer."""
-    from slurmeval.slurm import commands
-
     try:
         return set(commands.partitions())
     except commands.SlurmAway:

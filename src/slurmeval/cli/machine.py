@@ -134,7 +134,7 @@ def disk_space(paths: Paths) -> Iterator[Check]:
 def home_quota(paths: Paths) -> Check:
     """Checks whether weights lie in the home folder, whose quota is small on most clusters."""
     home = Path.home()
-    if paths.hf_home.is_relative_to(home) and shutil.which("sbatch"):
+    if paths.hf_home.is_relative_to(home) and commands.is_here():
         advice = "set HF_HOME or staging.hf_home to scratch or project space; home folders have small quotas"
         return Check("HF_HOME's place", "warn", f"{paths.hf_home} is in the home folder", advice)
     return Check("HF_HOME's place", "ok", str(paths.hf_home))
@@ -229,14 +229,12 @@ def containment() -> Check:
 
 def slurm() -> Check:
     """Checks for the commands that submit and watch jobs."""
-    names = ("sbatch", "squeue", "sacct", "scancel")
-    there = [name for name in names if shutil.which(name)]
-    if not there:
+    missing = [name for name in commands.PROGRAMS if not commands.is_here(name)]
+    if len(missing) == len(commands.PROGRAMS):
         return Check("Slurm", "ok", "absent: everything runs on this machine (profiles/local)")
-    missing = [name for name in names if name not in there]
     if missing:
         return Check("Slurm", "warn", f"missing: {', '.join(missing)}", "profiles/slurm needs all of them")
-    version = _output(["sbatch", "--version"]) or "there"
+    version = commands.version() or "there"
     try:
         commands.queue(["slurmeval"])
     except commands.SlurmAway as error:

@@ -13,6 +13,7 @@ from slurmeval.config.messages import dotted
 from slurmeval.errors import SlurmevalError
 from slurmeval.planning.plan import Plan
 from slurmeval.planning.preflight import hub_says
+from slurmeval.slurm import commands
 
 if TYPE_CHECKING:
     from slurmeval.config.models import Config
@@ -44,7 +45,7 @@ def needs(config: Config, project: Path, paths: Paths, offline: bool) -> Iterato
         found = f"absent, and needed: {_named(in_images)} run in images"
         yield Check("Apptainer", "bad", found, "install it, or give them `runtime: environment`")
     with_gpus = [name for name in plan.models if config.servers[config.models[name].server].gpus]
-    if with_gpus and not shutil.which("nvidia-smi") and not shutil.which("sbatch"):
+    if with_gpus and not shutil.which("nvidia-smi") and not commands.is_here():
         advice = "run on a cluster (profiles/slurm), or name a server without GPUs"
         yield Check("GPUs", "bad", f"none here, and needed: {_named(with_gpus)}", advice)
     for problem in secrets.problems(config, project, secrets.needed(config, plan.benchmarks)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ def queued(paths: Paths) -> Mapping[str, QueuedJob]:
     from slurmeval.slurm import commands
 
     global _last
-    if not _is_on_slurm(paths) or shutil.which("squeue") is None:
+    if not _is_on_slurm(paths) or not commands.is_here("squeue"):
         return {}
     if _last is None or time.monotonic() - _last[0] > CACHE_LIFETIME_S:
         try:
@@ -60,6 +59,6 @@ def _is_on_slurm(paths: Paths) -> bool:
     for file in paths.servers.glob("*/*/job.json"):
         with contextlib.suppress(OSError):
             job = read(file, ServerJob)
-            if job is not None and job.cluster == "slurm":
+            if job is not None and job.is_on_slurm:
                 return True
     return False

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -92,7 +90,7 @@ def _name_strays(paths: Paths, known: list[Path]) -> int:
     strays = [
         job
         for job in queued(paths).values()
-        if job.name.startswith(prefixes) and job.state != "COMPLETING" and job.job_id not in of_known
+        if job.name.startswith(prefixes) and not job.is_ending and job.job_id not in of_known
     ]
     for job in strays:
         click.echo(f"job {job.job_id} ({job.name}) is still {job.state}: scancel {job.job_id}", err=True)
@@ -151,14 +149,15 @@ def _ask(folder: Path) -> None:
 def _end(folder: Path) -> None:
     """Ends the job that the server runs in. A process of another host is left alone."""
     from slurmeval.servers.folder import ServerFolder
+    from slurmeval.slurm import commands
     from slurmeval.state.records import read
     from slurmeval.state.server import ServerJob, ServerState
 
     files = ServerFolder(folder)
     job, state = read(files.job, ServerJob), read(files.state, ServerState)
     owner = None if state is None else state.owner
-    if job is not None and job.cluster == "slurm" and shutil.which("scancel"):
-        cancelled = subprocess.run(["scancel", "--", job.job_id], check=False).returncode == 0
+    if job is not None and job.is_on_slurm and commands.is_here("scancel"):
+        cancelled = commands.cancel_aloud(job.job_id)
         click.echo(
             f"{_name(folder)}: job {job.job_id} {'cancelled' if cancelled else 'could not be cancelled'}"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
 import subprocess
@@ -35,6 +34,7 @@ from slurmeval.results.partitions import evaluation_row
 from slurmeval.scheduling import finished, leasing, replicas
 from slurmeval.scheduling.failures import failed_attempts, no_server, record
 from slurmeval.servers.folder import ServerFolder
+from slurmeval.slurm.own_job import own_job
 from slurmeval.state.evaluation import EvaluationProgress
 from slurmeval.state.manifest import Manifest
 from slurmeval.state.owner import Owner
@@ -157,7 +157,7 @@ def _run_alone(evaluation: Evaluation) -> int:
     Another of a dead run or a dead node is waited for until it has stopped, or counts as dead.
     """
     lock_file = LockFile(evaluation.run.lock_file(evaluation.model, evaluation.benchmark_id))
-    job_id = os.environ.get("SLURM_JOB_ID") if evaluation.on_cluster else None
+    job_id = own_job().job_id if evaluation.on_cluster else None
     if job_id is not None and (was := read(lock_file.path, Owner)) and was.job_id == job_id:
         lock_file.path.unlink()  # this very job, before it was requeued
     owner = lock_file.wait(OWNER_STOPS_S, job_id=job_id)

@@ -169,7 +169,7 @@ def _queue(asked: Sequence[Request]) -> list[str]:
     evaluations = [request for request in asked if request.kind == "evaluation"]
     try:
         jobs = queue()
-        running = sum(job.state == "RUNNING" for job in jobs)
+        running = sum(job.runs for job in jobs)
         found = [f"Queue: {counted(len(jobs), 'job')} of yours, {running} running. If submitted now (UTC):"]
         for request in [*servers[:MOST_KINDS], *evaluations[:1]]:
             found.append(f"  {request.title}: {would_start(request.flags, SCRIPT)}")

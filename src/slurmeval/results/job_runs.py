@@ -66,7 +66,7 @@ def server_folders(paths: Paths, model: str) -> list[ServerFolder]:
 def job_of_server(folder: ServerFolder) -> AccountedJob | None:
     """None where it has no job of Slurm's."""
     job, state = read(folder.job, ServerJob), read(folder.state, ServerState)
-    if job is None or job.cluster != "slurm":
+    if job is None or not job.is_on_slurm:
         return None
     ended = (state is not None and state.status.is_final) or folder.gone.exists()
     return AccountedJob(job.job_id, time_of(job.submitted_at), ended and _recent(folder.state))
@@ -115,7 +115,7 @@ def accounted(
 
 def _ended(own: list[JobRun]) -> bool:
     """Whether the job is over: a job run that was requeued is followed by another."""
-    return bool(own) and own[-1].is_over and own[-1].state != "REQUEUED"
+    return bool(own) and own[-1].is_last
 
 
 def queued_s(job_run: JobRun) -> float | None:
@@ -127,8 +127,3 @@ def queued_s(job_run: JobRun) -> float | None:
 def ended_at(job_run: JobRun) -> datetime:
     """Where its time ends: by what was counted, so that times add up (a job may have been suspended)."""
     return (job_run.started or job_run.submitted) + timedelta(seconds=job_run.elapsed_s)
-
-
-def explained(job_run: JobRun) -> str:
-    """Slurm's state with what it adds to it."""
-    return f"{job_run.state} ({job_run.reason})" if job_run.reason else job_run.state

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from slurmeval.results.job_runs import ended_at, explained, job_of_server, queued_s
+from slurmeval.results.job_runs import ended_at, job_of_server, queued_s
 from slurmeval.results.records import time_of
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm.commands import JobRun
@@ -203,7 +203,7 @@ def _end_of_job(job_run: JobRun) -> Row:
     """Nobody saw the end of vLLM: it came with that of the job."""
     if not job_run.is_over:
         return {}
-    return {"ended_at": job_run.ended, "exit_reason": f"the job ended: {explained(job_run)}"}
+    return {"ended_at": job_run.ended, "exit_reason": f"the job ended: {job_run.explained}"}
 
 
 def _fitting(engine_run: _EngineRun, of_job: Sequence[JobRun]) -> int:

@@ -18,7 +18,7 @@ from slurmeval.errors import ErrorClass, EvaluationFailed, NotYet, ServerFailed,
 from slurmeval.ownership import live_owner
 from slurmeval.scheduling import finished
 from slurmeval.scheduling.failures import failed_attempts, last_words, no_server, record
-from slurmeval.scheduling.job_ends import CLASSES, Ends, certainly_died
+from slurmeval.scheduling.job_ends import Ends
 from slurmeval.scheduling.job_resources import EvaluationRequest, by_the_site, flags_of
 from slurmeval.scheduling.leasing import lease, release, server_jobs
 from slurmeval.scheduling.leftover_jobs import LeftOver
@@ -294,10 +294,10 @@ class SlurmJobs:
                     job.without_lease = True
                     release(self.run, *job.pair)
                 continue
-            if waited_s < FILES_S and not (job_run and certainly_died(job_run.state)):
+            if waited_s < FILES_S and not (job_run and (job_run.error_class or job_run.failed)):
                 continue
             recorded = self._recorded(job)
-            if recorded is not None and not (job_run and job_run.state == "OUT_OF_MEMORY"):
+            if recorded is not None and not (job_run and job_run.error_class is ErrorClass.OUT_OF_MEMORY):
                 ended[job.pair] = Ended(recorded, self._worth_retrying(job, recorded.error_class))
             else:
                 ended[job.pair] = self._died(job, job_run)
@@ -317,12 +317,12 @@ class SlurmJobs:
             why = "there is no accounting here" if self._ends.no_accounting else "accounting does not say how"
             reason = f"job {job.job_id} left the queue, and {why}"
         else:
-            error_class = CLASSES.get(job_run.state, ErrorClass.HARNESS_ERROR)
+            error_class = job_run.error_class or ErrorClass.HARNESS_ERROR
             where = f" on {job_run.nodes}" if job_run.nodes else ""
             reason = f"job {job.job_id} ended{where} without a word; Slurm says {job_run.state}"
-            if job_run.state not in CLASSES and (words := last_words(self._logs(job))):
+            if job_run.error_class is None and (words := last_words(self._logs(job))):
                 reason = f"job {job.job_id} ended{where}; its last words: {words}"
-            elif job_run.state == "FAILED":
+            elif job_run.failed:
                 reason = f"{reason}: is {self.run.project} there, under this name, for jobs (docs/sites.md)?"
         failure = EvaluationFailed(error_class, reason)
         return self.fail(job, failure)
@@ -387,6 +387,6 @@ class SlurmJobs:
         ids = [job.job_id for job in waiting if self.colocated_folder(*job.pair) is None]
         if ids:
             try:
-                commands.cancel(ids, "PENDING")
+                commands.cancel(ids, only_pending=True)
             except SlurmevalError as error:
                 print(f"slurmeval: {error}")

@@ -248,4 +248,4 @@ def _passes(error: Exception) -> bool:
 def _waits(job: EvaluationJob, queue: dict[str, commands.QueuedJob]) -> bool:
     """Whether it has not begun."""
     queued = queue.get(job.job_id)
-    return queued is not None and queued.state == "PENDING"
+    return queued is not None and queued.is_pending

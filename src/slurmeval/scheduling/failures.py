@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, SlurmevalError
+from slurmeval.slurm.parsing import is_slurms
 from slurmeval.state.evaluation import FailureRecord, read_failure
 from slurmeval.state.records import write
 from slurmeval.state.run_document import RunDocument
@@ -92,5 +93,5 @@ def last_words(logs: Iterable[Path]) -> str:
     """The last line in these logs that is the job's own, else Slurm's last."""
     texts = (log.read_text(encoding="utf-8", errors="replace") for log in logs)
     lines = [line.strip() for text in texts for line in reversed(text.split("\n")) if line.strip()]
-    own = (line for line in lines if not line.startswith(("srun: ", "slurmstepd: ")))
+    own = (line for line in lines if not is_slurms(line))
     return next(own, lines[0] if lines else "")[:300]

@@ -5,23 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slurmeval.errors import ErrorClass
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import JobRun, SlurmAway
 
 MOST_SHOWN = 50
 """Jobs that the daemon is asked about at once, one by one; of more, accounting is asked alone."""
-
-CLASSES = {
-    "OUT_OF_MEMORY": ErrorClass.OUT_OF_MEMORY,
-    "TIMEOUT": ErrorClass.TIME_LIMIT,
-    "DEADLINE": ErrorClass.TIME_LIMIT,
-    "NODE_FAIL": ErrorClass.NODE_FAILURE,
-    "BOOT_FAIL": ErrorClass.NODE_FAILURE,
-    "PREEMPTED": ErrorClass.NODE_FAILURE,
-    "CANCELLED": ErrorClass.CANCELLED,
-}
-"""By Slurm's state of a job that has ended without a word of its own; any other: harness_error."""
 
 
 @dataclass
@@ -47,8 +35,3 @@ class Ends:
             self.no_accounting = self.no_accounting or error.for_good
             return found
         return found | {job_id: job_runs[-1] for job_id, job_runs in known.items() if job_runs}
-
-
-def certainly_died(state: str) -> bool:
-    """Whether a job in this state has certainly left no results behind."""
-    return state in CLASSES or state == "FAILED"

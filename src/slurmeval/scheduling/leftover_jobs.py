@@ -33,7 +33,7 @@ class LeftOver:
         """
         if self._jobs is None:
             named = [job for job in commands.queue() if job.name == self.name]
-            here = [job for job in named if job.state != "COMPLETING" and job.job_id not in self.over]
+            here = [job for job in named if not job.is_ending and job.job_id not in self.over]
             self._jobs = {job.job_id: job for job in here}
         noted = self._noted(model, benchmark) if self._jobs else {}
         found = None

@@ -27,7 +27,7 @@ class Pending:
     def look(self, job_ids: Iterable[str], queue: Mapping[str, QueuedJob]) -> dict[str, str]:
         """The jobs that have had no hope for some minutes, with squeue's reason."""
         waiting = {job_id: queue[job_id] for job_id in job_ids if job_id in queue}
-        reasons = {job_id: job.reason for job_id, job in waiting.items() if job.state == "PENDING"}
+        reasons = {job_id: job.reason for job_id, job in waiting.items() if job.is_pending}
         for reason in sorted(set(filter(is_worth_saying, reasons.values())) - self._said):
             self._said.add(reason)
             number = sum(other == reason for other in reasons.values())

@@ -29,6 +29,7 @@ from slurmeval.servers.timing import MARGIN_S
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob
 from slurmeval.slurm.reasons import launch_failed
+from slurmeval.slurm.states import BY_OTHERS, LAUNCH_FAILED, UNKNOWN
 from slurmeval.state.evaluation import EvaluationProgress
 from slurmeval.state.lease import Lease
 from slurmeval.state.records import read, write
@@ -47,14 +48,6 @@ MAX_REPLACED = 5
 
 MAX_UNUSED = 2
 """Servers of a replica that close themselves while they are leased until it counts as failed."""
-
-BY_OTHERS = frozenset(
-    {
-        *("CANCELLED", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "TIMEOUT", "DEADLINE"),
-        *("LAUNCH_FAILED", "UNKNOWN"),
-    }
-)
-"""States of a job that say nothing against starting another like it."""
 
 SIGNAL_EARLY_S = 60.0
 """So much earlier than asked for Slurm may send a signal before a job's end."""
@@ -221,7 +214,7 @@ class Reconciler:
         known = job_run is not None and job_run.ended is not None
         if not known and missing_s < SILENT_S and not self._ends.no_accounting:
             return
-        self._mark(server, job.job_id, job_run.state if job_run else "UNKNOWN", started=state is not None)
+        self._mark(server, job.job_id, job_run.state if job_run else UNKNOWN, started=state is not None)
 
     def _give_up(self, server: ServerFolder, queue: Mapping[str, QueuedJob]) -> None:
         """Fails a server whose job will not start; one that a node could not start is replaced."""
@@ -232,9 +225,9 @@ class Reconciler:
         reason = pending.look([job_id], queue).get(job_id)
         if reason is None:
             return
-        commands.cancel([job_id], "PENDING")
+        commands.cancel([job_id], only_pending=True)
         if launch_failed(reason):
-            self._mark(server, job_id, "LAUNCH_FAILED", started=False)
+            self._mark(server, job_id, LAUNCH_FAILED, started=False)
             return
         reason = f"its job {job_id} will not start: {reason}"
         _say(f"server {server.server_id}: {reason}")

@@ -16,6 +16,7 @@ from slurmeval.servers import leases
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob
+from slurmeval.slurm.states import CANCELLED
 from slurmeval.state.records import read, write
 from slurmeval.state.server import Gone, ServerJob
 
@@ -36,7 +37,7 @@ class SilentServers:
     def look(self, queue: Mapping[str, QueuedJob]) -> None:
         """Cancels the jobs of those that are silent and not leased: scancel needs no supervisor."""
         for job_id, of_job in servers_by_job(self.paths).items():
-            if job_id not in queue or queue[job_id].state != "RUNNING":
+            if job_id not in queue or not queue[job_id].runs:
                 continue
             # All are looked at, so that the silence of each begins to count
             useless = [self._is_useless(server) for server in of_job]
@@ -47,7 +48,7 @@ class SilentServers:
             reason = f"it was silent for {self.silent_s:g} s, and nobody leased it"
             print(f"slurmeval: job {job_id} of {names} is cancelled: {reason}", flush=True)
             for server in of_job:
-                write(server.gone, Gone("CANCELLED", reason))
+                write(server.gone, Gone(CANCELLED, reason))
 
     def _is_useless(self, server: ServerFolder) -> bool:
         try:
@@ -72,7 +73,7 @@ def servers_by_job(paths: Paths) -> dict[str, list[ServerFolder]]:
     found: dict[str, list[ServerFolder]] = {}
     for server in servers(paths):
         job = read(server.job, ServerJob)
-        if job is not None and job.cluster == "slurm":
+        if job is not None and job.is_on_slurm:
             found.setdefault(job.job_id, []).append(server)
     return found
 

@@ -85,7 +85,7 @@ class GivingWay:
         waiting = [queue.get(job_id) for job_id in job_ids]
         if not waiting or not any(_answers(server) for server in self._servers(model)):
             return None
-        reasons = [job.reason for job in waiting if job is not None and job.state == "PENDING"]
+        reasons = [job.reason for job in waiting if job is not None and job.is_pending]
         if len(reasons) < len(waiting) or not all(map(may_be_behind_a_limit, reasons)):
             return None
         return next((reason for reason in reasons if is_limit(reason)), None)
@@ -96,7 +96,7 @@ class GivingWay:
         others = frozenset(
             job.job_id
             for job in queue.values()
-            if job.state == "RUNNING" and job.job_id not in own and job.name != self.evaluation_name
+            if job.runs and job.job_id not in own and job.name != self.evaluation_name
         )
         if not others and not is_of_group(reason):
             why = f"its job cannot start while that of {model}'s server runs ({reason}): {REMEDY}"

@@ -14,6 +14,7 @@ from typing import Any
 
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import SlurmAway
+from slurmeval.slurm.own_job import own_job
 from slurmeval.state.server_spec import ServerSpec
 
 ANSWER_S = 3.0
@@ -52,16 +53,13 @@ class BatchJob:
         someone's allocation.
         """
         end = time.time() + spec.time_limit_min * 60
-        if spec.cluster != "slurm":
+        if not spec.is_on_slurm:
             return cls(environment.get("SUBMITIT_LOCAL_JOB_ID"), 0, socket.gethostname(), 0, end)
-        node = environment.get("SLURMD_NODENAME") or socket.gethostname()
-        return cls(
-            job_id=environment.get("SLURM_JOB_ID"),
-            restart=int(environment.get("SLURM_RESTART_COUNT") or 0),
-            node=node if spec.nodes == 1 else environment.get("SLURM_JOB_NODELIST", node),
-            rank=int(environment.get("SLURM_PROCID") or 0) if spec.nodes > 1 else 0,
-            ends_at=float(environment.get("SLURM_JOB_END_TIME") or end),
-        )
+        job = own_job(environment)
+        node = job.node or socket.gethostname()
+        if spec.nodes == 1:
+            return cls(job.job_id, job.restart, node, 0, job.ends_at or end)
+        return cls(job.job_id, job.restart, job.nodes or node, job.rank, job.ends_at or end)
 
     @property
     def where(self) -> dict[str, Any]:
@@ -82,7 +80,7 @@ class BatchJob:
             return SigtermCause.STOPPED, 0.0
         if job.restarts is not None and job.restarts > self.restart:
             return SigtermCause.REQUEUED, 0.0
-        if job.state == "RUNNING":
+        if job.runs:
             return SigtermCause.PREEMPTED, job.end.timestamp() - time.time() if job.end is not None else 0.0
         return SigtermCause.STOPPED, 0.0
 

@@ -13,6 +13,7 @@ from slurmeval.containers.apptainer import Apptainer, Bind, with_targets
 from slurmeval.engines.base import Engine, Rank
 from slurmeval.servers.engine_process import EngineProcess
 from slurmeval.servers.ports import EVERYWHERE, BindAddress
+from slurmeval.slurm.own_job import JOB_ID
 from slurmeval.state.server_spec import ServerSpec
 from slurmeval.variables import OWN_PYTHON, PROXIES, forget_missing_certificates, proxies
 
@@ -66,9 +67,7 @@ def inherited(engine: Engine, spec: ServerSpec) -> Mapping[str, str]:
     if spec.image is None:
         return os.environ
     passed = (*INTO_IMAGES, *engine.variable_prefixes)
-    return {
-        name: value for name, value in os.environ.items() if name.startswith(passed) or name == "SLURM_JOB_ID"
-    }
+    return {name: value for name, value in os.environ.items() if name.startswith(passed) or name == JOB_ID}
 
 
 def environment(
@@ -91,8 +90,8 @@ def environment(
         env.pop("CUDA_VISIBLE_DEVICES", None)  # submitit's local executor hides all GPUs with an empty value
     env["PATH"] = f"{Path(spec.python).parent}:{env.get('PATH', '/usr/bin:/bin')}"
     first_port = None
-    if spec.cluster == "slurm":  # servers that share a node would else race for ports
-        block = zlib.crc32(f"{spec.servers} {base.get('SLURM_JOB_ID')}".encode()) % PORT_BLOCKS
+    if spec.is_on_slurm:  # servers that share a node would else race for ports
+        block = zlib.crc32(f"{spec.servers} {base.get(JOB_ID)}".encode()) % PORT_BLOCKS
         first_port = FIRST_PORT + block * PORTS_PER_SERVER
     if (cache := cache_folder(spec)) is not None:
         env |= {name: str(cache / folder) for name, folder in engine.caches.items()}

@@ -79,7 +79,7 @@ def _submit(
     # submitit sends SIGUSR2 this long before the time limit: the server drains, then the job is requeued.
     signal_delay_s = min(int(spec.drain_s) + MARGIN_S, spec.time_limit_min * 30)
     parameters = {"name": name, "timeout_min": spec.time_limit_min, **spec.job}
-    if spec.cluster == "slurm":
+    if spec.is_on_slurm:
         parameters["slurm_signal_delay_s"] = signal_delay_s
         further = dict(parameters.get("slurm_additional_parameters", {}))
         if one_at_a_time:
@@ -90,7 +90,7 @@ def _submit(
         _clean_environment([f"--{flag}" for flag in further])
     executor.update_parameters(**parameters)
     inner = executor._executor
-    if spec.cluster == "slurm":
+    if spec.is_on_slurm:
         inner.update_parameters(**request.SUBMITIT_DEFAULTS)
         inner._submit_command = lambda command: _sbatch(inner, command, folder.path)
     else:

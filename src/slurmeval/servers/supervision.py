@@ -245,7 +245,7 @@ class Supervision:
 
     def _terminate(self) -> None:
         """After SIGTERM: raises _Stop, or goes back into the queue and raises SystemExit."""
-        if self._spec.cluster != "slurm":
+        if not self._spec.is_on_slurm:
             raise _Stop("told to stop by a signal", self._spec.drain_s)
         self._published.withdraw()
         cause, left_s = self._job.sigterm_cause()

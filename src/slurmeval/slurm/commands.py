@@ -10,16 +10,18 @@ import getpass
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from slurmeval.errors import SlurmevalError
-from slurmeval.slurm import parsing
+from slurmeval.slurm import parsing, states
 from slurmeval.slurm.parsing import JobRun, Partition, QueuedJob
 
 __all__ = [
+    "PROGRAMS",
     "JobRun",
     "Partition",
     "QueuedJob",
@@ -27,14 +29,20 @@ __all__ = [
     "SubmissionRefused",
     "SubmissionUnsure",
     "cancel",
+    "cancel_aloud",
     "end_of",
+    "is_here",
     "job_runs",
     "limits_of_jobs",
     "partitions",
     "queue",
     "submit",
+    "version",
     "would_start",
 ]
+
+PROGRAMS = ("sbatch", "squeue", "sacct", "scancel")
+"""The programs that submit and watch jobs."""
 
 TIMEOUT_S = 60.0
 """After this long without an answer a daemon counts as away."""
@@ -102,6 +110,19 @@ class SubmissionRefused(SlurmevalError):
         super().__init__(words)
         self.for_now = names_limit(words) or _PASSING.search(words) is not None
         """Whether it may be accepted later: too many jobs are queued, or the partition is closed."""
+
+
+def is_here(program: str = "sbatch") -> bool:
+    """Returns whether this machine has a program of Slurm; with sbatch, jobs can be submitted from it."""
+    return shutil.which(program) is not None
+
+
+def version() -> str | None:
+    """Returns what sbatch calls itself; None where it does not say."""
+    try:
+        return _answer(["sbatch", "--version"]).stdout.strip() or None
+    except SlurmAway:
+        return None
 
 
 def job_name(results: Path, role: str) -> str:
@@ -178,7 +199,7 @@ def end_of(job_id: str) -> JobRun | None:
     if done.returncode and _AWAY.search(done.stderr):
         raise SlurmAway(f"scontrol: {parsing.one_line(done.stderr)}")
     job_run = parsing.shown_job(done.stdout)
-    return job_run if job_run is not None and job_run.is_over and job_run.state != "REQUEUED" else None
+    return job_run if job_run is not None and job_run.is_last else None
 
 
 def limits_of_jobs() -> dict[str, int]:
@@ -220,19 +241,19 @@ def submit(flags: Sequence[str], script: str, cwd: Path) -> str:
     raise SubmissionRefused(words or f"sbatch ended with status {done.returncode}")
 
 
-def cancel(job_ids: Sequence[str], state: str | None = None, *, tries: int = 1) -> None:
+def cancel(job_ids: Sequence[str], *, only_pending: bool = False, tries: int = 1) -> None:
     """Cancels jobs. Jobs that have ended, or that Slurm never had, are no error.
 
     Args:
         job_ids: The jobs.
-        state: Only those in this state (PENDING, RUNNING, SUSPENDED).
+        only_pending: Only those that have not begun.
         tries: Attempts while Slurm does not answer.
 
     Raises:
         SlurmAway: Slurm does not answer.
     """
     unique = list(dict.fromkeys(job_ids))
-    flags = [] if state is None else [f"--state={state}"]
+    flags = [f"--state={states.PENDING}"] if only_pending else []
     for first in range(0, len(unique), IDS_AT_ONCE):
         argv = ["scancel", *flags, *unique[first : first + IDS_AT_ONCE]]
         for left in range(tries - 1, -1, -1):
@@ -242,6 +263,11 @@ def cancel(job_ids: Sequence[str], state: str | None = None, *, tries: int = 1) 
             if not left:
                 raise SlurmAway(parsing.one_line(done.stderr))
             time.sleep(RETRY_S * 2 ** (tries - 1 - left))
+
+
+def cancel_aloud(job_id: str) -> bool:
+    """Cancels a job and returns whether Slurm has done it; scancel's complaints go to the terminal."""
+    return subprocess.run(["scancel", "--", job_id], check=False).returncode == 0
 
 
 def would_start(flags: Sequence[str], script: str) -> str:

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from slurmeval.errors import ErrorClass
+from slurmeval.slurm import states
+
 _FIELD, _RECORD = "\x1f", "\x1e"
 """Unit and record separator: comments and names may hold any character that can be typed, line ends too."""
 
@@ -29,17 +32,6 @@ JOB_RUNS_FORMAT = ",".join(_JOB_RUNS_FIELDS)
 
 NODES_FORMAT = _FIELD.join(("%R", "%D", "%c", "%m", "%G"))
 """For sinfo --format: partition, nodes of one kind, their CPUs, memory in MB and generic resources."""
-
-ENDED = frozenset(
-    {
-        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL"),
-        *("OUT_OF_MEMORY", "PREEMPTED", "RECONFIG_FAIL", "REQUEUED", "REVOKED", "TIMEOUT"),
-    }
-)
-"""States of a job's run that is over. (REQUEUED: this job run; the job has another.)"""
-
-WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"})
-"""States of a job in the queue that does not run."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +54,22 @@ class QueuedJob:
     @property
     def waits(self) -> bool:
         """Whether it is to begin, or to begin again."""
-        return self.state in WAITING
+        return self.state in states.WAITING
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it has not begun, and was not put back."""
+        return self.state == states.PENDING
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs at this moment."""
+        return self.state == states.RUNNING
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is over but for what Slurm has to tidy up."""
+        return self.state == states.COMPLETING
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,27 @@ class JobRun:
     @property
     def is_over(self) -> bool:
         """Whether it has ended."""
-        return self.state in ENDED
+        return self.state in states.ENDED
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it has ended and the job with it: a run that was requeued is followed by another."""
+        return self.is_over and self.state != states.REQUEUED
+
+    @property
+    def error_class(self) -> ErrorClass | None:
+        """Why Slurm ended it; None: its program ended by itself."""
+        return states.ERROR_CLASSES.get(self.state)
+
+    @property
+    def failed(self) -> bool:
+        """Whether its program ended by itself, and not well."""
+        return self.state == states.FAILED
+
+    @property
+    def explained(self) -> str:
+        """Slurm's state with what it adds to it."""
+        return f"{self.state} ({self.reason})" if self.reason else self.state
 
 
 @dataclass(frozen=True)
@@ -256,6 +283,11 @@ def submitted(stdout: str) -> str | None:
     """Returns the job's id from `sbatch --parsable` (`id` or `id;cluster`)."""
     match = re.search(r"^(\d+)(;.*)?$", stdout, re.MULTILINE)
     return match[1] if match else None
+
+
+def is_slurms(line: str) -> bool:
+    """Returns whether a line of a job's output is of Slurm's programs, and not the job's own."""
+    return line.startswith(("srun: ", "slurmstepd: "))
 
 
 def one_line(text: str) -> str:

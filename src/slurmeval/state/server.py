@@ -127,6 +127,11 @@ class ServerJob:
     process: Owner | None = None
     """Of a local job: the process itself."""
 
+    @property
+    def is_on_slurm(self) -> bool:
+        """Whether Slurm runs it."""
+        return self.cluster == "slurm"
+
 
 @dataclass(frozen=True)
 class SharedJob:

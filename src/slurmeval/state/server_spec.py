@@ -87,3 +87,8 @@ class ServerSpec(EngineSpec):
     """submitit's executor: local or slurm."""
     job: dict[str, Any] = field(default_factory=dict)
     """Further parameters of submitit's AutoExecutor, such as `slurm_additional_parameters`."""
+
+    @property
+    def is_on_slurm(self) -> bool:
+        """Whether Slurm runs it."""
+        return self.cluster == "slurm"

@@ -14,6 +14,7 @@ from slurmeval.scheduling.silent_servers import SilentServers, is_leased, server
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import QueuedJob, SlurmAway, job_name
+from slurmeval.slurm.states import CANCELLED
 from slurmeval.state.records import read, write
 from slurmeval.state.server import Gone, ServerJob, ServerState, ServerStatus
 
@@ -37,19 +38,19 @@ def cancel_unleased_servers(paths: Paths) -> None:
     for server in servers(paths):
         job, state = read(server.job, ServerJob), read(server.state, ServerState)
         waits = state is None or state.status is ServerStatus.PENDING
-        if job is None or job.cluster != "slurm" or not waits or server.gone.exists():
+        if job is None or not job.is_on_slurm or not waits or server.gone.exists():
             continue
         if not is_leased(paths, server):
             waiting.append((server, job.job_id))
     if not waiting:
         return
     with contextlib.suppress(SlurmAway):
-        commands.cancel([job_id for _, job_id in waiting], "PENDING")
+        commands.cancel([job_id for _, job_id in waiting], only_pending=True)
         left = {job.job_id for job in commands.queue()}
         for server, job_id in waiting:
             if job_id not in left:
                 reason = "no evaluation waited for it any more"
-                write(server.gone, Gone("CANCELLED", reason))
+                write(server.gone, Gone(CANCELLED, reason))
 
 
 def forget_requests(paths: Paths) -> None:
@@ -83,7 +84,7 @@ def wait_for_jobs(paths: Paths) -> None:
             silent.look(queue)
             time.sleep(0.5)
     for job in left:
-        if job.state != "COMPLETING":
+        if not job.is_ending:
             names = [server.server_id for server in of_servers.get(job.job_id, [])]
             what = ", ".join(names) or " on ".join(of_evaluations.get(job.job_id, ())) or job.name
             where = f"is still in the queue ({job.state}): scancel {job.job_id}"

@@ -233,7 +233,7 @@ def test_what_this_config_needs_is_asked_for(
     file = tmp_path / "needy.yaml"
     file.write_text(yaml.safe_dump(config))
     monkeypatch.chdir(PROJECT)
-    monkeypatch.setattr("slurmeval.cli.needs.shutil.which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     away = Access(refused=[], warnings=["the hub cannot be reached"])
     monkeypatch.setattr("slurmeval.cli.needs.hub_says", lambda plan: away)
     needy = load_config([file], project=PROJECT)

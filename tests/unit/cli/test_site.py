@@ -206,7 +206,7 @@ def test_the_command_says_when_slurm_is_away_and_leaves_nothing(
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "site.yaml").write_text("version: 1\n")
-    monkeypatch.setattr("slurmeval.cli.doctor.shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     monkeypatch.setattr("slurmeval.site_check.jobs.commands.submit", away)
     assert main.run(["doctor", "--site", "site.yaml", "--offline"]) == 1
     shown = capsys.readouterr().out.splitlines()

@@ -92,7 +92,7 @@ class StandInSlurm:
         self._answer()
         return self.job_runs([job_id])[job_id][0] if self.remembers and job_id in self.ended else None
 
-    def cancel(self, job_ids: Sequence[str], state: str | None = None, *, tries: int = 1) -> None:
+    def cancel(self, job_ids: Sequence[str], *, only_pending: bool = False, tries: int = 1) -> None:
         for job_id in job_ids:
             self.end(job_id, "CANCELLED")
 

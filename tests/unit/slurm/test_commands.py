@@ -377,7 +377,7 @@ def test_a_job_does_not_inherit_the_variables_of_the_job_it_was_submitted_from(
 
 def test_cancelling(play: Play) -> None:
     calls = play("scancel-unknown", answer(status=1, stderr="scancel: error: Invalid job id specified\n"))
-    commands.cancel(["1", "2_3", "1"], "PENDING")
+    commands.cancel(["1", "2_3", "1"], only_pending=True)
     commands.cancel(["99999"])
     assert calls[0]["argv"] == ["scancel", "--state=PENDING", "1", "2_3"]
     commands.cancel([])
