@@ -79,6 +79,12 @@ class Outcome:
     """"passed", or why not, in one line."""
     output: str
 
+    @property
+    def is_python(self) -> bool:
+        """Whether it could be read as Python."""
+        unreadable = ("SyntaxError", "IndentationError", "TabError", "UnicodeEncodeError")
+        return not self.reason.startswith(unreadable)
+
 
 def run(program: str, limits: Limits = DEFAULT_LIMITS, interpreter: Path | None = None) -> Outcome:
     """Runs `program` (Python source) to its end or its limits.
@@ -150,8 +156,10 @@ def _run(
         os.close(status_write)
     with child:
         assert child.stdin is not None and child.stdout is not None
+        # What models write has lone surrogates in it, which Python then refuses as it does in any source
+        data = text.encode(errors="surrogatepass")
         # In a thread of its own, because a large program does not fit into the pipe before it is read
-        writer = threading.Thread(target=_write, args=(child.stdin, text.encode()), daemon=True)
+        writer = threading.Thread(target=_write, args=(child.stdin, data), daemon=True)
         writer.start()
         kept = _drain([child.stdout.fileno(), status_read], limits)
         try:

@@ -52,6 +52,7 @@ def test_a_program_that_runs_to_its_end_passes() -> None:
     [
         ("assert 1 == 2, 'no'", "AssertionError: no"),
         ("def f(:", "SyntaxError:"),
+        ("x = '\ud83d'", "UnicodeEncodeError: 'utf-8' codec can't encode"),
         ("import sys; sys.exit(0)", "SystemExit: 0"),
         ("import os; os._exit(0)", "did not run to its end: it ended with status 0"),
         (
