@@ -23,7 +23,7 @@ from typing import Any
 from slurmeval.build_once import owned
 from slurmeval.config.of_run import config_of
 from slurmeval.containment.scratch_dir import ScratchDir, scratch_dir
-from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
+from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError, UserError
 from slurmeval.evaluation.runtimes import runtime_of
 from slurmeval.harnesses import harness, harness_process
 from slurmeval.harnesses.attempts import last_attempt
@@ -97,6 +97,8 @@ class Rehearsal:
                     )
             except EvaluationFailed as failure:
                 return failure
+            except UserError as error:
+                return EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error))
         return None
 
     def _wait(self, job: Job, command: Any, place: ScratchDir, port: int, online: bool) -> int:

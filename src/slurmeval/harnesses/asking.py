@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -14,13 +16,18 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.base import GATEWAY_KEY
 from slurmeval.processes import raise_open_files
 
+PROGRESS_S = 5.0
+T = TypeVar("T")
+
 
 class Asking:
     """The model, as a program asks it."""
 
     def __init__(self, session: aiohttp.ClientSession, order: dict[str, Any]) -> None:
-        """`order` has `url`, `model`, and `sampling`: parameters of each request."""
+        """`order` has `url`, `model`, `parallelism`, and `sampling`: parameters of each request."""
         self._session, self._order = session, order
+        self.room = asyncio.Semaphore(order["parallelism"])
+        """To be held while something is asked."""
 
     async def chat(self, messages: list[dict[str, str]]) -> tuple[str | None, str | None]:
         """Returns (answer, None), or (None, the reason why the server refused these messages).
@@ -75,6 +82,26 @@ async def asking(order: dict[str, Any]) -> AsyncIterator[Asking]:
         connector=aiohttp.TCPConnector(limit=0),  # `parallelism` is the limit; aiohttp's own is 100
     ) as session:
         yield Asking(session, order)
+
+
+async def all_at_once(
+    items: Sequence[tuple[Any, ...]], make: Callable[..., Awaitable[T]], done: str
+) -> list[T]:
+    """Returns what `make` makes of each item, in their order, and says now and then how many are `done`."""
+    count, said_at = 0, 0.0
+
+    async def counted(item: tuple[Any, ...]) -> T:
+        nonlocal count, said_at
+        made = await make(*item)
+        count, now = count + 1, time.monotonic()
+        if count == len(items) or now - said_at >= PROGRESS_S:
+            said_at = now
+            print(f"{count} of {len(items)} {done}", flush=True)
+        return made
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(counted(item)) for item in items]
+    return [task.result() for task in tasks]
 
 
 def _message(text: str, status: int) -> str:

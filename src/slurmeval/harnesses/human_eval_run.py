@@ -8,28 +8,19 @@ nothing to resume from: the gateway replays what was answered before.
 
 from __future__ import annotations
 
-import asyncio
-import gzip
-import json
-import os
-import statistics
+import itertools
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from slurmeval.containment import program
-from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.files import write_atomically, write_json
-from slurmeval.harnesses.asking import Asking, asking
+from slurmeval.harnesses.asking import Asking, all_at_once, asking
+from slurmeval.harnesses.checking import Checking, checking
 from slurmeval.harnesses.code_blocks import defines, extract_code
-from slurmeval.harnesses.human_eval import scores
-from slurmeval.harnesses.own_programs import carry_out
+from slurmeval.harnesses.human_eval import metrics_of, problems_of
+from slurmeval.harnesses.own_programs import carry_out, leave
 
 _STOPS = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]
 """Where a continuation leaves the function (Chen et al. 2021)."""
-_PROGRESS_S = 5.0
-_CHECKS_AT_ONCE = max(1, (os.cpu_count() or 1) // 2)
 
 
 def program_of(problem: dict[str, Any], answer: str) -> str:
@@ -50,30 +41,17 @@ def program_of(problem: dict[str, Any], answer: str) -> str:
 class HumanEvalRun:
     """Run over all problems."""
 
-    def __init__(self, order: dict[str, Any], model: Asking) -> None:
-        """Reads the problems that `order` asks for."""
-        self.order = order
-        self.model = model
-        self.asking = asyncio.Semaphore(order["parallelism"])
-        self.checking = asyncio.Semaphore(_CHECKS_AT_ONCE)
-        self.limits = program.Limits(timeout_s=order["program_timeout_s"])
-        self.lines: list[dict[str, Any]] = []
-        self.total = 0
-        self.said_at = 0.0
+    def __init__(self, order: dict[str, Any], model: Asking, programs: Checking) -> None:
+        """`order` says how problems are asked, and how long their programs may run."""
+        self._order, self._model, self._programs = order, model, programs
 
     async def all(self, problems: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Returns the results of every problem, as often as ordered, sorted by problem and repeat."""
-        self.total = len(problems) * self.order["repeats"]
-        places = {problem["task_id"]: place for place, problem in enumerate(problems)}
-        async with asyncio.TaskGroup() as group:
-            for problem in problems:
-                for repeat in range(self.order["repeats"]):
-                    group.create_task(self._one(problem, repeat))
-        self._say_progress(last=True)
-        return sorted(self.lines, key=lambda line: (places[line["task_id"]], line["repeat"]))
+        """Returns the results of every problem, as often as ordered, by problem and repeat."""
+        asked = list(itertools.product(problems, range(self._order["repeats"])))
+        return await all_at_once(asked, self._one, "answered and checked")
 
-    async def _one(self, problem: dict[str, Any], repeat: int) -> None:
-        async with self.asking:
+    async def _one(self, problem: dict[str, Any], repeat: int) -> dict[str, Any]:
+        async with self._model.room:
             response, error = await self._ask(problem)
         line = {
             "task_id": problem["task_id"],
@@ -94,59 +72,35 @@ class HumanEvalRun:
             line |= {"reason": "the answer holds no code", "status": "unparsed"}
         elif response is not None:
             line["program"] = program_of(problem, response)
-            async with self.checking:
-                outcome = await asyncio.to_thread(
-                    program.run, line["program"], self.limits, Path(self.order["interpreter"])
-                )
-            unreadable = outcome.reason.startswith(("SyntaxError", "IndentationError", "TabError"))
+            outcome = await self._programs.outcome(line["program"], self._order["program_timeout_s"])
             line |= {
                 "passed": outcome.passed,
                 "reason": outcome.reason,
                 "program_output": outcome.output[:2000],
-                "status": "unparsed" if unreadable else "ok",
+                "status": "ok" if outcome.is_python else "unparsed",
             }
-        self.lines.append(line)
-        self._say_progress()
+        return line
 
     def _question(self, problem: dict[str, Any]) -> str:
-        if self.order["endpoint"] != "chat":
+        if self._order["endpoint"] != "chat":
             return str(problem["prompt"])
-        return f"{self.order['instruction']}\n\n```python\n{problem['prompt'].strip()}\n```"
+        return f"{self._order['instruction']}\n\n```python\n{problem['prompt'].strip()}\n```"
 
     async def _ask(self, problem: dict[str, Any]) -> tuple[str | None, str | None]:
         """Returns the answer, or the reason why the server refused this question."""
         question = self._question(problem)
-        if self.order["endpoint"] == "chat":
-            return await self.model.chat([{"role": "user", "content": question}])
-        return await self.model.complete(question, stop=_STOPS)
-
-    def _say_progress(self, last: bool = False) -> None:
-        now = time.monotonic()
-        if last or now - self.said_at >= _PROGRESS_S:
-            self.said_at = now
-            passed = sum(line["passed"] for line in self.lines)
-            print(
-                f"human-eval: {len(self.lines)} of {self.total} answered and checked, {passed} passed",
-                flush=True,
-            )
-
-
-def read_problems(data: Path, limit: int | None) -> list[dict[str, Any]]:
-    """Returns the first `limit` problems of HumanEval.jsonl.gz."""
-    with gzip.open(data, "rt", encoding="utf-8") as stream:
-        return [json.loads(line) for line in stream if line.strip()][:limit]
+        if self._order["endpoint"] == "chat":
+            return await self._model.chat([{"role": "user", "content": question}])
+        return await self._model.complete(question, stop=_STOPS)
 
 
 async def _run(order: dict[str, Any], folder: Path) -> None:
-    lacking = await asyncio.to_thread(program.unavailable)
-    if lacking is not None:
-        raise EvaluationFailed(ErrorClass.HARNESS_ERROR, lacking)
-    problems = read_problems(Path(order["data"]), order["limit"])
+    programs = await checking(order)
+    problems = problems_of(Path(order["data"]), order["limit"])
     async with asking(order) as model:
-        lines = await HumanEvalRun(order, model).all(problems)
-    write_atomically(folder / "samples.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    means = {f"pass@{k}": statistics.fmean(values) for k, values in scores(lines, order["repeats"]).items()}
-    write_json(folder / "results.json", {"n_problems": len(problems), "scores": means})
+        lines = await HumanEvalRun(order, model, programs).all(problems)
+    means = {metric.metric: metric.value for metric in metrics_of(lines, order["repeats"])}
+    leave(folder, lines, {"n_problems": len(problems), "scores": means})
 
 
 def main(path: Path) -> int:

@@ -19,10 +19,10 @@ from slurmeval.errors import UserError
 from slurmeval.files import sha256_of_file
 from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import HarnessOutput, Metric
-from slurmeval.harnesses.human_eval import pass_at_k
 from slurmeval.harnesses.nemo_bundle_lines import BundleSamples, Mapped, clean, parsed
 from slurmeval.harnesses.nemo_containers import container_metrics
 from slurmeval.harnesses.scores import bad_result, mark_primary, number, proportion
+from slurmeval.statistics.intervals import pass_at_k
 
 HARNESS = "nel"
 BUNDLE_PATTERN = "eval-*.json"

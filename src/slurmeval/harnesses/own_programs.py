@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from slurmeval.config.models import Benchmark, Model
-from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
 from slurmeval.files import write_atomically, write_json
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import Command, Harness, Job, Sample
@@ -49,6 +49,8 @@ class OwnProgram(Harness):
     """The program, which Python runs with the order's path."""
     lacks: ClassVar[tuple[str, ...]] = ("task_file", "few_shot")
     """Keys of a benchmark that mean nothing to it."""
+    extra: ClassVar[tuple[str, ...]] = ()
+    """Keys that it knows in a benchmark's `extra`."""
 
     @property
     def label(self) -> str:
@@ -64,7 +66,9 @@ class OwnProgram(Harness):
         ]
         if benchmark.runtime == "image":
             found.append(f"runtime: the harness {self.name} runs in its environment")
-        return [*found, *(f"extra.{key}: unknown" for key in benchmark.extra)]
+        known = f"; {self.name} knows {' and '.join(self.extra)}" if self.extra else ""
+        unknown = sorted(benchmark.extra.keys() - set(self.extra))
+        return [*found, *(f"extra.{key}: unknown{known}" for key in unknown)]
 
     def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
         """Returns why it cannot ask the model: by default only what its tokens before a prompt tell."""
@@ -86,7 +90,7 @@ class OwnProgram(Harness):
         """Returns what the program is told beside url, model, limit, repeats, parallelism and sampling.
 
         Raises:
-            EvaluationFailed: The job cannot be started.
+            UserError: The job cannot be started.
         """
         return {}
 
@@ -94,7 +98,7 @@ class OwnProgram(Harness):
         """Makes the folder of a new attempt with an order, and returns the command that carries it out.
 
         Raises:
-            EvaluationFailed: The job cannot be started.
+            UserError: The job cannot be started.
         """
         order, benchmark = self.order(job), job.benchmark
         attempt = begin_attempt(job.folder)
@@ -144,21 +148,22 @@ def carry_out(program: Program, path: Path, name: str) -> int:
 
     try:
         asyncio.run(run())
-    except* EvaluationFailed as group:
-        reason = _first(group)
-        write_json(path.parent / "failure.json", {"error_class": reason.error_class, "reason": reason.reason})
-        print(f"{name}: {reason.reason}", flush=True)
+    except* (EvaluationFailed, UserError) as group:
+        error = _first(group)
+        kind = error.error_class if isinstance(error, EvaluationFailed) else ErrorClass.HARNESS_ERROR
+        write_json(path.parent / "failure.json", {"error_class": kind, "reason": str(error)})
+        print(f"{name}: {error}", flush=True)
         status = 1
     return status
 
 
 def leave(
-    folder: Path, lines: list[dict[str, Any]], count: dict[str, int], file: str = "samples.jsonl"
+    folder: Path, lines: list[dict[str, Any]], results: dict[str, Any], file: str = "samples.jsonl"
 ) -> None:
-    """Writes what `left` reads: a line for each sample, and last, `count` by its name."""
+    """Writes what `left` reads: a line for each sample, and last what is known of all."""
     # In ASCII: what models write has lone surrogates in it, which no file in UTF-8 can hold
     write_atomically(folder / file, "".join(json.dumps(line) + "\n" for line in lines))
-    write_json(folder / "results.json", count)
+    write_json(folder / "results.json", results)
 
 
 def left(
@@ -193,10 +198,6 @@ def content(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def _first(group: BaseExceptionGroup[EvaluationFailed]) -> EvaluationFailed:
+def _first(error: BaseException) -> BaseException:
     """Returns the first failure of many at once."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, EvaluationFailed)
-    return error
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from slurmeval.harnesses.base import Sample
@@ -35,6 +36,25 @@ def well_formed(samples: list[Sample], harness: str) -> list[Sample]:
         for score in sample.scores:
             score.value = number(score.value)
     return samples
+
+
+def complete(samples: Sequence[Sample], n_questions: int, repeats: int, harness: str) -> int:
+    """Returns the number of samples: of each of so many questions there is each answer, once (`each_once`).
+
+    Raises:
+        EvaluationFailed: One is missing, or there is one too many (bad_result).
+    """
+    for sample in samples:
+        if sample.repeat_idx >= repeats:
+            reason = f"{sample.native_id} has the repeat {sample.repeat_idx}, of {repeats}"
+            raise bad_result(f"{harness}: {reason}")
+    wanted, questions = n_questions * repeats, len({sample.native_id for sample in samples})
+    if len(samples) != wanted or questions != n_questions:
+        raise bad_result(
+            f"{harness}: {wanted} answers were asked for, and there are samples of {len(samples)}, "
+            f"of {questions} questions"
+        )
+    return wanted
 
 
 def each_once(samples: list[Sample], path: Path) -> list[Sample]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import scales
-from slurmeval.harnesses.base import Metric
+from slurmeval.harnesses.base import Metric, Sample
 
 _TOLERANCE = 1e-9
 """Sums of floating-point numbers end a little beside 0 and 1."""
@@ -89,6 +90,38 @@ def mean_over(metrics: Sequence[Metric], task: str, parts: Sequence[str]) -> Met
         mean_of=[row.task for row in leading],
         chance=_mean(chances),
     )
+
+
+def mean_over_questions(
+    task: str, metric: str, values: Mapping[str, Sequence[float]], n_repeats: int, **more: Any
+) -> Metric:
+    """Returns the mean over questions of the mean over the values of each, and its standard error.
+
+    Args:
+        task: The metric's task.
+        metric: Its name.
+        values: By question, 0 to 1.
+        n_repeats: How often each was asked.
+        more: Further fields of the metric.
+    """
+    means = [statistics.fmean(each) for each in values.values()]
+    mean = statistics.fmean(means) if means else None
+    error = statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None
+    return Metric(
+        **{"task": task, "metric": metric, "value": mean, "harness_value": mean, "se": error}
+        | {"n_items": len(means), "n_repeats": n_repeats}
+        | more
+    )
+
+
+def by_question(samples: Sequence[Sample], metric: str) -> dict[str, list[float]]:
+    """Returns the values of a metric by question, of the samples that have one."""
+    found: dict[str, list[float]] = {}
+    for sample in samples:
+        for score in sample.scores:
+            if score.metric == metric and score.value is not None:
+                found.setdefault(sample.native_id, []).append(score.value)
+    return found
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -25,6 +25,7 @@ from slurmeval.harnesses.custom.scoring import by_likelihood, score
 from tests.lacking import lacking
 
 from .conftest import KEY, MakeJob, Model, Server
+from .test_damaged_outputs import stands_damage
 
 SOLUTIONS = Path(__file__).parents[4] / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl"
 CUSTOM = harness("custom")
@@ -317,7 +318,7 @@ def test_questions_are_asked_scored_and_read_back(
 
 
 def test_grades_are_no_verdicts_and_edits_have_no_scale(
-    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     model[0].answer = staticmethod(
         lambda body: (400, "no") if "Peru" in body["messages"][-1]["content"] else "Oslo, once Christiania"
@@ -334,6 +335,7 @@ def test_grades_are_no_verdicts_and_edits_have_no_scale(
     assert output.samples[1].scores[0].value == pytest.approx(0.5)
     assert output.samples[1].metadata["references"] == ["Oslo", "Christiania"]
     assert output.samples[2].scores[1].value == 1
+    stands_damage(job, tmp_path / "tables", "grades", 60)
 
 
 COLOURS = [
@@ -347,7 +349,7 @@ BY_LETTER: dict[str, Any] = {
 
 
 def test_choices_are_asked_in_every_rotation(
-    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A model that knows the sky and otherwise says A."""
     model[0].answer = staticmethod(
@@ -363,6 +365,7 @@ def test_choices_are_asked_in_every_rotation(
     # Of 3 + 2 + 2 rotations the sky's are right, and A is once for the other two
     assert (each.metric, each.value, each.n_items) == ("choice", pytest.approx(5 / 7), 7)
     assert (circular.metric, circular.value, circular.n_items) == ("choice_circular", pytest.approx(1 / 3), 3)
+    stands_damage(job, tmp_path / "tables", "rotations", 60)
     sky = [sample for sample in output.samples if sample.category == "1"]
     assert [(sample.native_id, sample.reference, sample.choices) for sample in sky] == [
         ("1~0", "B", ["red", "blue", "green"]),

@@ -100,7 +100,7 @@ def changed(value: Any, chance: random.Random) -> Any:
     return value
 
 
-def damages(path: Path, chance: random.Random) -> Iterator[bytes]:
+def damages(path: Path, chance: random.Random, n_changes: int) -> Iterator[bytes]:
     """The file's content with something changed. BFCL's `.json` are JSON lines."""
     content = path.read_bytes()
     yield from (content[: len(content) // 2], b"", b"\xef\xbb\xbf" + content)
@@ -109,14 +109,14 @@ def damages(path: Path, chance: random.Random) -> Iterator[bytes]:
         lines = [json.loads(line) for line in content.split(b"\n") if line.strip()]
         kept = [json.dumps(line).encode() for line in lines]
         yield from (b"\n".join(kept[1:]), b"\n".join([*kept, *kept[:1]]), b"\n".join(reversed(kept)))
-        for _ in range(N_CHANGES if lines else 0):
+        for _ in range(n_changes if lines else 0):
             number = chance.randrange(len(lines))
             line = json.dumps(changed(lines[number], chance)).encode()
             yield b"\n".join([*kept[:number], line, *kept[number + 1 :]])
         return
     parse: Callable[[bytes], Any] = json.loads if path.suffix == ".json" else yaml.safe_load
     dump: Callable[[Any], str] = json.dumps if path.suffix == ".json" else yaml.safe_dump
-    for _ in range(N_CHANGES):
+    for _ in range(n_changes):
         yield dump(changed(parse(content), chance)).encode()
 
 
@@ -145,16 +145,20 @@ def test_an_output_with_one_thing_changed_is_read_soundly_or_refused_in_one_line
 ) -> None:
     limit = {"limit": LIMITS[name]} if name in LIMITS else {}
     job = make_job(None if name in WHOLE_ATTEMPTS else name, **CASES[name], **limit)
-    root = job.folder / "0001"
     if name in WHOLE_ATTEMPTS:
-        shutil.copytree(FIXTURES / name, root)
+        shutil.copytree(FIXTURES / name, job.folder / "0001")
+    stands_damage(job, tmp_path, name)
+
+
+def stands_damage(job: Job, tmp_path: Path, name: str, n_changes: int = N_CHANGES) -> None:
+    """Changes each file of the job's attempt, one thing at a time: all is read soundly, or refused."""
     written(job, tmp_path)
     chance = random.Random(name)
-    for path in sorted(root.rglob("*")):
-        if path.suffix not in (".json", ".jsonl", ".yml") or path.name.startswith("run_config"):
+    for path in sorted((job.folder / "0001").rglob("*")):
+        if path.suffix not in (".json", ".jsonl", ".yml") or path.name.startswith(("run_config", "order")):
             continue
         whole = path.read_bytes()
-        for content in damages(path, chance):
+        for content in damages(path, chance, n_changes):
             path.write_bytes(content)
             try:
                 written(job, tmp_path)

@@ -15,8 +15,8 @@ import pytest
 from slurmeval.config.models import Benchmark
 from slurmeval.containment import program as containment
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.harnesses import Job, harness, human_eval_run
-from slurmeval.harnesses.human_eval import ks, pass_at_k
+from slurmeval.harnesses import Job, harness
+from slurmeval.harnesses.human_eval import ks
 from slurmeval.harnesses.human_eval_run import main, program_of
 from slurmeval.results.statistics import Scores, spread
 
@@ -84,7 +84,7 @@ def test_answers_are_asked_for_run_and_counted(
     assert {(body["path"], body["temperature"], body["max_tokens"]) for body in model[0].requests} == {
         ("/v1/chat/completions", 0.8, 99)
     }
-    assert capsys.readouterr().out.endswith("human-eval: 6 of 6 answered and checked, 4 passed\n")
+    assert capsys.readouterr().out.endswith("6 of 6 answered and checked\n")
 
 
 def test_as_many_are_asked_at_once_as_parallelism_says(
@@ -100,7 +100,7 @@ def test_as_many_are_asked_at_once_as_parallelism_says(
         return solution(body)
 
     passed = containment.Outcome(True, "passed", "")
-    monkeypatch.setattr(human_eval_run.program, "run", lambda *_: passed)
+    monkeypatch.setattr(containment, "run", lambda *_: passed)
     model[0].answer = staticmethod(answer)
     status, _ = run(make_job(**CHAT, repeats=40, parallelism=120), model[1], monkeypatch)
     assert status == 0
@@ -144,7 +144,7 @@ def test_a_lost_server_ends_the_run_with_its_reason(
 def test_without_containment_nothing_is_asked(
     make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(human_eval_run.program, "unavailable", lambda: "code execution needs user namespaces")
+    monkeypatch.setattr(containment, "unavailable", lambda: "code execution needs user namespaces")
     job = make_job(**CHAT)
     status, path = run(job, model[1], monkeypatch)
     with pytest.raises(EvaluationFailed, match="needs user namespaces") as caught:
@@ -175,9 +175,7 @@ def test_a_whole_function_replaces_the_prompts_and_keeps_its_imports() -> None:
     )
 
 
-def test_pass_at_k_is_the_unbiased_estimate() -> None:
-    assert pass_at_k(10, 3, 5) == pytest.approx(0.916667, abs=1e-6)
-    assert (pass_at_k(10, 0, 5), pass_at_k(10, 10, 1), pass_at_k(5, 1, 5)) == (0.0, 1.0, 1.0)
+def test_pass_at_k_is_of_as_many_as_there_are_answers() -> None:
     assert (ks(1), ks(7), ks(100)) == ([1], [1, 5, 7], [1, 5, 10, 20, 50, 100])
 
 

@@ -23,6 +23,7 @@ from slurmeval.harnesses.stored_answers import answers_sha256
 from slurmeval.results import schema
 
 from .conftest import KEY, MakeJob, Model
+from .test_damaged_outputs import stands_damage
 
 JUDGE = harness("judge")
 GRADES = RubricDimension(asks="Right?", grades=["wrong", "half", "right"])
@@ -261,7 +262,7 @@ PAIRWISE = {"of": "qa", "judge": "wise", "mode": "pairwise", "against": "base"}
 
 
 def test_a_comparison_asks_in_both_orders(
-    judge_job: Any, model: Made, monkeypatch: pytest.MonkeyPatch
+    judge_job: Any, model: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     handler, url = model
 
@@ -277,7 +278,8 @@ def test_a_comparison_asks_in_both_orders(
         "answers": [{"output": "better"}, {"output": "worse"}, {"output": "biased"}, {"output": "better"}],
         "against": [{"output": "worse"}, {"output": "better"}, {"output": "x"}],
     }
-    output = run(judge_job(judged, PAIRWISE), url, monkeypatch)
+    job = judge_job(judged, PAIRWISE)
+    output = run(job, url, monkeypatch)
     assert [sample.scores[0].value if sample.scores else None for sample in output.samples] == [
         1,
         0,
@@ -289,6 +291,7 @@ def test_a_comparison_asks_in_both_orders(
     (metric,) = output.metrics
     assert (metric.metric, metric.value, metric.n_items) == ("win_rate", 0.5, 3)
     assert len(handler.requests) == 6
+    stands_damage(job, tmp_path / "tables", "comparisons", 60)
 
 
 def test_repeats_ask_again_and_a_limit_is_of_questions(

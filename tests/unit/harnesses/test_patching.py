@@ -120,7 +120,7 @@ def test_a_pair_that_cannot_be_patched_is_unparsed_and_counts_for_nothing(job: J
 def test_files_that_are_not_whole_are_bad_results(job: Job) -> None:
     path = job.folder / "0001" / "pairs.jsonl"
     path.write_text(path.read_text().partition("\n")[2])
-    with pytest.raises(EvaluationFailed, match="6 pairs were to be patched, and there are 5"):
+    with pytest.raises(EvaluationFailed, match="6 answers were asked for, and there are samples of 5"):
         PATCHING.read(job)
     path.write_text("{")
     with pytest.raises(EvaluationFailed, match="not JSON"):

@@ -22,6 +22,7 @@ from slurmeval.harnesses.perplexity.run import main
 from slurmeval.harnesses.perplexity.windows import Likelihoods, TextLikelihood, combined, of_corpus, windows
 
 from .conftest import MakeJob, Server
+from .test_damaged_outputs import stands_damage
 
 PERPLEXITY = harness("perplexity")
 TEXT = "the cat sat on the mat and the dog sat on the cat because the mat was warm " * 3
@@ -136,7 +137,7 @@ def own(**keys: Any) -> dict[str, Any]:
 
 
 def test_texts_are_asked_for_in_windows_and_read_back(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     job = make_job(**own(perplexity={"window": 60, "stride": 30, "category": "kind"}))
     rows = [{"text": TEXT.strip(), "kind": "cats"}, {"text": "is refused", "kind": "no"}]
@@ -158,6 +159,7 @@ def test_texts_are_asked_for_in_windows_and_read_back(
     assert good.category == "cats" and good.scores[0].value == pytest.approx(whole.bits_per_byte)
     assert refused.status == "error" and "too long" in refused.metadata["error"] and not refused.scores
     assert set(good.prompts) | {"is refused"} == {request["prompt"] for request in requests}
+    stands_damage(job, tmp_path / "tables", "windows", 60)
 
 
 def test_a_corpus_of_which_nothing_was_answered_has_no_result(

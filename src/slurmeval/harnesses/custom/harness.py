@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import operator
 import re
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -19,11 +17,14 @@ from slurmeval.config.questions import (
     Perturbations,
     Scorer,
 )
-from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
+from slurmeval.errors import UserError
+from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.custom import perturbing, questions
+from slurmeval.harnesses.nemo_readers.reading import laid_out_by
 from slurmeval.harnesses.own_programs import OwnProgram
-from slurmeval.harnesses.scores import bad_result
+from slurmeval.harnesses.sample_checks import complete
+from slurmeval.harnesses.scores import by_question, mean_over_questions, number, proportion
 
 NAME = "custom"
 VERSION = "1"
@@ -65,14 +66,11 @@ class Custom(OwnProgram):
         """Returns what the program is told of the benchmark.
 
         Raises:
-            EvaluationFailed: The job cannot be started.
+            UserError: The job cannot be started.
         """
         (name,) = job.benchmark.datasets
         asked = _questions(job.benchmark)
-        try:
-            data = questions.file_of(asked, job.datasets[name])
-        except UserError as error:
-            raise EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error)) from error
+        data = questions.file_of(asked, job.datasets[name])
         told = {"data": str(data.absolute()), "questions": asked.model_dump(mode="json")}
         return told | {"interpreter": job.runtime.python}
 
@@ -86,18 +84,13 @@ class Custom(OwnProgram):
         wanted, lines, samples = self.left(
             job, "n_questions", lambda line: _sample(line, job.benchmark, job.benchmark_id)
         )
-        found = len({sample.native_id for sample in samples})
-        if (
-            len(samples) != wanted * repeats
-            or found != wanted
-            or any(sample.repeat_idx not in range(repeats) for sample in samples)
-        ):
-            raise bad_result(f"{NAME}: {wanted} questions, {repeats} times, and {len(samples)} samples")
+        n_requested = complete(samples, wanted, repeats, NAME)
         metrics = _all_metrics(samples, job.benchmark_id, repeats, asked)
         if asked.rotate:
-            metrics += [_circular(name, lines, job.benchmark_id, repeats) for name in asked.scorers]
+            with laid_out_by(NAME, last_attempt(job.folder) / "samples.jsonl"):
+                metrics += [_circular(name, lines, job.benchmark_id, repeats) for name in asked.scorers]
         n_available, keeps = _n_available(job, asked), not _by_likelihood(asked)
-        return HarnessOutput(metrics, samples, wanted * repeats, self.label, None, keeps, n_available)
+        return HarnessOutput(metrics, samples, n_requested, self.label, None, keeps, n_available)
 
 
 def _n_available(job: Job, asked: CustomQuestions) -> int | None:
@@ -136,9 +129,12 @@ def _kind(name: str, scorer: Scorer) -> str:
 
 def _score(name: str, scorer: Scorer, found: dict[str, Any]) -> Score:
     # Attempts of version 0.1 say `right`
-    value = float(found["value"] if "value" in found else bool(found["right"]))
-    graded = _kind(name, scorer) in (*TEXT_KINDS, "json")
-    return Score(name, value, correct=None if graded else value == 1, answer=found["read"])
+    value, kind = float(found["value"] if "value" in found else bool(found["right"])), _kind(name, scorer)
+    on_scale = number(value) if kind == "ter" else proportion(value, 1)
+    if on_scale is None or on_scale < 0:
+        raise ValueError(f"{name} is {value}")
+    graded = kind in (*TEXT_KINDS, "json")
+    return Score(name, on_scale, correct=None if graded else value == 1, answer=found["read"])
 
 
 def _likelihood_problems(asked: CustomQuestions, endpoint: str) -> Iterator[str]:
@@ -190,9 +186,10 @@ def _circular(name: str, lines: Sequence[dict[str, Any]], task: str, repeats: in
     for line in lines:
         key = line["rotation_of"], line["repeat"]
         right[key] = right.get(key, True) and line["scores"][name]["value"] == 1
-    mean = statistics.fmean(right.values())
-    questions = {question for question, _ in right}
-    return Metric(task, f"{name}_circular", mean, mean, n_items=len(questions), n_repeats=repeats)
+    values: dict[str, list[float]] = {}
+    for (question, _), all_right in right.items():
+        values.setdefault(question, []).append(float(all_right))
+    return mean_over_questions(task, f"{name}_circular", values, repeats)
 
 
 def _sample(line: dict[str, Any], benchmark: Benchmark, task: str) -> Sample:
@@ -234,26 +231,11 @@ def _prompts(line: dict[str, Any], asked: CustomQuestions, endpoint: str) -> lis
 
 def _metric(name: str, samples: list[Sample], task: str, repeats: int, asked: CustomQuestions) -> Metric:
     """Returns the mean over questions of the mean over their answers."""
-    values: dict[str, list[float]] = {}
-    for sample in samples:
-        (value,) = (score.value for score in sample.scores if score.metric == name)
-        values.setdefault(sample.native_id, []).append(value or 0.0)
-    means = [statistics.fmean(each) for each in values.values()]
-    mean = statistics.fmean(means)
     counts = {len(sample.choices) for sample in samples if sample.choices}
-    kind = _kind(name, asked.scorers[name])
-    by_letter = kind == "choice" and len(counts) == 1
-    share = kind != "ter"  # which has no end
-    return Metric(
-        task=task,
-        metric=name,
-        value=mean if share else None,
-        harness_value=mean,
-        harness_scale=1 if share else None,
-        higher_is_better=share,
-        se=statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None,
-        n_items=len(means),
-        n_repeats=repeats,
-        is_primary=name == next(iter(asked.scorers)),
-        chance=1 / counts.pop() if by_letter else None,
-    )
+    kind, values = _kind(name, asked.scorers[name]), by_question(samples, name)
+    more: dict[str, Any] = {"is_primary": name == next(iter(asked.scorers))}
+    if kind == "choice" and len(counts) == 1:
+        more["chance"] = 1 / counts.pop()
+    if kind == "ter":  # which has no end
+        more |= {"value": None, "harness_scale": None, "higher_is_better": False}
+    return mean_over_questions(task, name, values, repeats, **more)

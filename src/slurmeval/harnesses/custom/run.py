@@ -8,56 +8,42 @@ nothing to resume from: the gateway replays what was answered before.
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 import math
-import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from slurmeval.config.questions import LIKELIHOOD_KINDS, CustomQuestions, Scorer
-from slurmeval.containment import program
-from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
-from slurmeval.harnesses.asking import Asking, asking
+from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.harnesses.asking import Asking, all_at_once, asking
+from slurmeval.harnesses.checking import Checking, checking
 from slurmeval.harnesses.code_blocks import extract_code
 from slurmeval.harnesses.custom.questions import Question, continuations, read
 from slurmeval.harnesses.custom.scoring import PATTERN_TIMEOUT_S, Scored, by_likelihood, score
 from slurmeval.harnesses.own_programs import carry_out, leave
 
-PROGRESS_S = 5.0
-
 
 class CustomRun:
     """Run over all questions."""
 
-    def __init__(self, order: dict[str, Any], asked: CustomQuestions, model: Asking) -> None:
+    def __init__(
+        self, order: dict[str, Any], asked: CustomQuestions, model: Asking, programs: Checking | None
+    ) -> None:
         """`order` says what to ask how often, `asked` how answers are scored."""
-        self._order, self._asked, self._model = order, asked, model
+        self._order, self._asked, self._model, self._programs = order, asked, model, programs
         kinds = {scorer.kind or name for name, scorer in asked.scorers.items()}
         self._by_likelihood = kinds <= set(LIKELIHOOD_KINDS)
-        self._checking = asyncio.Semaphore(max(1, (os.cpu_count() or 1) // 2))
-        self._room = asyncio.Semaphore(order["parallelism"])
-        self._lines: list[dict[str, Any]] = []
-        self._total = 0
-        self._said_at = 0.0
 
     async def all(self, questions: list[Question]) -> list[dict[str, Any]]:
         """Returns the answers to every question, as often as ordered, in the order of the file."""
-        repeats = range(self._order["repeats"])
-        self._total = len(questions) * len(repeats)
-        async with asyncio.TaskGroup() as group:
-            for question in questions:
-                for repeat in repeats:
-                    group.create_task(self._one(question, repeat))
-        self._say_progress(last=True)
-        places = {question.id: place for place, question in enumerate(questions)}
-        return sorted(self._lines, key=lambda line: (places[line["id"]], line["repeat"]))
+        asked = list(itertools.product(questions, range(self._order["repeats"])))
+        return await all_at_once(asked, self._one, "answered")
 
-    async def _one(self, question: Question, repeat: int) -> None:
+    async def _one(self, question: Question, repeat: int) -> dict[str, Any]:
         likelihoods: list[float] | None = None
         answer: str | None = None
-        async with self._room:
+        async with self._model.room:
             if self._by_likelihood:
                 likelihoods, error = await self._likelihoods(question)
             else:
@@ -76,22 +62,17 @@ class CustomRun:
             # Without an answer: wrong, and of texts as far off as nothing
             value, shown = (float(kind == "ter"), None) if found is None else (found.value, found.read)
             scores[name] = {"value": value, "read": shown}
-        self._lines.append(vars(question) | {
-            "repeat": repeat, "answer": answer, "error": error, "scores": scores, "likelihoods": likelihoods,
-        })  # fmt: skip
-        self._say_progress()
+        told = {"answer": answer, "error": error, "scores": scores, "likelihoods": likelihoods}
+        return vars(question) | {"repeat": repeat, **told}
 
     async def _tested(self, scorer: Scorer, question: Question, answer: str) -> Scored:
         """Returns whether a program passes the tests that are its question's reference. It runs contained."""
         code = extract_code(answer)
         if not code.strip():
             return Scored(0.0, None)
-        source = f"{code}\n\n{question.references[0]}\n"
-        async with self._checking:
-            limits, interpreter = program.Limits(timeout_s=scorer.timeout_s), Path(self._order["interpreter"])
-            outcome = await asyncio.to_thread(program.run, source, limits, interpreter)
-        unreadable = outcome.reason.startswith(("SyntaxError", "IndentationError", "TabError"))
-        return Scored(float(outcome.passed), None if unreadable else outcome.reason)
+        assert self._programs is not None, "there where a scorer wants it"
+        outcome = await self._programs.outcome(f"{code}\n\n{question.references[0]}\n", scorer.timeout_s)
+        return Scored(float(outcome.passed), outcome.reason if outcome.is_python else None)
 
     def _score(self, name: str, scorer: Scorer, question: Question, answer: str) -> Scored:
         try:
@@ -124,25 +105,14 @@ class CustomRun:
             found.append(math.fsum(value for value in told[1] if value is not None))
         return [value - found[0] for value in found[1:]], None
 
-    def _say_progress(self, last: bool = False) -> None:
-        now = time.monotonic()
-        if last or now - self._said_at >= PROGRESS_S:
-            self._said_at = now
-            print(f"{len(self._lines)} of {self._total} answered", flush=True)
-
 
 async def _run(order: dict[str, Any], folder: Path) -> None:
     asked = CustomQuestions.model_validate(order["questions"])
-    try:
-        questions = read(asked, Path(order["data"]), order["limit"])
-    except UserError as error:
-        raise EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error)) from error
-    if any((scorer.kind or name) == "code" for name, scorer in asked.scorers.items()):
-        lacking = await asyncio.to_thread(program.unavailable)
-        if lacking is not None:
-            raise EvaluationFailed(ErrorClass.HARNESS_ERROR, lacking)
+    questions = read(asked, Path(order["data"]), order["limit"])
+    runs_programs = any((scorer.kind or name) == "code" for name, scorer in asked.scorers.items())
+    programs = await checking(order) if runs_programs else None
     async with asking(order) as model:
-        lines = await CustomRun(order, asked, model).all(questions)
+        lines = await CustomRun(order, asked, model, programs).all(questions)
     leave(folder, lines, {"n_questions": len(questions)})
 
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import math
 import operator
-import statistics
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Literal
 
 from slurmeval.config.judging import Judging
 from slurmeval.config.models import Benchmark, Model
-from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
-from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
+from slurmeval.harnesses.base import HarnessOutput, Job, Sample, Score
 from slurmeval.harnesses.judge import verdicts
 from slurmeval.harnesses.judge.jury import disagreement, verdict
 from slurmeval.harnesses.judge.rubrics import Rubric, rubric_of
 from slurmeval.harnesses.own_programs import OwnProgram
-from slurmeval.harnesses.scores import bad_result
+from slurmeval.harnesses.scores import bad_result, by_question, mean_over_questions
 
 NAME = "judge"
 VERSION = "1"
@@ -54,7 +49,7 @@ class Judge(OwnProgram):
         """Returns what the program is told of the benchmark.
 
         Raises:
-            EvaluationFailed: The job cannot be started.
+            UserError: The rubric will not do.
         """
         judging = _judging(job.benchmark)
         return {
@@ -75,8 +70,18 @@ class Judge(OwnProgram):
         if len(samples) != wanted or not samples:
             raise bad_result(f"{NAME}: {wanted} verdicts, and {len(samples)} samples")
         names = read.names or list(dict.fromkeys(s.metric for each in samples for s in each.scores))
-        whole = [_metric(name, samples, job.benchmark_id, name == names[0]) for name in names]
-        metrics = [replace(metric, filter=by(judging)) for metric in whole]
+        repeats = 1 + max(sample.repeat_idx for sample in samples)
+        metrics = [
+            mean_over_questions(
+                job.benchmark_id,
+                name,
+                by_question(samples, name),
+                repeats,
+                filter=by(judging),
+                is_primary=name == names[0],
+            )
+            for name in names
+        ]
         for score in itertools.chain.from_iterable(sample.scores for sample in samples):
             score.filter = by(judging)
         keeps = not judging.jury and judging.mode == "direct"
@@ -173,41 +178,10 @@ def _word(value: float | None) -> str | None:
     return None if value is None else {1.0: "win", 0.0: "loss"}.get(value, "tie")
 
 
-def _metric(name: str, samples: list[Sample], task: str, is_primary: bool) -> Metric:
-    """Returns the mean over questions of the mean over the verdicts that could be read."""
-    values: dict[str, list[float]] = {}
-    repeats = 1
-    for sample in samples:
-        repeats = max(repeats, sample.repeat_idx + 1)
-        for value in _values(sample, name):
-            values.setdefault(sample.native_id, []).append(value)
-    means = [statistics.fmean(each) for each in values.values()]
-    mean = statistics.fmean(means) if means else None
-    return Metric(
-        task=task,
-        metric=name,
-        value=mean,
-        harness_value=mean,
-        se=statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None,
-        n_items=len(means),
-        n_repeats=repeats,
-        is_primary=is_primary,
-    )
-
-
-def _values(sample: Sample, name: str) -> Iterator[float]:
-    for score in sample.scores:
-        if score.metric == name and score.value is not None:
-            yield score.value
-
-
 def _judging(benchmark: Benchmark) -> Judging:
     assert benchmark.judging is not None, "checked with the config"
     return benchmark.judging
 
 
 def _rubric(job: Job) -> Rubric:
-    try:
-        return rubric_of(_judging(job.benchmark), job.project)
-    except UserError as error:
-        raise EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error)) from error
+    return rubric_of(_judging(job.benchmark), job.project)

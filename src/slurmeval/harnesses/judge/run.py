@@ -9,9 +9,7 @@ Of a jury nobody is asked: the lines have what the jurors have said.
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,12 @@ import pyarrow as pa
 
 from slurmeval.config.judging import Judging, RubricDimension
 from slurmeval.errors import ErrorClass, EvaluationFailed
-from slurmeval.harnesses.asking import Asking, asking
+from slurmeval.harnesses.asking import Asking, all_at_once, asking
 from slurmeval.harnesses.judge import prompts
 from slurmeval.harnesses.judge.jury import lines_of
 from slurmeval.harnesses.own_programs import carry_out, leave
 from slurmeval.harnesses.stored_answers import StoredAnswer, answers
 
-PROGRESS_S = 5.0
 NO_ANSWER = "there is no answer to judge"
 NO_REFERENCE = "there is no reference to judge it by"
 NO_OTHER = "there is no answer to compare it with"
@@ -40,9 +37,6 @@ class JudgeRun:
         self._order, self._model = order, model
         self._judging = Judging.model_validate(order["judging"])
         self._rubric = {name: RubricDimension.model_validate(each) for name, each in order["rubric"].items()}
-        self._room = asyncio.Semaphore(order["parallelism"])
-        self._judged = self._total = 0
-        self._said_at = 0.0
 
     async def all(self) -> list[dict[str, Any]]:
         """Returns a line for each answer and verdict on it, in the order of the answers."""
@@ -50,15 +44,12 @@ class JudgeRun:
         if "against" in self._order["judged"]:
             against = {_key(each): each for each in answers(Path(self._order["judged"]["against"]))}
         stored = list(first_questions(answers(Path(self._order["judged"]["answers"])), self._order["limit"]))
-        self._total = len(stored) * self._order["repeats"]
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._one(each, against.get(_key(each)), repeat))
-                for each in stored
-                for repeat in range(self._order["repeats"])
-            ]
-        self._say_progress(last=True)
-        return [task.result() for task in tasks]
+        asked = [
+            (each, against.get(_key(each)), repeat)
+            for each in stored
+            for repeat in range(self._order["repeats"])
+        ]
+        return await all_at_once(asked, self._one, "judged")
 
     async def _one(self, stored: StoredAnswer, other: StoredAnswer | None, repeat: int) -> dict[str, Any]:
         line = {
@@ -71,11 +62,9 @@ class JudgeRun:
         }
         if line["lacks"] is None:
             for prompt in self._prompts(stored, other):
-                async with self._room:
+                async with self._model.room:
                     verdict, error = await self._model.chat([{"role": "user", "content": prompt}])
                 line["asked"].append({"prompt": prompt, "verdict": verdict, "error": error})
-        self._judged += 1
-        self._say_progress()
         return line
 
     def _lacks(self, stored: StoredAnswer, other: StoredAnswer | None) -> str | None:
@@ -98,12 +87,6 @@ class JudgeRun:
         else:
             yield prompts.pairwise(stored.input, (answer, other.output or ""), *common)
             yield prompts.pairwise(stored.input, (other.output or "", answer), *common)
-
-    def _say_progress(self, last: bool = False) -> None:
-        now = time.monotonic()
-        if last or now - self._said_at >= PROGRESS_S:
-            self._said_at = now
-            print(f"{self._judged} of {self._total} judged", flush=True)
 
 
 def first_questions(stored: Iterator[StoredAnswer], limit: int | None) -> Iterator[StoredAnswer]:

@@ -13,7 +13,7 @@ from typing import Any
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.config.patching import PatchingSettings
 from slurmeval.environments.package_versions import pinned_versions
-from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
+from slurmeval.errors import UserError
 from slurmeval.files import write_json
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job, Metric, Sample, Score
@@ -22,6 +22,7 @@ from slurmeval.harnesses.logs import has_ended_well
 from slurmeval.harnesses.nemo_readers.reading import laid_out_by
 from slurmeval.harnesses.own_programs import left
 from slurmeval.harnesses.patching import pairs, run
+from slurmeval.harnesses.sample_checks import complete
 from slurmeval.harnesses.scores import bad_result
 
 NAME = "patching"
@@ -77,7 +78,7 @@ class Patching(Harness):
         """Makes the folder of a new attempt and returns the command.
 
         Raises:
-            EvaluationFailed: The job cannot be started.
+            UserError: The job cannot be started.
         """
         lines = _pairs(job)
         attempt = begin_attempt(job.folder)
@@ -117,8 +118,7 @@ class Patching(Harness):
         wanted, lines, samples = left(
             job, NAME, "n_pairs", lambda line: _sample(line, job.benchmark.task), run.PAIRS
         )
-        if len(samples) != wanted:
-            raise bad_result(f"{NAME}: {wanted} pairs were to be patched, and there are {len(samples)}")
+        complete(samples, wanted, 1, NAME)
         patched = [line for line in lines if line["problem"] is None]
         if not patched:
             reason = lines[0]["problem"] if lines else "there is none"
@@ -139,12 +139,9 @@ def _pairs(job: Job) -> list[dict[str, Any]]:
         return pairs.of_kind(benchmark.task, benchmark.limit)
     (name,) = benchmark.datasets
     files = sorted(job.datasets[name].rglob("*.jsonl"))
-    try:
-        if len(files) != 1:
-            raise UserError(f"dataset {name}: expected one .jsonl file, and there are {len(files)}")
-        return pairs.of_file(files[0], benchmark.limit)
-    except UserError as error:
-        raise EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error)) from error
+    if len(files) != 1:
+        raise UserError(f"dataset {name}: expected one .jsonl file, and there are {len(files)}")
+    return pairs.of_file(files[0], benchmark.limit)
 
 
 def _sample(line: dict[str, Any], task: str) -> Sample:

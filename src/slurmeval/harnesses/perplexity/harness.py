@@ -7,10 +7,12 @@ from typing import Any
 
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.config.perplexity import PerplexityTexts
-from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
+from slurmeval.harnesses.nemo_readers.reading import laid_out_by
 from slurmeval.harnesses.own_programs import OwnProgram
 from slurmeval.harnesses.perplexity.windows import TextLikelihood, of_corpus
+from slurmeval.harnesses.sample_checks import complete
 from slurmeval.harnesses.scores import bad_result
 
 NAME = "perplexity"
@@ -57,16 +59,12 @@ class Perplexity(OwnProgram):
         Raises:
             EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
         """
-        told: list[TextLikelihood] = []
-
-        def sample(line: dict[str, Any]) -> Sample:
-            told.extend([_likelihood(line)] if line["error"] is None else [])
-            return _sample(line, job.benchmark_id)
-
-        wanted, _, samples = self.left(job, "n_texts", sample)
-        if len(samples) != wanted:
-            raise bad_result(f"{NAME}: {wanted} texts, and {len(samples)} samples")
-        return HarnessOutput(_metrics(told, job.benchmark_id), samples, wanted, self.label, None)
+        wanted, lines, samples = self.left(job, "n_texts", lambda line: _sample(line, job.benchmark_id))
+        complete(samples, wanted, 1, NAME)
+        with laid_out_by(NAME, last_attempt(job.folder) / "samples.jsonl"):
+            told = [_likelihood(line) for line in lines if line["error"] is None]
+            metrics = _metrics(told, job.benchmark_id)
+        return HarnessOutput(metrics, samples, wanted, self.label, None)
 
 
 def _likelihood(line: dict[str, Any]) -> TextLikelihood:
@@ -94,12 +92,9 @@ def _sample(line: dict[str, Any], task: str) -> Sample:
 
 
 def _metrics(told: Sequence[TextLikelihood], task: str) -> list[Metric]:
-    try:
-        found = of_corpus(told)
-    except ValueError:
-        raise EvaluationFailed(
-            ErrorClass.BAD_RESULT, f"{NAME}: the server gave log-probabilities of no text"
-        ) from None
+    if not any(text.n_tokens and text.n_bytes for text in told):
+        raise bad_result(f"{NAME}: the server gave log-probabilities of no text")
+    found = of_corpus(told)
     values = {
         PRIMARY: found.bits_per_byte,
         "byte_perplexity": found.byte_perplexity,

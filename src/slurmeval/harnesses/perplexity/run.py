@@ -10,38 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from slurmeval.config.perplexity import PerplexityTexts
-from slurmeval.errors import ErrorClass, EvaluationFailed, UserError
-from slurmeval.harnesses.asking import Asking, asking
+from slurmeval.harnesses.asking import Asking, all_at_once, asking
 from slurmeval.harnesses.own_programs import carry_out, leave
 from slurmeval.harnesses.perplexity.corpus import CorpusText, read
 from slurmeval.harnesses.perplexity.windows import Likelihoods, Window, combined, windows
-
-PROGRESS_S = 5.0
 
 
 class PerplexityRun:
     """Run over all texts."""
 
-    def __init__(self, order: dict[str, Any], asked: PerplexityTexts, model: Asking) -> None:
-        """`order` says how many requests at once, `asked` how texts are cut."""
+    def __init__(self, asked: PerplexityTexts, model: Asking) -> None:
+        """`asked` says how texts are cut."""
         self._asked, self._model = asked, model
-        self._room = asyncio.Semaphore(order["parallelism"])
-        self._done = 0
-        self._said_at = 0.0
 
     async def all(self, texts: list[CorpusText]) -> list[dict[str, Any]]:
         """Returns the line of each text, in the order of the file."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._text(text, len(texts))) for text in texts]
-        return [task.result() for task in tasks]
+        return await all_at_once([(text,) for text in texts], self._text, "texts")
 
-    async def _text(self, text: CorpusText, total: int) -> dict[str, Any]:
+    async def _text(self, text: CorpusText) -> dict[str, Any]:
         parts = list(windows(text.text, self._asked.window, self._asked.stride))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._window(part)) for part in parts]
@@ -53,13 +44,12 @@ class PerplexityRun:
         else:
             told = zip(parts, found, strict=True)
             line |= asdict(combined([(part, context, both) for part, (context, both, _) in told if both]))
-        self._say_progress(total)
         return line
 
     async def _window(self, window: Window) -> tuple[Likelihoods | None, Likelihoods | None, str | None]:
         """Returns the likelihoods of the context (None: there is none) and of all, and why there are none."""
         context, error = None, None
-        async with self._room:
+        async with self._model.room:
             if window.context:
                 context, error = await self._model.likelihoods(window.context)
             if error is not None:
@@ -68,13 +58,6 @@ class PerplexityRun:
         read_context = context and Likelihoods(*context)
         return read_context, both and Likelihoods(*both), error
 
-    def _say_progress(self, total: int) -> None:
-        self._done += 1
-        now = time.monotonic()
-        if self._done == total or now - self._said_at >= PROGRESS_S:
-            self._said_at = now
-            print(f"{self._done} of {total} texts", flush=True)
-
 
 def _prompts(parts: list[Window]) -> list[str]:
     return [text for part in parts for text in (part.context, part.context + part.new) if text]
@@ -82,12 +65,9 @@ def _prompts(parts: list[Window]) -> list[str]:
 
 async def _run(order: dict[str, Any], folder: Path) -> None:
     asked = PerplexityTexts.model_validate(order["perplexity"])
-    try:
-        texts = read(asked, Path(order["data"]), order["limit"])
-    except UserError as error:
-        raise EvaluationFailed(ErrorClass.HARNESS_ERROR, str(error)) from error
+    texts = read(asked, Path(order["data"]), order["limit"])
     async with asking(order) as model:
-        found = await PerplexityRun(order, asked, model).all(texts)
+        found = await PerplexityRun(asked, model).all(texts)
     leave(folder, found, {"n_texts": len(texts)})
 
 
