@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 Progress = Callable[[str], None]
 """Takes one line for the user."""
@@ -28,6 +29,22 @@ def size_text(size: float) -> str:
 def duration_text(seconds: float) -> str:
     """Returns a time span as a person reads it, such as `90 s` or `3 min`."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def age_text(since: str | None) -> str:
+    """Returns the time from an ISO time to now, such as `1 h 05 min`."""
+    try:
+        then = datetime.fromisoformat(since or "")
+    except ValueError:
+        return ""
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=UTC)
+    seconds = max(0, int((datetime.now(UTC) - then).total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
 
 
 class Transfer:

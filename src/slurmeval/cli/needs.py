@@ -11,8 +11,10 @@ from slurmeval import secrets
 from slurmeval.cli.machine import Check
 from slurmeval.config.messages import dotted
 from slurmeval.errors import SlurmevalError
+from slurmeval.planning.estimate import rehearsed
 from slurmeval.planning.plan import Plan
 from slurmeval.planning.preflight import hub_says
+from slurmeval.site_check.probe import hub_out_of_reach
 from slurmeval.slurm import commands
 
 if TYPE_CHECKING:
@@ -51,11 +53,12 @@ def needs(config: Config, project: Path, paths: Paths, offline: bool) -> Iterato
     for problem in secrets.problems(config, project, secrets.needed(config, plan.benchmarks)):
         yield Check(dotted(problem.key), "bad", problem.text, "no run begins without it (docs/secrets.md)")
     if not offline:
-        yield _hub(plan)
+        yield hub(plan)
         yield from _servers(plan)
 
 
-def _hub(plan: Plan) -> Check:
+def hub(plan: Plan) -> Check:
+    """Checks whether the hub gives this machine the weights and data of a plan that are not staged yet."""
     try:
         said = hub_says(plan)
     except SlurmevalError as error:
@@ -64,7 +67,21 @@ def _hub(plan: Plan) -> Check:
         found = "; ".join([*said.refused, *said.warnings][:NAMES_LIMIT])
         advice = "stage where there is internet (docs/staging.md), or set HF_TOKEN for what is gated"
         return Check("Hugging Face hub", "bad", found, advice)
+    fetching = [name for name in plan.benchmarks if _may_fetch(plan, name)]
+    if fetching and (reason := hub_out_of_reach()) is not None:
+        found = f"cannot be reached ({reason}), and rehearsals fetch data from it: {_named(fetching)}"
+        advice = "begin where there is internet, or name the data under `datasets` (docs/staging.md)"
+        return Check("Hugging Face hub", "bad", found, advice)
     return Check("Hugging Face hub", "ok", "gives all that is not staged yet, or nothing is needed of it")
+
+
+def _may_fetch(plan: Plan, benchmark: str) -> bool:
+    """Whether a benchmark's data come from the hub with its first rehearsal: it names none itself."""
+    entry = plan.config.benchmarks[benchmark]
+    fetches = entry.harness in ("lm-eval", "inspect") or (entry.task or "").startswith(
+        "lm-evaluation-harness."
+    )
+    return fetches and not entry.datasets and rehearsed(plan, benchmark) is None
 
 
 def _servers(plan: Plan) -> Iterator[Check]:

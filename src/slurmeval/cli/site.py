@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from slurmeval.cli import machine
 from slurmeval.cli.machine import GIB, LOW_DISK_GIB, Check
+from slurmeval.cli.needs import hub
 from slurmeval.config.load import load_site
 from slurmeval.disk import existing
 from slurmeval.environments.locks import read_lock
@@ -103,6 +104,8 @@ def checks(
             return
     for answer in answers:
         yield from _of(answer, site, plan, offline)
+    if plan is not None and not offline and site.staging.where == "controller":
+        yield hub(plan)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import json
 import time
 from collections import Counter
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ import click
 
 from slurmeval.cli.naming import about_results, others
 from slurmeval.cli.scores import printable
+from slurmeval.progress import age_text
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -162,7 +162,7 @@ def _servers(servers: list[ShownServer]) -> Table:
         table.add_row(
             _plain(server.server_id),
             _coloured(server.status),
-            _age(server.since),
+            age_text(server.since),
             _plain(server.node),
             _plain(server.engine_run),
             "" if server.tokens_per_s is None else f"{server.tokens_per_s:.1f}",
@@ -213,19 +213,3 @@ def _plain(value: object) -> str:
 def _coloured(state: str) -> str:
     colour = COLOURS.get(state.split()[0].rstrip(","))
     return f"[{colour}]{_plain(state)}[/]" if colour else _plain(state)
-
-
-def _age(since: str | None) -> str:
-    """Returns the time from an ISO time to now, such as `1 h 05 min`."""
-    try:
-        then = datetime.fromisoformat(since or "")
-    except ValueError:
-        return ""
-    if then.tzinfo is None:
-        then = then.replace(tzinfo=UTC)
-    seconds = max(0, int((datetime.now(UTC) - then).total_seconds()))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"

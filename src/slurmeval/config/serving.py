@@ -70,7 +70,8 @@ class Serving(Section):
     cpus: Annotated[int, Field(ge=1)] | None = None
     """On a cluster: cores on each node; null: as the site says for each GPU, or 4 without GPU."""
     memory_gb: Annotated[float, Field(gt=0)] = 32
-    """On a cluster: memory of each node."""
+    """On a cluster: memory of each node. Without GPUs a quarter of it is vLLM's KV cache, unless `flags` or
+    `env` say otherwise."""
     ready_timeout_s: Annotated[float, Field(gt=0)] = 1800
     """Longest time from start to the first answer; with `url` 120 where nothing else is said."""
     time_limit_min: Annotated[int, Field(ge=1)] = 1440

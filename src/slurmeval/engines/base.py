@@ -105,6 +105,10 @@ class Engine(ABC):
         """
         return {}
 
+    def without_gpus(self, flags: Mapping[str, object], memory_gb: float) -> dict[str, str]:
+        """Returns variables to set, unless the config does, where it serves on cores with so much memory."""
+        return {}
+
     def flag_rules(self) -> FlagRules:
         """Returns what is known of its flags and variables.
 

@@ -30,6 +30,9 @@ PARALLEL_FLAGS = ("tensor-parallel-size", "pipeline-parallel-size", "data-parall
 MAX_SOCKET_FOLDER_CHARACTERS = 60
 """A socket's path has 107 characters at most, and vLLM's names have 37 and more."""
 
+KV_CACHE_SHARE = 0.25
+"""Of a server's memory, where it has no GPU; the rest is for weights, their copies and activations."""
+
 HARMLESS_VARIABLES = re.compile(
     r"VLLM_(CPU_(KVCACHE_SPACE|OMP_THREADS_BIND|NUM_OF_RESERVED_CPU|SIM_MULTI_NUMA)|LOG|CONFIGURE_LOGGING|DEBUG_LOG"
     r"|TRACE_FUNCTION|NO_USAGE_STATS|DO_NOT_TRACK|USAGE_|CONFIG_ROOT|ASSETS_|DISABLE_COMPILE_CACHE|RPC_|NCCL_"
@@ -96,6 +99,11 @@ class Vllm(Engine):
             r"Available memory on node \d+ \((.+?)\) on kv cache allocation is less than requested memory "
             r"for kv \((.+?)\)",
             r"the KV cache does not fit into memory: \2 asked for, \1 available",
+            MEMORY,
+        ),
+        known(
+            r"Available memory on node \d+ \((.+?)\) on startup is less than desired CPU memory utilization",
+            r"too little memory is free for the KV cache: \1; set VLLM_CPU_KVCACHE_SPACE in servers.<id>.env",
             MEMORY,
         ),
         known(
@@ -167,6 +175,15 @@ class Vllm(Engine):
         if address is not None:
             env["VLLM_HOST_IP"] = address
         return env
+
+    def without_gpus(self, flags: Mapping[str, object], memory_gb: float) -> dict[str, str]:
+        """Returns the KV cache's size, in GiB: a quarter of the memory.
+
+        By itself vLLM wants 92 % of the node's memory to be free, whatever its job asked for.
+        """
+        if {"kv-cache-memory-bytes", "gpu-memory-utilization"} & set(map(canonical, flags)):
+            return {}
+        return {"VLLM_CPU_KVCACHE_SPACE": str(max(1, int(memory_gb * KV_CACHE_SHARE)))}
 
     def figures(self, metrics: str) -> Figures:
         """Returns vLLM's counters, summed over its engines."""

@@ -302,9 +302,10 @@ class _Maker:
 
     def _waiting(self, seconds: float) -> None:
         lines = self.log.read_text(errors="replace").strip().splitlines()
-        self.progress(
-            f"environment {self.lock.name}: {seconds:.0f} s, {lines[-1].strip() if lines else 'starting'}"
-        )
+        last = lines[-1].strip() if lines else "starting"
+        if last.startswith("Installed "):  # uv says nothing while it compiles
+            last += "; compiling them"
+        self.progress(f"environment {self.lock.name}: {seconds:.0f} s, {last}")
 
 
 def failure(what: str, output: str, log: Path) -> SlurmevalError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,12 +62,21 @@ def server_spec(
         generation=model.generation.model_dump(exclude_none=True, exclude={"max_new_tokens"}),
         reasoning_parser=None if model.reasoning is None else model.reasoning.parser,
         flags={canonical(name): value for name, value in [*server.flags.items(), *model.flags.items()]},
-        env={**server.env, **model.env},
+        env={**_on_cores(server, project, site), **server.env, **model.env},
         cache=None if server.url else str(paths.state / f"{Path(server.engine).stem}-cache" / model_id),
         max_restarts=server.max_restarts,
         drain_s=server.drain_s,
         **where,
     )
+
+
+def _on_cores(server: Serving, project: Path, site: Site | None) -> dict[str, str]:
+    """What the engine is told of its memory where it has no GPU."""
+    if server.gpus or server.url is not None:
+        return {}
+    here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    memory_gb = server.memory_gb if site is not None else min(server.memory_gb, here)
+    return registry.find_engine(server.engine_name, project).without_gpus(server.flags, memory_gb)
 
 
 def _there_already(

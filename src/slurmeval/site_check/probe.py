@@ -94,7 +94,7 @@ def look(order: Order) -> NodeFacts:
         python=platform.python_version(),
         places=places,
         ahead_s=_ahead_s(Path(order.places["results"])),
-        internet=_internet(),
+        internet=hub_out_of_reach(),
         containers=_containers(Containers.model_validate(order.containers)),
         containment=command.unavailable(),
         scratch=scratch,
@@ -123,7 +123,7 @@ def _ahead_s(folder: Path) -> float | None:
         return None
 
 
-def _internet() -> str | None:
+def hub_out_of_reach() -> str | None:
     """Returns why the hub does not answer, through the user's proxies if there are any; None: it does."""
     try:
         urllib.request.urlopen(endpoint(), timeout=CONNECT_TIMEOUT_S).close()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from slurmeval.progress import age_text
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.state.evaluation import EvaluationProgress, GatewayProgress
 from slurmeval.state.records import find, read
@@ -134,7 +135,10 @@ def _of_server(model: str, server: ServerState | None) -> str:
         return f"{model}: waits for its server"
     # A server that is not slurmeval's own says what it likes
     reason = "".join(each if each.isprintable() else "�" for each in (server.reason or ""))
-    return f"{model}: its server is {server.status}{f' ({reason[:REASON_LENGTH]})' if reason else ''}"
+    age = age_text(server.changed_at)
+    why = f" ({reason[:REASON_LENGTH]})" if reason else ""
+    since = f" for {age}" if age else ""
+    return f"{model}: its server is {server.status}{since}{why}"
 
 
 def answers_kept(run: RunDocument) -> int:

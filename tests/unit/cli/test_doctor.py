@@ -255,6 +255,20 @@ def test_the_demo_needs_neither_hub_nor_images(tmp_path: Path, monkeypatch: pyte
     assert {check.level for check in needs(config, PROJECT, paths, offline=False)} == {"ok"}
 
 
+def test_a_hub_that_rehearsals_need_and_cannot_reach_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config([PROJECT / "config" / "demo.yaml"], project=PROJECT)
+    paths = Paths(*(tmp_path / name for name in ("r", "e", "h", "i")))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    benchmark = config.benchmarks["openbookqa"].model_copy(update={"datasets": []})
+    fetching = config.model_copy(update={"benchmarks": config.benchmarks | {"openbookqa": benchmark}})
+    (hub,) = (check for check in needs(fetching, PROJECT, paths, offline=False) if "hub" in check.name)
+    assert hub.level == "bad"
+    assert "rehearsals fetch data from it: openbookqa" in hub.found
+    assert all(check.level == "ok" for check in needs(fetching, PROJECT, paths, offline=True))
+
+
 def test_a_key_that_cannot_be_read_is_said_before_the_run(tmp_path: Path) -> None:
     key, file = tmp_path / "key", tmp_path / "config.yaml"
     file.write_text(

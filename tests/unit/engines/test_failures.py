@@ -66,6 +66,12 @@ def classify(log_tail: str, returncode: int | None) -> Failure:
             "the KV cache is too small for max_model_len 100000: 4.3 GiB are needed, 0.99 GiB are there",
             MEMORY,
         ),
+        (
+            "too_little_memory",
+            "too little memory is free for the KV cache: 18.97/23.54 GiB; "
+            "set VLLM_CPU_KVCACHE_SPACE in servers.<id>.env",
+            MEMORY,
+        ),
         ("kv_cache_out_of_memory", "the KV cache does not fit into memory: 999.0 GiB asked for", MEMORY),
         ("unknown_quantization", "vLLM does not know the quantization method nonsense", LOST),
         ("missing_chat_template", "the chat template's file does not exist", LOST),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from slurmeval.paths import Paths
 from slurmeval.servers.spec import server_spec
 from slurmeval.state.records import decode, encode
 from slurmeval.state.server_spec import ServerSpec
+
+SLURM = Site(version=1)
 
 
 def make_spec(server: Serving, **changed: Any) -> ServerSpec:
@@ -49,9 +52,24 @@ def test_spec_survives_json() -> None:
 
 
 def test_what_the_model_says_of_vllm_comes_after_what_its_server_says() -> None:
-    spec = make_spec(Serving(flags={"attention_backend": "x", "max_num_seqs": 8}, env={"A": "1"}))
+    server = Serving(flags={"attention_backend": "x", "max_num_seqs": 8}, env={"A": "1"})
+    spec = make_spec(server, site=SLURM)
     assert spec.flags == {"attention-backend": "FLASH_ATTN", "max-num-seqs": 8}
-    assert spec.env == {"A": "1", "VLLM_FLOAT32_MATMUL_PRECISION": "high"}
+    own = {"VLLM_CPU_KVCACHE_SPACE": "8"}
+    assert spec.env == {"A": "1", "VLLM_FLOAT32_MATMUL_PRECISION": "high"} | own
+
+
+def test_a_server_on_cores_takes_its_share_of_memory_and_not_the_nodes() -> None:
+    def kv_cache(server: Serving, site: Site | None = SLURM) -> str | None:
+        return make_spec(server, site=site).env.get("VLLM_CPU_KVCACHE_SPACE")
+
+    assert kv_cache(Serving(memory_gb=10)) == "2"
+    assert kv_cache(Serving(memory_gb=2)) == "1"
+    assert kv_cache(Serving(memory_gb=10, env={"VLLM_CPU_KVCACHE_SPACE": "3"})) == "3"
+    assert kv_cache(Serving(memory_gb=10, flags={"gpu_memory_utilization": 0.5})) is None
+    assert kv_cache(Serving(memory_gb=64, gpus=1)) is None
+    machine_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    assert kv_cache(Serving(memory_gb=100_000), site=None) == str(max(1, int(machine_gb / 4)))
 
 
 def test_vllm_is_not_told_the_longest_answer_which_it_would_take_for_a_ceiling() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,10 @@ def test_a_server_that_does_not_start_says_why(paths: Paths) -> None:
     reason = "seen last: the server cannot be reached: \x1b[2Jno route"
     write_json(paths.servers_of("m") / "0001" / "state.json", {"status": "starting", "reason": reason})
     said = "m: its server is starting (seen last: the server cannot be reached: �[2Jno route)"
+    assert progress.Telling(run_of(paths, ["b0"]), print).lines(0.0) == [said]
+    ago = (datetime.now(UTC) - timedelta(seconds=185)).isoformat()
+    write_json(paths.servers_of("m") / "0001" / "state.json", {"status": "starting", "changed_at": ago})
+    said = "m: its server is starting for 3 min"
     assert progress.Telling(run_of(paths, ["b0"]), print).lines(0.0) == [said]
 
 
