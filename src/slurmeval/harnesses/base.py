@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.harnesses.runtimes import Runtime
@@ -180,6 +180,17 @@ class Harness(ABC):
 
         `benchmark.runtime` says where the harness is to run.
         """
+
+    section: ClassVar[str] = "datasets"
+    """The key of a benchmark under which problems of its data stand that name no other."""
+
+    def check_data(self, benchmark: Benchmark, folder: Path) -> None:
+        """Reads data of one's own before anything is staged, to see early what is wrong with them.
+
+        Raises:
+            UserError: They will not do. The text may begin with a key of the benchmark.
+        """
+        return
 
     def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
         """Returns why the benchmark cannot run on the model, each reason in a few words."""

@@ -18,17 +18,14 @@ from slurmeval import catalog
 from slurmeval.config.checks import engine_of
 from slurmeval.config.messages import Problem, nearest
 from slurmeval.config.models import Benchmark, Config
-from slurmeval.config.perplexity import PerplexityTexts
-from slurmeval.config.questions import CustomQuestions
 from slurmeval.config.sources import Dataset
 from slurmeval.errors import UserError
+from slurmeval.harnesses import harness
 from slurmeval.harnesses.context import too_long
-from slurmeval.harnesses.custom.questions import file_of, read
 from slurmeval.harnesses.inspect import tasks as inspect_tasks
 from slurmeval.harnesses.judge.labels import read_labels
 from slurmeval.harnesses.judge.rubrics import rubric_of
 from slurmeval.harnesses.lm_eval_tasks import LIKELIHOOD_TYPES, TaskLoader
-from slurmeval.harnesses.perplexity import corpus
 from slurmeval.project_files import environment_lock
 
 METRICS = (
@@ -61,12 +58,8 @@ def config_problems(config: Config, project: Path) -> Iterator[Problem]:
         if (benchmark.runtime or config.harness_runtime) == "environment":
             for text in _without_environment(benchmark, project):
                 yield Problem(("benchmarks", identifier, "runtime"), text)
-        if benchmark.questions is not None:
-            for keys, text in _questions(benchmark, benchmark.questions, config, project):
-                yield Problem(("benchmarks", identifier, *keys), text)
-        if benchmark.harness == "perplexity":
-            for keys, text in _texts(benchmark, config, project):
-                yield Problem(("benchmarks", identifier, *keys), text)
+        for keys, text in _data(benchmark, config, project):
+            yield Problem(("benchmarks", identifier, *keys), text)
         if benchmark.judging is not None:
             try:
                 read_labels(benchmark.judging, rubric_of(benchmark.judging, project), project)
@@ -82,39 +75,20 @@ def config_problems(config: Config, project: Path) -> Iterator[Problem]:
                 yield Problem((*place, key), text)
 
 
-def _questions(
-    benchmark: Benchmark, asked: CustomQuestions, config: Config, project: Path
-) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yields what is wrong with questions of one's own, as far as their file is here."""
-    if (folder := _data_folder(benchmark, config, project)) is None:
-        return
-    try:
-        read(asked, file_of(asked, folder), benchmark.limit)
-    except UserError as error:
-        yield _placed("questions", error)
-
-
-def _texts(benchmark: Benchmark, config: Config, project: Path) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yields what is wrong with texts whose perplexity is measured, as far as their files are here."""
-    if (folder := _data_folder(benchmark, config, project)) is None:
-        return
-    try:
-        corpus.read(benchmark.perplexity or PerplexityTexts(), folder, benchmark.limit)
-    except UserError as error:
-        yield _placed("perplexity", error)
-
-
-def _data_folder(benchmark: Benchmark, config: Config, project: Path) -> Path | None:
+def _data(benchmark: Benchmark, config: Config, project: Path) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yields what is wrong with data of one's own, as far as their folder is here, under its key."""
     dataset = config.datasets.get(benchmark.datasets[0]) if benchmark.datasets else None
     if dataset is None or dataset.folder is None or not (project / dataset.folder).is_dir():
-        return None
-    return project / dataset.folder
-
-
-def _placed(section: str, error: UserError) -> tuple[tuple[str, ...], str]:
-    """Returns an error with the key that it names, or that of the section."""
-    key, _, text = str(error).partition(": ")
-    return (tuple(key.split(".")), text) if key.startswith(section) else ((section,), str(error))
+        return
+    asking = harness(benchmark.harness)
+    try:
+        asking.check_data(benchmark, project / dataset.folder)
+    except UserError as error:
+        key, _, text = str(error).partition(": ")
+        if key.startswith(asking.section):
+            yield tuple(key.split(".")), text
+        else:
+            yield (asking.section,), str(error)
 
 
 def _without_environment(benchmark: Benchmark, project: Path) -> Iterator[str]:

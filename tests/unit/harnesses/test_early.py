@@ -31,7 +31,7 @@ TASK: dict[str, Any] = {
 }
 
 
-def found(folder: Path, task: dict[str, Any] | str = "", **benchmark: Any) -> dict[str, str]:
+def found(folder: Path, task: dict[str, Any] | str = "", /, **benchmark: Any) -> dict[str, str]:
     (folder / "data").mkdir(exist_ok=True)
     (folder / "data" / "q.jsonl").write_text('{"question": "2 + 2?", "answer": "4"}\n')
     text = task if isinstance(task, str) and task else yaml.safe_dump(TASK | (task or {}))  # type: ignore[operator]
@@ -54,6 +54,40 @@ def found(folder: Path, task: dict[str, Any] | str = "", **benchmark: Any) -> di
 def test_a_good_task_file_is_good(tmp_path: Path) -> None:
     assert found(tmp_path) == {}
     assert found(tmp_path, TASK | {"doc_to_text": "{% for x in question %}{{ x }}{% endfor %}"}) == {}
+
+
+OWN: dict[str, Any] = {"task": "", "task_file": None}
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "key", "text"),
+    [
+        (
+            {"harness": "custom", "questions": {"prompt": "{{ qestion }}", "scorers": {"exact": {}}}},
+            "questions",
+            "q.jsonl, line 1: questions.prompt: 'qestion' is undefined (columns: question, answer)",
+        ),
+        (
+            {
+                "harness": "custom",
+                "questions": {"prompt": "{{ question }}", "file": "p.jsonl", "scorers": {"exact": {}}},
+            },
+            "questions.file",
+            "p.jsonl is not in ",
+        ),
+        ({"harness": "perplexity"}, "perplexity", "q.jsonl, line 1: the column text is missing or empty"),
+        (
+            {"harness": "patching", "task": "pairs"},
+            "datasets",
+            "q.jsonl, line 1: clean is missing or no text; a pair has clean, corrupted",
+        ),
+    ],
+)
+def test_data_of_ones_own_are_read_before_anything_is_staged(
+    benchmark: dict[str, Any], key: str, text: str, tmp_path: Path
+) -> None:
+    ((where, said),) = found(tmp_path, **OWN | benchmark).items()
+    assert where.endswith(key) and text in said, (where, said)
 
 
 @pytest.mark.parametrize(

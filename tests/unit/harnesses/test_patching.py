@@ -56,6 +56,10 @@ def test_pairs_differ_in_a_word_and_their_answers_in_the_same_way(kind: str) -> 
         ('{"clean": 1}', "line 2: clean is missing"),
         ("[1]", "line 2: expected a JSON object"),
         ("{", "line 2: is no JSON"),
+        (
+            '{"clean": "e", "corrupted": "f", "answer": "g", "wrong": "h", "id": "7"}',
+            "mine.jsonl, line 2: the id '7' is that of another pair too",
+        ),
     ],
 )
 def test_a_pair_that_will_not_do_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
@@ -63,8 +67,8 @@ def test_a_pair_that_will_not_do_is_named_with_its_line(tmp_path: Path, text: st
     good = json.dumps({"clean": "a", "corrupted": "b", "answer": " c", "wrong": " d", "id": 7})
     file.write_text(f"{good}\n{text}\n")
     with pytest.raises(UserError, match=message):
-        pairs.of_file(file, None)
-    (found,) = pairs.of_file(file, 1)
+        pairs.of_folder(tmp_path, None)
+    (found,) = pairs.of_folder(tmp_path, 1)
     assert found == {
         "clean": "a",
         "corrupted": "b",

@@ -6,6 +6,7 @@ import dataclasses
 import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from slurmeval.config.models import Benchmark, Model
@@ -38,6 +39,7 @@ class Custom(OwnProgram):
     version = VERSION
     module = "slurmeval.harnesses.custom.run"
     lacks = ("task_file",)
+    section = "questions"
 
     def problems(self, benchmark: Benchmark) -> list[str]:
         """Returns what this harness cannot do of a benchmark's config: lines that begin with the key."""
@@ -61,6 +63,11 @@ class Custom(OwnProgram):
         if not model.logprobs and benchmark.questions and _by_likelihood(benchmark.questions):
             return ["needs log-probabilities of prompts, which the model's server gives none of"]
         return super().model_problems(model, benchmark)
+
+    def check_data(self, benchmark: Benchmark, folder: Path) -> None:
+        """Reads the questions. Raises UserError where they will not do."""
+        if (asked := benchmark.questions) is not None:
+            questions.read(asked, questions.file_of(asked, folder), benchmark.limit)
 
     def order(self, job: Job) -> dict[str, Any]:
         """Returns what the program is told of the benchmark.

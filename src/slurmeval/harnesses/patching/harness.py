@@ -13,7 +13,6 @@ from typing import Any
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.config.patching import PatchingSettings
 from slurmeval.environments.package_versions import pinned_versions
-from slurmeval.errors import UserError
 from slurmeval.files import write_json
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job, Metric, Sample, Score
@@ -53,6 +52,11 @@ class Patching(Harness):
         if benchmark.runtime == "image":
             found.append(f"runtime: {NAME} runs in its environment")
         return found
+
+    def check_data(self, benchmark: Benchmark, folder: Path) -> None:
+        """Reads the pairs. Raises UserError where they will not do."""
+        if benchmark.task == pairs.OWN:
+            pairs.of_folder(folder, benchmark.limit)
 
     def model_problems(self, model: Model, benchmark: Benchmark) -> list[str]:
         """Returns why this harness cannot run the benchmark on a model, each reason in a few words."""
@@ -138,10 +142,7 @@ def _pairs(job: Job) -> list[dict[str, Any]]:
     if benchmark.task != pairs.OWN:
         return pairs.of_kind(benchmark.task, benchmark.limit)
     (name,) = benchmark.datasets
-    files = sorted(job.datasets[name].rglob("*.jsonl"))
-    if len(files) != 1:
-        raise UserError(f"dataset {name}: expected one .jsonl file, and there are {len(files)}")
-    return pairs.of_file(files[0], benchmark.limit)
+    return pairs.of_folder(job.datasets[name], benchmark.limit)
 
 
 def _sample(line: dict[str, Any], task: str) -> Sample:

@@ -7,13 +7,12 @@ prompts have the same tokens but for the words that differ. Of one's own they ar
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from slurmeval.errors import UserError
-from slurmeval.files import lines
+from slurmeval.harnesses.custom.questions import rows
 
 OWN = "pairs"
 """The task that reads one's own pairs."""
@@ -84,36 +83,31 @@ def of_kind(kind: str, limit: int | None) -> list[dict[str, Any]]:
     return [{"id": str(number), "category": None, **line} for number, line in enumerate(made, 1)]
 
 
-def of_file(file: Path, limit: int | None) -> list[dict[str, Any]]:
-    """Returns the first pairs of a file of JSON lines.
+def of_folder(folder: Path, limit: int | None) -> list[dict[str, Any]]:
+    """Returns the first pairs of a data set's only file of JSON lines.
 
     Each has `clean`, `corrupted`, `answer` and `wrong`; `id` and `category` may be there. An answer goes on
     from its prompt as it is: it begins with a space where a word does.
 
     Raises:
-        UserError: A line will not do; the text names it.
+        UserError: There is no such file, or a line will not do; the text names it.
     """
-    found: list[dict[str, Any]] = []
-    for number, text in enumerate(lines(file), 1):
-        if text.isspace():
-            continue
-        if len(found) == limit:
-            break
-        where = f"{file.name}, line {number}"
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: is no JSON: {error}") from None
-        if not isinstance(line, dict):
-            raise UserError(f"{where}: expected a JSON object")
+    files = sorted(folder.rglob("*.jsonl"))
+    if len(files) != 1:
+        raise UserError(f"datasets: expected one .jsonl file in {folder}, and there are {len(files)}")
+    found: dict[str, dict[str, Any]] = {}
+    for number, (place, line) in enumerate(itertools.islice(rows(files[0]), limit), 1):
+        where = f"{files[0].name}, {place}"
         for key in KEYS:
             if not isinstance(line.get(key), str) or not line[key]:
                 raise UserError(f"{where}: {key} is missing or no text; a pair has {', '.join(KEYS)}")
-        category = line.get("category")
-        found.append(
-            {key: line[key] for key in KEYS}
-            | {"id": str(line.get("id", number)), "category": None if category is None else str(category)}
-        )
+        name, category = str(line.get("id", number)), line.get("category")
+        if name in found:
+            raise UserError(f"{where}: the id {name!r} is that of another pair too")
+        found[name] = {key: line[key] for key in KEYS} | {
+            "id": name,
+            "category": None if category is None else str(category),
+        }
     if not found:
-        raise UserError(f"{file.name}: has no pair")
-    return found
+        raise UserError(f"{files[0].name}: has no pair")
+    return list(found.values())

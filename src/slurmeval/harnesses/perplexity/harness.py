@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from slurmeval.config.models import Benchmark, Model
@@ -11,6 +12,7 @@ from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.nemo_readers.reading import laid_out_by
 from slurmeval.harnesses.own_programs import OwnProgram
+from slurmeval.harnesses.perplexity import corpus
 from slurmeval.harnesses.perplexity.windows import TextLikelihood, of_corpus
 from slurmeval.harnesses.sample_checks import complete
 from slurmeval.harnesses.scores import bad_result
@@ -27,6 +29,7 @@ class Perplexity(OwnProgram):
 
     name = NAME
     version = VERSION
+    section = "perplexity"
     module = "slurmeval.harnesses.perplexity.run"
     lacks = ("temperature", "top_p", "max_tokens", "few_shot", "task_file")
 
@@ -46,6 +49,10 @@ class Perplexity(OwnProgram):
         if not model.logprobs:
             return ["needs log-probabilities of prompts, which the model's server gives none of"]
         return super().model_problems(model, benchmark)
+
+    def check_data(self, benchmark: Benchmark, folder: Path) -> None:
+        """Reads the texts. Raises UserError where they will not do."""
+        corpus.read(benchmark.perplexity or PerplexityTexts(), folder, benchmark.limit)
 
     def order(self, job: Job) -> dict[str, Any]:
         """Returns what the program is told of the benchmark."""
