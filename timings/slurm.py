@@ -112,9 +112,7 @@ def projects(cluster: Cluster) -> Iterator[Callable[..., ClusterProject]]:
     def make(
         models: int, benchmarks: int, problems: int, poll_s: float = 1, **env: float | str
     ) -> ClusterProject:
-        folder = root / str(len(made))
-        folder.mkdir()
-        project = ClusterProject(folder, cluster)
+        project = ClusterProject(root / str(len(made)), cluster)
         made.append(project)
         config = project.config
         config["models"] = {f"model-{number}": config["models"]["tiny"] for number in range(models)}
@@ -237,6 +235,8 @@ def batched(make: Callable[..., ClusterProject], sizes: list[int], parallelism: 
     lines = (json.dumps({"question": f"What is {n}?", "answer": str(n)}) for n in range(max(sizes)))
     (folder / "q.jsonl").write_text("\n".join(lines) + "\n")
     project.config["datasets"]["questions"] = {"folder": "questions"}
+    # The stand-in's weights do not say it, and no harness starts before its server says it
+    project.config["models"]["model-0"] |= {"max_model_len": 4096}
     project.config["benchmarks"] = {
         f"task-{number}": {
             "harness": "custom",

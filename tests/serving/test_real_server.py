@@ -131,6 +131,9 @@ def test_server_serves_survives_a_kill_and_goes_with_its_lease(
     assert not here.folder.endpoint.exists()
     engine_runs = engine_runs_of(here.folder)
     print(f"starting took {[engine_run['starting_s'] for engine_run in engine_runs]} s")
+    for engine_run in engine_runs:  # its log tells what the start went into
+        told = [engine_run[name] for name in ("weights_s", "compile_s", "first_answer_s")]
+        assert None not in told and sum(told) <= engine_run["starting_s"]
     assert [engine_run["exit_reason"] for engine_run in engine_runs] == [
         "vLLM was killed by SIGKILL",
         "no lease is left",

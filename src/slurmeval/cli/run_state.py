@@ -45,6 +45,11 @@ class ShownServer:
     """When it came to this status, ISO UTC."""
     node: str | None = None
     job_id: str | None = None
+    starting_s: float | None = None
+    """Of the engine run under way, and what of it went into what, as far as the engine tells."""
+    weights_s: float | None = None
+    compile_s: float | None = None
+    first_answer_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,8 @@ def read_server(folder: Path, jobs: Mapping[str, QueuedJob] = MappingProxyType({
     elif not status.is_final:
         status, reason = _surviving(files, said, submitted=state is not None or job is not None)
         status, reason = _in_queue(None if job is None else jobs.get(job.job_id), status, reason)
+    told = None if state is None else state.under_way
+    parts = ("starting_s", "weights_s", "compile_s", "first_answer_s")
     return ShownServer(
         model=folder.parent.name,
         server_id=files.server_id,
@@ -145,6 +152,7 @@ def read_server(folder: Path, jobs: Mapping[str, QueuedJob] = MappingProxyType({
         since=said.changed_at or (None if job is None else job.submitted_at),
         node=None if said.owner is None else said.owner.host,
         job_id=None if job is None else job.job_id,
+        **({} if told is None else {name: getattr(told, name) for name in parts}),
     )
 
 

@@ -167,9 +167,20 @@ def _servers(servers: list[ShownServer]) -> Table:
             _plain(server.engine_run),
             "" if server.tokens_per_s is None else f"{server.tokens_per_s:.1f}",
             _plain(server.requests_running),
-            _plain(server.reason),
+            _plain(server.reason or _start(server)),
         )
     return table
+
+
+def _start(server: ShownServer) -> str | None:
+    """Returns how long the engine took to start, and which parts it told of."""
+    parts = (
+        (server.weights_s, "weights"),
+        (server.compile_s, "compile"),
+        (server.first_answer_s, "first answer"),
+    )
+    told = [f"{name} {seconds:.0f}" for seconds, name in parts if seconds is not None]
+    return f"started in {server.starting_s:.0f} s: {', '.join(told)}" if told else None
 
 
 def _evaluations(evaluations: list[ShownEvaluation]) -> Table:

@@ -75,6 +75,8 @@ class Engine(ABC):
     """Errors that it is known to print. The first that matches wins."""
     consequences: ClassVar[tuple[str, ...]] = ()
     """Beginnings of the texts of exceptions that only tell of another one."""
+    start_lines: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Lines of its log that tell how long `weights_s` and `compile_s` took (starting.py)."""
     max_sequences: ClassVar[tuple[str, int]] = ("", 256)
     """The flag that bounds the sequences in one step, and its default."""
     copies_flag: ClassVar[str] = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from slurmeval.engines.base import TORCH_CACHES, Engine, EngineSpec, Figures, Rank, metric_sums
@@ -43,6 +43,11 @@ class SgLang(Engine):
     variable_prefixes = ("SGLANG_", "SGL_")
     api_key_variable = KEY_VARIABLE
     caches: ClassVar[Mapping[str, str]] = {"SGLANG_CACHE_DIR": "", **TORCH_CACHES}
+    start_lines: ClassVar[Mapping[str, Sequence[str]]] = {
+        "weights_s": (r"Load weight end\. elapsed=([\d.]+) s",),
+        # With each kind of graph by name; the KV cache is not timed
+        "compile_s": (r"(?i)capture [\w ]*graph end\. (?:time elapsed: |elapsed=)([\d.]+) s",),
+    }
     max_sequences = ("max-running-requests", 256)
     copies_flag = "dp-size"
     lacks: ClassVar[Mapping[str, str]] = {

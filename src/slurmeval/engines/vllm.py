@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -61,6 +61,13 @@ class Vllm(Engine):
         "VLLM_CACHE_ROOT": "",
         "VLLM_CONFIG_ROOT": "config",
         **TORCH_CACHES,
+    }
+    start_lines: ClassVar[Mapping[str, Sequence[str]]] = {
+        "weights_s": (
+            r"Model loading took .{1,40}? and ([\d.]+) s",
+            r"Loading weights took ([\d.]+) s",  # on CPUs
+        ),
+        "compile_s": (r"init engine \([^)]*\) took ([\d.]+) s",),
     }
     max_sequences = ("max-num-seqs", 256)
     copies_flag = "data-parallel-size"

@@ -22,6 +22,8 @@ from slurmeval.state.server import ServerJob, ServerState, ServerStatus, read_go
 
 Row = dict[str, Any]
 
+START_PARTS = ("weights_s", "compile_s", "first_answer_s")
+
 
 @dataclass(frozen=True)
 class _Served:
@@ -242,7 +244,18 @@ def _seconds(engine_run: _EngineRun | None, begin: datetime, end: datetime, gpus
         "idle_s": round(idle, 3),
         "ending_s": round(whole - starting - busy - idle, 3),
         "gpu_s": round(whole * gpus, 3),
+        **_start_parts(engine_run, starting),
     }
+
+
+def _start_parts(engine_run: _EngineRun | None, starting_s: float) -> Row:
+    """What a start went into; what is left is the environment's, where all else is known."""
+    if engine_run is None or engine_run.ready is None:
+        return {}
+    row: Row = {name: getattr(engine_run.told, name) for name in START_PARTS}
+    if None not in row.values():
+        row["environment_s"] = round(max(0.0, starting_s - sum(row.values())), 3)
+    return row
 
 
 def _between(low: Any, value: Any, high: Any) -> Any:

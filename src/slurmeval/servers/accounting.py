@@ -30,6 +30,8 @@ class EngineRun:
     number: int
     started: float
     ready: float | None = None
+    parts: dict[str, float] = field(default_factory=dict)
+    """Seconds of the start by what they went into, as EngineRunRecord has them."""
     busy_s: float = 0.0
     idle_s: float = 0.0
     figures: Figures = field(default_factory=Figures)
@@ -66,6 +68,7 @@ class EngineRun:
             ready_at=None if self.ready is None else timestamp(self.ready),
             seen_at=timestamp(now),
             starting_s=round((now if self.ready is None else self.ready) - self.started, 3),
+            **self.parts,
             busy_s=round(self.busy_s, 3),
             idle_s=round(self.idle_s, 3),
             requests=self.figures.requests,

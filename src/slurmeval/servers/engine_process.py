@@ -12,8 +12,12 @@ from pathlib import Path
 
 from slurmeval.engines.base import Engine
 from slurmeval.engines.failures import TAIL_BYTES, Failure, classify, over_memory_limit
+from slurmeval.engines.starting import start_parts
 from slurmeval.errors import ErrorClass
 from slurmeval.parent_death import signal_at_parent_death
+
+MOST_OF_START = 2**24
+"""Bytes of a log that are looked through for lines about the start."""
 
 
 def _prepare() -> None:
@@ -69,6 +73,12 @@ class EngineProcess:
     def processes(self) -> list[int]:
         """It and everything that it started."""
         return session_members(self.pid)
+
+    def start_parts(self) -> dict[str, float]:
+        """Seconds of its start by what they went into, as far as its log tells."""
+        with self._log.open("rb") as stream:
+            stream.seek(self._log_start)
+            return start_parts(self._engine.start_lines, stream.read(MOST_OF_START).decode(errors="replace"))
 
     def log_tail(self) -> str:
         """The end of what this process has written."""

@@ -103,11 +103,12 @@ class EngineRuns:
     def await_ready(self) -> None:
         """Returns when the engine has completed a prompt, and publishes it. Raises Died."""
         deadline = time.monotonic() + self._spec.ready_timeout_s
-        nonsense, seen = 0, "nothing"
+        nonsense, seen, listens = 0, "nothing", None
         while True:
             self._check_process()
             try:
                 self._check_port()
+                listens = listens or time.time()
                 self._engine.check_ready(self._url, self._api_key, self._spec.served_name)
                 self._check_process()
                 break
@@ -127,6 +128,9 @@ class EngineRuns:
             self._pause(min(0.5, self._timing.poll_s))
         assert self.engine_run is not None
         self.engine_run.ready = time.time()
+        assert self._process is not None
+        waited_s = self.engine_run.ready - (listens or self.engine_run.ready)
+        self.engine_run.parts = self._process.start_parts() | {"first_answer_s": round(waited_s, 3)}
         self._published.announce(
             self._address.url(self._port), self._api_key, self._spec.served_name, self.engine_run.number
         )

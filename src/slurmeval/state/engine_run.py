@@ -28,6 +28,11 @@ class EngineRunRecord:
     """None while it is under way, and where nobody saw its end."""
     exit_reason: str | None = None
     starting_s: float = 0.0
+    weights_s: float | None = None
+    """Of `starting_s`, as the engine's log says; None: it does not."""
+    compile_s: float | None = None
+    first_answer_s: float | None = None
+    """Of `starting_s`: from when the engine listens."""
     busy_s: float = 0.0
     idle_s: float = 0.0
     requests: int | None = None

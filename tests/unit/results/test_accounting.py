@@ -122,6 +122,19 @@ def test_a_job_that_served_and_ended(paths: Paths) -> None:
     assert row["exit_reason"] == "no lease is left"
 
 
+def test_what_a_start_went_into(paths: Paths) -> None:
+    """What is in no part that the engine told of is the environment's; of an engine that told little, nothing."""
+    told = {"weights_s": 20.0, "compile_s": 30.5, "first_answer_s": 0.5}
+    silent = {"first_answer_s": 0.5}
+    of_runs = [vllm_life(1, 2, 62, 100) | told, vllm_life(2, 104, 160, 195) | silent]
+    write_server(paths, of_runs)
+    one, two = rows(paths, job_run(0, 200))
+    names = ("environment_s", "weights_s", "compile_s", "first_answer_s")
+    assert [one[name] for name in names] == [11.0, 20.0, 30.5, 0.5]
+    assert one["starting_s"] == 62.0, "what came before vLLM's start included"
+    assert [two[name] for name in names] == [None, None, None, 0.5]
+
+
 def test_vllm_that_was_started_again_within_a_job(paths: Paths) -> None:
     write_server(paths, [vllm_life(1, 2, 62, 100, 20, 18), vllm_life(2, 104, 160, 195, 30, 5)])
     one, two = rows(paths, job_run(0, 200))

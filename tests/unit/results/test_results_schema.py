@@ -42,7 +42,7 @@ def test_every_pin_of_an_evaluation_is_a_column() -> None:
         assert column in schema.EVALUATIONS.names
 
 
-SCHEMA_SHA256 = "5e370443eb6f92f4c6f8385a443cea075a9a2ffa64f9f3eac656d0fff1478f5c"
+SCHEMA_SHA256 = "e8cd8faaa13a5f82103d03bf427fc717df9462a63ff506427449688811d98c4a"
 """Of the tables of SCHEMA_VERSION."""
 
 NULL_IN_THE_EXAMPLE: dict[str, str] = {}

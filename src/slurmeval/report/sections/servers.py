@@ -1,4 +1,4 @@
-"""The servers: one row for each life of the inference engine."""
+"""The servers: one row for each engine run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from slurmeval.report.material import Material
 
 MAX_ROWS = 500
+START_PARTS = (
+    ("environment_s", "environment"),
+    ("weights_s", "weights"),
+    ("compile_s", "compile"),
+    ("first_answer_s", "first answer"),
+)
+"""Columns of what a start went into, and their words."""
 
 
 def section(material: Material) -> ReportSection:
@@ -17,5 +24,7 @@ def section(material: Material) -> ReportSection:
     names = ("prompt_tokens", "generated_tokens")
     sums = {name: sum(row[name] or 0 for row in material.run.servers) for name in names}
     return ReportSection(
-        "servers", "Servers", {"sums": sums, "max_rows": MAX_ROWS, "on_slurm": material.on_slurm}
+        "servers",
+        "Servers",
+        {"sums": sums, "max_rows": MAX_ROWS, "on_slurm": material.on_slurm, "start_parts": START_PARTS},
     )
