@@ -139,6 +139,7 @@ def test_first_page_has_scores_failures_servers_and_provenance(run: Paths) -> No
         "KeyError: '<script>alert(1)</script>' in bfcl/eval.py",
         "logs/evaluate/other.model_2/bfcl.v3.log",
         "killed by SIGKILL",
+        "environment 8.0 s weights 21.5 s compile 30.0 s first answer 0.5 s",
         "not under git",
         "folder /weights/<b>x</b>",
         "f" * 40,

@@ -68,6 +68,7 @@ def run(paths: Paths) -> Paths:
             "changed_at": "2026-01-02T03:05:00+00:00",
             "tokens_per_s": 81.25,
             "requests_running": 3,
+            "under_way": {"engine_run": 2, "starting_s": 61.2, "weights_s": 20.4, "first_answer_s": 0.9},
         },
     )
     for table in (paths.evaluation("tiny", "done"), paths.samples("tiny", "done")):
@@ -112,6 +113,9 @@ def test_newest_server_of_each_model_is_told(run: Paths) -> None:
             since="2026-01-02T03:05:00+00:00",
             node=identity().host,
             job_id="17",
+            starting_s=61.2,
+            weights_s=20.4,
+            first_answer_s=0.9,
         )
     ]
 
@@ -120,7 +124,7 @@ def test_tables_show_it_in_one_look(run: Paths) -> None:
     text = shown(run.results)
     assert f"A run is under way: process {os.getpid()} on " in text
     assert "4 evaluations: 1 ok, 1 running, 1 waiting, 1 failed." in text
-    assert re.search(r"tiny/0002 +ready .* 2 +81\.2 +3 ", text)
+    assert re.search(r"tiny/0002 +ready .* 2 +81\.2 +3 +started in 61 s: weights 20, first answer 1", text)
     assert re.search(r"tiny +done +ok +40 of 40", text)
     assert re.search(r"tiny +going +running +of 20 +57 of 80", text)
     assert "tiny on broken failed (time_limit): not done within�10 min [red]" in text
