@@ -123,7 +123,7 @@ def test_a_job_that_served_and_ended(paths: Paths) -> None:
 
 
 def test_what_a_start_went_into(paths: Paths) -> None:
-    """What is in no part that the engine told of is the environment's; of an engine that told little, nothing."""
+    """What the engine tells in no part is the environment's, unless it tells too little."""
     told = {"weights_s": 20.0, "compile_s": 30.5, "first_answer_s": 0.5}
     silent = {"first_answer_s": 0.5}
     of_runs = [vllm_life(1, 2, 62, 100) | told, vllm_life(2, 104, 160, 195) | silent]
