@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.report.chromium import downloaded as _downloaded
+from tests.report.chromium import press as _press
+from tests.report.chromium import until as _until
 from tests.report.example import HOSTILE
-from tests.report.test_browser import _until, browser
+from tests.report.test_browser import browser
 from tests.unit.humans import studies
 from tests.unit.results.test_comparison import Results
 
@@ -26,19 +29,6 @@ def _open(browser: Any, folder: Path, rater: str) -> None:
 
 def _text(browser: Any, name: str) -> str:
     return str(browser.find_element("id", name).text)
-
-
-def _press(browser: Any, *keys: str) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    ActionChains(browser).send_keys(*keys).perform()
-
-
-def _downloaded(browser: Any, folder: Path, name: str) -> Path:
-    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
-    _press(browser, "d")
-    _until(browser, (folder / name).exists)
-    return folder / name
 
 
 @pytest.fixture
@@ -95,6 +85,39 @@ def test_raters_of_one_browser_have_each_their_own(browser: Any, results: Result
         assert browser.find_element("id", "guidelines").get_property("open") is first_time
         assert _text(browser, "progress").startswith("0 of" if first_time else "1 of")
         _press(browser, "4")
+
+
+def test_two_tabs_of_one_page_do_not_write_over_each_other(
+    browser: Any, results: Results, tmp_path: Path
+) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    folder = studies.make(results, raters=["anna"], benchmarks=["letters"], questions=2, duplicates=0)
+    first = browser.current_window_handle
+    _open(browser, folder, "anna")
+    browser.switch_to.new_window("tab")
+    second = browser.current_window_handle
+    _open(browser, folder, "anna")
+    browser.switch_to.window(first)
+    _press(browser, "4", Keys.ENTER, "5")
+    browser.switch_to.window(second)
+    _until(browser, lambda: _text(browser, "progress") == "2 of 4 rated")
+    assert len(browser.find_elements("css selector", "#item button[aria-pressed=true]")) == 1
+    _press(browser, Keys.ENTER, Keys.ENTER, "2")
+    # A browser that tells tabs nothing: what the other one kept is found when something is kept here
+    browser.switch_to.window(first)
+    _until(browser, lambda: _text(browser, "progress") == "3 of 4 rated")
+    kept = "const kept = JSON.parse(localStorage.getItem(place)); const {item} = data.items[3];"
+    browser.execute_script(
+        f"{kept} kept[item] = {{...kept[item], values: {{quality: 1}}, at: '2999-01-01T00:00:00Z'}};"
+        "localStorage.setItem(place, JSON.stringify(kept));"
+    )
+    _press(browser, "3")
+    given = json.loads(_downloaded(browser, tmp_path, "ratings-anna.json").read_text())["ratings"]
+    assert [each["values"]["quality"] for each in given] == [4, 3, 2, 1]
+    browser.switch_to.window(second)
+    browser.close()
+    browser.switch_to.window(first)
 
 
 def test_pairs_are_chosen_by_keyboard(browser: Any, results: Results, tmp_path: Path) -> None:

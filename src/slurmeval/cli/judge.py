@@ -26,9 +26,9 @@ def judge(benchmark: str | None, as_json: bool, results: Path) -> None:
     """
     from slurmeval.config.messages import nearest
     from slurmeval.errors import UserError
-    from slurmeval.judges.gathering import read_cards, read_judged
     from slurmeval.paths import Paths
     from slurmeval.results.frames import results_folder
+    from slurmeval.results.judge_tables import read_cards, read_judged
 
     folder = results_folder(results)
     judged, cards = read_judged(Paths.of_results(folder)), read_cards(Paths.of_results(folder))

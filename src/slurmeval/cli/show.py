@@ -154,6 +154,9 @@ def _remarks(board: Leaderboard) -> Iterator[str]:
     remarks += [f"{_of(each)}: no interval: {each.refusal}" for each in entries if each.refusal]
     again = [each for each in entries if each.rerun]
     remarks += [f"{_of(each)}: running it again would move it by ± {each.rerun:.3f}" for each in again]
+    judged = [each for each in entries if each.judge_rerun]
+    moved = "asking the judge again about the same answers would move it by ±"
+    remarks += [f"{_of(each)}: {moved} {each.judge_rerun:.3f}" for each in judged]
     remarks += [_passes(each) for each in entries if each.pass_at_k is not None]
     remarks += [_audit(each) for each in entries if each.n_audited]
     remarks += [_failure(each) for each in entries if each.metric is None]

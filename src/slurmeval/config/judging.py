@@ -36,10 +36,13 @@ class RubricDimension(Section):
 class Labels(Section):
     """People's grades of some answers, by which the judge is checked and its score corrected."""
 
-    file: Location
-    """CSV, JSON lines or Parquet with a row for each grade: `model`, `sample_uid` (of the judged benchmark),
-    `value`, and where they are given `benchmark`, `repeat_idx`, `dimension`, `against`, `random`; such as the
-    `ratings.parquet` of `slurmeval humans read`. Relative to the project folder."""
+    study: Location | None = None
+    """A study's file (docs/people.md): what its raters said, once `slurmeval humans read` has read it. Before
+    that the judge's score stands uncorrected."""
+    file: Location | None = None
+    """In the place of `study`: CSV, JSON lines or Parquet with a row for each grade: `model`, `sample_uid`
+    (of the judged benchmark), `value`, and where they are given `benchmark`, `repeat_idx`, `dimension`,
+    `against`, `random`. Relative to the project folder."""
     random: bool | None = None
     """Whether labelled answers are a random sample; null: as the column `random` says. Only then is
     the score corrected."""

@@ -23,8 +23,13 @@ def judging_problems(config: Config, benchmark: str, project: Path) -> Iterator[
     judging, place = config.benchmarks[benchmark].judging, ("benchmarks", benchmark, "judging")
     if judging is None:
         return
-    labels = None if judging.labels is None else judging.labels.file
-    for keys, file in ((("rubric_file",), judging.rubric_file), (("labels", "file"), labels)):
+    labels = judging.labels
+    files: list[tuple[tuple[str, ...], str | None]] = [(("rubric_file",), judging.rubric_file)]
+    if labels is not None:
+        files += [(("labels", "study"), labels.study), (("labels", "file"), labels.file)]
+        if (labels.study is None) == (labels.file is None):
+            yield Problem((*place, "labels"), "expected either study or file")
+    for keys, file in files:
         if file is not None and not (project / file).is_file():
             yield Problem((*place, *keys), f"'{file}': no such file")
     if judging.jury:

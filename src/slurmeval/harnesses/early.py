@@ -26,6 +26,7 @@ from slurmeval.harnesses.inspect import tasks as inspect_tasks
 from slurmeval.harnesses.judge.labels import read_labels
 from slurmeval.harnesses.judge.rubrics import rubric_of
 from slurmeval.harnesses.lm_eval_tasks import LIKELIHOOD_TYPES, TaskLoader
+from slurmeval.paths import Paths
 from slurmeval.project_files import environment_lock
 
 METRICS = (
@@ -45,6 +46,7 @@ _PLACEHOLDER = re.compile(r"\$\{dataset:([^}]*)\}(?:/([^\s\"',\]}]+))?")
 
 def config_problems(config: Config, project: Path) -> Iterator[Problem]:
     """Yields all such problems, in the order of the file."""
+    studies = Paths.of_results(project / config.results).humans
     for identifier, model in config.models.items():
         folder, engine = model.source.folder, engine_of(config, model, project)
         if folder is None or engine is None:
@@ -62,7 +64,7 @@ def config_problems(config: Config, project: Path) -> Iterator[Problem]:
             yield Problem(("benchmarks", identifier, *keys), text)
         if benchmark.judging is not None:
             try:
-                read_labels(benchmark.judging, rubric_of(benchmark.judging, project), project)
+                read_labels(benchmark.judging, rubric_of(benchmark.judging, project), project, studies)
             except UserError as error:
                 key, _, text = str(error).partition(": ")
                 yield Problem(("benchmarks", identifier, *key.split(".")), text)

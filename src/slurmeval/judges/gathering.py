@@ -16,7 +16,7 @@ from slurmeval.judges.scores import score_rows
 from slurmeval.paths import Paths
 from slurmeval.progress import Progress
 from slurmeval.results.judge_tables import JUDGE_CARD, JUDGED
-from slurmeval.results.partitions import read_rows, replace_table
+from slurmeval.results.partitions import replace_table
 
 Row = dict[str, Any]
 
@@ -47,7 +47,8 @@ def gather_judges(
         rubric = rubric_of(juror, project)
         labelled = Labelled()
         try:
-            labelled = read_labels(juror.model_copy(update={"labels": judging.labels}), rubric, project)
+            labels = juror.model_copy(update={"labels": judging.labels})
+            labelled = read_labels(labels, rubric, project, paths.humans)
         except UserError as error:
             say(f"{name}: not held against people: {error}")
         verdicts = list(stored_verdicts(ended))
@@ -59,16 +60,3 @@ def gather_judges(
             path.unlink(missing_ok=True)
             continue
         replace_table(path, table, rows)
-
-
-def read_judged(paths: Paths) -> list[Row]:
-    """Returns the scores by judges; none where nothing was judged. Raises SchemaDrift."""
-    rows: list[Row] = read_rows(paths.judged, JUDGED).to_pylist() if paths.judged.exists() else []
-    return rows
-
-
-def read_cards(paths: Paths) -> list[Row]:
-    """Returns the measures of all judges' cards; none where nothing was judged. Raises SchemaDrift."""
-    found = paths.judge_card
-    rows: list[Row] = read_rows(found, JUDGE_CARD).to_pylist() if found.exists() else []
-    return rows

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from slurmeval.harnesses.judge.harness import WIN_RATE
+from slurmeval.harnesses.judge.run import NO_ANSWER
 from slurmeval.judges.reading import StoredVerdict
 from slurmeval.results.statistics import count_as_clusters
 from slurmeval.statistics import bradley_terry
@@ -74,6 +75,7 @@ def _raw(verdicts: Sequence[StoredVerdict], name: str) -> Row:
         row |= _ends(
             "ci", estimate(np.array(list(means.values())), _clusters(verdicts, list(means))).interval
         )
+    row |= _again(verdicts, name)
     missing = len(verdicts) - scored
     if missing:
         low, high = (_bound(verdicts, name, value) for value in (0.0, 1.0))
@@ -87,6 +89,36 @@ def _clusters(verdicts: Sequence[StoredVerdict], questions: Sequence[str]) -> La
     named = [categories[question] or question for question in questions]
     counted = count_as_clusters(len(set(named)), len(set(questions)), linked=False)
     return numbered(named if counted else questions)
+
+
+def _again(verdicts: Sequence[StoredVerdict], name: str) -> Row:
+    """Returns how far asking again would move the score: the judge alone, and the model and the judge.
+
+    Standard errors from the variance of verdicts on one answer (s²), and of the answers to one question (t²),
+    each as if it were the same in all: s·√(Σ 1/verdicts)/Q and t·√(Σ 1/answers)/Q over Q questions.
+    """
+    by_question: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for verdict in verdicts:
+        if (value := verdict.values.get(name)) is not None:
+            by_question[verdict.question][verdict.of_repeat].append(value)
+    questions = [list(answers.values()) for answers in by_question.values()]
+    of_judge = _pooled([given for answers in questions for given in answers])
+    of_both = _pooled([[statistics.fmean(given) for given in answers] for answers in questions])
+    row: Row = {}
+    if of_judge is not None:
+        counts = [sum(map(len, answers)) for answers in questions]
+        row["judge_se"] = of_judge * math.sqrt(sum(1 / count for count in counts)) / len(questions)
+    if of_both is not None:
+        row["rerun_se"] = of_both * math.sqrt(sum(1 / len(answers) for answers in questions)) / len(questions)
+    return row
+
+
+def _pooled(groups: Sequence[Sequence[float]]) -> float | None:
+    """Returns the standard deviation within groups; None: each has one value."""
+    several = [group for group in groups if len(group) > 1]
+    degrees = sum(len(group) - 1 for group in several)
+    squares = sum(statistics.variance(group) * (len(group) - 1) for group in several)
+    return math.sqrt(squares / degrees) if degrees else None
 
 
 def _bound(verdicts: Sequence[StoredVerdict], name: str, missing: float) -> float:
@@ -117,12 +149,15 @@ def _corrected(
     verdicts: Sequence[StoredVerdict], name: str, labelled: Labelled, rubric: Rubric, raw: float | None
 ) -> Row:
     """Returns the score corrected by people, or why there is none."""
-    judged, labels = answer_means(verdicts, name), labelled.values.get(name, {})
+    read, labels = answer_means(verdicts, name), labelled.values.get(name, {})
+    # An answer whose verdict cannot be read is one of all, too: any value will do, as long as it is no label
+    middle = statistics.fmean(read.values()) if read else 0.5
+    judged = {each.answer: read.get(each.answer, middle) for each in verdicts if each.error != NO_ANSWER}
     known = [answer for answer in judged if answer in labels]
     row: Row = {"n_labelled": len(known)}
     others = [answer for answer in judged if answer not in labels]
     if not known:
-        return row | {"uncorrected": "nobody labelled any of these answers"}
+        return row | {"uncorrected": labelled.lacking}
     if not labelled.random:
         return row | {"uncorrected": NOT_RANDOM}
     if len(known) < LEAST_LABELLED:
@@ -139,8 +174,9 @@ def _corrected(
     row |= {"value_corrected": min(1.0, max(0.0, found.value)), "weight": found.weight}
     row |= _ends("corrected", _cut(found.interval))
     if name in rubric and len(rubric[name].grades) == 2 and raw is not None:
-        how_right = accuracy((given > 0.5).astype(float), (said > 0.5).astype(float))
-        by_rates = None if how_right is None else rogan_gladen(raw, len(judged), how_right)
+        both = np.array([answer in read for answer in known])
+        how_right = accuracy((given[both] > 0.5).astype(float), (said[both] > 0.5).astype(float))
+        by_rates = None if how_right is None else rogan_gladen(raw, len(read), how_right)
         if by_rates is not None:
             row |= {"value_rogan_gladen": by_rates.value, **_ends("rogan_gladen", by_rates.interval)}
     return row

@@ -18,6 +18,7 @@ from slurmeval.engines import registry
 from slurmeval.engines.base import Engine
 from slurmeval.files import sha256_of_file, sha256_of_json
 from slurmeval.harnesses import harness
+from slurmeval.harnesses.judge.labels import labels_file
 from slurmeval.paths import Paths
 from slurmeval.planning import untracked
 from slurmeval.planning.document import document_of
@@ -220,9 +221,11 @@ class Plan:
     def evaluations_params(self) -> str:
         """The evaluations whose results are gathered, the version of the tables, and people's labels."""
         labels = [
-            [name, judging.labels.random, sha256_of_file(self.project / judging.labels.file)]
+            [name, labels.random, sha256_of_file(file) if file.exists() else None]
             for name in self.benchmarks
-            if (judging := self.config.benchmarks[name].judging) is not None and judging.labels is not None
+            if (judging := self.config.benchmarks[name].judging) is not None
+            and (labels := judging.labels) is not None
+            and (file := labels_file(labels, self.project, self.absolute.humans))
         ]
         gathered = [self.evaluations, SCHEMA_VERSION, untracked.token(self.absolute)]
         return sha256_of_json([*gathered, labels] if labels else gathered)

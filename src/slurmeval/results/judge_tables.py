@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
+from slurmeval.paths import Paths
+from slurmeval.results.partitions import read_rows
 from slurmeval.results.schema import Table
 
+Row = dict[str, Any]
 _TEXT, _INT, _FLOAT, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
 JUDGED = Table(
@@ -26,9 +31,11 @@ JUDGED = Table(
         ("value_judge", _FLOAT, "0–1", "What the judge says: the mean over questions."),
         ("ci_lo", _FLOAT, "0–1", "Lower end of its 95 % interval, over questions; null: too few."),
         ("ci_hi", _FLOAT, "0–1", "Upper end."),
+        ("judge_se", _FLOAT, "0–1", "Its error, were the judge asked again; null: it was asked once."),
+        ("rerun_se", _FLOAT, "0–1", "The same, were the model asked again too; null: it was asked once."),
         ("bound_lo", _FLOAT, "0–1", "The score were all without a verdict of the worst grade."),
         ("bound_hi", _FLOAT, "0–1", "The score were they all of the best."),
-        ("n_labelled", _INT, "answers", "Answers with a verdict that people graded too."),
+        ("n_labelled", _INT, "answers", "Answers that people graded; if some were drawn at random, those."),
         ("value_corrected", _FLOAT, "0–1", "What people would say of all (PPI++); null: see `uncorrected`."),
         ("corrected_lo", _FLOAT, "0–1", "Lower end of its 95 % interval."),
         ("corrected_hi", _FLOAT, "0–1", "Upper end."),
@@ -64,3 +71,16 @@ JUDGE_CARD = Table(
         ("n", _INT, "", "How many verdicts, answers or pairs it is of."),
     ),
 )  # fmt: skip
+
+
+def read_judged(paths: Paths) -> list[Row]:
+    """Returns the scores by judges; none where nothing was judged. Raises SchemaDrift."""
+    rows: list[Row] = read_rows(paths.judged, JUDGED).to_pylist() if paths.judged.exists() else []
+    return rows
+
+
+def read_cards(paths: Paths) -> list[Row]:
+    """Returns the measures of all judges' cards; none where nothing was judged. Raises SchemaDrift."""
+    found = paths.judge_card
+    rows: list[Row] = read_rows(found, JUDGE_CARD).to_pylist() if found.exists() else []
+    return rows

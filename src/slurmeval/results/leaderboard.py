@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slurmeval.errors import UserError
+from slurmeval.paths import Paths
 from slurmeval.results import frames
 from slurmeval.results.comparison import Row, primary_metrics
 from slurmeval.results.doubts import Doubts, finite
+from slurmeval.results.judge_tables import read_judged
 from slurmeval.results.matrix import Matrix, matrices
 from slurmeval.results.sharing import Sharing, sharing
 from slurmeval.statistics import families
@@ -44,6 +46,8 @@ class Entry:
     """Why a score has no interval; None: it has one, or the reason is not known."""
     rerun_se: float | None = None
     """Standard error if the same questions were asked again; None: each was answered once."""
+    judge_se: float | None = None
+    """Standard error if the judge alone were asked again; None: no judge, or one asked once."""
     n_answers: int = 1
     """Answers to each question, where all are right or wrong."""
     pass_at_k: float | None = None
@@ -68,7 +72,12 @@ class Entry:
     @property
     def rerun(self) -> float | None:
         """How far running again would move the score, 95 times in 100: both runs have the luck of answers."""
-        return None if self.rerun_se is None else normal_quantile(0.975) * math.sqrt(2) * self.rerun_se
+        return _moved(self.rerun_se)
+
+    @property
+    def judge_rerun(self) -> float | None:
+        """How far asking the judge again about the same answers would move the score."""
+        return _moved(self.judge_se)
 
     @property
     def rerun_bound(self) -> float | None:
@@ -164,6 +173,12 @@ def leaderboard(
     compared = matrices(results, shown, read=doubts.read) if compared is None else compared
     asked = {(row["model"], row["benchmark"]): row for row in rows if row["benchmark"] in shown}
     entries = {pair: _entry(results, row, primary, doubts) for pair, row in asked.items()}
+    for row in read_judged(Paths.of_results(results)):
+        pair = row["model"], row["benchmark"]
+        if pair in entries and entries[pair].metric == row["dimension"]:
+            # Verdicts on one answer have more in common than those on two: `metrics` tells them not apart
+            again = {"rerun_se": row["rerun_se"], "judge_se": row["judge_se"]}
+            entries[pair] = replace(entries[pair], **again)
     by_benchmark = {matrix.benchmark: matrix for matrix in compared if matrix.suite is None}
     models = list(dict.fromkeys(model for model, _ in entries))
     lower = {benchmark for (_, benchmark), row in primary.items() if row["higher_is_better"] is False}
@@ -190,6 +205,11 @@ def leaderboard(
         shared=shared.pairs,
         ranking=ranking,
     )
+
+
+def _moved(error: float | None) -> float | None:
+    """Returns how far two runs with this standard error lie apart at most, 95 times in 100."""
+    return None if error is None else normal_quantile(0.975) * math.sqrt(2) * error
 
 
 def _shown(results: Path, rows: Sequence[Row], benchmarks: Sequence[str]) -> list[str]:

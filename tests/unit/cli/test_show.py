@@ -11,7 +11,9 @@ import pytest
 
 from slurmeval.cli import main, show
 from slurmeval.paths import Paths
+from slurmeval.results.judge_tables import JUDGED
 from slurmeval.results.leaderboard import leaderboard
+from slurmeval.results.partitions import write_rows
 from slurmeval.state.records import write
 from tests.run_documents import benchmark_entry, config_for, model_entry, run_document
 from tests.unit.results.test_comparison import Results
@@ -168,6 +170,20 @@ def test_no_interval_and_what_running_again_would_move_are_told(
     assert "few on sums: no interval: 14 questions; an interval needs at least 15" in said
     # Both this run and the next have the luck of answers: 1.96 · √2 · 0.01
     assert "often on sums: running it again would move it by ± 0.028" in said
+
+
+def test_a_judges_own_noise_is_told(results: Results, capsys: pytest.CaptureFixture[str]) -> None:
+    add(results, "often", "sums", 50, metric={"rerun_se": 0.01})
+    add(results, "often", "judged", 50, metric={"rerun_se": 0.01})
+    metric = results.rows["metrics"][-1]["metric"]
+    judged = {"model": "often", "benchmark": "judged", "dimension": metric, "judge_se": 0.02}
+    write_rows(results.folder / "judged.parquet", JUDGED, [judged, judged | {"dimension": "other"}])
+    assert shown(results) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "often on sums: running it again would move it by ± 0.028" in said
+    # 1.96 · √2 · 0.02; the model gave one answer, and what running it again would do is not known
+    assert "often on judged: asking the judge again about the same answers would move it by ± 0.055" in said
+    assert not any(line.startswith("often on judged: running") for line in said)
 
 
 def test_requests_asked_again_bound_what_running_again_would_move(

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from slurmeval.config.judging import Judging, RubricDimension
+from slurmeval.config.judging import Judging, Labels, RubricDimension
 from slurmeval.errors import UserError
 from slurmeval.harnesses.judge.labels import Labelled, read_labels
 from slurmeval.judges.card import card_rows
@@ -62,6 +64,25 @@ def test_what_was_not_read_is_in_no_score_and_in_the_bounds() -> None:
     assert row["ci_lo"] < 0.75 < row["ci_hi"]
 
 
+def test_the_judges_own_noise_is_told_apart_from_the_answers() -> None:
+    # Two answers to each of 4 questions, two verdicts on each: one judge wavers, the other one's answers do
+    def given(values: Mapping[tuple[int, int], float]) -> list[StoredVerdict]:
+        return [
+            verdict(question, value, of_repeat=answer, repeat_idx=2 * answer + again)
+            for question in range(4)
+            for (answer, again), value in values.items()
+        ]
+
+    (row,) = scores(given({(0, 0): 0.0, (0, 1): 1.0, (1, 0): 1.0, (1, 1): 0.0}))
+    # s² = 1/2, four verdicts on each question: √(1/2 · 4/4) / 4; all answers have the same mean
+    assert (row["judge_se"], row["rerun_se"]) == (pytest.approx(0.5**0.5 / 4), 0.0)
+    (row,) = scores(given({(0, 0): 0.0, (0, 1): 0.0, (1, 0): 1.0, (1, 1): 1.0}))
+    # t² = 1/2, two answers to each question: √(1/2 · 4/2) / 4
+    assert (row["judge_se"], row["rerun_se"]) == (0.0, pytest.approx(1 / 4))
+    (row,) = scores([verdict(n, 1.0) for n in range(4)])
+    assert not {"judge_se", "rerun_se"} & row.keys()
+
+
 def test_a_judge_of_whom_nothing_can_be_read_has_no_score() -> None:
     (row,) = scores([verdict(n, None) for n in range(3)])
     assert (row["value_judge"], row["bound_lo"], row["bound_hi"]) == (None, 0.0, 1.0)
@@ -105,6 +126,22 @@ def test_random_labels_correct_the_score() -> None:
     assert row["corrected_lo"] < actual < row["corrected_hi"]
     assert row["rogan_gladen_lo"] < actual < row["rogan_gladen_hi"]
     assert (row["n_labelled"], row.get("uncorrected")) == (150, None)
+
+
+def test_answers_whose_verdict_nobody_can_read_are_corrected_too() -> None:
+    verdicts, truth = lenient()
+    # The judge has words for right answers alone: of those that it graded nearly all are right
+    verdicts = [verdict(n, 1.0 if truth[each.answer] else None) for n, each in enumerate(verdicts)]
+    labels = {key: truth[key] for key in list(truth)[:150]}
+    (row,) = scores(verdicts, Labelled({"right": labels}, random=True))
+    assert (row["value_judge"], row["n_labelled"]) == (1.0, 150)
+    assert row["corrected_lo"] < sum(truth.values()) / len(truth) < row["corrected_hi"]
+    assert "value_rogan_gladen" not in row  # it never says no: nothing is known of how often that is right
+
+    (row,) = scores([verdict(n, None) for n in range(len(truth))], Labelled({"right": labels}, random=True))
+    assert row["value_judge"] is None
+    assert row["value_corrected"] == pytest.approx(sum(labels.values()) / 150)  # people's alone
+    assert row["weight"] == 0
 
 
 @pytest.mark.parametrize(
@@ -256,11 +293,11 @@ def test_strengths_are_those_of_choix() -> None:
 def read(tmp_path: Path, text: str, judging: Mapping[str, Any] | None = None, **labels: Any) -> Labelled:
     (tmp_path / "labels.csv").write_text(text)
     asked = {"of": "qa", "judge": "wise", "labels": {"file": "labels.csv", **labels}, **(judging or {})}
-    return read_labels(Judging.model_validate(asked), RUBRIC, tmp_path)
+    return read_labels(Judging.model_validate(asked), RUBRIC, tmp_path, tmp_path)
 
 
 def test_labels_are_the_means_of_raters() -> None:
-    assert read_labels(Judging(), RUBRIC, Path()) == Labelled()
+    assert read_labels(Judging(), RUBRIC, Path(), Path()) == Labelled()
 
 
 def test_rows_on_other_answers_and_second_looks_do_not_count(tmp_path: Path) -> None:
@@ -277,6 +314,50 @@ def test_rows_on_other_answers_and_second_looks_do_not_count(tmp_path: Path) -> 
     # Beside a random sample others count for nothing: a judge's doubtful answers are no sample of all
     mixed = read(tmp_path, text.replace("q2,ann,,1,True", "q2,ann,,1,False"))
     assert mixed.random and mixed.values == {"right": {("m", "q1", 0): 0.5}}
+
+
+def a_study(tmp_path: Path, **given: Any) -> Labels:
+    content = {"name": "pilot", "raters": ["ann"], "questions": 5, "dimensions": {"right": {"question": "?"}}}
+    (tmp_path / "study.yaml").write_text(json.dumps(content | given))
+    return Labels(study="study.yaml")
+
+
+def test_a_study_is_read_from_the_results_once_people_have_rated(tmp_path: Path) -> None:
+    judging = Judging(of="qa", judge="wise", labels=a_study(tmp_path))
+    found = read_labels(judging, RUBRIC, tmp_path, tmp_path / "humans")
+    assert found.lacking == "people have rated nothing yet: slurmeval humans make study.yaml"
+    (row,) = scores([verdict(0, 1.0)], found)
+    assert row["uncorrected"] == found.lacking
+    ratings = tmp_path / "humans" / "pilot" / "ratings.parquet"
+    ratings.parent.mkdir(parents=True)
+    columns = {"model": ["m"], "sample_uid": ["q1"], "dimension": ["right"], "value": [4], "random": [True]}
+    pq.write_table(pa.table(columns), ratings)
+    found = read_labels(judging, RUBRIC, tmp_path, tmp_path / "humans")
+    assert (found.random, found.values) == (True, {"right": {("m", "q1", 0): 0.75}})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"kind": "pairwise"}, "its kind is pairwise, and what is judged is direct"),
+        ({"benchmarks": ["other"]}, "its benchmarks are other, without 'qa'"),
+        (
+            {"dimensions": {"tone": {"question": "?"}}},
+            "none of its dimensions is judged: tone; the rubric has right",
+        ),
+        (
+            {"questions": None},
+            "study.yaml: questions: either questions or half_width says how many are rated",
+        ),
+    ],
+)
+def test_a_study_that_says_nothing_of_what_is_judged_is_refused(
+    given: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    judging = Judging(of="qa", judge="wise", labels=a_study(tmp_path, **given))
+    with pytest.raises(UserError) as raised:
+        read_labels(judging, RUBRIC, tmp_path, tmp_path)
+    assert str(raised.value) == f"judging.labels.study: {said}"
 
 
 def test_comparisons_are_read_in_either_order(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from slurmeval.harnesses.own_programs import OwnProgram
 from slurmeval.harnesses.scores import bad_result, by_question, mean_over_questions
 
 NAME = "judge"
-VERSION = "1"
+VERSION = "2"
 """Of the prompts and of how verdicts are read: it grows when they give other results."""
 WIN_RATE = "win_rate"
 SEPARATOR = "\n\n[BEGIN VERDICT IN THE OTHER ORDER]\n"

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.config.judging import Judging, Labels, RubricDimension
+from slurmeval.config.load import load_study
+from slurmeval.config.study import SCALE, HumanStudy
 from slurmeval.errors import UserError
 from slurmeval.harnesses.custom.questions import rows
 
@@ -28,18 +30,46 @@ class Labelled:
     """By dimension: the mean of the raters' grades of each answer, on 0 to 1."""
     random: bool = False
     """Whether the labelled answers are a random sample."""
+    lacking: str = "nobody labelled any of these answers"
+    """Why an answer may have no label."""
 
 
-def read_labels(judging: Judging, rubric: Mapping[str, RubricDimension], project: Path) -> Labelled:
-    """Returns the labels that a judge's benchmark names; none where it names none.
+def labels_file(labels: Labels, project: Path, studies: Path) -> Path:
+    """Returns the file of people's grades; that of a study is there once raters' files were read.
+
+    Args:
+        labels: What the config says of them.
+        project: The folder that files in the config are relative to.
+        studies: The folder of all studies in the results.
 
     Raises:
-        UserError: The file or a row will not do; the text names both.
+        UserError: The study's file will not do.
+    """
+    if labels.study is None:
+        assert labels.file is not None, "checked with the config"
+        return project / labels.file
+    return studies / load_study(project / labels.study, project=project).name / "ratings.parquet"
+
+
+def read_labels(
+    judging: Judging, rubric: Mapping[str, RubricDimension], project: Path, studies: Path
+) -> Labelled:
+    """Returns the labels that a judge's benchmark names; none where it names none, or has none yet.
+
+    Raises:
+        UserError: The file or a row will not do; the text begins with the key and names both.
     """
     labels = judging.labels
     if labels is None:
         return Labelled()
-    file = project / labels.file
+    try:
+        file = labels_file(labels, project, studies)
+        if labels.study is not None:
+            _check_fit(load_study(project / labels.study, project=project), judging, rubric)
+    except UserError as error:
+        raise UserError(f"judging.labels.study: {error}") from None
+    if labels.study is not None and not file.exists():
+        return Labelled(lacking=f"people have rated nothing yet: slurmeval humans make {labels.study}")
     found: list[tuple[bool, str | None, Key, float | None]] = []
     try:
         for place, row in rows(file):
@@ -51,7 +81,8 @@ def read_labels(judging: Judging, rubric: Mapping[str, RubricDimension], project
                 raise UserError(f"{file.name}, {place}: {error}") from None
             found.append((_is_random(row, labels), name, key, value))
     except UserError as error:
-        raise UserError(f"judging.labels.file: {error}") from None
+        source = "file" if labels.study is None else "study"
+        raise UserError(f"judging.labels.{source}: {error}") from None
     # What a judge was unsure of may be among them: the others alone are a sample of all
     at_random = any(drawn for drawn, *_ in found)
     given: dict[str, dict[Key, list[float]]] = {}
@@ -63,6 +94,17 @@ def read_labels(judging: Judging, rubric: Mapping[str, RubricDimension], project
         for name, answers in given.items()
     }
     return Labelled(means, at_random)
+
+
+def _check_fit(study: HumanStudy, judging: Judging, rubric: Mapping[str, RubricDimension]) -> None:
+    """Raises UserError where a study's raters say nothing of what is judged."""
+    if study.kind != judging.mode:
+        raise UserError(f"its kind is {study.kind}, and what is judged is {judging.mode}")
+    if study.benchmarks and judging.of is not None and judging.of not in study.benchmarks:
+        raise UserError(f"its benchmarks are {', '.join(study.benchmarks)}, without '{judging.of}'")
+    if judging.mode == "direct" and rubric and not rubric.keys() & study.dimensions.keys():
+        known = f"{', '.join(study.dimensions)}; the rubric has {', '.join(rubric)}"
+        raise UserError(f"none of its dimensions is judged: {known}")
 
 
 def _counts(row: Mapping[str, Any], judging: Judging) -> bool:
@@ -106,7 +148,11 @@ def _label(
     name = str(dimension or next(iter(rubric), ""))
     if name not in rubric:
         return None, key, None
-    return name, key, _grade(row["value"], rubric[name])
+    of_study = judging.labels is not None and judging.labels.study is not None
+    low, high = (
+        (SCALE[0], SCALE[-1]) if of_study else (min(rubric[name].meanings), max(rubric[name].meanings))
+    )
+    return name, key, _grade(row["value"], low, high)
 
 
 def _comparison(value: Any) -> float | None:
@@ -123,18 +169,17 @@ def _comparison(value: Any) -> float | None:
     return number
 
 
-def _grade(value: Any, dimension: RubricDimension) -> float | None:
-    """Returns a grade on 0 to 1; None: the rater gave none."""
+def _grade(value: Any, low: int, high: int) -> float | None:
+    """Returns a grade from `low` to `high` on 0 to 1; None: the rater gave none."""
     if value in (None, ""):
         return None
-    low, high = min(dimension.meanings), max(dimension.meanings)
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         number = float("nan")
     if not low <= number <= high:
         raise UserError(f"the value {value!r:.40} is none of the grades {low} to {high}")
-    return dimension.value(number)
+    return (number - low) / (high - low)
 
 
 def _is_random(row: Mapping[str, Any], labels: Labels) -> bool:

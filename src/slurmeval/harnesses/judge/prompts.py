@@ -14,6 +14,13 @@ _MARKER = re.compile(
 )
 """What begins a marker of the prompts, or looks as if it did. Blanks beside blanks would be tried in every
 division of a long run."""
+_CONTROL = re.compile(
+    r"<(?=\s*[|｜]|<\s*/?SYS>|/?\s*(?:s|bos|eos|pad|unk|(?:start|end)_of_turn|sys|im_start|im_end)\s*>)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS)\])",
+    re.IGNORECASE,
+)
+"""What begins a control token of a chat template (`<|im_end|>`, `<end_of_turn>`, `[/INST]`). Tokenizers take
+it for one wherever it stands: an answer could end the judge's prompt and speak in the judge's name."""
 _INVISIBLE = frozenset({"Cf", "Co", "Cs"})
 """Categories of characters that are not seen: they may hide a marker, or a text from people."""
 _KEPT = frozenset("‌‍")
@@ -23,7 +30,8 @@ _KEPT = frozenset("‌‍")
 def harmless(text: str) -> str:
     """Returns a text with nothing in it that closes or opens a part of the prompt.
 
-    Markers lose their bracket. Invisible characters go: what people read is what the judge reads.
+    Markers and control tokens of chat templates lose their bracket. Invisible characters go: what people read
+    is what the judge reads.
     """
     seen = "".join(
         character
@@ -32,9 +40,9 @@ def harmless(text: str) -> str:
     )
     plain = seen.translate(dict.fromkeys(map(ord, _KEPT)))
     # A joiner inside a marker hides it: such a text loses its joiners, others keep them
-    if len(_MARKER.findall(plain)) > len(_MARKER.findall(seen)):
+    if any(len(each.findall(plain)) > len(each.findall(seen)) for each in (_MARKER, _CONTROL)):
         seen = plain
-    return _MARKER.sub("(", seen)
+    return _CONTROL.sub("(", _MARKER.sub("(", seen))
 
 
 def direct(

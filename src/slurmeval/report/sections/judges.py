@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from slurmeval.judges.gathering import read_cards, read_judged
 from slurmeval.report.material import ReportSection
+from slurmeval.results.judge_tables import read_cards, read_judged
 
 if TYPE_CHECKING:
     from slurmeval.report.material import Material

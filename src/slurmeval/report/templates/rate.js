@@ -19,7 +19,20 @@ function load() {
   }
 }
 
+// What another tab of this page kept since is taken over, item by item, so that neither writes over the other's.
+function merge() {
+  for (const [item, kept] of Object.entries(load())) {
+    if (kept.at > (said[item]?.at ?? "")) said[item] = Object.assign(said[item] ?? {}, kept);
+  }
+}
+
+function takeOver() {
+  merge();
+  if (!typing) show();
+}
+
 function keep() {
+  merge();
   try {
     localStorage.setItem(place, JSON.stringify(said));
     $("kept").textContent = "kept in this browser";
@@ -201,6 +214,8 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   act();
 });
+window.addEventListener("storage", (event) => { if (event.key === place) takeOver(); });
+window.addEventListener("focus", takeOver);
 document.addEventListener("visibilitychange", () => { count(); keep(); });
 $("back").addEventListener("click", () => go(at - 1));
 $("next").addEventListener("click", () => go(at + 1));
