@@ -173,12 +173,7 @@ def leaderboard(
     compared = matrices(results, shown, read=doubts.read) if compared is None else compared
     asked = {(row["model"], row["benchmark"]): row for row in rows if row["benchmark"] in shown}
     entries = {pair: _entry(results, row, primary, doubts) for pair, row in asked.items()}
-    for row in read_judged(Paths.of_results(results)):
-        pair = row["model"], row["benchmark"]
-        if pair in entries and entries[pair].metric == row["dimension"]:
-            # Verdicts on one answer have more in common than those on two: `metrics` tells them not apart
-            again = {"rerun_se": row["rerun_se"], "judge_se": row["judge_se"]}
-            entries[pair] = replace(entries[pair], **again)
+    entries |= _with_judges_noise(entries, read_judged(Paths.of_results(results)))
     by_benchmark = {matrix.benchmark: matrix for matrix in compared if matrix.suite is None}
     models = list(dict.fromkeys(model for model, _ in entries))
     lower = {benchmark for (_, benchmark), row in primary.items() if row["higher_is_better"] is False}
@@ -258,6 +253,22 @@ def _entry(results: Path, evaluation: Row, primary: Mapping[tuple[str, str], Row
         has_answers=doubt is not None,
         readings=None if doubt is None else doubt.readings,
     )
+
+
+def _with_judges_noise(
+    entries: Mapping[tuple[str, str], Entry], judged: Sequence[Row]
+) -> dict[tuple[str, str], Entry]:
+    """Returns the entries of judges' scores with the errors that are known of them.
+
+    Verdicts on one answer have more in common than those on two, which `metrics` does not tell apart.
+    """
+    found = {}
+    for row in judged:
+        entry = entries.get((row["model"], row["benchmark"]))
+        if entry is not None and entry.metric == row["dimension"]:
+            again = {"rerun_se": row["rerun_se"], "judge_se": row["judge_se"]}
+            found[entry.model, entry.benchmark] = replace(entry, **again)
+    return found
 
 
 def _values(entries: Mapping[tuple[str, str], Entry], benchmark: str) -> dict[str, float]:
