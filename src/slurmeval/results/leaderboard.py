@@ -171,9 +171,8 @@ def leaderboard(
     primary = primary_metrics(results)
     doubts = Doubts() if doubts is None else doubts
     compared = matrices(results, shown, read=doubts.read) if compared is None else compared
-    asked = {(row["model"], row["benchmark"]): row for row in rows if row["benchmark"] in shown}
-    entries = {pair: _entry(results, row, primary, doubts) for pair, row in asked.items()}
-    entries |= _with_judges_noise(entries, read_judged(Paths.of_results(results)))
+    found = [_entry(results, row, primary, doubts) for row in rows if row["benchmark"] in shown]
+    entries = _with_judges_noise(found, read_judged(Paths.of_results(results)))
     by_benchmark = {matrix.benchmark: matrix for matrix in compared if matrix.suite is None}
     models = list(dict.fromkeys(model for model, _ in entries))
     lower = {benchmark for (_, benchmark), row in primary.items() if row["higher_is_better"] is False}
@@ -255,16 +254,14 @@ def _entry(results: Path, evaluation: Row, primary: Mapping[tuple[str, str], Row
     )
 
 
-def _with_judges_noise(
-    entries: Mapping[tuple[str, str], Entry], judged: Sequence[Row]
-) -> dict[tuple[str, str], Entry]:
-    """Returns the entries of judges' scores with the errors that are known of them.
+def _with_judges_noise(entries: Sequence[Entry], judged: Sequence[Row]) -> dict[tuple[str, str], Entry]:
+    """Returns entries by model and benchmark, those of judges with the errors that are known of them.
 
     Verdicts on one answer have more in common than those on two, which `metrics` does not tell apart.
     """
-    found = {}
+    found = {(entry.model, entry.benchmark): entry for entry in entries}
     for row in judged:
-        entry = entries.get((row["model"], row["benchmark"]))
+        entry = found.get((row["model"], row["benchmark"]))
         if entry is not None and entry.metric == row["dimension"]:
             again = {"rerun_se": row["rerun_se"], "judge_se": row["judge_se"]}
             found[entry.model, entry.benchmark] = replace(entry, **again)

@@ -402,6 +402,6 @@ def test_a_comparison_that_will_not_do_is_named(row: dict[str, Any], message: st
     (tmp_path / "labels.jsonl").write_text(json.dumps({"model": "m", "sample_uid": "q", **row}) + "\n")
     asked = {"mode": "pairwise", "against": "base", "labels": {"file": "labels.jsonl"}}
     with pytest.raises(UserError) as raised:
-        read_labels(Judging.model_validate(asked), RUBRIC, tmp_path)
+        read_labels(Judging.model_validate(asked), RUBRIC, tmp_path, tmp_path)
     assert str(raised.value).startswith("judging.labels.file: labels.jsonl, line 1: ")
     assert message in str(raised.value)
