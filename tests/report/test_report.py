@@ -29,7 +29,8 @@ from slurmeval.report import build, plots, rendering, tables, throughput
 from slurmeval.report.build import _model_page
 from slurmeval.report.chart import chart
 from slurmeval.report.heat_maps import heat_map
-from slurmeval.report.samples import SAMPLES_PER_FILE, file_name
+from slurmeval.report.samples import SAMPLES_PER_FILE, UID_DIGITS, file_name
+from slurmeval.report.scripts import write_script
 from slurmeval.report.sections import failures, pairs
 from slurmeval.report.tables import Tables
 from slurmeval.report.word_index import BUCKETS, WordIndex, buckets
@@ -46,6 +47,13 @@ from tests.lacking import lacking
 from tests.report import example
 
 SOLUTIONS = Path(__file__).parents[3] / "shared" / "data" / "gsm8k" / "example_model_solutions.jsonl"
+
+
+CALL = re.compile(
+    r'// made from [0-9a-f]*(?: sent)?\nslurmeval\("(?P<name>[A-Za-z0-9./_~-]+)", (?P<length>\d+), '
+    r'"(?P<packed>[^"\\\n\r\u2028\u2029\ud800-\udfff]*)"\);\n'
+)
+"""The whole of a script: one call, with texts that no escape, quote or end of line ends."""
 
 
 class Page(HTMLParser):
@@ -86,11 +94,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Paths:
 
 
 def _unpacked(script: Path) -> Any:
-    """What a script hands to the page of samples."""
-    call = script.read_text(encoding="utf-8").splitlines()[1]
-    name, packed = json.loads(f"[{call.removeprefix('slurmeval(').removesuffix(');')}]")
-    assert name in (f"{script.parent.name}/{script.name}", script.stem)
-    content = gzip.decompress(base64.b64decode(packed))
+    """What a script hands to the page of samples, read as the page does."""
+    found = CALL.fullmatch(script.read_text(encoding="utf-16"))
+    assert found is not None, script
+    assert found["name"] in (f"{script.parent.name}/{script.name}", script.stem)
+    told = re.sub("\x01(.)", lambda pair: chr(ord(pair[1]) ^ 0x8000), found["packed"], flags=re.DOTALL)
+    content = gzip.decompress(told.encode("utf-16-le", "surrogatepass")[: int(found["length"])])
     return content if script.stem.endswith("~words") else json.loads(content)
 
 
@@ -101,8 +110,11 @@ def _rows(folder: Path, benchmark: str) -> dict[int, dict[str, Any]]:
         number = script.stem.removeprefix(f"{benchmark}~")
         if number.isdecimal():
             columns = _unpacked(script)
+            together, texts = columns.pop("together"), columns.pop("texts")
             for place in range(columns.pop("n")):
-                row = {name: values[place] for name, values in columns.items() if values[place] is not None}
+                row = {name: values[place] for name, values in columns.items()}
+                row |= dict(zip(together, texts[place], strict=True))
+                row = {name: value for name, value in row.items() if value is not None}
                 found[(int(number) - 1) * SAMPLES_PER_FILE + place] = row
     return found
 
@@ -216,10 +228,17 @@ def test_hostile_answers_are_data_of_the_page_of_samples_and_no_program(run: Pat
         "]]> --> </textarea></pre></body> {{ 7 * 7 }} {% raw %} &amp; ⟨U+2028⟩⟨U+2029⟩ ⟨U+0000⟩ ⟨U+202E⟩ end"
     )
     assert told in outputs
-    call = re.compile(r'// made from [0-9a-f]*\nslurmeval\("[A-Za-z0-9./_~-]+", "[A-Za-z0-9+/=]+"\);\n')
     scripts = list(run.report.rglob("*.js"))
     assert len(scripts) == 1 + 7 * 2 + 4  # of four benchmarks the questions
-    assert all(call.fullmatch(script.read_text(encoding="utf-8")) for script in scripts)
+    assert all(CALL.fullmatch(script.read_text(encoding="utf-16")) for script in scripts)
+
+
+def test_a_script_holds_any_bytes(tmp_path: Path) -> None:
+    chance = random.Random(0)
+    for length in range(200):
+        value = "".join(chr(chance.randrange(0xD800)) for _ in range(50 * length))
+        write_script(tmp_path / "a.js", "a", value)
+        assert _unpacked(tmp_path / "a.js") == value
 
 
 def test_all_samples_are_there_once_in_their_order(paths: Paths) -> None:
@@ -230,7 +249,7 @@ def test_all_samples_are_there_once_in_their_order(paths: Paths) -> None:
     assert [one["id"] for one in _samples(paths, "m", "b")] == [str(number) for number in range(n)]
     rows = read_rows(paths.samples("m", "b"), schema.SAMPLES).to_pylist()
     index = _unpacked(paths.report / "samples" / "m" / "b.js")
-    assert [row[0] for row in index["rows"]] == [row["sample_uid"][:10] for row in rows]
+    assert index["uids"] == "".join(row["sample_uid"][:UID_DIGITS] for row in rows)
     folder = paths.report / "samples" / "m"
     assert sorted(path.name for path in folder.iterdir()) == ["b.js", "b~1.js", "b~2.js"]
 
@@ -248,8 +267,9 @@ def test_the_index_says_how_each_sample_fared(paths: Paths) -> None:
     _build(paths)
     index = _unpacked(paths.report / "samples" / "m" / "b.js")
     assert (index["metric"], index["higher"], index["binary"]) == ("exact_match", True, True)
-    fared = [tuple(row[1:]) for row in index["rows"]]
-    assert fared == [(0, 1.0, "r"), (0, 0.0, "w"), (0, None, "e"), (0, 0.0, "wu"), (0, 0.0, "wc")]
+    assert index["repeats"] is None
+    fared = list(zip(index["values"], index["flags"], strict=True))
+    assert fared == [(1.0, "r"), (0.0, "w"), (None, "e"), (0.0, "wu"), (0.0, "wc")]
 
 
 def test_what_comparisons_say_stands_above_two_models_samples(run: Paths) -> None:
@@ -643,10 +663,8 @@ def test_a_word_index_misses_no_text_and_leaves_out_most_scripts() -> None:
     assert files("not there") == []
 
 
-def test_two_models_on_five_benchmarks_of_gsm8k_s_size_are_mailed_in_three_megabytes(paths: Paths) -> None:
-    """Real questions and answers: one benchmark's files five times, and the pages, zipped as one mails them.
-
-    On disk they are 4 MB, most of it text in base64, which a page that is opened from disk can read."""
+def test_two_models_on_five_benchmarks_of_gsm8k_s_size_take_three_megabytes(paths: Paths) -> None:
+    """Real questions and answers: one benchmark's files five times, and the pages; and zipped as one mails them."""
     if not SOLUTIONS.exists():
         lacking("GSM8K's example_model_solutions.jsonl is not beside the project")
     rows = [json.loads(line) for line in SOLUTIONS.read_text(encoding="utf-8").strip().split("\n")]
@@ -670,8 +688,9 @@ def test_two_models_on_five_benchmarks_of_gsm8k_s_size_are_mailed_in_three_megab
                 archive.write(file, f"{copy}/{file.relative_to(paths.report)}")
                 on_disk += file.stat().st_size
     assert len(rows) == 1319
+    print(packed.tell(), on_disk)
     assert packed.tell() < 3_000_000
-    assert on_disk < 4_100_000
+    assert on_disk < 3_000_000
 
 
 def test_first_page_comes_last_and_stays_whole_when_building_fails(

@@ -18,6 +18,7 @@ from slurmeval.report import board, rendering, samples, tables
 from slurmeval.report.chart import chart
 from slurmeval.report.material import Material
 from slurmeval.report.provenance import RunInfo, collect, of_project, staged
+from slurmeval.report.scripts import write_script
 from slurmeval.report.sections import pairs, rendered
 from slurmeval.report.sections.scores import CHART
 from slurmeval.report.usage import job_words
@@ -65,7 +66,7 @@ def _write(
     doubts = Doubts()
     matrices, left_out = pairs.shown(paths, run, config.suites if config else {}, doubts)
     written = _write_samples(paths, run, settings)
-    samples.write_script(paths.report / "pairs.js", "pairs", pairs.sentences(matrices))
+    write_script(paths.report / "pairs.js", "pairs", pairs.sentences(matrices))
     for model in run.models:
         page = paths.report / "models" / f"{model}.html"
         values = _model_page(run, model, title, written.links)

@@ -1,17 +1,11 @@
 """The scripts that the page of samples loads.
 
-A page that is opened from disk may read no file but a script. Each of these hands one text to the page's
-own script: JSON (or bytes), compressed by gzip, in base64. So nothing that a model wrote is ever part of a
-program.
-
 Of each evaluation there is an index, scripts with `SAMPLES_PER_FILE` answers each, what was sent for these,
 and a word index. SharedQuestions, which models share, have scripts of their own.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -20,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import orjson
 import pyarrow.parquet as pq
 
-from slurmeval.files import write_atomically
 from slurmeval.report import prompts
 from slurmeval.report.rendering import MAX_TEXT, shortened, visible
+from slurmeval.report.scripts import made_from, write_script
 from slurmeval.report.word_index import BUCKETS, WordIndex
 from slurmeval.results import schema
 from slurmeval.results.comparison import read_questions
@@ -38,9 +31,7 @@ SAMPLES_PER_FILE = 200
 PAGE = "samples.html"
 QUESTIONS = "~"
 """The folder of questions; no model's id has a `~`."""
-_LEVEL = 6
-"""Of compression: 9 takes ten times as long for a hundredth of the size."""
-_FORMAT = 2
+_FORMAT = 3
 """Of these files; a newer one has them written again."""
 _NUMBERS = {"n_requests": "requests", "prompt_tokens": "tokens_in", "completion_tokens": "tokens_out"}
 _NUMBERS |= {"cut": "cut"}
@@ -48,8 +39,8 @@ _ANSWER = {"status": "status", "finish_reason": "finish", "reasoning": "thoughts
 _QUESTION = {"task": "task", "category": "category", "native_id": "id", "input": "input"}
 _QUESTION |= {"reference": "reference"}
 _MAX_CHOICE = 2000
-_UID_DIGITS = 10
-"""Digits of a question's uid in the address: of 100,000 questions two share them in one report of 200."""
+UID_DIGITS = 8
+"""Digits of a question's uid in the address: a link to one of 50,000 shows another too in one case of 80,000."""
 _MIN_INDEXED = 10
 """Scripts of answers from which a word index saves more than it takes."""
 
@@ -137,14 +128,15 @@ class _Evaluation:
     def kept(self) -> list[Path]:
         """Returns the scripts where they are up to date; empty: they are not."""
         index = self._path(0)
-        if _made_from(index) != self._made_from:
+        known, _, sent = made_from(index).partition(" ")
+        if known != self._made_from:
             return []
         first = self._questions.next
         with pq.ParquetFile(self._source) as file:
             for batch in file.iter_batches(columns=["sample_uid"]):
                 for uid in batch.column(0).to_pylist():
                     self._questions.know(uid)
-        files = self._files(_sent(index))
+        files = self._files(sent == "sent")
         if all(file.exists() for file in files):
             return files
         self._questions.forget(first)
@@ -172,11 +164,15 @@ class _Evaluation:
             self._script(0, words.packed(), kind="words")
         known = [value for value in scores.values() if value is not None]
         metric = self._metric
+        repeats = [repeat for _, repeat, _, _ in rows]
         about = {
             "metric": metric and visible(metric["metric"]),
             "higher": metric is None or metric["higher_is_better"] is not False,
             "binary": all(value in (0, 1) for value in known),
-            "rows": rows,
+            "uids": "".join(uid for uid, *_ in rows),
+            "repeats": repeats if any(repeats) else None,
+            "values": [value for _, _, value, _ in rows],
+            "flags": [letters for *_, letters in rows],
             "questions": None if numbers == list(range(len(rows))) else numbers,
             "sent": bool(sent),
             "buckets": BUCKETS if self._indexed else None,
@@ -198,7 +194,7 @@ class _Evaluation:
         self, number: int, samples: Sequence[Row], words: WordIndex, sent: prompts.Prompts
     ) -> None:
         answers = [_answer(sample) for sample in samples]
-        self._script(number, _columns(answers))
+        self._script(number, _columns(answers, together=("thoughts", "output")))
         if self._indexed:
             words.add(number - 1, [*_texts(samples, answers)])
         if sent:
@@ -211,7 +207,7 @@ class _Evaluation:
             some, fresh = fresh[:SAMPLES_PER_FILE], fresh[SAMPLES_PER_FILE:]
             number = self._questions.numbers[some[0]["sample_uid"]] // SAMPLES_PER_FILE + 1
             name = file_name(self._benchmark, number)
-            content = _columns([_question(sample) for sample in some])
+            content = _columns([_question(sample) for sample in some], together=("input", "reference"))
             write_script(self._asked / name, f"{QUESTIONS}/{name}", content)
         return fresh
 
@@ -219,24 +215,21 @@ class _Evaluation:
         path: Path = self._folder / file_name(self._benchmark, number, kind)
         return path
 
-    def _script(self, number: int, value: Any, made_from: str = "", kind: str = "") -> None:
+    def _script(self, number: int, value: Any, source: str = "", kind: str = "") -> None:
         path = self._path(number, kind)
-        write_script(path, f"{self._model}/{path.name}", value, made_from)
+        write_script(path, f"{self._model}/{path.name}", value, source)
 
 
-def write_script(path: Path, name: str, value: Any, made_from: str = "") -> None:
-    """Writes a script that hands `value` to the page under `name`."""
-    content = value if isinstance(value, bytes) else orjson.dumps(value)
-    packed = base64.b64encode(gzip.compress(content, _LEVEL, mtime=0)).decode()
-    write_atomically(
-        path, f"// made from {made_from}\nslurmeval({json.dumps(name)}, {json.dumps(packed)});\n"
-    )
+def _columns(rows: Sequence[Row], together: tuple[str, ...]) -> dict[str, Any]:
+    """Returns rows as columns, which are packed better; what no row has is left out.
 
-
-def _columns(rows: Sequence[Row]) -> dict[str, Any]:
-    """Returns rows as columns, which are packed better; what no row has is left out."""
+    Texts of a row that resemble each other are packed better side by side: they are one column, `texts`, and
+    `together` has their names.
+    """
     names = dict.fromkeys(name for row in rows for name in row)
-    return {"n": len(rows)} | {name: [row.get(name) for row in rows] for name in names}
+    alone = {name: [row.get(name) for row in rows] for name in names if name not in together}
+    texts = [[row.get(name) for name in together] for row in rows]
+    return {"n": len(rows), "together": together, "texts": texts, **alone}
 
 
 def _scores(results: Path, metric: Row | None) -> dict[str, float | None]:
@@ -262,7 +255,7 @@ def _index_row(sample: Row, scores: dict[str, float | None], metric: Row | None)
         "c": sample["cut"] or sample["finish_reason"] == "length",
     }
     letters = "".join(letter for letter, there in flags.items() if there)
-    uid = sample["sample_uid"][:_UID_DIGITS]
+    uid = sample["sample_uid"][:UID_DIGITS]
     return [uid, sample["repeat_idx"] or 0, scores.get(sample["sample_uid"]), letters]
 
 
@@ -323,22 +316,3 @@ def _fingerprint(sources: Sequence[Path], metric: Row | None, before: str) -> st
     by = metric and [metric[name] for name in ("task", "metric", "filter", "higher_is_better", "mean_of")]
     value = [files, by, MAX_TEXT, SAMPLES_PER_FILE, _FORMAT, before]
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
-
-
-def _made_from(script: Path) -> str | None:
-    """Returns the fingerprint in a script's first line."""
-    words = _first_line(script).split()
-    return words[0] if words else None
-
-
-def _sent(script: Path) -> bool:
-    """Whether an index's evaluation has scripts with what was sent."""
-    return _first_line(script).endswith(" sent")
-
-
-def _first_line(script: Path) -> str:
-    try:
-        with script.open(encoding="utf-8") as stream:
-            return stream.readline(300).partition("made from ")[2].strip()
-    except FileNotFoundError:
-        return ""

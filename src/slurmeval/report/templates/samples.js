@@ -6,19 +6,24 @@ const evaluations = JSON.parse(main.dataset.evaluations);
 const perPage = Number(main.dataset.perPage);
 const element = (id) => document.getElementById(id);
 
-// Loading: a script calls slurmeval() with what it holds. The last ones are kept, as many as need some 300 MB.
-const KEPT = 400;
+// Loading: a script calls slurmeval() with what it holds (scripts.py). The last ones are kept.
+const KEPT = 200;
 const waiting = new Map();
 const loaded = new Map();
-function unpacked(text) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")));
+function unpacked(length, text) {
+  const units = new Uint16Array(text.length);
+  let n = 0;
+  for (let at = 0; at < text.length; at++) {
+    const unit = text.charCodeAt(at);
+    units[n++] = unit === 1 ? text.charCodeAt(++at) ^ 0x8000 : unit;
+  }
+  return new Response(new Blob([new Uint8Array(units.buffer, 0, length)]).stream().pipeThrough(new DecompressionStream("gzip")));
 }
-globalThis.slurmeval = (name, text) => waiting.get(name)?.(text);
+globalThis.slurmeval = (name, length, text) => waiting.get(name)?.(length, text);
 function load(name, path, read = (response) => response.json()) {
   const found = loaded.get(name) ?? new Promise((resolve, reject) => {
     const script = document.createElement("script");
-    waiting.set(name, (text) => resolve(read(unpacked(text))));
+    waiting.set(name, (length, text) => resolve(read(unpacked(length, text))));
     script.src = path;
     script.onload = script.onerror = (event) => {
       waiting.delete(name);
@@ -39,16 +44,19 @@ function part(folder, benchmark, number, kind = "", read = undefined) {
 const PER_FILE = Number(main.dataset.perFile);
 const QUESTIONS = "~";
 const fileOf = (position) => Math.floor(position / PER_FILE);
-function row(columns, place) {
-  const found = {};
-  for (const [name, values] of Object.entries(columns)) {
-    if (name !== "n" && (values[place] ?? null) !== null) found[name] = values[place];
-  }
-  return found;
+function row({ n, together, texts, ...columns }, place) {
+  const all = [...Object.entries(columns).map(([name, values]) => [name, values[place]]), ...together.map((name, which) => [name, texts[place][which]])];
+  return Object.fromEntries(all.filter(([, value]) => (value ?? null) !== null));
 }
+const uidOf = (index, position) => {
+  const digits = index.uids.length / index.flags.length;
+  return index.uids.slice(digits * position, digits * (position + 1));
+};
+const repeatOf = (index, position) => index.repeats?.[position] ?? 0;
+const questionOf = (index, position) => index.questions?.[position] ?? position;
 async function sample(model, benchmark, position) {
   const index = await part(model, benchmark, 0);
-  const asked = index.questions ? index.questions[position] : position;
+  const asked = questionOf(index, position);
   const [answers, questions] = await Promise.all([part(model, benchmark, fileOf(position) + 1), part(QUESTIONS, benchmark, fileOf(asked) + 1)]);
   return { ...row(questions, asked % PER_FILE), ...row(answers, position % PER_FILE) };
 }
@@ -91,25 +99,23 @@ const seconds = (ms) => (ms < 60000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.fl
 // A row: one answer to one question. `kind`: whose score is better; `flags`: the letters of either model.
 function paired(a, b) {
   const sign = a.higher ? 1 : -1;
-  const keyOf = (index, position) => `${index.questions ? index.questions[position] : position} ${index.rows[position][1]}`;
-  const of = new Map(b.rows.map((_, position) => [keyOf(b, position), position]));
-  const rows = a.rows.map(([uid, repeat, value, flags], position) => {
+  const keyOf = (index, position) => questionOf(index, position) * 1e6 + repeatOf(index, position);
+  const of = new Map(b.flags.map((_, position) => [keyOf(b, position), position]));
+  const rows = a.values.map((value, position) => {
     const key = keyOf(a, position);
     const other = of.get(key);
     of.delete(key);
-    const [, , otherValue, otherFlags] = b.rows[other] ?? [uid, repeat, null, ""];
+    const otherValue = b.values[other] ?? null;
     const known = value !== null && otherValue !== null;
     const kind = !known ? "unpaired" : value === otherValue ? "same" : (value - otherValue) * sign > 0 ? "a" : "b";
-    return { uid, repeat, a: position, b: other, kind, flags: [flags, otherFlags] };
+    return { uid: uidOf(a, position), repeat: repeatOf(a, position), a: position, b: other, kind, flags: [a.flags[position], b.flags[other] ?? ""] };
   });
   for (const position of of.values()) {
-    const [uid, repeat, , flags] = b.rows[position];
-    rows.push({ uid, repeat, b: position, kind: "unpaired", flags: ["", flags] });
+    rows.push({ uid: uidOf(b, position), repeat: repeatOf(b, position), b: position, kind: "unpaired", flags: ["", b.flags[position]] });
   }
-  const order = ["a", "b", "same", "unpaired"];
-  return order.flatMap((kind) => rows.filter((row) => row.kind === kind));
+  return ["a", "b", "same", "unpaired"].flatMap((kind) => rows.filter((row) => row.kind === kind));
 }
-const alone = (a) => a.rows.map(([uid, repeat, , flags], position) => ({ uid, repeat, a: position, flags: [flags] }));
+const alone = (a) => a.flags.map((flags, position) => ({ uid: uidOf(a, position), repeat: repeatOf(a, position), a: position, flags: [flags] }));
 const some = (letter) => (row) => row.flags.some((flags) => flags.includes(letter));
 const every = (letter) => (row) => row.flags.every((flags) => flags.includes(letter));
 const FILTERS = { unparsed: ["unparsed", some("u")], cut: ["cut", some("c")], unanswered: ["unanswered", some("e")] };
@@ -326,26 +332,61 @@ async function candidates(model, benchmark, wanted, buckets) {
   }
   return (position) => position !== undefined && (left[fileOf(position) >> 3] & (1 << (fileOf(position) & 7))) !== 0;
 }
-const holds = (one, wanted) => one && [one.input, one.output, one.reference, one.thoughts, one.id, ...(one.choices ?? []), ...one.scores.map((score) => score.answer)].some((text) => text?.toLowerCase().includes(wanted));
-// Calls `first` as soon as a page is full, and with how much has been looked at.
-async function searched(state, rows, indexes, current, first) {
+// What is searched of each question or answer of a script, in lower case. It is kept for the next search.
+const MAX_CHARACTERS = 80_000_000;
+const searchable = new Map();
+let characters = 0;
+async function searchTexts(folder, benchmark, number) {
+  const name = `${folder}/${benchmark}~${number}`;
+  const known = searchable.get(name);
+  if (known) return known;
+  const columns = await part(folder, benchmark, number);
+  const texts = Array.from({ length: columns.n }, (_, place) => {
+    const { input, reference, id, choices = [], thoughts, output, scores = [] } = row(columns, place);
+    return [input, reference, id, ...choices, thoughts, output, ...scores.map((score) => score.answer)].join("\0").toLowerCase();
+  });
+  if (!searchable.has(name)) {
+    searchable.set(name, texts);
+    characters += texts.reduce((sum, text) => sum + text.length, 0);
+  }
+  for (const [oldest, others] of searchable) {
+    if (characters <= MAX_CHARACTERS) break;
+    searchable.delete(oldest);
+    characters -= others.reduce((sum, text) => sum + text.length, 0);
+  }
+  return texts;
+}
+// The questions and answers of some rows: for each row the texts of its script, and its place in them.
+async function textsOf(state, rows, indexes) {
+  const scripts = new Map();
+  const at = (folder, position) => {
+    const number = fileOf(position) + 1;
+    const name = `${folder}/${number}`;
+    if (!scripts.has(name)) scripts.set(name, searchTexts(folder, state.on, number).then((texts) => scripts.set(name, texts)));
+    return () => scripts.get(name)[position % PER_FILE];
+  };
+  const wanted = rows.map(({ a, b }) => [
+    at(QUESTIONS, a === undefined ? questionOf(indexes[1], b) : questionOf(indexes[0], a)),
+    ...(a === undefined ? [] : [at(state.a, a)]),
+    ...(b === undefined ? [] : [at(state.b, b)]),
+  ]);
+  await Promise.all(scripts.values());
+  return wanted;
+}
+// In the order in which the answers lie in the scripts, so that each is loaded once. Calls `partly` with what was
+// found so far, and with how much has been looked at.
+async function searched(state, rows, indexes, current, partly) {
   if (!state.search) return rows;
   const wanted = state.search.toLowerCase();
   const may = await Promise.all(indexes.map((index, side) => candidates(state[side ? "b" : "a"], state.on, wanted, index.buckets)));
   const left = rows.filter((row) => may[0](row.a) || may[1]?.(row.b));
+  const lying = left.toSorted((one, other) => (one.a ?? one.b) - (other.a ?? other.b));
   const found = new Set();
-  const enough = state.page * perPage;
-  const look = async (some) => {
-    const shown = await Promise.all(some.map((row) => both(state, row)));
-    some.forEach((row, index) => { if (shown[index].some((one) => holds(one, wanted))) found.add(row); });
-  };
-  // Until the page is full in the order that is shown; then as the answers lie in the scripts: each is loaded once.
-  let from = 0;
-  for (; from < left.length && found.size < enough && current(); from += PER_FILE) await look(left.slice(from, from + PER_FILE));
-  const rest = left.slice(from).sort((one, other) => (one.a ?? one.b) - (other.a ?? other.b));
-  for (let at = 0; at < rest.length && current(); at += AT_ONCE) {
-    await first([...found], (from + at) / left.length, at === 0);
-    await look(rest.slice(at, at + AT_ONCE));
+  for (let from = 0; from < lying.length && current(); from += AT_ONCE) {
+    const some = lying.slice(from, from + AT_ONCE);
+    const texts = await textsOf(state, some, indexes);
+    some.forEach((row, which) => { if (texts[which].some((text) => text().includes(wanted))) found.add(row); });
+    await partly(() => left.filter((row) => found.has(row)), found.size, (from + some.length) / lying.length);
   }
   return left.filter((row) => found.has(row));
 }
@@ -371,10 +412,13 @@ async function show() {
   element("said").textContent = said ?? "";
   choices(state, known, all);
   if (state.search) element("count").textContent = "Searching …";
-  const found = await searched(state, fit, indexes, current, async (some, share, anew) => {
-    if (anew) await showPage(state, some, all.length, binary, indexes, current);
-    const range = `Samples ${count((state.page - 1) * perPage + 1)}–${count(state.page * perPage)} of ${count(some.length)} so far`;
-    if (current()) element("count").textContent = `${range}; ${Math.round(100 * share)} % searched.`;
+  let shownAt = 0;
+  const found = await searched(state, fit, indexes, current, async (hits, n, share) => {
+    if (!current() || share === 1) return;
+    element("count").textContent = `Searching … ${count(n)} found in ${Math.round(100 * share)} %.`;
+    if (shownAt || n < Math.min(perPage * state.page)) return;
+    shownAt = share;
+    await showPage(state, hits(), all.length, binary, indexes, current);
   });
   if (!current()) return;
   state.page = Math.min(state.page, Math.max(1, Math.ceil(found.length / perPage)));
