@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +24,11 @@ from slurmeval.slurm.commands import JobRun
 from slurmeval.state.run_document import RunDocument
 from tests.run_documents import benchmark_entry, model_entry, run_document
 
+SCRIPT = re.compile(
+    r'// made from [0-9a-f]*(?: sent)?\nslurmeval\("(?P<name>[A-Za-z0-9./_~-]+)", (?P<length>\d+), '
+    r'"(?P<packed>[^"\\\n\r\u2028\u2029\ud800-\udfff]*)"\);\n'
+)
+"""The whole of a script: one call, with texts that no escape, quote or end of line ends."""
 START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 MODELS = ("smollm2-135m", "other.model_2")
 BENCHMARKS = ("openbookqa", "asdiv", "bfcl.v3", "humaneval")
@@ -322,3 +329,13 @@ def write_slurm_run(paths: Paths, n: int = 60) -> list[tuple[str, str]]:
     accounts[failed] = [first, job_run(failed, 140, 200, "OUT_OF_MEMORY", nodes="cpu2", gpus=0)]
     aggregate(paths, pairs, lambda ids: {name: accounts[name] for name in ids if name in accounts}, 0)
     return pairs
+
+
+def unpacked(script: Path) -> Any:
+    """What a script hands to the page of samples, read as the page does."""
+    found = SCRIPT.fullmatch(script.read_text(encoding="utf-16"))
+    assert found is not None, script
+    assert found["name"] in (f"{script.parent.name}/{script.name}", script.stem)
+    told = re.sub("\x01(.)", lambda pair: chr(ord(pair[1]) ^ 0x8000), found["packed"], flags=re.DOTALL)
+    content = gzip.decompress(told.encode("utf-16-le", "surrogatepass")[: int(found["length"])])
+    return content if script.stem.endswith("~words") else json.loads(content)

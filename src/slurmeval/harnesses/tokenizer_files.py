@@ -50,6 +50,24 @@ def place_tokenizer(job: Job, folder: Path) -> None:
         (folder / name).write_text(text, "utf-8")
 
 
+def chat_template(folder: Path, given: Path | None) -> tuple[str, str] | None:
+    """Returns a model's chat template, or the one `given` for it, and its file's name; None: it has none."""
+    for path in (given, folder / TEMPLATE):
+        if path is not None and path.is_file():
+            return path.read_text("utf-8"), path.name
+    found = _read(folder / CONFIG).get("chat_template")
+    if isinstance(found, list):  # several, each with its name
+        named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
+        found = named.get("default")
+    return (found, CONFIG) if isinstance(found, str) else None
+
+
+def special_tokens(folder: Path) -> dict[str, str]:
+    """Returns the texts of a model's special tokens by their names, such as `bos_token`."""
+    found = {name: _text(value) for name, value in _read(folder / CONFIG).items() if name.endswith("_token")}
+    return {name: text for name, text in found.items() if text is not None}
+
+
 def _adds_bos(job: Job) -> bool:
     """Returns whether BOS is added: not where a chat template that has it lays prompts out."""
     if "apply_chat_template" in str(job.benchmark.extra) and _template_has_bos(job):
@@ -65,10 +83,8 @@ def _wants_bos(job: Job) -> bool | None:
 
 
 def _template_has_bos(job: Job) -> bool:
-    config = _read(job.tokenizer / CONFIG)
-    files = [path for path in (job.chat_template, job.tokenizer / TEMPLATE) if path and path.is_file()]
-    template = files[0].read_text("utf-8") if files else str(config.get("chat_template"))
-    token = _text(config.get("bos_token"))
+    template, _ = chat_template(job.tokenizer, job.chat_template) or ("", "")
+    token = special_tokens(job.tokenizer).get("bos_token")
     return "bos_token" in template or (token is not None and token in template)
 
 

@@ -14,7 +14,7 @@ import yaml
 from slurmeval.config.models import Report
 from slurmeval.config.of_run import config_of
 from slurmeval.files import write_atomically
-from slurmeval.report import board, rendering, samples, tables
+from slurmeval.report import board, chat_templates, rendering, samples, tables
 from slurmeval.report.chart import chart
 from slurmeval.report.material import Material
 from slurmeval.report.provenance import RunInfo, collect, of_project, staged
@@ -49,23 +49,28 @@ def build(paths: Paths, run: RunDocument) -> Path:
     config = config_of(run)
     shown = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     about = {"config": config, "staged": staged(run, config), "shown_config": shown}
-    return _write(paths, config.report, collect(run, config), config, about)
+    return _write(paths, config.report, collect(run, config), config, about, run)
 
 
 def build_imported(paths: Paths, project: Path) -> Path:
     """Writes the report of imported results: there is no run, no config, and nothing was staged."""
-    return _write(paths, Report(title="Imported results"), of_project(project), None, {})
+    return _write(paths, Report(title="Imported results"), of_project(project), None, {}, None)
 
 
 def _write(
-    paths: Paths, settings: Report, info: RunInfo, config: Config | None, about: dict[str, Any]
+    paths: Paths,
+    settings: Report,
+    info: RunInfo,
+    config: Config | None,
+    about: dict[str, Any],
+    document: RunDocument | None,
 ) -> Path:
     """Writes all pages. `about`: what else is known of the run (`Material`)."""
     run = tables.load(paths)
     title = settings.title
     doubts = Doubts()
     matrices, left_out = pairs.shown(paths, run, config.suites if config else {}, doubts)
-    written = _write_samples(paths, run, settings)
+    written = _write_samples(paths, run, settings, document)
     write_script(paths.report / "pairs.js", "pairs", pairs.sentences(matrices))
     for model in run.models:
         page = paths.report / "models" / f"{model}.html"
@@ -88,7 +93,9 @@ def _write(
     return index
 
 
-def _write_samples(paths: Paths, run: tables.Tables, settings: Report) -> samples.Written:
+def _write_samples(
+    paths: Paths, run: tables.Tables, settings: Report, document: RunDocument | None
+) -> samples.Written:
     """Writes the page of samples and the scripts that it loads."""
     written = samples.Written()
     evaluations: dict[str, list[str]] = {}
@@ -97,7 +104,9 @@ def _write_samples(paths: Paths, run: tables.Tables, settings: Report) -> sample
         model, benchmark = row["model"], row["benchmark"]
         if paths.samples(model, benchmark).exists():
             metric = tables.primary(run.metrics_by_evaluation.get((model, benchmark), []))
-            written.files.update(samples.write_samples(paths, row, metric, questions[benchmark]))
+            template = None if document is None else chat_templates.of_evaluation(document, row)
+            files = samples.write_samples(paths, row, metric, questions[benchmark], template)
+            written.files.update(files)
             written.links[model, benchmark] = samples.link(benchmark, model)
             evaluations.setdefault(benchmark, []).append(model)
     page = rendering.render(

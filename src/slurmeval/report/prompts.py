@@ -19,6 +19,7 @@ from slurmeval.results.partitions import read_rows
 if TYPE_CHECKING:
     from slurmeval.gateway.log import ByteRange, Record
     from slurmeval.paths import Paths
+    from slurmeval.report.chat_templates import TemplateProcess
     from slurmeval.report.tables import Row
 
 Answer = tuple[str, int]
@@ -52,17 +53,24 @@ class Prompts:
         """Whether any request is known."""
         return bool(self._places)
 
-    def packed(self, answers: Sequence[tuple[Answer, str]]) -> dict[str, Any]:
-        """Returns what was sent for some answers, given with their questions.
+    def packed(
+        self, answers: Sequence[tuple[Answer, str]], template: TemplateProcess | None = None
+    ) -> dict[str, Any]:
+        """Returns what was sent for some answers, given with their questions; `laid_out`: by a chat template.
 
         Texts that come again are written once; where a text holds the question, a place stands for it.
         """
         shared = _Shared()
-        sent = []
+        sent, laid_out = [], []
         for answer, question in answers:
-            records = [self._record(place) for place in self._places.get(answer, ())[:MAX_REQUESTS]]
-            sent.append([shared.request(record, question) for record in records if record is not None])
-        return {"texts": shared.texts, "parameters": shared.parameters, "sent": sent}
+            read = [self._record(place) for place in self._places.get(answer, ())[:MAX_REQUESTS]]
+            records = [record for record in read if record is not None]
+            sent.append([shared.request(record, question) for record in records])
+            if template is not None:
+                texts = zip(records, template.texts(records), strict=True)
+                laid_out.append([shared.laid_out(record, text, question) for record, text in texts])
+        found = {"texts": shared.texts, "parameters": shared.parameters, "sent": sent}
+        return found | ({"laid_out": laid_out} if template is not None else {})
 
     def _record(self, place: ByteRange) -> Record | None:
         with place.segment.open("rb") as stream:
@@ -107,6 +115,18 @@ class _Shared:
         if number == len(self.parameters):
             self.parameters.append(text)
         return [number, *([visible(role), self._parts(text, question)] for role, text in _messages(record))]
+
+    def laid_out(self, record: Record, text: str | None, question: str) -> list[int] | None:
+        """Returns the numbers of the parts of a laid out chat: the messages' are those of the messages."""
+        if text is None:
+            return None
+        numbers, rest = [], text
+        for _, message in _messages(record):
+            before, found, after = rest.partition(message.strip())
+            if message.strip() and found:
+                numbers += [*([self._number(before)] if before else []), *self._parts(found, question)]
+                rest = after
+        return [*numbers, *([self._number(rest)] if rest else [])]
 
     def _parts(self, text: str, question: str) -> list[int]:
         """Returns the numbers of a text's parts; −1 is the question."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from slurmeval.results.comparison import read_questions
 
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
+    from slurmeval.report.chat_templates import ChatTemplate, TemplateProcess
     from slurmeval.report.tables import Row
 
 SAMPLES_PER_FILE = 200
@@ -40,7 +42,7 @@ _QUESTION = {"task": "task", "category": "category", "native_id": "id", "input":
 _QUESTION |= {"reference": "reference"}
 _MAX_CHOICE = 2000
 UID_DIGITS = 8
-"""Digits of a question's uid in the address: a link to one of 50,000 shows another too in one case of 80,000."""
+"""Digits of a question's uid in the address: a link to one of 50,000 shows another too once in 80,000."""
 _MIN_INDEXED = 10
 """Scripts of answers from which a word index saves more than it takes."""
 
@@ -94,23 +96,35 @@ def link(benchmark: str | None, a: str, b: str | None = None) -> str:
 
 
 def write_samples(
-    paths: Paths, evaluation: Row, metric: Row | None, questions: SharedQuestions
+    paths: Paths,
+    evaluation: Row,
+    metric: Row | None,
+    questions: SharedQuestions,
+    template: ChatTemplate | None = None,
 ) -> list[Path]:
     """Writes one evaluation's scripts, unless they are up to date, and returns all of them.
 
     `metric` is the row of `metrics` that the benchmark is known by. `questions` are those of the benchmark's
-    earlier evaluations; new ones are added. Of a few hundred samples at a time more than the score is in
-    memory.
+    earlier evaluations; new ones are added. `template` laid out its chats. Of a few hundred samples at a time
+    more than the score is in memory.
     """
-    made = _Evaluation(paths, evaluation, metric, questions)
+    made = _Evaluation(paths, evaluation, metric, questions, template)
     return made.kept() or made.write()
 
 
 class _Evaluation:
     """One evaluation's scripts."""
 
-    def __init__(self, paths: Paths, row: Row, metric: Row | None, questions: SharedQuestions) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        row: Row,
+        metric: Row | None,
+        questions: SharedQuestions,
+        template: ChatTemplate | None,
+    ) -> None:
         self._paths, self._row, self._metric, self._questions = paths, row, metric, questions
+        self._template = template
         self._model, self._benchmark = row["model"], row["benchmark"]
         self._source = paths.samples(self._model, self._benchmark)
         self._folder = paths.report / "samples" / self._model
@@ -122,7 +136,8 @@ class _Evaluation:
         questions.close_file()
         self._first = questions.next // SAMPLES_PER_FILE
         logs = prompts.log_segments(paths, row)
-        self._made_from = _fingerprint([self._source, *logs], metric, questions.made_from)
+        by = None if template is None else [template.text, dict(template.variables)]
+        self._made_from = _fingerprint([self._source, *logs], metric, [questions.made_from, by])
         questions.made_from = self._made_from
 
     def kept(self) -> list[Path]:
@@ -150,13 +165,17 @@ class _Evaluation:
         rows: list[list[Any]] = []
         numbers: list[int] = []
         fresh: list[Row] = []
-        with pq.ParquetFile(self._source) as file:
+        template = self._template if sent else None
+        with (
+            pq.ParquetFile(self._source) as file,
+            nullcontext() if template is None else template.process() as laying_out,
+        ):
             batches = file.iter_batches(batch_size=SAMPLES_PER_FILE)
             for number, batch in enumerate(batches, 1):
                 samples = batch.to_pylist()
                 fresh += [sample for sample in samples if self._questions.know(sample["sample_uid"])]
                 fresh = self._write_questions(fresh, whole=True)
-                self._write_part(number, samples, words, sent)
+                self._write_part(number, samples, words, sent, laying_out)
                 rows += [_index_row(sample, scores, self._metric) for sample in samples]
                 numbers += [self._questions.numbers[sample["sample_uid"]] for sample in samples]
         self._write_questions(fresh, whole=False)
@@ -175,6 +194,7 @@ class _Evaluation:
             "flags": [letters for *_, letters in rows],
             "questions": None if numbers == list(range(len(rows))) else numbers,
             "sent": bool(sent),
+            "template": template and template.source,
             "buckets": BUCKETS if self._indexed else None,
         }
         self._script(0, about, f"{self._made_from}{' sent' if sent else ''}")
@@ -191,7 +211,12 @@ class _Evaluation:
         return [self._asked / file_name(self._benchmark, n) for n in range(self._first + 1, last + 1)]
 
     def _write_part(
-        self, number: int, samples: Sequence[Row], words: WordIndex, sent: prompts.Prompts
+        self,
+        number: int,
+        samples: Sequence[Row],
+        words: WordIndex,
+        sent: prompts.Prompts,
+        template: TemplateProcess | None,
     ) -> None:
         answers = [_answer(sample) for sample in samples]
         self._script(number, _columns(answers, together=("thoughts", "output")))
@@ -199,7 +224,7 @@ class _Evaluation:
             words.add(number - 1, [*_texts(samples, answers)])
         if sent:
             asked = [((s["sample_uid"], s["repeat_idx"] or 0), s["input"] or "") for s in samples]
-            self._script(number, sent.packed(asked), kind="sent")
+            self._script(number, sent.packed(asked, template), kind="sent")
 
     def _write_questions(self, fresh: list[Row], whole: bool) -> list[Row]:
         """Writes those that fill a script, or all if not `whole`. Returns the rest."""
@@ -311,8 +336,8 @@ def _texts(samples: Sequence[Row], answers: Sequence[Row]) -> Iterable[str]:
         yield from (score["answer"] for score in answer["scores"] if score["answer"] is not None)
 
 
-def _fingerprint(sources: Sequence[Path], metric: Row | None, before: str) -> str:
+def _fingerprint(sources: Sequence[Path], metric: Row | None, more: list[Any]) -> str:
     files = [[status.st_size, status.st_mtime_ns] for status in (path.stat() for path in sources)]
     by = metric and [metric[name] for name in ("task", "metric", "filter", "higher_is_better", "mean_of")]
-    value = [files, by, MAX_TEXT, SAMPLES_PER_FILE, _FORMAT, before]
+    value = [files, by, MAX_TEXT, SAMPLES_PER_FILE, _FORMAT, more]
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -227,16 +227,18 @@ function likelihoods(shown) {
   return [make("h3", "", "Log-probabilities"), make("table", "likelihoods", "", [make("tbody", "", "", lines)])];
 }
 // What was sent: read from its own script once someone asks for it.
-function sent(state, side, position, shown) {
+function sent(state, side, position, shown, index) {
   const details = make("details", "sent", "", [make("summary", "", "Prompt as sent")]);
   details.addEventListener("toggle", async () => {
     if (!details.open || details.children.length > 1) return;
     const all = await part(state[side], state.on, fileOf(position) + 1, "sent");
     const requests = all.sent[position % PER_FILE];
+    const laidOut = (numbers) => (numbers ? [make("h3", "", "As one text"), make("p", "dim", `What the model read, worked out from these messages by the chat template that was staged with it (${index.template}).`), make("pre", "", text(numbers))] : []);
     const text = (numbers) => numbers.map((number) => (number < 0 ? shown.input ?? "" : all.texts[number])).join("");
     const blocks = requests.flatMap(([parameters, ...messages], number) => [
       ...(requests.length > 1 ? [make("h3", "", `Request ${number + 1}`)] : []),
       ...messages.flatMap(([role, parts]) => [...(role ? [make("h3", "", role)] : []), make("pre", "", text(parts))]),
+      ...laidOut(all.laid_out?.[position % PER_FILE][number]),
       make("p", "dim", all.parameters[parameters]),
     ]);
     details.append(...(blocks.length ? blocks : [make("p", "dim", "No request of this sample could be told from the others.")]));
@@ -246,7 +248,7 @@ function sent(state, side, position, shown) {
 function answer(state, side, position, shown, output, index) {
   const thoughts = shown.thoughts === undefined ? [] : [make("details", "", "", [make("summary", "", "Thoughts"), make("pre", "", shown.thoughts)])];
   const read = shown.scores.flatMap((score) => [...field("Read as", score.answer ?? undefined), ...field("Because", score.explanation || undefined)]);
-  return [...thoughts, make("h3", "", "Output"), output, ...read, ...likelihoods(shown), ...(index.sent ? [sent(state, side, position, shown)] : [])];
+  return [...thoughts, make("h3", "", "Output"), output, ...read, ...likelihoods(shown), ...(index.sent ? [sent(state, side, position, shown, index)] : [])];
 }
 const verdict = (flags) => (flags.includes("r") ? "right" : flags.includes("w") ? "wrong" : "other");
 function article(state, row, shown, binary, indexes) {
