@@ -6,11 +6,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from slurmeval.harnesses.base import HarnessOutput, Metric, Score
 from slurmeval.report import build
+from slurmeval.report.samples import SAMPLES_PER_FILE
+from slurmeval.results.aggregate import aggregate
 from slurmeval.results.comparison import compare
+from slurmeval.results.partitions import write
 from tests.report import example
 from tests.report.chromium import chromium
 from tests.report.chromium import until as _until
@@ -35,6 +40,8 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for sample in made:
         sample.choices, sample.metadata = ["left", "right"], {"loglikelihoods": [-1.5, -0.25]}
     made[901].output = "A Zyzzyva is a weevil."
+    for number, text in enumerate(("我喜欢人工智能。", "ฉันอยู่ในประเทศไทย", "Одно ИЗ СЛОВ", "É-Umlaut"), 1001):
+        made[number].output = text
     example.write_with_log(paths, made)
     return build(paths, example.document(paths.results.parent, title=TITLE)).parent
 
@@ -158,6 +165,46 @@ def test_a_script_in_an_answer_is_text(browser: Any, report: Path) -> None:
     assert example.HOSTILE[0] in shown
     assert example.HOSTILE[1] in shown
     assert not _all(browser, "main script, main img")
+
+
+def test_hostile_names_and_answers_of_a_megabyte_are_shown_and_ask_for_nothing(
+    browser: Any, tmp_path: Path
+) -> None:
+    """Whatever a harness calls a task, a metric, a filter, a subject; whatever a model says, however long."""
+    paths = example.paths_in(tmp_path)
+    script = '"><img src=https://x.invalid/a onerror="document.title=1"><script>document.title=2</script>'
+    made = example.samples("t", [True] * 3)
+    long = ("<b>bold</b> " + "word" * 30 + " \x00\x1b[31m \u202e\u2066") * 8000
+    for sample, output in zip(made, (script, long, "مرحبا <!-- \ufeff --> </pre></main>"), strict=True):
+        sample.output, sample.native_id, sample.task, sample.category = output, script, script, script
+        sample.reference, sample.choices = script, [script, long]
+        sample.scores = [Score(script, 1.0, script, True, answer=output, explanation=script)]
+    assert len(long) > 1_000_000
+    metric = Metric(script, script, 1.0, 1.0, script, script, 1, 0.0, 3, is_primary=True)
+    for model in ("one", "other"):
+        found = HarnessOutput([metric], made, 3, script, script)
+        write(paths, model, "b", example.evaluation(task=script, harness=script, log=script), found, None)
+    example.write_failure(paths, "one", "failed")
+    aggregate(paths, [("one", "b"), ("other", "b"), ("one", "failed")])
+    folder = build(paths, example.document(tmp_path, title=f"{script} {TITLE}")).parent
+    resources = "return performance.getEntriesByType('resource').map((one) => one.name)"
+    for state in ("index.html", "models/one.html", "samples.html#a=one", "samples.html#a=one&b=other"):
+        browser.get("about:blank")
+        browser.get_log("browser")
+        browser.get(f"{folder.as_uri()}/{state}")
+        if state.startswith("samples"):
+            _until_shown(browser)
+            outputs = [element.text for element in _all(browser, "pre.output")]
+            assert script in outputs
+            assert any("more characters in the samples table" in text for text in outputs)
+            assert any("مرحبا <!-- ⟨U+FEFF⟩ --> </pre></main>" in text for text in outputs)
+            assert any("⟨U+0000⟩⟨U+001B⟩[31m ⟨U+202E⟩⟨U+2066⟩" in text for text in outputs)
+        assert browser.title.endswith(TITLE), state
+        assert not _all(browser, "main img, main script, main b b"), state
+        assert browser.get_log("browser") == [], state
+        assert all(name.startswith("file:") for name in browser.execute_script(resources)), state
+        width = browser.execute_script("return document.documentElement.scrollWidth - innerWidth")
+        assert width <= 0, state
 
 
 @pytest.mark.parametrize("page", ["index.html", "samples.html"])
@@ -300,13 +347,50 @@ def test_every_sample_has_a_link_and_what_is_shown_stands_in_the_address(browser
     assert _count(browser).startswith("Samples 1–20 of 60.")
 
 
-def test_a_rare_word_is_found_and_few_scripts_are_loaded_for_it(browser: Any, long: Path) -> None:
+def test_a_rare_word_is_found_and_few_scripts_are_looked_at_for_it(browser: Any, long: Path) -> None:
     _open_samples(browser, long, "on=b&a=m&search=ZYZZYVA")
     assert _count(browser).startswith("Samples 1–1 of 1, 2\u2009100 in all")
     assert "A Zyzzyva is a weevil." in [element.text for element in _all(browser, "pre.output")]
-    loaded = browser.execute_script("return [...loaded.keys()]")
-    answers = [name for name in loaded if re.fullmatch(r"m/b~\d+\.js", name)]
-    assert len(answers) == 1  # of eleven
+    looked_at = browser.execute_async_script(
+        "const done = arguments[0]; part('m', 'b', 0).then(async (index) => {"
+        "const may = await candidates('m', 'b', 'zyzzyva', index.buckets);"
+        "done(index.flags.filter((_, position) => may(position)).length); })"
+    )
+    assert looked_at == SAMPLES_PER_FILE  # those of one script of eleven
+
+
+def test_a_search_says_that_it_goes_on_and_what_it_has_found_so_far(browser: Any, long: Path) -> None:
+    _open_samples(browser, long, "on=b&a=m")
+    browser.execute_script(
+        "window.said = []; new MutationObserver(() => said.push(element('count').textContent))"
+        ".observe(element('count'), {childList: true}); go({search: 'he answer is'})"
+    )
+    _until(browser, lambda: "search=" in browser.current_url)
+    _until_shown(browser)
+    said = browser.execute_script("return said")
+    n = 2100 - 300 - 4  # every seventh answer is another, and so are four more
+    assert said[-1].startswith(f"Samples 1–20 of {n:,}".replace(",", "\u2009"))
+    assert any(re.fullmatch(r"Searching … 1\u2009\d+ found in 95 %\.", text) for text in said)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "number"), [("人工智能", 1), ("智能", 1), ("ประเทศไทย", 2), ("ИЗ слов", 3), ("é", 4)]
+)
+def test_a_part_of_a_text_in_any_script_is_found(browser: Any, long: Path, wanted: str, number: int) -> None:
+    _open_samples(browser, long, f"on=b&a=m&search={quote(wanted)}")
+    assert [link.text for link in _all(browser, "article h2 a")] == [str(1000 + number + 1)]
+
+
+def test_what_was_read_ahead_is_searched_without_reading_it_again(browser: Any, long: Path) -> None:
+    _open_samples(browser, long, "on=b&a=m")
+    _until(browser, lambda: browser.execute_script("return searchable.size") == 11 * 2)
+    found = browser.execute_async_script(
+        "const done = arguments[0]; part = () => Promise.reject(new Error('read again'));"
+        "const rows = alone({flags: Array(2100).fill('r'), uids: '0'.repeat(2100 * 8)});"
+        "searched({a: 'm', on: 'b', search: 'weevil'}, rows, [{}], () => true, () => {})"
+        ".then((rows) => done(rows.map((row) => row.a)), (error) => done(String(error)))"
+    )
+    assert found == [901]
 
 
 def test_prompt_as_sent_and_log_probabilities_stand_beside_an_answer(browser: Any, long: Path) -> None:

@@ -347,16 +347,28 @@ async function searchTexts(folder, benchmark, number) {
     const { input, reference, id, choices = [], thoughts, output, scores = [] } = row(columns, place);
     return [input, reference, id, ...choices, thoughts, output, ...scores.map((score) => score.answer)].join("\0").toLowerCase();
   });
-  if (!searchable.has(name)) {
-    searchable.set(name, texts);
-    characters += texts.reduce((sum, text) => sum + text.length, 0);
-  }
-  for (const [oldest, others] of searchable) {
+  if (searchable.has(name)) return searchable.get(name);
+  searchable.set(name, texts);
+  characters += sizeOf(texts);
+  for (const oldest of searchable.keys()) {
     if (characters <= MAX_CHARACTERS) break;
-    searchable.delete(oldest);
-    characters -= others.reduce((sum, text) => sum + text.length, 0);
+    forget(oldest);
   }
   return texts;
+}
+const sizeOf = (texts) => texts.reduce((sum, text) => sum + text.length, 0);
+function forget(name) {
+  characters -= sizeOf(searchable.get(name));
+  searchable.delete(name);
+}
+// From disk, all is read while the first samples are being looked at, as far as there is room, so that a search finds
+// it in memory.
+async function readAhead(state, rows, indexes, current) {
+  for (const name of searchable.keys()) if (!name.includes(`/${state.on}~`)) forget(name);
+  for (let from = 0; from < rows.length && current() && characters < 0.9 * MAX_CHARACTERS; from += AT_ONCE) {
+    await textsOf(state, rows.slice(from, from + AT_ONCE), indexes);
+    await new Promise((resolve) => setTimeout(resolve));
+  }
 }
 // The questions and answers of some rows: for each row the texts of its script, and its place in them.
 async function textsOf(state, rows, indexes) {
@@ -375,6 +387,7 @@ async function textsOf(state, rows, indexes) {
   await Promise.all(scripts.values());
   return wanted;
 }
+const asTheyLie = (rows) => rows.toSorted((one, other) => (one.a ?? one.b) - (other.a ?? other.b));
 // In the order in which the answers lie in the scripts, so that each is loaded once. Calls `partly` with what was
 // found so far, and with how much has been looked at.
 async function searched(state, rows, indexes, current, partly) {
@@ -382,7 +395,7 @@ async function searched(state, rows, indexes, current, partly) {
   const wanted = state.search.toLowerCase();
   const may = await Promise.all(indexes.map((index, side) => candidates(state[side ? "b" : "a"], state.on, wanted, index.buckets)));
   const left = rows.filter((row) => may[0](row.a) || may[1]?.(row.b));
-  const lying = left.toSorted((one, other) => (one.a ?? one.b) - (other.a ?? other.b));
+  const lying = asTheyLie(left);
   const found = new Set();
   for (let from = 0; from < lying.length && current(); from += AT_ONCE) {
     const some = lying.slice(from, from + AT_ONCE);
@@ -428,6 +441,7 @@ async function show() {
   if (!current()) return;
   pages(state, found.length);
   main.dataset.shown = location.hash;
+  if (location.protocol === "file:") await readAhead(state, asTheyLie(all), indexes, current);
 }
 async function showPage(state, found, total, binary, indexes, current) {
   const from = (state.page - 1) * perPage;
