@@ -298,6 +298,39 @@ def test_nothing_is_bold_where_no_model_differs(paths: Paths) -> None:
     assert source.count('<span class="letters">a</span>') == 2
 
 
+@pytest.mark.parametrize(
+    ("right", "answer"),
+    [
+        (
+            [290, 100, 100],
+            r"m0 is best on b: \+0\.\d+ against m[12], the next, 95 % interval \+.* … \+.*, "
+            r"p < \.001 \(Holm, 3 pairs\)\.",
+        ),
+        ([200, 195, 40], r"m0 leads on b, but cannot be told from m1; behind: m2\."),
+        (
+            [100, 99],
+            r"m0 leads on b, but no other model can be told from it: "
+            r"differences below 0\.\d+ could hardly be seen\.",
+        ),
+        ([100], ""),
+    ],
+)
+def test_the_first_screen_says_which_model_is_best_and_how_sure_that_is(
+    paths: Paths, right: list[int], answer: str
+) -> None:
+    chance = random.Random(0)
+    for model, n in enumerate(right):
+        scored = [position < n for position in range(300)]
+        chance.shuffle(scored)
+        example.write_evaluation(paths, f"m{model}", "b", scored)
+    aggregate(paths, [(f"m{model}", "b") for model in range(len(right))])
+    page = _build(paths)
+    told = [
+        line for line in page.text.splitlines() if " on b" in line and ("leads" in line or "best" in line)
+    ]
+    assert (re.fullmatch(answer, told[0].strip()) is not None) if answer else not told
+
+
 def test_settings_stand_below_a_benchmark_s_name(paths: Paths) -> None:
     source = _run_of(paths, {"a": {"t": 50}}, limit=200, few_shot=5, temperature=0.0)
     assert "exact_match; the first 200 of 1,319, 5-shot, temperature 0" in source

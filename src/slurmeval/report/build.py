@@ -35,6 +35,18 @@ if TYPE_CHECKING:
 MAX_FULL_CELLS = 2000
 MAX_MODEL_CHART = 60
 
+COUNTS = {
+    "n_unanswered": "Unanswered",
+    "n_unparsed": "Unparsed",
+    "n_cut": "Prompts cut",
+    "n_truncated": "Cut off",
+    "n_requests": "Requests",
+    "n_replayed": "Replayed",
+    "prompt_tokens": "Tokens in",
+    "completion_tokens": "Tokens out",
+}
+"""Of a model's evaluations, on its page; those that are 0 or not known in all are left out."""
+
 NO_CHART = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="320" height="40"><text y="24">no scores</text></svg>'
 )
@@ -132,6 +144,7 @@ def _model_page(
         "run": run,
         "evaluations": evaluations,
         "metrics": [row for row in run.metrics if row["model"] == model],
+        "counts": [each for each in COUNTS.items() if any(row[each[0]] for row in evaluations)],
         "on_slurm": any(row["slurm_state"] for row in evaluations),
         "has_gpus": any(row["gpus"] for row in run.servers if row["model"] == model),
         "job_words": job_words,

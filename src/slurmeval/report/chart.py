@@ -208,6 +208,7 @@ def look() -> dict[str, object]:
         "font": "sans-serif",
         "view": {"stroke": None},
         "axis": axis | {"gridColor": "currentColor", "gridOpacity": 0.14, "labelFontSize": 12},
-        "axisY": {"labelLimit": 260, "labelPadding": 8, "domain": False, "ticks": False, "grid": True},
+        "axisY": {"labelLimit": 260, "labelPadding": 8, "titlePadding": 12, "domain": False, "ticks": False}
+        | {"grid": True},
         "legend": label | {"symbolOpacity": 1},
     }

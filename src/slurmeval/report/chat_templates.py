@@ -125,6 +125,6 @@ def _chat(record: Record) -> dict[str, Any] | None:
 def _text(content: Any) -> str | None:
     """Returns a message's text, as vLLM does each of several parts in a line; None: it has more than text."""
     if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        return "\n".join(parts) if all(isinstance(part, str) for part in parts) else None
+        parts = [part["text"] for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        return "\n".join(map(str, parts)) if len(parts) == len(content) else None
     return content if isinstance(content, str) else None

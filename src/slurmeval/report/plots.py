@@ -32,7 +32,13 @@ def throughput(models: Mapping[str, Throughput]) -> Chart | None:
     if not rows:
         return None
     encoding: dict[str, Any] = {
-        "x": {"field": "time", "type": "temporal", "title": "time (UTC)", "scale": {"type": "utc"}},
+        "x": {
+            "field": "time",
+            "type": "temporal",
+            "title": "time (UTC)",
+            "scale": {"type": "utc"},
+            "axis": {"tickCount": 8, "labelOverlap": True},
+        },
         "y": {
             "field": "rate",
             "type": "quantitative",

@@ -58,7 +58,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     for line in sys.stdin:
-        texts = []
+        texts: list[str | None] = []
         for seconds, chat in json.loads(line):
             now = datetime.fromtimestamp(seconds).astimezone()
             try:

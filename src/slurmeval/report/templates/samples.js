@@ -308,11 +308,11 @@ function pages(state, total) {
   const last = Math.max(1, Math.ceil(total / perPage));
   const near = Array.from({ length: last }, (_, index) => index + 1).filter((page) => page === 1 || page === last || Math.abs(page - state.page) <= 3);
   for (const nav of document.querySelectorAll("nav.pages")) {
-    nav.replaceChildren(...(last === 1 ? [] : near.map((page) => {
+    nav.replaceChildren(...(last === 1 ? [] : near.flatMap((page, place) => {
       const link = make(page === state.page ? "span" : "a", "", String(page));
       if (page === state.page) link.setAttribute("aria-current", "page");
       else link.href = address({ ...state, page });
-      return link;
+      return place && page > near[place - 1] + 1 ? ["…", link] : [link];
     })));
   }
 }
