@@ -1,4 +1,4 @@
-"""Scratch folders on the node's own disk, each for one evaluation and as long as it runs."""
+"""Scratch folders on the node's own disk, each for one evaluation or engine and as long as it runs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from pathlib import Path
 _PREFIX = "slurmeval-scratch-"
 _MINIMUM_AGE_S = 60.0
 """A younger folder may be one whose lock is not there yet."""
-_SUITABLE_NAME = re.compile(r"[A-Za-z0-9/._+-]{1,60}")
-"""The name of a socket has at most 107 bytes, and harnesses put TMPDIR unquoted into shell scripts."""
+_SUITABLE_NAME = re.compile(r"[A-Za-z0-9/._+-]+")
+"""Harnesses put TMPDIR unquoted into shell scripts."""
+LONGEST_PARENT = 60
+"""Characters: the name of a socket has at most 107 bytes."""
 
 
 @dataclass(frozen=True)
 class ScratchDir:
-    """A folder with the socket of the evaluation's gateway, and with temporary files."""
+    """A folder with the socket of the evaluation's gateway (or the engine's sockets), and temporary files."""
 
     folder: Path
 
@@ -48,13 +50,15 @@ class ScratchDir:
 
 
 @contextlib.contextmanager
-def scratch_dir() -> Iterator[ScratchDir]:
+def scratch_dir(longest_parent: int = LONGEST_PARENT) -> Iterator[ScratchDir]:
     """Makes an empty folder for this user only, and removes it in the end.
 
-    Also removes this node's folders whose evaluations were killed.
+    Also removes this node's folders whose processes were killed. It lies in the folder for temporary files
+    where that has a name of at most `longest_parent` characters, else in /tmp.
     """
     given = tempfile.gettempdir()
-    parent = Path(given if _SUITABLE_NAME.fullmatch(given) else "/tmp")
+    suitable = len(given) <= longest_parent and _SUITABLE_NAME.fullmatch(given)
+    parent = Path(given if suitable else "/tmp")
     _remove_abandoned(parent)
     made = ScratchDir(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)))
     try:

@@ -69,6 +69,8 @@ class Engine(ABC):
     """Beginnings of the engine's own variables, which pass from the job into an image."""
     api_key_variable: ClassVar[str]
     """The variable that holds the server's key: other users read command lines."""
+    sockets_variable: ClassVar[str] = ""
+    """The variable that names the folder of its sockets; that is removed with them. Empty: there is none."""
     caches: ClassVar[Mapping[str, str]] = TORCH_CACHES
     """Variables that name folders for what the engine keeps, and the folder for each."""
     known_failures: ClassVar[Sequence[KnownFailure]] = ()

@@ -27,9 +27,6 @@ WORKER = ("-m", "vllm.entrypoints.cli.main", "serve")
 PARALLEL_FLAGS = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
 """Flags by which the config splits the model itself."""
 
-MAX_SOCKET_FOLDER_CHARACTERS = 60
-"""A socket's path has 107 characters at most, and vLLM's names have 37 and more."""
-
 KV_CACHE_SHARE = 0.25
 """Of a server's memory, where it has no GPU; the rest is for weights, their copies and activations."""
 
@@ -57,6 +54,7 @@ class Vllm(Engine):
     program = "vllm"
     variable_prefixes = ("VLLM_",)
     api_key_variable = "VLLM_API_KEY"
+    sockets_variable = "VLLM_RPC_BASE_PATH"
     caches: ClassVar[Mapping[str, str]] = {
         "VLLM_CACHE_ROOT": "",
         "VLLM_CONFIG_ROOT": "config",
@@ -173,12 +171,10 @@ class Vllm(Engine):
     def environment(
         self, inherited: Mapping[str, str], *, address: str | None, first_port: int | None
     ) -> dict[str, str]:
-        """Returns the variables of this node's sockets and ports; nothing is reported to vLLM's makers."""
+        """Returns the variables of this node's ports; nothing is reported to vLLM's makers."""
         env = {"VLLM_NO_USAGE_STATS": "1"}
         if first_port is not None:
             env["VLLM_PORT"] = str(first_port)
-        if len(inherited.get("TMPDIR", "")) > MAX_SOCKET_FOLDER_CHARACTERS:
-            env["VLLM_RPC_BASE_PATH"] = "/tmp"
         if address is not None:
             env["VLLM_HOST_IP"] = address
         return env

@@ -33,9 +33,20 @@ def _prepare() -> None:
 class EngineProcess:
     """One process of an engine and its workers."""
 
-    def __init__(self, engine: Engine, argv: list[str], environment: dict[str, str], log: Path) -> None:
-        """Starts it, appending its output to `log`. Raises OSError where the interpreter cannot be run."""
-        self._engine, self._log = engine, log
+    def __init__(
+        self,
+        engine: Engine,
+        argv: list[str],
+        environment: dict[str, str],
+        log: Path,
+        holds: contextlib.ExitStack | None = None,
+    ) -> None:
+        """Starts it, appending its output to `log`; `holds` is closed once nothing of it is left.
+
+        Raises:
+            OSError: The interpreter cannot be run.
+        """
+        self._engine, self._log, self._holds = engine, log, holds or contextlib.ExitStack()
         self._ended = threading.Event()
         self._killed_for_memory = killed_for_memory()
         with log.open("ab") as stream:
@@ -111,6 +122,7 @@ class EngineProcess:
         """SIGKILL to all of it: also to workers whose parent has died before them."""
         self._signal(signal.SIGKILL)
         self._wait(10.0)
+        self._holds.close()
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):

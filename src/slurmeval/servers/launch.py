@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import zlib
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from slurmeval.config.site import Containers
 from slurmeval.containers.apptainer import Apptainer, Bind, with_targets
+from slurmeval.containment.scratch_dir import scratch_dir
 from slurmeval.engines.base import Engine, Rank
 from slurmeval.servers.engine_process import EngineProcess
 from slurmeval.servers.ports import EVERYWHERE, BindAddress
@@ -29,6 +31,10 @@ the engine's own."""
 
 FIRST_PORT, PORTS_PER_SERVER, PORT_BLOCKS = 12_000, 50, 400
 """Where engines look for ports for themselves, below those that Linux gives to clients."""
+
+LONGEST_PARENT = 26
+"""Characters of the folder in which that of the sockets lies. The path of a socket has 107 at most, of which
+vLLM's names take 37 and more."""
 
 _SECRET = re.compile(
     r"(^|_)(TOKENS?|SECRETS?|PASSWORDS?|PASSWD|CREDENTIALS?|(API|ACCESS|PRIVATE)_?KEYS?|COOKIE|JWT)(_|$)",
@@ -57,9 +63,11 @@ def launch(
     image.
     """
     address = None if rank is None or here.bind in EVERYWHERE else here.bind
-    env = environment(engine, spec, inherited(engine, spec), api_key, address)
-    argv, env = in_image(engine, spec, engine.argv(spec, here.bind, port, rank), env)
-    return EngineProcess(engine, argv, env, log)
+    with contextlib.ExitStack() as stack:
+        sockets = stack.enter_context(scratch_dir(LONGEST_PARENT)).socket_folder
+        env = environment(engine, spec, inherited(engine, spec), api_key, address, sockets)
+        argv, env = in_image(engine, spec, engine.argv(spec, here.bind, port, rank), env)
+        return EngineProcess(engine, argv, env, log, stack.pop_all())
 
 
 def inherited(engine: Engine, spec: ServerSpec) -> Mapping[str, str]:
@@ -71,12 +79,18 @@ def inherited(engine: Engine, spec: ServerSpec) -> Mapping[str, str]:
 
 
 def environment(
-    engine: Engine, spec: ServerSpec, base: Mapping[str, str], api_key: str, address: str | None = None
+    engine: Engine,
+    spec: ServerSpec,
+    base: Mapping[str, str],
+    api_key: str,
+    address: str | None = None,
+    sockets: Path | None = None,
 ) -> dict[str, str]:
     """Returns the engine's variables.
 
     They are `base` without NOT_INHERITED and without secrets (weights are staged, so it needs none), the
-    engine's, the spec's, and the key. `address`: this node's, for a server on several.
+    engine's, the spec's, and the key. `address`: this node's, for a server on several; `sockets`: the folder
+    of its sockets.
     """
     env = {
         name: value
@@ -95,6 +109,8 @@ def environment(
         first_port = FIRST_PORT + block * PORTS_PER_SERVER
     if (cache := cache_folder(spec)) is not None:
         env |= {name: str(cache / folder) for name, folder in engine.caches.items()}
+    if sockets is not None and engine.sockets_variable:
+        env[engine.sockets_variable] = str(sockets)
     own = engine.environment(env, address=address, first_port=first_port)
     return {**env, **own, **QUIET, **spec.env, engine.api_key_variable: api_key}
 
@@ -125,6 +141,8 @@ def in_image(
     home = cache / "home"
     home.mkdir(parents=True, exist_ok=True)
     binds = [Bind(Path("/tmp"), writable=True), Bind(cache, writable=True)]
+    sockets = Path(env.get(engine.sockets_variable, "/tmp"))
+    binds += [] if sockets.is_relative_to("/tmp") else [Bind(sockets, writable=True)]
     binds += [Bind(folder) for folder in with_targets([Path(spec.weights)])]
     if spec.chat_template is not None:
         binds.append(Bind(Path(spec.chat_template)))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from slurmeval.engines.base import Rank
 from slurmeval.engines.vllm import Vllm
-from slurmeval.servers.launch import environment, is_secret
+from slurmeval.servers.launch import environment, is_secret, launch
+from slurmeval.servers.ports import BindAddress
 from slurmeval.state.server_spec import ServerSpec
+from tests.waiting import wait_for
 
 VLLM = Vllm()
 
@@ -138,7 +142,34 @@ def test_nothing_that_vllm_and_its_compilers_keep_lies_in_the_home_folder(spec: 
     assert env["CUDA_CACHE_PATH"] == "/meant"
 
 
-def test_sockets_of_vllm_lie_in_a_short_folder(spec: ServerSpec) -> None:
-    short, long = "/scratch/job.7", "/scratch/" + 70 * "x"
-    assert "VLLM_RPC_BASE_PATH" not in environment(VLLM, spec, {"TMPDIR": short}, "k")
-    assert environment(VLLM, spec, {"TMPDIR": long}, "k")["VLLM_RPC_BASE_PATH"] == "/tmp"
+@pytest.mark.parametrize("is_long", [False, True])
+def test_sockets_of_vllm_lie_in_a_short_folder_that_goes_with_it(
+    spec: ServerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_long: bool
+) -> None:
+    class Opening(Vllm):
+        def argv(self, *_: object) -> list[str]:
+            return [
+                "/bin/sh",
+                "-c",
+                'echo "$VLLM_RPC_BASE_PATH" && touch "$VLLM_RPC_BASE_PATH/0" && exec sleep 60',
+            ]
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setattr(tempfile, "tempdir", f"/tmp/{'x' * 70}" if is_long else short)
+        log = tmp_path / "log"
+        engine = launch(
+            Opening(), spec, BindAddress("127.0.0.1", "127.0.0.1"), log, port=1, api_key="k", rank=None
+        )
+        wait_for(
+            lambda: log.read_text().strip() and list(Path(log.read_text().strip()).iterdir()),
+            "a socket of the engine",
+        )
+        sockets = Path(log.read_text().strip())
+        assert len(str(sockets)) <= 60 and sockets.is_relative_to("/tmp" if is_long else short)
+        engine.kill()
+        assert not sockets.parent.exists()
+
+
+def test_the_config_may_say_where_sockets_lie(spec: ServerSpec, tmp_path: Path) -> None:
+    spec = replace(spec, env={"VLLM_RPC_BASE_PATH": "/meant"})
+    assert environment(VLLM, spec, {}, "k", None, tmp_path)["VLLM_RPC_BASE_PATH"] == "/meant"
