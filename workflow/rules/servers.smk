@@ -23,7 +23,7 @@ rule lease:
     conda:
         "../envs/slurmeval.yaml"
     message:
-        "Leasing a server of {wildcards.model} for {wildcards.benchmark}"
+        "Taking the lease of {wildcards.benchmark} on {wildcards.model}"
     shell:
         slurmeval("lease {wildcards.model} {wildcards.benchmark}")
 
@@ -43,4 +43,4 @@ use rule lease as lease_judge with:
     log:
         PATHS.log("lease_judge", "{judge}", "{benchmark}~{model}"),
     message:
-        "Leasing a server of {wildcards.judge}, to judge {wildcards.model} for {wildcards.benchmark}"
+        "Taking the lease of {wildcards.benchmark} on {wildcards.model}, whom {wildcards.judge} judges"
