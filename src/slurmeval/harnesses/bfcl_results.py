@@ -8,7 +8,6 @@ There, categories that did not run count as 0 in every average over them.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.json_lines import json_lines
-from slurmeval.harnesses.nemo_readers.reading import laid_out_by
+from slurmeval.harnesses.nemo_readers.reading import conversation, laid_out_by, text_of
 from slurmeval.harnesses.sample_checks import each_once, well_formed
 from slurmeval.harnesses.scores import bad_result
 
@@ -144,13 +143,13 @@ def _sample(
     verdict = wrong.get(name)
     question = questions.get(name) or (verdict or {}).get("prompt") or {}
     reference = references.get(name, (verdict or {}).get("possible_answer"))
-    output = None if answer["result"] is None else _text(answer["result"])
+    output = text_of(answer["result"])
     sample = Sample(
         native_id=name,
         task="bfcl",
         category=category,
         input=_conversation(question.get("question", [])),
-        reference=None if reference is None else _text(reference),
+        reference=text_of(reference),
         output=output,
         scores=[
             Score(
@@ -178,19 +177,12 @@ def _sample(
 
 def _explanation(verdict: dict[str, Any]) -> str:
     error = verdict.get("error")
-    text = "; ".join(map(str, error)) if isinstance(error, list) else _text(error)
+    text = "; ".join(map(str, error)) if isinstance(error, list) else text_of(error)
     return f"{verdict.get('error_type', 'wrong')}: {text}"
 
 
 def _conversation(turns: list[list[dict[str, str]]]) -> str:
-    messages = [message for turn in turns for message in turn]
-    if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return conversation([(message["role"], message["content"]) for turn in turns for message in turn])
 
 
 def _check_counts(job: Job, samples: list[Sample], sizes: dict[str, int | None]) -> int | None:

@@ -16,6 +16,7 @@ from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import Sample, Score
 from slurmeval.harnesses.json_lines import MALFORMED
 from slurmeval.harnesses.lm_eval_lines import NO_FILTER
+from slurmeval.harnesses.nemo_readers.reading import text_of
 from slurmeval.harnesses.scores import number
 
 NOT_MEASURED = "bypass"
@@ -60,7 +61,7 @@ def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
         output=None,
         category=_subject(first["doc"]),
         cluster=_passage(first["doc"]),
-        reference=_text(first.get("target")),
+        reference=text_of(first.get("target")),
         scores=scores,
         metadata={"doc": first["doc"], "doc_hash": first.get("doc_hash")},
     )
@@ -206,7 +207,7 @@ def _fill_likelihood(made: Sample, requests: list[dict[str, Any]], line: dict[st
 
 def _fill_answer(made: Sample, line: dict[str, Any]) -> None:
     """Fills in a generated sample: the first answer as output, and whether it could be read."""
-    responses = [_text(answer) for answers in line["resps"] for answer in answers]
+    responses = [text_of(answer) for answers in line["resps"] for answer in answers]
     made.output = responses[0] if responses else None
     if len(responses) > 1:
         made.metadata["responses"] = responses
@@ -283,9 +284,3 @@ def _prompt(argument: Any) -> str:
     if len(messages) == 1:
         return str(messages[0][1])
     return "\n\n".join(f"{role}: {content}" for role, content in messages)
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)

@@ -7,7 +7,6 @@ line for each question and filter.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -17,9 +16,9 @@ from pydantic import BaseModel, Field, StrictBool, StrictInt, ValidationError
 
 from slurmeval.harnesses import cuts
 from slurmeval.harnesses.base import Sample
-from slurmeval.harnesses.json_lines import readable
 from slurmeval.harnesses.lm_eval_lines import QuestionLines
 from slurmeval.harnesses.lm_eval_questions import sample
+from slurmeval.harnesses.nemo_readers.reading import json_value
 from slurmeval.harnesses.scores import bad_result
 
 _Whole = Annotated[StrictInt, Field(ge=0, lt=2**53)]
@@ -70,13 +69,7 @@ class LmEvalFiles:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        with readable(path):
-            value = json.loads(path.read_bytes())
-    except RecursionError as error:
-        raise bad_result(f"{path.name}: not JSON: nested too deeply") from error
-    except ValueError as error:
-        raise bad_result(f"{path.name}: not JSON: {error}") from error
+    value = json_value(path)
     if not isinstance(value, dict) or not isinstance(value.get("results"), dict):
         raise bad_result(f"{path.name}: has no results")
     try:

@@ -243,6 +243,7 @@ def change_lines(job: Job, change: Callable[[list[dict[str, Any]]], object]) -> 
     [
         ({"task_id": "HumanEval/0", "repeat": 0}, "HumanEval/0, repeat 0, is there twice"),
         ({"repeat": 2}, "HumanEval/0 has the repeat 2, of 2"),
+        ({"task_id": "HumanEval/9"}, "8 answers were asked for, and there are samples of 8, of 5 questions"),
         ({"repeat": "1"}, "its files do not parse: TypeError"),
         ({"response": ["x"]}, "answer of HumanEval/0 is "),
         ({"status": "fine"}, "status of HumanEval/0 is 'fine'"),

@@ -57,12 +57,14 @@ def questions(samples: Iterable[Sample]) -> int:
 
 
 def within(job: Job, asked: int, harness: str) -> None:
-    """Checks that no more was asked than the limit allows. Fewer may be all that there is.
+    """Checks that something was asked, and no more than the limit allows. Fewer may be all that there is.
 
     Raises:
-        EvaluationFailed: More was asked, so the files are of another run (bad_result).
+        EvaluationFailed: Nothing was asked, or more, so the files are of another run (bad_result).
     """
     limit = job.benchmark.limit
+    if not asked:
+        raise bad_result(f"{harness}: no question was asked")
     if limit is not None and asked > limit:
         raise bad_result(f"{harness}: {asked} questions were asked, where the limit is {limit}")
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.nemo_readers import lead, questions, repeats, within
 from slurmeval.harnesses.nemo_readers.reading import csv_rows, laid_out_by, one_file
-from slurmeval.harnesses.scores import bad_result
 
 
 def read(job: Job, output: Path) -> list[Sample]:
@@ -27,8 +26,6 @@ def read(job: Job, output: Path) -> list[Sample]:
     rows = csv_rows(path)
     with laid_out_by("AA-LCR", path):
         samples = [sample for number, row in enumerate(rows) for sample in _samples(number, row)]
-    if not samples:
-        raise bad_result(f"{path.name}: has no answer")
     within(job, questions(samples), "AA-LCR")
     return samples
 

@@ -17,7 +17,7 @@ from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.nemo_readers import lead, questions, within
 from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by, no_proportion, one_file
 from slurmeval.harnesses.sample_checks import each_once
-from slurmeval.harnesses.scores import bad_result, proportion
+from slurmeval.harnesses.scores import proportion
 
 _LEADING = {
     "medcalc_bench": "medcalc_bench_accuracy",
@@ -59,8 +59,6 @@ def read(job: Job, output: Path) -> list[Sample]:
             for request in state["request_states"]
             if request["instance"]["split"] == _SPLIT and "perturbation" not in request["instance"]
         ]
-    if not samples:
-        raise bad_result(f"{asked.name}: has no answer in the split {_SPLIT}")
     within(job, questions(samples), "HELM")
     return each_once(samples, asked)
 

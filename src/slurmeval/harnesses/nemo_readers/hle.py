@@ -35,11 +35,9 @@ def read(job: Job, output: Path) -> list[Sample]:
         if missing:
             raise bad_result(f"{path.name}: the question {missing[0]} was answered or judged, but not both")
         samples = [_sample(name, entry) for name, entry in verdicts.items()]
-    if not samples:
-        raise bad_result(f"{path.name}: has no answer")
+    within(job, questions(samples), "HLE")
     if all(sample.scores[0].value is None for sample in samples):
         raise bad_result(f"HLE's judge gave no verdict on any of {len(samples)} answers")
-    within(job, questions(samples), "HLE")
     return samples
 
 

@@ -29,7 +29,7 @@ def read(job: Job, output: Path) -> list[Sample]:
     path = output / "eval_results_loose.jsonl"
     strict, loose = json_lines(output / "eval_results_strict.jsonl"), json_lines(path)
     answers = json_lines(output / "output.jsonl")
-    if not answers or not len(strict) == len(loose) == len(answers):
+    if not len(strict) == len(loose) == len(answers):
         raise bad_result(
             f"IFBench answered {len(answers)} prompts, and scored {len(strict)} strictly, "
             f"{len(loose)} loosely"

@@ -18,7 +18,6 @@ from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.nemo_readers import lead, questions, repeats, within
 from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by, one_file
 from slurmeval.harnesses.sample_checks import each_once
-from slurmeval.harnesses.scores import bad_result
 
 
 def read(job: Job, output: Path) -> list[Sample]:
@@ -32,8 +31,6 @@ def read(job: Job, output: Path) -> list[Sample]:
     entries = json_value(path)
     with laid_out_by("LiveCodeBench", path):
         samples = [sample for entry in entries for sample in _samples(scenario, entry)]
-    if not samples:
-        raise bad_result(f"{path.name}: has no answer")
     within(job, questions(samples), "LiveCodeBench")
     return each_once(samples, path)
 

@@ -14,7 +14,6 @@ from typing import Any
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.nemo_readers import questions, within
 from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by, one_file
-from slurmeval.harnesses.scores import bad_result
 
 _NO_ANSWER = "None"
 """What MMATH writes where it found no answer."""
@@ -35,8 +34,6 @@ def read(job: Job, output: Path) -> list[Sample]:
             for number, problem in enumerate(problems)
             if f"prediction_{number}" in problem
         ]
-    if not samples:
-        raise bad_result(f"{path.name}: has no answer")
     within(job, questions(samples), "MMATH")
     return samples
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.json_lines import json_lines
-from slurmeval.harnesses.nemo_readers import questions
+from slurmeval.harnesses.nemo_readers import questions, within
 from slurmeval.harnesses.nemo_readers.reading import (
     conversation,
     laid_out_by,
@@ -35,9 +35,7 @@ def read(job: Job, output: Path) -> list[Sample]:
     answers = one_file(output, "mtbench/**/responses/*.jsonl", "MT-Bench")
     judged = one_file(output, "mtbench/**/judgements/*_single.jsonl", "MT-Bench")
     asked = json_lines(answers)
-    limit = job.benchmark.limit
-    if limit is not None and len(asked) > limit:
-        raise bad_result(f"{answers.name}: {len(asked)} answers, where the limit is {limit}")
+    within(job, len(asked), "MT-Bench")
     with laid_out_by("MT-Bench", judged):
         lines = json_lines(judged)
         ratings = {(line["question_id"], line["turn"]): line for line in lines}

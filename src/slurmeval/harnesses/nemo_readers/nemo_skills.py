@@ -13,6 +13,7 @@ from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.json_lines import json_lines
+from slurmeval.harnesses.nemo_readers import repeats, within
 from slurmeval.harnesses.nemo_readers.reading import laid_out_by, no_proportion, rescale, text_of
 from slurmeval.harnesses.scores import bad_result, number
 
@@ -39,9 +40,7 @@ def read(job: Job, output: Path) -> list[Sample]:
     mode = "pass@1" if len(paths) == 1 else f"pass@1[avg-of-{len(paths)}]"
     for path in paths:
         lines = json_lines(path)
-        limit = job.benchmark.limit
-        if not lines or (limit is not None and len(lines) > limit):
-            raise bad_result(f"{path.parent.name}/{path.name}: {len(lines)} answers, the limit is {limit}")
+        within(job, len(lines), f"NeMo Skills, {path.parent.name}/{path.name}")
         found = _REPEAT.fullmatch(path.name)
         repeat = int(found[1]) if found else 0
         with laid_out_by("NeMo Skills", path):
@@ -86,11 +85,10 @@ def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
 
     All are percentages, and under `groups` only: the benchmark itself first, then its subsets.
     """
-    repeats = 1 + max((sample.repeat_idx for sample in samples), default=0)
     for row in rows:
         score = row.metric.rpartition("/")[2]
         row.is_group = False
-        row.n_repeats = repeats
+        row.n_repeats = repeats(samples)
         if score in _NO_SCORES or "tokens" in score or "seconds" in score:
             no_proportion(row)
             row.higher_is_better = None

@@ -13,6 +13,7 @@ from pathlib import Path
 from slurmeval.errors import EvaluationFailed
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.json_lines import json_lines
+from slurmeval.harnesses.nemo_readers import within
 from slurmeval.harnesses.nemo_readers.reading import csv_rows, json_value, laid_out_by, rescale
 from slurmeval.harnesses.scores import bad_result
 
@@ -30,9 +31,7 @@ def read(job: Job, output: Path) -> list[Sample]:
     """
     path = output / "output.csv"
     rows = csv_rows(path)
-    limit = job.benchmark.limit
-    if not rows or (limit is not None and len(rows) > limit):
-        raise bad_result(f"{path.name}: {len(rows)} answers, where the limit is {limit}")
+    within(job, len(rows), "the Safety Harness")
     task = job.benchmark.task.partition(".")[2]
     with laid_out_by("the Safety Harness", path):
         if task == "compliance":

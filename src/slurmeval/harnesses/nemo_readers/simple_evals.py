@@ -23,7 +23,7 @@ from typing import Any
 from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.nemo_readers import within
-from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by, one_file, text_of
+from slurmeval.harnesses.nemo_readers.reading import conversation, json_value, laid_out_by, one_file, text_of
 from slurmeval.harnesses.scores import bad_result
 
 _OWN_METRICS = ("pass@", "is_", "overall_score")
@@ -44,7 +44,7 @@ def read(job: Job, output: Path) -> list[Sample]:
         task, blocks = str(written["task_name"]), int(written.get("n_repeats", 1))
     if blocks < 1:
         raise bad_result(f"{results.name}: n_repeats is {blocks}")
-    if not entries or sorted(entries) != list(range(len(entries))) or len(entries) % blocks:
+    if sorted(entries) != list(range(len(entries))) or len(entries) % blocks:
         raise bad_result(f"simple-evals kept {len(entries)} answers, with gaps or not {blocks} of each")
     n = len(entries) // blocks
     within(job, n, "simple-evals")
@@ -148,6 +148,4 @@ def _category(entry: dict[str, Any]) -> str | None:
 
 
 def _conversation(messages: list[dict[str, Any]]) -> str:
-    if len(messages) == 1:
-        return text_of(messages[0]["content"]) or ""
-    return "\n\n".join(f"{message['role']}: {text_of(message['content'])}" for message in messages)
+    return conversation([(message["role"], text_of(message["content"])) for message in messages])

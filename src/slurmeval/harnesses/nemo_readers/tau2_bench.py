@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
+from slurmeval.harnesses.nemo_readers import questions, repeats, within
 from slurmeval.harnesses.nemo_readers.reading import (
     conversation,
     json_value,
@@ -35,18 +36,14 @@ def read(job: Job, output: Path) -> list[Sample]:
     summary_path = one_file(output, "*_results.json", "tau2-bench")
     path = summary_path.with_name(f"{summary_path.name.removesuffix('_results.json')}.json")
     content, summary = json_value(path), json_value(summary_path)
-    limit = job.benchmark.limit
     with laid_out_by("tau2-bench", path):
         tasks = {task["id"]: task for task in content["tasks"]}
         runs = content["simulations"]
         wanted = len(tasks) * summary["num_trials"]
-        if not len(runs) == summary["num_simulations"] == wanted or (
-            limit is not None and len(tasks) > limit
-        ):
-            raise bad_result(
-                f"{path.name}: {len(runs)} conversations, where {summary['num_simulations']} are counted, "
-                f"{wanted} were to be held, and the limit is {limit} tasks"
-            )
+        if not len(runs) == summary["num_simulations"] == wanted:
+            counted = f"{len(runs)} conversations, where {summary['num_simulations']} are counted"
+            raise bad_result(f"{path.name}: {counted}, and {wanted} were to be held")
+        within(job, len(tasks), "tau2-bench")
         domain = f"tau2_bench_{summary['domain']}"
         samples = each_once([_sample(domain, tasks[run["task_id"]], run) for run in runs], path)
     return sorted(samples, key=lambda sample: (sample.native_id, sample.repeat_idx))
@@ -85,10 +82,8 @@ def _said(message: dict[str, Any]) -> str:
 
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
     """Returns the scores: pass@1 leads. The cost is in dollars, and 0 for a model that has no price."""
-    tasks = {sample.native_id for sample in samples}
-    trials = 1 + max((sample.repeat_idx for sample in samples), default=0)
     for row in rows:
-        row.n_items, row.n_repeats = len(tasks), trials
+        row.n_items, row.n_repeats = questions(samples), repeats(samples)
         row.is_group = False
         row.is_primary = row.metric == _PRIMARY
         row.higher_is_better = not row.metric.startswith("avg_cost")

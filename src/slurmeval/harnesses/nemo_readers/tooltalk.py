@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
+from slurmeval.harnesses.nemo_readers import within
 from slurmeval.harnesses.nemo_readers.reading import conversation, json_value, laid_out_by
 from slurmeval.harnesses.sample_checks import each_once
 from slurmeval.harnesses.scores import bad_result, number
@@ -36,12 +37,9 @@ def read(job: Job, output: Path) -> list[Sample]:
             samples.append(_sample(content))
     totals = json_value(output / "metrics.json")
     counted = totals.get("num_conversations") if isinstance(totals, dict) else None
-    limit = job.benchmark.limit
-    if counted != len(samples) or (limit is not None and len(samples) > limit):
-        raise bad_result(
-            f"metrics.json: counts {counted} conversations, there are files of {len(samples)}, "
-            f"and the limit is {limit}"
-        )
+    if counted != len(samples):
+        raise bad_result(f"metrics.json: counts {counted} conversations, there are files of {len(samples)}")
+    within(job, len(samples), "ToolTalk")
     return each_once(samples, output / "metrics.json")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
+from slurmeval.harnesses.nemo_readers import within
 from slurmeval.harnesses.nemo_readers.reading import laid_out_by, number_in, rescale, xlsx_rows
 from slurmeval.harnesses.scores import bad_result
 
@@ -33,9 +34,7 @@ def read(job: Job, output: Path) -> list[Sample]:
         raise bad_result("VLMEvalKit wrote no predictions (<model>/T*/<model>_<dataset>.xlsx)")
     path = books[0]
     rows = xlsx_rows(path)
-    limit = job.benchmark.limit
-    if not rows or (limit is not None and len(rows) > limit):
-        raise bad_result(f"{path.name}: {len(rows)} questions, where the limit is {limit}")
+    within(job, len(rows), "VLMEvalKit")
     judged: dict[str, dict[str, str]] = {}
     for book in books[1:]:
         for row in xlsx_rows(book):

@@ -45,7 +45,7 @@ def test_unknown_layouts_are_bad_results(make_job: MakeJob, edit: Edit) -> None:
     edit(job, "fr.json", '"correct_1"', '"right_1"')
     assert "fr.json: not laid out as MMATH does" in refused(job)
     edit(job, "fr.json", '"prediction_', '"answer_')
-    assert "fr.json: has no answer" in refused(job)
+    assert "MMATH: no question was asked" in refused(job)
     (output_of(job) / "small" / "fr.json").unlink()
     assert "fr.json: was not written" in refused(job)
 

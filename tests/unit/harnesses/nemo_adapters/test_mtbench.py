@@ -65,5 +65,5 @@ def test_a_lost_rating_is_a_bad_result(make_job: MakeJob) -> None:
 
 
 def test_a_limit_that_was_not_kept_is_a_bad_result(make_job: MakeJob) -> None:
-    with pytest.raises(EvaluationFailed, match="2 answers, where the limit is 1"):
+    with pytest.raises(EvaluationFailed, match="2 questions were asked, where the limit is 1"):
         read_all(make_job("nemo_mtbench", **{**MTBENCH, "limit": 1}))

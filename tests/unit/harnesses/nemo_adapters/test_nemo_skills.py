@@ -58,7 +58,7 @@ def test_no_answers_are_a_bad_result(make_job: MakeJob) -> None:
     job = make_job("nemo_nemo_skills", **AIME)
     for path in output_of(job).rglob("output-rs*.jsonl"):
         path.write_text("")
-    with pytest.raises(EvaluationFailed, match="0 answers") as caught:
+    with pytest.raises(EvaluationFailed, match=r"output-rs0\.jsonl: no question was asked") as caught:
         read_all(job)
     assert caught.value.error_class is ErrorClass.BAD_RESULT
 

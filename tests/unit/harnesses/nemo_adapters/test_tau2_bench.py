@@ -49,7 +49,7 @@ def test_a_lost_conversation_is_a_bad_result(make_job: MakeJob, edit: Edit) -> N
 
 
 def test_a_limit_that_was_not_kept_is_a_bad_result(make_job: MakeJob) -> None:
-    with pytest.raises(EvaluationFailed, match="the limit is 2 tasks"):
+    with pytest.raises(EvaluationFailed, match="3 questions were asked, where the limit is 2"):
         read_all(make_job("nemo_tau2_bench", **{**AIRLINE, "limit": 2}))
 
 
