@@ -14,7 +14,7 @@ from slurmeval.slurm import states
 SOURCE = Path(__file__).parents[2] / "src" / "slurmeval"
 
 LAYERS = (
-    ("errors", "parent_death", "progress"),
+    ("errors", "parent_death", "progress", "wording"),
     ("disk", "files", "paths", "project_files", "retrying"),
     ("state",),
     ("processes",),

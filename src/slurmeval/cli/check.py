@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slurmeval.cli.naming import configfile_option, results_option
+from slurmeval.wording import counted
 
 if TYPE_CHECKING:
     from slurmeval.config.models import Config
@@ -34,8 +35,8 @@ def check(files: tuple[Path, ...], configfiles: tuple[Path, ...], results: Path 
     without = len(models) * len(benchmarks) - len(evaluations)
     less = f" − {without}" if without else ""
     click.echo(
-        f"{_counted(len(models), 'model')} × {_counted(len(benchmarks), 'benchmark')}{less} = "
-        f"{_counted(len(evaluations), 'evaluation')}; results in {config.results}"
+        f"{counted(len(models), 'model')} × {counted(len(benchmarks), 'benchmark')}{less} = "
+        f"{counted(len(evaluations), 'evaluation')}; results in {config.results}"
     )
     for left_out, name in itertools.product(models, benchmarks):
         if (why := config.not_judged(left_out, name)) is not None:
@@ -73,7 +74,3 @@ def checked(files: Sequence[Path], results: Path | None = None) -> Config:
     return load(
         files, overrides, check_benchmark=problems, check_pair=model_problems, check_config=config_problems
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -12,6 +12,7 @@ from slurmeval.cli.naming import about_results
 from slurmeval.cli.numbers import Number, min_paired_option
 from slurmeval.cli.scores import aligned, printable
 from slurmeval.cli.suites import benchmark_options, wanted
+from slurmeval.wording import signed
 
 if TYPE_CHECKING:
     from slurmeval.results.comparison import BenchmarkComparison, Comparison
@@ -86,7 +87,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
         value, interval, verdict = comparison.mean
         within = [each.benchmark for each in averaged(comparison.benchmarks)]
         of = f"Mean of {len(within)} benchmarks, each weighing the same"
-        yield f"{of}: {_signed(value)} ({_interval(interval)}); verdict on A: {verdict}"
+        yield f"{of}: {signed(value)} ({_interval(interval)}); verdict on A: {verdict}"
         if outside := [each.benchmark for each in comparison.benchmarks if each.benchmark not in within]:
             yield f"Not in the mean: {', '.join(outside)}"
         for one, other, count in comparison.shared:
@@ -109,7 +110,7 @@ def _row(compared: BenchmarkComparison) -> list[str]:
     p_value = "" if compared.p_holm is None else _p_value(compared.p_holm)
     needed = "" if found.needed is None else f" (n ≈ {found.needed:,} would)"
     verdict = f"{compared.verdict}{needed}"
-    return [*start, _signed(found.value), _interval(found.interval), p_value, *only, n, verdict]
+    return [*start, signed(found.value), _interval(found.interval), p_value, *only, n, verdict]
 
 
 def _remarks(compared: BenchmarkComparison, a: str, b: str) -> Iterator[str]:
@@ -136,12 +137,8 @@ def _remarks(compared: BenchmarkComparison, a: str, b: str) -> Iterator[str]:
         yield f"so many questions show differences of {found.detectable:.3f} or more (power 80 %)"
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
-
-
 def _interval(interval: Interval | None) -> str:
-    return "no interval" if interval is None else f"{_signed(interval.low)} … {_signed(interval.high)}"
+    return "no interval" if interval is None else f"{signed(interval.low)} … {signed(interval.high)}"
 
 
 def _p_value(p: float) -> str:

@@ -14,6 +14,7 @@ from slurmeval.cli.naming import about_results
 from slurmeval.cli.numbers import min_paired_option
 from slurmeval.cli.scores import aligned, printable
 from slurmeval.errors import SlurmevalError, UserError
+from slurmeval.wording import signed
 
 if TYPE_CHECKING:
     from slurmeval.results.gate_checks import GateCheck
@@ -88,15 +89,11 @@ def _row(check: GateCheck) -> list[str]:
     scores = [
         "" if score is None else f"{score:.3f}" for score in (check.baseline_score, check.candidate_score)
     ]
-    drop = "" if check.drop is None else _signed(check.drop)
+    drop = "" if check.drop is None else signed(check.drop)
     interval = (
-        "" if check.interval is None else " … ".join(map(_signed, (check.interval.low, check.interval.high)))
+        "" if check.interval is None else " … ".join(map(signed, (check.interval.low, check.interval.high)))
     )
     limit = "absolute" if check.limit == "max_drop" else "relative"
     found = check.finding.lower().replace("_", " ")
     start = [check.benchmark, check.baseline, check.tier, check.metric or "", limit]
     return [*start, *scores, drop, interval, f"{check.allowed:g}", f"{check.n:,}", found]
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from slurmeval.ownership import live_owner
 from slurmeval.planning.fitting import Request, crowded_out, requests, unfit
 from slurmeval.planning.outlook import unmeasured, visible
-from slurmeval.planning.summary import Summary, counted, lines, summarize, wrapped
+from slurmeval.planning.summary import Summary, lines, summarize, wrapped
 from slurmeval.scheduling import finished
+from slurmeval.wording import counted
 
 if TYPE_CHECKING:
     from slurmeval.config.site import Site

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from slurmeval.planning.estimate import estimate, questions, rehearsed
 from slurmeval.planning.law import Span
-from slurmeval.planning.summary import counted, duration, hours_text
+from slurmeval.planning.summary import duration, hours_text
+from slurmeval.wording import counted
 
 if TYPE_CHECKING:
     from slurmeval.planning.plan import Plan

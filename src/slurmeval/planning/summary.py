@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slurmeval.wording import counted
+
 if TYPE_CHECKING:
     from slurmeval.config.models import Config
     from slurmeval.config.site import Site
@@ -278,11 +280,6 @@ def wrapped(line: str) -> list[str]:
     return textwrap.wrap(
         line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """Returns a number and its noun, such as `2 models`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def duration(seconds: float) -> str:

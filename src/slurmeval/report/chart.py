@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slurmeval.report.tables import ScoreCell
+from slurmeval.wording import counted
 
 MAX_MODELS = 8
 MAX_BENCHMARKS = 30
@@ -136,11 +137,6 @@ import json, sys, vl_convert
 for line in sys.stdin:
     print(json.dumps(vl_convert.vegalite_to_svg(line, allowed_base_urls=[])), flush=True)
 """
-
-
-def counted(number: int, noun: str) -> str:
-    """Returns a number and its noun, such as `2 models`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _spec(scores: Sequence[ScoreCell], models: list[str], benchmarks: list[str]) -> dict[str, object]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from slurmeval.report.chart import Chart, chart_of, counted, framed
+from slurmeval.report.chart import Chart, chart_of, framed
 from slurmeval.results.patching import PatchedCell, PatchedSite
+from slurmeval.wording import counted
 
 COLOURS = ("#b5532a", "#efece6", "#2b6cb8")
 """Of -1, 0 and 1: a patch that works against the answer, does nothing, recovers all."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from slurmeval.report.chart import COLOURS, MAX_MODELS, Chart, chart_of, counted, framed
+from slurmeval.report.chart import COLOURS, MAX_MODELS, Chart, chart_of, framed
+from slurmeval.wording import counted
 
 if TYPE_CHECKING:
     from slurmeval.report.throughput import Throughput

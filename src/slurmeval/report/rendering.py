@@ -18,6 +18,8 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from slurmeval.wording import p_value, signed
+
 MAX_TEXT = 20_000
 """Characters of one field on a sample page; longer ones are cut, with a note of how many are left out."""
 
@@ -108,16 +110,6 @@ def href(*segments: str) -> str:
 def score(value: float | None, digits: int = 3) -> str:
     """Returns a score or its error with fixed digits, so that columns line up."""
     return "–" if value is None else f"{value:.{digits}f}"
-
-
-def signed(value: float) -> str:
-    """Returns a difference of scores with its sign."""
-    return f"{value:+.3f}".replace("-", "−")
-
-
-def p_value(p: float) -> str:
-    """Returns a p-value as papers write it: `p = .041`, `p < .001`."""
-    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
 
 
 def number(value: float | None) -> str:

@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from slurmeval import wording
 from slurmeval.results.comparison import BenchmarkComparison, Row, compare_benchmark, read_questions
 from slurmeval.statistics import families, power
 from slurmeval.statistics.intervals import LEVEL, ROUNDING_ERROR, Interval
 from slurmeval.statistics.pairs import p_below
+from slurmeval.wording import signed
 
 if TYPE_CHECKING:
     from slurmeval.config.policy import GateLimits
@@ -189,15 +191,11 @@ def _reason(found: GateCheck, p_value: float, n_checks: int) -> str:
     assert found.drop is not None and found.interval is not None
     of = "" if found.limit == "max_drop" else " of the baseline's score"
     scores = f"{found.baseline_score:.3f} → {found.candidate_score:.3f}"
-    interval = f"95 % interval {_signed(found.interval.low)} … {_signed(found.interval.high)}"
-    text = f"drop {_signed(found.drop)}{of} ({scores}; {interval}), allowed {found.allowed:g}"
+    interval = f"95 % interval {signed(found.interval.low)} … {signed(found.interval.high)}"
+    text = f"drop {signed(found.drop)}{of} ({scores}; {interval}), allowed {found.allowed:g}"
     if found.finding is Finding.BREACH:
-        p_said = "p < .001" if p_value < 0.001 else f"p = {p_value:.3f}".replace("0.", ".")
-        return f"{text}: surely more ({p_said}{f', Holm over {n_checks} checks' if n_checks > 1 else ''})"
+        over = f", Holm over {n_checks} checks" if n_checks > 1 else ""
+        return f"{text}: surely more ({wording.p_value(p_value)}{over})"
     if found.finding is Finding.PASS:
         return f"{text}: surely within"
     return f"{text}: cannot tell" + (f"; n ≈ {found.needed:,} would" if found.needed else "")
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")

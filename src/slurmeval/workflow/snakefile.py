@@ -29,7 +29,6 @@ from slurmeval.planning.preflight import (
     need_servable,
     require_access_and_space,
 )
-from slurmeval.planning.summary import counted
 from slurmeval.planning.untracked import disown
 from slurmeval.progress import to_stderr
 from slurmeval.scheduling import snakemake_compat
@@ -42,6 +41,7 @@ from slurmeval.variables import (
     isolate_python,
     shadowing,
 )
+from slurmeval.wording import counted
 from slurmeval.workflow.controller import Controller
 from slurmeval.workflow.half_made import forget_half_made
 from slurmeval.workflow.lifecycle import (

@@ -9,8 +9,7 @@ import jsonschema
 import pytest
 import yaml
 from pydantic.fields import FieldInfo
-
-from slurmeval.config import schema
+from scripts.reference import config as schema
 
 PROJECT = Path(__file__).parents[3]
 

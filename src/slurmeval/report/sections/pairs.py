@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from slurmeval.report import samples
 from slurmeval.report.material import ReportSection
-from slurmeval.report.rendering import p_value, signed
 from slurmeval.results.matrix import Cell, Matrix, matrices
 from slurmeval.statistics.intervals import LEVEL, normal_quantile
 from slurmeval.statistics.pairs import Verdict
 from slurmeval.statistics.power import POWER
+from slurmeval.wording import p_value, signed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

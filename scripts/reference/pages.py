@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from scripts.reference import config, server_states, tables
 
 from slurmeval.catalog.entries import HarnessEntry, Task, catalog
 from slurmeval.cli import main
 from slurmeval.cli.tasks import needed
-from slurmeval.config import schema
 from slurmeval.files import write_atomically
-from slurmeval.results import reference
-from slurmeval.state import status_page
 
 COMMANDS = Path("docs/commands.md")
 TASKS = Path("docs/task-list.md")
@@ -22,14 +20,14 @@ HELP_WIDTH = 100
 
 _COMMANDS_INTRODUCTION = f"""# Commands
 
-Generated from `src/slurmeval/cli` by `{schema.COMMAND}`; do not edit.
+Generated from `src/slurmeval/cli` by `{config.COMMAND}`; do not edit.
 
 Run them in the project folder, with `.venv` active. The exit status is 0, 1 where something failed, 2 for bad
 input, and 130 after Ctrl-C. The reason of a failure is the last line on stderr.
 """
 _TASKS_INTRODUCTION = f"""# NeMo Evaluator's tasks
 
-Generated from `src/slurmeval/catalog` by `{schema.COMMAND}`; do not edit.
+Generated from `src/slurmeval/catalog` by `{config.COMMAND}`; do not edit.
 
 {{tasks}} tasks of {{harnesses}} harnesses, from nemo-evaluator-launcher {{launcher}}. A config names a task
 as `harness.task`. [tasks.md](tasks.md) explains what a task may need; `slurmeval tasks` searches this list.
@@ -38,9 +36,9 @@ as `harness.task`. [tasks.md](tasks.md) explains what a task may need; `slurmeva
 
 def generated_files() -> dict[Path, str]:
     """Returns the text of each generated file by its path in the project, which is the working folder."""
-    files = {COMMANDS: commands_page(), TASKS: tasks_page(), reference.REFERENCE: reference.page()}
-    files[status_page.PAGE] = status_page.page(schema.COMMAND)
-    for each in schema.ALL:
+    files = {COMMANDS: commands_page(), TASKS: tasks_page(), tables.REFERENCE: tables.page()}
+    files[server_states.PAGE] = server_states.page(config.COMMAND)
+    for each in config.ALL:
         files |= {each.schema: each.schema_text(), each.reference: each.reference_text()}
     return files
 
