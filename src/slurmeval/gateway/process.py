@@ -8,14 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
-from slurmeval.files import read_json, write_json
-from slurmeval.gateway.settings import GatewayConfig
+from slurmeval.gateway.settings import GatewayConfig, GatewayReady, LogFailure
 from slurmeval.gateway.writer import FAILED_FILE
 from slurmeval.state.evaluation import GatewayProgress
-from slurmeval.state.records import decode
+from slurmeval.state.records import JsonObject, decode, read, write
 
 READY_TIMEOUT_S = 120.0
 """Longest time from start to listening: the log of earlier tries is read, 65,000 requests in a second."""
@@ -33,14 +31,12 @@ class GatewayFailed(SlurmevalError):
 class GatewayProcess:
     """A gateway that listens. It ends with `stop`, or with this process."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], config: GatewayConfig, ready: dict[str, Any]
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], config: GatewayConfig, ready: GatewayReady) -> None:
         self._process = process
         self._config = config
-        self.url: str = ready["url"]
+        self.url = ready.url
         self.port = int(self.url.rpartition(":")[2])
-        self.api_key: str = ready["api_key"]
+        self.api_key = ready.api_key
         self.pid = process.pid
 
     def alive(self) -> bool:
@@ -56,9 +52,8 @@ class GatewayProcess:
         if not self.alive():
             status = self._process.returncode
             return EvaluationFailed(ErrorClass.HARNESS_ERROR, f"the gateway ended with status {status}")
-        value = read_json(self._config.log / FAILED_FILE)
-        if value is not None:
-            return EvaluationFailed(ErrorClass.HARNESS_ERROR, str(value["reason"]))
+        if (failed := read(self._config.log / FAILED_FILE, LogFailure)) is not None:
+            return EvaluationFailed(ErrorClass.HARNESS_ERROR, failed.reason)
         report = self.progress()  # a full disk may have had no room for the file
         if report is None or report.failure is None:
             return None
@@ -87,11 +82,11 @@ class GatewayProcess:
             return None
         return length if isinstance(length, int) else None
 
-    def _get(self, path: str, timeout_s: float) -> dict[str, Any] | None:
+    def _get(self, path: str, timeout_s: float) -> JsonObject | None:
         connection = http.client.HTTPConnection(self.url.partition("//")[2], timeout=timeout_s)
         try:
             connection.request("GET", path, headers={"Authorization": f"Bearer {self.api_key}"})
-            report: dict[str, Any] = json.loads(connection.getresponse().read())
+            report: JsonObject = json.loads(connection.getresponse().read())
             return report
         except (OSError, ValueError, http.client.HTTPException):
             return None
@@ -124,7 +119,7 @@ def start(config: GatewayConfig, folder: Path, ready_timeout_s: float = READY_TI
     """
     folder.mkdir(parents=True, exist_ok=True)
     config_file, log_file = folder / "gateway.json", folder / "gateway.log"
-    write_json(config_file, config.as_json())
+    write(config_file, config)
     config.ready_file.unlink(missing_ok=True)
     with log_file.open("wb") as log:
         process = subprocess.Popen(
@@ -135,7 +130,7 @@ def start(config: GatewayConfig, folder: Path, ready_timeout_s: float = READY_TI
         )
     deadline = time.monotonic() + ready_timeout_s
     while time.monotonic() < deadline:
-        ready = read_json(config.ready_file)
+        ready = read(config.ready_file, GatewayReady)
         if ready is not None:
             return GatewayProcess(process, config, ready)
         if process.poll() is not None:

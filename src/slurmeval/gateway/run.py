@@ -14,17 +14,16 @@ from pathlib import Path
 import uvloop
 
 from slurmeval.errors import SlurmevalError
-from slurmeval.files import write_json
 from slurmeval.gateway.accepting import shares, tcp_socket, unix_socket
 from slurmeval.gateway.app import GatewayApp
 from slurmeval.gateway.log import repair
 from slurmeval.gateway.replay import Replays
-from slurmeval.gateway.settings import GatewayConfig
+from slurmeval.gateway.settings import GatewayConfig, GatewayReady
 from slurmeval.gateway.upstream import Upstream
 from slurmeval.gateway.writer import LogWriter, own_log
 from slurmeval.parent_death import signal_at_parent_death
 from slurmeval.processes import raise_open_files
-from slurmeval.state.records import write
+from slurmeval.state.records import load, write
 
 PROGRESS_FILE = "progress.json"
 PROGRESS_S = 2.0
@@ -47,7 +46,7 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m slurmeval.gateway <config.json>", file=sys.stderr)
         return 2
     try:
-        uvloop.run(serve(GatewayConfig.read(Path(arguments[0])), parent))
+        uvloop.run(serve(load(Path(arguments[0]), GatewayConfig), parent))
     except (SlurmevalError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -72,9 +71,9 @@ async def serve(config: GatewayConfig, parent: int) -> None:
             listener = tcp_socket(config.host, config.port)
             host, port = listener.getsockname()[:2]
             server.listen([listener, *([] if config.socket is None else [unix_socket(config.socket)])])
-            ready = {"url": f"http://{host}:{port}", "api_key": api_key, "pid": os.getpid()}
-            write_json(config.ready_file, ready, mode=0o600)
-            _logger.info("listening on %s; at most %d connections", ready["url"], connections)
+            ready = GatewayReady(f"http://{host}:{port}", api_key, os.getpid())
+            write(config.ready_file, ready, mode=0o600)
+            _logger.info("listening on %s; at most %d connections", ready.url, connections)
             try:
                 await _until_stopped(stop, parent, gateway, config.log / PROGRESS_FILE)
             finally:

@@ -1,18 +1,14 @@
-"""What a gateway is told when it starts."""
+"""What a gateway is told when it starts, and what it says in files of its own."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from slurmeval.errors import UserError
 
 
 @dataclass(frozen=True)
 class GatewayConfig:
-    """The settings of one gateway. JSON round trip through `write` and `read`."""
+    """The settings of one gateway."""
 
     leases: list[Path]
     """The lease files, one for each replica; each names its server's folder."""
@@ -47,21 +43,20 @@ class GatewayConfig:
     port: int = 0
     """0: any free port."""
 
-    def as_json(self) -> dict[str, Any]:
-        """Returns what `read` reads, as JSON values."""
-        value = {name: str(v) if isinstance(v, Path) else v for name, v in asdict(self).items()}
-        return value | {"leases": [str(lease) for lease in self.leases]}
 
-    @classmethod
-    def read(cls, path: Path) -> GatewayConfig:
-        """Raises UserError where the file is missing, no JSON, or has missing or unknown keys."""
-        try:
-            value = json.loads(path.read_bytes())
-            for name in ("log", "ready_file"):
-                value[name] = Path(value[name])
-            value["socket"] = Path(value["socket"]) if value["socket"] else None
-            value["leases"] = [Path(lease) for lease in value["leases"]]
-            return cls(**value)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            known = ", ".join(field.name for field in fields(cls))
-            raise UserError(f"{path}: no gateway config ({error}); its keys are {known}") from error
+@dataclass(frozen=True)
+class GatewayReady:
+    """What a gateway writes once it listens."""
+
+    url: str
+    api_key: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class LogFailure:
+    """Why a gateway cannot write its log any more."""
+
+    reason: str
+    failed_at: float
+    """Seconds since the epoch."""

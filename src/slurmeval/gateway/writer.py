@@ -9,11 +9,10 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from slurmeval.errors import SlurmevalError
-from slurmeval.files import write_json
 from slurmeval.gateway.log import encode_header, segments
+from slurmeval.gateway.settings import LogFailure
 from slurmeval.processes import identity, is_alive
 from slurmeval.state.owner import Owner
 from slurmeval.state.records import read, write
@@ -106,9 +105,8 @@ class LogWriter:
     def _fail(self, error: OSError) -> None:
         self.failure = f"the request log {self._path} cannot be written: {error.strerror or error}"
         _logger.error("%s", self.failure)
-        value: dict[str, Any] = {"reason": self.failure, "failed_at": time.time()}
         with contextlib.suppress(OSError):  # a full disk may have no room for it; GET /progress says it too
-            write_json(self.folder / FAILED_FILE, value)
+            write(self.folder / FAILED_FILE, LogFailure(self.failure, time.time()))
 
 
 def _create_segment(folder: Path) -> tuple[int, Path, int]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from slurmeval.engines.base import Figures
+from slurmeval.servers.job import BatchJob
 from slurmeval.state.engine_run import EngineRunRecord
 from slurmeval.state.records import append
 
@@ -57,8 +56,8 @@ class EngineRun:
         self._sampled = now
         self.figures = figures
 
-    def so_far(self, now: float, where: Mapping[str, Any]) -> EngineRunRecord:
-        """Returns what there is to tell of an engine run under way; `where` it runs: `BatchJob.where`.
+    def so_far(self, now: float, job: BatchJob) -> EngineRunRecord:
+        """Returns what there is to tell of an engine run under way in `job`.
 
         It stands in `state.json`, should nobody live to tell of its end.
         """
@@ -76,12 +75,14 @@ class EngineRun:
             requests=self.figures.requests,
             generated_tokens=self.figures.generated_tokens,
             prompt_tokens=self.figures.prompt_tokens,
-            **where,
+            job_id=job.job_id,
+            restart=job.restart,
+            node=job.node,
         )
 
-    def ended(self, reason: str, now: float, where: Mapping[str, Any]) -> EngineRunRecord:
+    def ended(self, reason: str, now: float, job: BatchJob) -> EngineRunRecord:
         """Returns the record of an engine run that has ended now."""
-        told = self.so_far(now, where)
+        told = self.so_far(now, job)
         return replace(told, ended_at=told.seen_at, seen_at=None, exit_reason=reason)
 
 

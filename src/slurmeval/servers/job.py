@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from slurmeval.slurm import commands
 from slurmeval.slurm.commands import SlurmAway
@@ -60,11 +59,6 @@ class BatchJob:
         if spec.nodes == 1:
             return cls(job.job_id, job.restart, node, 0, job.ends_at or end)
         return cls(job.job_id, job.restart, job.nodes or node, job.rank, job.ends_at or end)
-
-    @property
-    def where(self) -> dict[str, Any]:
-        """Where a server runs, for its records."""
-        return {"job_id": self.job_id, "restart": self.restart, "node": self.node}
 
     def sigterm_cause(self) -> tuple[SigtermCause, float]:
         """Asks the queue what SIGTERM meant, and how many seconds are left. No answer: the job is stopped."""

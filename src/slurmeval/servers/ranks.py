@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from slurmeval.engines.base import Rank
 from slurmeval.engines.failures import Failure
 from slurmeval.engines.registry import find_engine
 from slurmeval.errors import ErrorClass
-from slurmeval.files import read_json, write_json
 from slurmeval.processes import STALE_S, silence_s
 from slurmeval.servers.engine_process import EngineProcess
 from slurmeval.servers.folder import ServerFolder
@@ -25,9 +24,32 @@ from slurmeval.servers.launch import launch
 from slurmeval.servers.ports import EVERYWHERE, NoAddress, bind_address, free_port
 from slurmeval.servers.state import FencingToken
 from slurmeval.servers.timing import Timing
+from slurmeval.state.records import read, write
 from slurmeval.state.server_spec import ServerSpec
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RankOrder:
+    """`ranks/order.json`: what rank 0 wants of the others."""
+
+    fencing_token: FencingToken
+    engine_run: int | None = None
+    """The engine run of which they are to run their parts; None: none."""
+    master: str = ""
+    master_port: int = 0
+    over: bool = False
+    """Whether they are to end themselves."""
+
+
+@dataclass(frozen=True)
+class RankReport:
+    """`ranks/<n>.json`: what another rank does."""
+
+    restart: int
+    engine_run: int | None
+    failure: Failure | None
 
 
 class Workers:
@@ -46,7 +68,7 @@ class Workers:
         master = here.host if here.bind in EVERYWHERE else here.bind
         rank = Rank(0, master, free_port(here.bind))
         self._engine_run, self._since = engine_run, time.monotonic()
-        self._order(engine_run=engine_run, master=rank.master, master_port=rank.master_port)
+        self._order(RankOrder(self._fencing_token, engine_run, rank.master, rank.master_port))
         return rank
 
     def failure(self) -> Failure | None:
@@ -55,16 +77,11 @@ class Workers:
             return None
         for number in range(1, self._spec.nodes):
             path = self._folder / f"{number}.json"
-            report = read_json(path) or {}
-            of_this_engine_run = (
-                report.get("restart") == self._fencing_token[0]
-                and report.get("engine_run") == self._engine_run
-            )
-            if of_this_engine_run and report["failure"] is not None:
-                failure = report["failure"]
-                reason = f"on node {number + 1} of {self._spec.nodes}: {failure['reason']}"
-                error_class = ErrorClass(failure["error_class"])
-                return Failure(**{**failure, "reason": reason, "error_class": error_class})
+            report = read(path, RankReport)
+            now = self._fencing_token[0], self._engine_run
+            if report is not None and report.failure and (report.restart, report.engine_run) == now:
+                reason = f"on node {number + 1} of {self._spec.nodes}: {report.failure.reason}"
+                return replace(report.failure, reason=reason)
             if min(silence_s(path), time.monotonic() - self._since) > STALE_S:
                 reason = f"node {number + 1} of {self._spec.nodes} has not been heard of for {STALE_S:g} s"
                 return Failure(reason, ErrorClass.NODE_FAILURE, retryable=True)
@@ -74,10 +91,10 @@ class Workers:
         """Has the other ranks end their parts, and with `over` themselves."""
         if self._spec.nodes > 1 and (over or self._engine_run is not None):
             self._engine_run = None
-            self._order(engine_run=None, over=over)
+            self._order(RankOrder(self._fencing_token, over=over))
 
-    def _order(self, **what: Any) -> None:
-        write_json(self._folder / "order.json", {"fencing_token": self._fencing_token, "over": False, **what})
+    def _order(self, order: RankOrder) -> None:
+        write(self._folder / "order.json", order)
 
 
 class Worker:
@@ -114,29 +131,28 @@ class Worker:
         if self._folder.closed.exists():
             return "the server is closed"
         order = self._order()
-        if order is not None and order["fencing_token"][0] > self._job.restart:
+        if order is not None and order.fencing_token[0] > self._job.restart:
             return "the job has been started again since"
-        if order is not None and order["over"]:
+        if order is not None and order.over:
             return "rank 0 has ended"
         # Rank 0 starts as this one does; what lies there until then is of the job's run before.
         if min(silence_s(self._folder.state), time.monotonic() - self._began) > STALE_S:
             return f"rank 0 has not been heard of for {STALE_S:g} s"
         return None
 
-    def _order(self) -> dict[str, Any] | None:
+    def _order(self) -> RankOrder | None:
         """Rank 0's order; None where it is one of the job's run before."""
-        order: dict[str, Any] | None = read_json(self._ranks / "order.json")
-        token = None if order is None else order.get("fencing_token")
-        return None if token is None or token[0] < self._job.restart else order
+        order = read(self._ranks / "order.json", RankOrder)
+        return None if order is None or order.fencing_token[0] < self._job.restart else order
 
     def _follow(self) -> None:
         order = self._order()
-        engine_run = None if order is None else order["engine_run"]
+        engine_run = None if order is None else order.engine_run
         if engine_run != self._engine_run:
             self._end()
             self._engine_run = engine_run
             if order is not None and engine_run is not None:
-                self._start(Rank(self._job.rank, order["master"], order["master_port"]))
+                self._start(Rank(self._job.rank, order.master, order.master_port))
         elif self._process is not None and self._failure is None and self._process.returncode() is not None:
             self._failure = self._process.failure()
             log.error(
@@ -169,7 +185,6 @@ class Worker:
         self._process = self._failure = None
 
     def _report(self) -> None:
-        failure = None if self._failure is None else vars(self._failure)
-        report = {"restart": self._job.restart, "engine_run": self._engine_run, "failure": failure}
-        write_json(self._ranks / f"{self._job.rank}.json", report)
+        report = RankReport(self._job.restart, self._engine_run, self._failure)
+        write(self._ranks / f"{self._job.rank}.json", report)
         self._heartbeat_at = time.monotonic()

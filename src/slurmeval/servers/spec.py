@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slurmeval.engines import registry
 from slurmeval.engines.flags import canonical
@@ -36,13 +37,7 @@ def server_spec(
     It is the first replica's; others differ in `replica`, `servers` and `leases`. The config's files are
     relative to `project`. `site`: None on one machine, where one server runs at once by default.
     """
-    where: dict[str, Any] = {"max_at_once": max_at_once or 1, "time_limit_min": server.time_limit_min}
-    where["ready_timeout_s"] = server.ready_timeout_s
-    if server.url is not None:
-        where = _there_already(model_id, model, server, paths, site)
-    elif site is not None:
-        where |= _on_cluster(site, server) | _colocated(model_id, site, server, paths)
-    return ServerSpec(
+    spec = ServerSpec(
         model=model_id,
         engine=registry.located(server.engine_name, project),
         served_name=model_id,
@@ -66,8 +61,13 @@ def server_spec(
         cache=None if server.url else str(paths.state / f"{Path(server.engine).stem}-cache" / model_id),
         max_restarts=server.max_restarts,
         drain_s=server.drain_s,
-        **where,
+        max_at_once=max_at_once or 1,
+        time_limit_min=server.time_limit_min,
+        ready_timeout_s=server.ready_within_s,
     )
+    if server.url is not None:
+        return _there_already(spec, model, server, paths, site)
+    return spec if site is None else _colocated(_on_cluster(spec, site, server), site, server, paths)
 
 
 def _on_cores(server: Serving, project: Path, site: Site | None) -> dict[str, str]:
@@ -80,56 +80,53 @@ def _on_cores(server: Serving, project: Path, site: Site | None) -> dict[str, st
 
 
 def _there_already(
-    model_id: str, model: Model, server: Serving, paths: Paths, site: Site | None
-) -> dict[str, Any]:
-    """What the spec says of a server that slurmeval did not start.
+    spec: ServerSpec, model: Model, server: Serving, paths: Paths, site: Site | None
+) -> ServerSpec:
+    """Returns the spec of a server that slurmeval did not start.
 
     What passes requests on to it runs beside Snakemake, on a login node too: it may reach servers that
     compute nodes cannot, and needs next to nothing.
     """
     assert server.url is not None
-    return {
-        "max_at_once": None,
-        "time_limit_min": server.time_limit_min,
-        "ready_timeout_s": server.ready_within_s,
-        "host": "127.0.0.1" if site is None else site.servers.address,
-        "external": ExternalServer(
-            url=server.url,
-            model=model.served_name or model_id,
-            key_file=None if server.api_key is None else str(paths.secrets / server.api_key),
-            max_in_flight=server.max_in_flight,
-            budget=SpendingLimit(server.budget.requests, server.budget.tokens),
-            parameters=model.parameters,
-            spent_file=str(paths.state / "spent" / f"{model_id}.json"),
-            generation=model.generation.model_dump(exclude_none=True, exclude={"max_new_tokens"}),
-        ),
-    }
+    external = ExternalServer(
+        url=server.url,
+        model=model.served_name or spec.model,
+        key_file=None if server.api_key is None else str(paths.secrets / server.api_key),
+        max_in_flight=server.max_in_flight,
+        budget=SpendingLimit(server.budget.requests, server.budget.tokens),
+        parameters=model.parameters,
+        spent_file=str(paths.state / "spent" / f"{spec.model}.json"),
+        generation=spec.generation,
+    )
+    host = spec.host if site is None else site.servers.address
+    return replace(spec, max_at_once=None, host=host, external=external)
 
 
-def _colocated(model_id: str, site: Site, server: Serving, paths: Paths) -> dict[str, Any]:
-    """What the spec says of evaluations that run in the server's job."""
+def _colocated(spec: ServerSpec, site: Site, server: Serving, paths: Paths) -> ServerSpec:
+    """Returns the spec with what evaluations need that run in the server's job."""
     if site.evaluations.where != "server":
-        return {}
-    only_here = {"host": "127.0.0.1"} if server.replicas == server.nodes == 1 else {}
-    return {"colocated": str(paths.state / "colocated" / model_id), **only_here}
+        return spec
+    host = "127.0.0.1" if server.replicas == server.nodes == 1 else spec.host
+    return replace(spec, colocated=str(paths.state / "colocated" / spec.model), host=host)
 
 
-def _on_cluster(site: Site, server: Serving) -> dict[str, Any]:
-    """What a server's spec says of its job on a cluster."""
+def _on_cluster(spec: ServerSpec, site: Site, server: Serving) -> ServerSpec:
+    """Returns the spec of a server that is a job on a cluster."""
     from slurmeval.slurm.request import serving_flags, submitit_parameters, time_min
 
     jobs = site.servers.of(server.pool)
-    return {
-        "max_at_once": None,
-        "time_limit_min": time_min(server.time_limit_min, jobs),
-        "host": jobs.address,
-        "gpus": server.gpus,
-        "nodes": server.nodes,
-        "containers": site.containers.model_dump(mode="json"),
+    return replace(
+        spec,
+        max_at_once=None,
+        time_limit_min=time_min(server.time_limit_min, jobs),
+        host=jobs.address,
+        gpus=server.gpus,
+        nodes=server.nodes,
+        containers=site.containers.model_dump(mode="json"),
         # While it copies, a follower on another node would count as silent
-        "scratch": site.scratch.folder if server.nodes == 1 else None,
-        "to_copy": list(site.scratch.to_copy),
-        "keep_free_gb": site.scratch.keep_free_gb,
-        "cluster": "slurm",
-        "job": submitit_parameters(serving_flags(site, server), jobs.setup),
-    }
+        scratch=site.scratch.folder if server.nodes == 1 else None,
+        to_copy=list(site.scratch.to_copy),
+        keep_free_gb=site.scratch.keep_free_gb,
+        cluster="slurm",
+        job=submitit_parameters(serving_flags(site, server), jobs.setup),
+    )

@@ -63,7 +63,9 @@ class Published:
             server_id=folder.server_id,
             fencing_token=self.fencing_token,
             owner=identity(),
-            **job.where,
+            job_id=job.job_id,
+            restart=job.restart,
+            node=job.node,
             gpus=gpus,
             ends_at=timestamp(job.ends_at),
             started_at=now if before is None else before.started_at or now,
@@ -138,7 +140,7 @@ class Published:
     def end(self, engine_run: EngineRun, reason: str) -> None:
         """Records an engine run, and counts its figures for good."""
         self.guard()
-        append_engine_run(self._folder.engine_runs, engine_run.ended(reason, time.time(), self._job.where))
+        append_engine_run(self._folder.engine_runs, engine_run.ended(reason, time.time(), self._job))
         self._engine_run = None
         self._before = Figures(
             generated_tokens=self._before.generated_tokens + engine_run.figures.generated_tokens,
@@ -162,7 +164,7 @@ class Published:
 
     def _write(self) -> None:
         self.guard()
-        so_far = None if self._engine_run is None else self._engine_run.so_far(time.time(), self._job.where)
+        so_far = None if self._engine_run is None else self._engine_run.so_far(time.time(), self._job)
         self._set(under_way=so_far)
         write(self._folder.state, self._state)
         self._heartbeat_at = time.monotonic()

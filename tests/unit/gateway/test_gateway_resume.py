@@ -17,10 +17,11 @@ import aiohttp
 import psutil
 import pytest
 
-from slurmeval.files import read_json, write_json
+from slurmeval.files import read_json
 from slurmeval.gateway.log import read
 from slurmeval.gateway.process import GatewayFailed, GatewayProcess, start
 from slurmeval.gateway.settings import GatewayConfig
+from slurmeval.state.records import write
 from tests.stand_ins.stand_in_server import StandIn
 
 from .conftest import bearer, chat, post, until
@@ -164,7 +165,7 @@ def test_bad_config_stops_the_start_with_a_clear_error(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "slurmeval.gateway", str(path)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
-    assert f"{path}: no gateway config" in ended.stderr.splitlines()[-1]
+    assert f"{path}: the key leases is missing" in ended.stderr.splitlines()[-1]
 
 
 async def test_sigterm_leaves_a_whole_log_and_gives_it_up(
@@ -184,13 +185,14 @@ import sys, time
 from pathlib import Path
 from slurmeval.gateway.process import start
 from slurmeval.gateway.settings import GatewayConfig
-print(start(GatewayConfig.read(Path(sys.argv[1])), Path(sys.argv[2])).pid, flush=True)
+from slurmeval.state.records import load
+print(start(load(Path(sys.argv[1]), GatewayConfig), Path(sys.argv[2])).pid, flush=True)
 time.sleep(60)
 """
 
 
 async def test_gateway_ends_with_its_parent(settings: Settings, tmp_path: Path) -> None:
-    write_json(tmp_path / "config.json", settings().as_json())
+    write(tmp_path / "config.json", settings())
     arguments = [str(tmp_path / "config.json"), str(tmp_path / "gateway")]
     parent = subprocess.Popen([sys.executable, "-c", PARENT, *arguments], stdout=subprocess.PIPE)
     assert parent.stdout is not None

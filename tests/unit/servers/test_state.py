@@ -82,7 +82,7 @@ def test_an_engine_run_is_booked_once_when_its_supervisor_was_killed_right_after
 ) -> None:
     """The line is written, the state is not yet."""
     engine_run = served(Published(folder, JOB, 4), 1)
-    append_engine_run(folder.engine_runs, engine_run.ended("requeued", 170.0, JOB.where))
+    append_engine_run(folder.engine_runs, engine_run.ended("requeued", 170.0, JOB))
     Published(folder, JOB, 4)
     assert [line["exit_reason"] for line in engine_runs_of(folder)] == ["requeued"]
 
