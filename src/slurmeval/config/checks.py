@@ -55,7 +55,6 @@ OF_EXTERNAL = frozenset(
         "budget",
         "ready_timeout_s",
         "time_limit_min",
-        "max_restarts",
         "drain_s",
     }
 )

@@ -36,7 +36,7 @@ class Serving(Section):
     url: Annotated[str, AfterValidator(_without_slash)] | None = None
     """A server that is there already, by the address of its OpenAI API up to and with the version, such as
     `https://api.example.org/v1`; null: slurmeval starts one. With it go only `api_key`, `max_in_flight`,
-    `budget`, `ready_timeout_s`, `time_limit_min`, `max_restarts` and `drain_s` (docs/external.md)."""
+    `budget`, `ready_timeout_s`, `time_limit_min` and `drain_s` (docs/external.md)."""
     api_key: SecretName | None = None
     """With `url`: the entry of `secrets` with its key; null: it asks for none."""
     max_in_flight: Annotated[int, Field(ge=1, le=4096)] = 16
@@ -76,8 +76,6 @@ class Serving(Section):
     """Longest time from start to the first answer; with `url` 120 where nothing else is said."""
     time_limit_min: Annotated[int, Field(ge=1)] = 1440
     """Longest time of one server job."""
-    max_restarts: Annotated[int, Field(ge=0)] = 3
-    """How often the engine is started again after a crash, in one job."""
     drain_s: Annotated[float, Field(ge=0)] = 60
     """How long requests under way may take to end when the server is told to stop."""
 

@@ -59,7 +59,6 @@ def server_spec(
         flags={canonical(name): value for name, value in [*server.flags.items(), *model.flags.items()]},
         env={**_on_cores(server, project, site), **server.env, **model.env},
         cache=None if server.url else str(paths.state / f"{Path(server.engine).stem}-cache" / model_id),
-        max_restarts=server.max_restarts,
         drain_s=server.drain_s,
         max_at_once=max_at_once or 1,
         time_limit_min=server.time_limit_min,

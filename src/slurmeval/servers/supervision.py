@@ -182,7 +182,7 @@ class Supervision:
             # What served once will serve again, whatever else it died of.
             if failure.final or (not failure.retryable and engine_run.ready is None):
                 return failure
-            if restarts >= self._spec.max_restarts:
+            if restarts >= self._timing.max_restarts:
                 times = f"after {restarts} restart{'s' if restarts != 1 else ''}"
                 return Failure(f"{failure.reason} ({times})", failure.error_class, retryable=False)
             restarts += 1

@@ -1,4 +1,4 @@
-"""A supervisor's times."""
+"""A supervisor's times and tries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MARGIN_S = 30
 
 @dataclass(frozen=True)
 class Timing:
-    """In seconds. The defaults are for real servers; tests shorten them."""
+    """In seconds, but for `max_restarts`. The defaults are for real servers; tests shorten them."""
 
     poll_s: float = 1.0
     """Between two looks at the engine, at the leases and at the `stop` file."""
@@ -23,6 +23,8 @@ class Timing:
     """How long /health may fail before the engine counts as dead."""
     backoff_s: float = 1.0
     """Before the first restart; doubled for each further one."""
+    max_restarts: int = 3
+    """How often the engine is started again after a crash, in one job."""
     sound_s: float = 600.0
     """An engine run that served this long forgives the restarts before it."""
     give_way_s: float = 60.0

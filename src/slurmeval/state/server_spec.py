@@ -61,7 +61,6 @@ class ServerSpec(EngineSpec):
     env: dict[str, str] = field(default_factory=dict)
     ready_timeout_s: float = 1800
     time_limit_min: int = 1440
-    max_restarts: int = 3
     drain_s: float = 60
     max_at_once: int | None = 1
     """Servers that run at once. None: the batch system sees to it."""

@@ -118,7 +118,6 @@ SMALL = {("small", "asdiv"), ("small", "hellaswag")}
         ({"models__small__env": {"VLLM_FLOAT32_MATMUL_PRECISION": "high"}}, SMALL),
         ({"servers__cpu__env": {"VLLM_CPU_KVCACHE_SPACE": "2"}}, set()),
         ({"servers__cpu__time_limit_min": 5}, set()),
-        ({"servers__cpu__max_restarts": 0}, set()),
         ({"servers__cpu__flags": {"max-num-seqs": 2}}, set()),
         ({"benchmarks__asdiv__time_limit_min": 5}, set()),
         ({"benchmarks__asdiv__parallelism": 1}, set()),

@@ -43,7 +43,7 @@ class Bench:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.orders_path = root / "orders.json"
-        self.timing = dict(FAST)
+        self.timing = {**FAST, "max_restarts": 2}
         self.controller_path = root / "controller.json"
         self.controller = replace(identity(), token="run-1")
         write(self.controller_path, self.controller)
@@ -64,7 +64,6 @@ class Bench:
             dtype="float32",
             env={"STAND_IN_ORDERS": str(self.orders_path)},
             ready_timeout_s=20,
-            max_restarts=2,
             drain_s=5,
         )
         self.order({})
