@@ -4,8 +4,9 @@ from __future__ import annotations
 
 
 def counted(number: int, noun: str) -> str:
-    """Returns a number and its noun, such as `2 models`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """Returns a number and its noun, such as `2 models` or `3 harnesses`."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
 
 
 def signed(value: float) -> str:

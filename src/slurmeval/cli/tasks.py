@@ -16,6 +16,7 @@ import click
 
 from slurmeval.catalog.entries import NEEDS, Catalog, HarnessEntry, Task, catalog
 from slurmeval.errors import SlurmevalError, UserError
+from slurmeval.wording import counted
 
 ENDPOINTS = ("chat", "completions", "embedding")
 NOTHING = "nothing"
@@ -75,7 +76,7 @@ def tasks(
     elif len(exact) == 1:
         _print_one(exact[0], known.harnesses[exact[0].harness])
     else:
-        _print_all(found, known)
+        _print_all(found)
 
 
 @dataclass(frozen=True)
@@ -140,14 +141,14 @@ def _as_json(task: Task, known: Catalog) -> dict[str, Any]:
     return {**asdict(task), **derived}
 
 
-def _print_all(found: Sequence[Task], known: Catalog) -> None:
+def _print_all(found: Sequence[Task]) -> None:
     if sys.stdout.isatty():
         lines = table(found, shutil.get_terminal_size().columns)
     else:  # for grep and the like: full names, a line each
         lines = columns([(task.full_name, *_traits(task)) for task in found], 10**6)
     click.echo("\n".join(lines))
     harnesses = len({task.harness for task in found})
-    click.echo(f"{_counted(len(found), 'task')} of {_counted(harnesses, 'harness')}")
+    click.echo(f"{counted(len(found), 'task')} of {counted(harnesses, 'harness')}")
 
 
 def table(found: Sequence[Task], width: int) -> list[str]:
@@ -273,8 +274,3 @@ def snippet(task: Task) -> list[str]:
                 *(f"  {key}: {{}}" for key in task.env),
             ]
     return lines
-
-
-def _counted(number: int, noun: str) -> str:
-    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{number} {noun if number == 1 else plural}"

@@ -7,6 +7,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from scipy import stats  # type: ignore[import-untyped]
+from scipy.special import bdtr, gammaln, xlogy  # type: ignore[import-untyped]
 from statsmodels.stats.contingency_tables import mcnemar  # type: ignore[import-untyped]
 
 from slurmeval.statistics import pairs, power
@@ -17,6 +18,31 @@ from slurmeval.statistics.pairs import Verdict, difference
 def pair(both: int, a_only: int, b_only: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
     counts = [both, a_only, b_only, neither]
     return np.repeat([1.0, 1.0, 0.0, 0.0], counts), np.repeat([1.0, 0.0, 1.0, 0.0], counts)
+
+
+def mcnemar_power(n: int, only_a: float, only_b: float) -> float:
+    """Returns the power of McNemar's exact two-sided test at 5 % with `n` paired questions.
+
+    `only_a` and `only_b` are the probabilities that only the first or only the second model is right. All
+    counts of discordant questions are enumerated.
+    """
+    discordant = only_a + only_b
+
+    def pmf(successes: np.ndarray, trials: int, p: float) -> np.ndarray:
+        logs = gammaln(trials + 1) - gammaln(successes + 1) - gammaln(trials - successes + 1)
+        logs += xlogy(successes, p) + xlogy(trials - successes, 1 - p)
+        return np.asarray(np.exp(logs))
+
+    counts = np.arange(n + 1)
+    weights = pmf(counts, n, discordant)
+    power = 0.0
+    for count, weight in zip(counts, weights, strict=True):
+        if weight < 1e-15 or not count:
+            continue
+        wins = np.arange(count + 1)
+        p_values = np.minimum(1.0, 2 * bdtr(np.minimum(wins, count - wins), count, 0.5))
+        power += weight * float(pmf(wins, int(count), only_a / discordant)[p_values <= 0.05].sum())
+    return min(1.0, power)
 
 
 def test_published_value_of_a_paired_difference() -> None:
@@ -125,7 +151,7 @@ def test_what_cannot_be_told_says_how_many_questions_would() -> None:
     assert found.needed is not None
     # So many questions like these do tell, four times of five
     share = np.array([12, 8]) / 100
-    assert power.mcnemar_power(found.needed, *share) == pytest.approx(0.8, abs=0.02)
+    assert mcnemar_power(found.needed, *share) == pytest.approx(0.8, abs=0.02)
 
 
 def test_equal_answers_are_no_difference_and_equivalent_within_a_margin() -> None:
@@ -166,8 +192,8 @@ def test_power_is_millers_and_enumerated() -> None:
     for repeats, smallest in ((1, 0.13273), (10, 0.07567)):
         variance = 1 / 9 + 2 / 6 / repeats
         assert power.detectable(float(np.sqrt(variance / 198))) == pytest.approx(smallest, abs=1e-5)
-    assert power.mcnemar_power(500, 0.10, 0.06) == pytest.approx(0.5693058, abs=1e-6)
-    assert power.mcnemar_power(1000, 0.10, 0.06) == pytest.approx(0.8745431, abs=1e-6)
+    assert mcnemar_power(500, 0.10, 0.06) == pytest.approx(0.5693058, abs=1e-6)
+    assert mcnemar_power(1000, 0.10, 0.06) == pytest.approx(0.8745431, abs=1e-6)
 
 
 @pytest.mark.parametrize(("a_only", "b_only"), [(15, 5), (3, 0), (0, 3), (0, 0), (40, 52)])

@@ -59,9 +59,7 @@ def file_problems(file: Path, task: str) -> Iterator[str]:
         yield f":{error.lineno}: {error.msg}"
         return
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    named = {
-        node.name for node in functions if any(_is_task(each, node.name) for each in node.decorator_list)
-    }
+    named = {node.name for node in functions if any(_is_task(each) for each in node.decorator_list)}
     named |= {
         str(each.value.value)
         for node in functions
@@ -74,7 +72,7 @@ def file_problems(file: Path, task: str) -> Iterator[str]:
         yield f": has no task '{task}'; it has {', '.join(sorted(named)) or 'none (functions under @task)'}"
 
 
-def _is_task(decorator: ast.expr, name: str) -> bool:
+def _is_task(decorator: ast.expr) -> bool:
     """Returns whether a decorator makes a function a task of the function's own name."""
     called = isinstance(decorator, ast.Call)
     if called and any(each.arg == "name" for each in decorator.keywords):  # type: ignore[attr-defined]

@@ -12,8 +12,6 @@ from typing import Any
 import pyarrow.parquet as pq
 
 COLUMNS = ("native_id", "repeat_idx", "category", "input", "reference", "scores", "metadata_json")
-Votes = dict[str, dict[str, float | None]]
-"""By metric and juror: what a juror gave, on 0 to 1; None: it could not be read."""
 
 
 def lines_of(partitions: Mapping[str, Path]) -> list[dict[str, Any]]:

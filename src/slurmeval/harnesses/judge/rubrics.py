@@ -16,9 +16,6 @@ from slurmeval.errors import UserError
 
 Rubric = dict[str, RubricDimension]
 
-OVERALL = "overall"
-"""What a comparison without a rubric goes by."""
-
 _FILE = TypeAdapter(dict[Identifier, RubricDimension | None])
 
 
