@@ -3,20 +3,19 @@
 A record that is missing, half-written or foreign is one answer: `read` returns None. A caller that needs the
 reason calls `load`. Keys that a class does not know are ignored, and a file without a format number has
 format 1, so files of earlier versions are read. A file with another format number is foreign.
-A class may have OLDER_NAMES, what earlier versions called its keys.
+A class may have OLDER_NAMES, what earlier versions called its keys and those of records in it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
-from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
+
+import msgspec
 
 from slurmeval.errors import SlurmevalError
 from slurmeval.files import append_json, lines, write_json
@@ -99,9 +98,24 @@ def decode(value: Any, record: type[T]) -> T:
     found = value.get("format", FORMAT)
     if found != _format(record):
         raise Unreadable(f"expected format {_format(record)}, found {found!r}")
-    decoder: Decoder = _decoder(cast(Any, record))
-    decoded: T = decoder(value)
-    return decoded
+    try:
+        return msgspec.convert(_renamed(value, getattr(record, "OLDER_NAMES", {})), record, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).replace("`", "").partition(" - at $.")
+        raise Unreadable(f"{where}: {what[:1].lower()}{what[1:]}".removeprefix(": ")) from error
+
+
+def _path(kind: type[Any], value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise TypeError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+
+def _renamed(value: Any, older: Mapping[str, str]) -> Any:
+    """Returns a JSON value, and those in it, with today's names of keys."""
+    if not older or not isinstance(value, dict):
+        return value
+    return {older.get(name, name): _renamed(item, older) for name, item in value.items()}
 
 
 def _format(record: type[Any]) -> int:
@@ -121,100 +135,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     return str(value) if isinstance(value, Path) else value
-
-
-Decoder = Callable[[Any], Any]
-
-
-@cache
-def _decoder(hint: Any) -> Decoder:
-    """Returns what turns a JSON value into a value of a type. It raises Unreadable where it cannot."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return lambda value: value
-    if origin in (typing.Union, types.UnionType):
-        return _of_union([_decoder(argument) for argument in arguments])
-    if origin is dict:
-        return _of_mapping(_decoder(arguments[1]))
-    if origin in (list, tuple):
-        return _of_sequence(origin, arguments)
-    if dataclasses.is_dataclass(hint):
-        return _of_record(cast(Any, hint))
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return _of_enum(hint)
-    if hint is Path:
-        return lambda value: Path(_checked(value, str))
-    return lambda value: _checked(value, hint)
-
-
-def _checked(value: Any, kind: type[Any]) -> Any:
-    accepted = (int, float) if kind is float else kind
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        raise Unreadable(f"expected {kind.__name__}, found {value!r:.80}")
-    return value
-
-
-def _of_enum(kind: type[Enum]) -> Decoder:
-    def decoder(value: Any) -> Any:
-        try:
-            return kind(value)
-        except ValueError as error:
-            raise Unreadable(str(error)) from error
-
-    return decoder
-
-
-def _of_union(choices: list[Decoder]) -> Decoder:
-    def decoder(value: Any) -> Any:
-        reasons = []
-        for choice in choices:
-            try:
-                return choice(value)
-            except Unreadable as error:
-                reasons.append(str(error))
-        raise Unreadable(reasons[0])
-
-    return decoder
-
-
-def _of_mapping(item: Decoder) -> Decoder:
-    return lambda value: {key: item(each) for key, each in _checked(value, dict).items()}
-
-
-def _of_sequence(kind: type[Any], arguments: tuple[Any, ...]) -> Decoder:
-    of_any_length = kind is list or arguments[1:] == (...,)
-    items = [_decoder(argument) for argument in arguments if argument is not ...]
-
-    def decoder(value: Any) -> Any:
-        values = _checked(value, list)
-        if of_any_length:
-            return kind(map(items[0], values))
-        if len(values) != len(items):
-            raise Unreadable(f"expected {len(items)} values, found {len(values)}")
-        return kind(item(each) for item, each in zip(items, values, strict=True))
-
-    return decoder
-
-
-def _of_record(record: type[Any]) -> Decoder:
-    hints = typing.get_type_hints(record)
-    fields = [field for field in dataclasses.fields(record) if field.init]
-    decoders = [(field.name, _decoder(hints[field.name])) for field in fields]
-    missing = (dataclasses.MISSING, dataclasses.MISSING)
-    required = {field.name for field in fields if (field.default, field.default_factory) == missing}
-    older: Mapping[str, str] = getattr(record, "OLDER_NAMES", {})
-
-    def decoder(value: Any) -> Any:
-        given = {}
-        value = {older.get(name, name): item for name, item in _checked(value, dict).items()}
-        for name, decode_field in decoders:
-            if name in value:
-                try:
-                    given[name] = decode_field(value[name])
-                except Unreadable as error:
-                    raise Unreadable(f"{name}: {error}") from error
-            elif name in required:
-                raise Unreadable(f"the key {name} is missing")
-        return record(**given)
-
-    return decoder

@@ -165,7 +165,7 @@ def test_bad_config_stops_the_start_with_a_clear_error(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "slurmeval.gateway", str(path)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
-    assert f"{path}: the key leases is missing" in ended.stderr.splitlines()[-1]
+    assert f"{path}: object missing required field leases" in ended.stderr.splitlines()[-1]
 
 
 async def test_sigterm_leaves_a_whole_log_and_gives_it_up(

@@ -100,7 +100,7 @@ def test_file_of_an_earlier_version_has_no_format_and_may_have_other_keys() -> N
 
 
 def test_reason_names_the_key() -> None:
-    with pytest.raises(Unreadable, match=r"inner: number: expected int, found 'x'"):
+    with pytest.raises(Unreadable, match=r"^inner\.number: expected int, got str$"):
         decode({"status": "ready", "inner": {"number": "x"}}, Outer)
 
 

@@ -49,8 +49,8 @@ def test_one_of_version_0_1_is_read(run: RunDocument, tmp_path: Path) -> None:
     ("altered", "reason"),
     [
         ({"format": 2}, "expected format 1, found 2"),
-        ({"order": None}, "order: expected list, found None"),
-        ({"models": {"tiny": {}}}, "models: the key runtime is missing"),
+        ({"order": None}, "order: expected array, got null"),
+        ({"models": {"tiny": {}}}, "models[...]: object missing required field runtime"),
     ],
 )
 def test_another_version_is_refused_in_one_line(
