@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from slurmeval.config.models import Config
     from slurmeval.paths import Paths
     from slurmeval.report.board import Board
-    from slurmeval.report.provenance import RunInfo
+    from slurmeval.report.provenance import RunInfo, StagedSource
     from slurmeval.report.tables import Tables
     from slurmeval.results.matrix import Matrix
 
@@ -44,7 +44,7 @@ class Material:
     samples: Written
     config: Config | None = None
     """None: the results were imported."""
-    staged: Sequence[Mapping[str, Any]] = ()
+    staged: Sequence[StagedSource] = ()
     shown_config: str | None = None
     """The config as it is shown."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slurmeval.engines.registry import find_engine
 from slurmeval.evaluation import provenance
@@ -88,12 +88,23 @@ def _image_text(record: ImageRecord) -> str:
     return ", ".join([record.digest or str(record.sif), *told])
 
 
-def staged(run: RunDocument, config: Config) -> list[dict[str, Any]]:
-    """Returns a run's models and datasets as they were staged.
+@dataclass(frozen=True)
+class StagedSource:
+    """A model or a dataset as it was staged; one that is not staged has only what the config says."""
 
-    Each has kind, id, source, revision, n_files, bytes, and sha256 over all files. One that is not staged has
-    only what the config says.
-    """
+    kind: str
+    """model or dataset."""
+    id: str
+    source: str
+    revision: str | None
+    n_files: int | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    """Over all files."""
+
+
+def staged(run: RunDocument, config: Config) -> list[StagedSource]:
+    """Returns a run's models and datasets as they were staged."""
     models = [
         _staged("model", name, entry.manifest, config.models[name].source)
         for name, entry in run.models.items()
@@ -103,14 +114,9 @@ def staged(run: RunDocument, config: Config) -> list[dict[str, Any]]:
     ]
 
 
-def _staged(kind: str, name: str, file: Path, source: Source) -> dict[str, Any]:
-    manifest = read(file, Manifest)
-    return {
-        "kind": kind,
-        "id": name,
-        "source": provenance.source_text(source.model_dump()),
-        "revision": (manifest and manifest.revision) or source.revision,
-        "n_files": manifest and len(manifest.files),
-        "bytes": manifest and manifest.bytes,
-        "sha256": manifest and manifest.sha256,
-    }
+def _staged(kind: str, name: str, file: Path, source: Source) -> StagedSource:
+    text, manifest = provenance.source_text(source.model_dump()), read(file, Manifest)
+    if manifest is None:
+        return StagedSource(kind, name, text, source.revision)
+    revision = manifest.revision or source.revision
+    return StagedSource(kind, name, text, revision, len(manifest.files), manifest.bytes, manifest.sha256)
