@@ -12,6 +12,7 @@ from slurmeval.report.material import ReportSection
 from slurmeval.report.usage import usage
 from slurmeval.results import reasoning
 from slurmeval.statistics.pairs import Verdict
+from slurmeval.wording import p_value, signed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,11 +79,11 @@ def _answer(matrices: Sequence[Matrix]) -> str:
 def _by(other: str, cell: Cell, n_pairs: int) -> str:
     """Returns the difference to the next model, in words."""
     assert cell.value is not None and cell.p_holm is not None
-    parts = [f"{rendering.signed(cell.value)} against {other}, the next"]
+    parts = [f"{signed(cell.value)} against {other}, the next"]
     if cell.interval is not None:
-        low, high = rendering.signed(cell.interval.low), rendering.signed(cell.interval.high)
+        low, high = signed(cell.interval.low), signed(cell.interval.high)
         parts.append(f"95 % interval {low} … {high}")
-    parts.append(rendering.p_value(cell.p_holm) + (f" (Holm, {n_pairs} pairs)" if n_pairs > 1 else ""))
+    parts.append(p_value(cell.p_holm) + (f" (Holm, {n_pairs} pairs)" if n_pairs > 1 else ""))
     return ", ".join(parts) + (f" ({cell.remark})" if cell.remark else "")
 
 
