@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from slurmeval.cli.arrow import spare_pandas
 from slurmeval.cli.naming import about_results
 from slurmeval.cli.scores import aligned, printable
 from slurmeval.cli.suites import benchmark_options, wanted
@@ -47,11 +48,12 @@ def show(benchmarks: tuple[str, ...], suites: tuple[str, ...], form: str, result
     same. Models that share a letter cannot be told apart; `!` marks a score that depends more on how doubtful
     answers are read than on the questions. docs/deciding.md says how each is worked out.
     """
+    spare_pandas()
     from slurmeval.results.leaderboard import leaderboard
 
     board = leaderboard(results, wanted(results, benchmarks, suites))
     if form == "json":
-        click.echo(json.dumps(as_json(board), indent=1))
+        click.echo(as_json(board))
     elif form == "csv":
         click.echo(as_csv(board), nl=False)
     else:
@@ -202,11 +204,18 @@ def _of(entry: Entry) -> str:
     return f"{_short(entry.model)} on {_short(entry.benchmark)}"
 
 
-def as_json(board: Leaderboard) -> dict[str, Any]:
-    """Returns a leaderboard as JSON has it: lists in place of mappings by two names."""
-    entries = [asdict(entry) | {"depends_on_reading": entry.depends_on_reading} for entry in _ordered(board)]
-    standings = [asdict(board.standings[model]) for model in board.models if model in board.standings]
-    return asdict(board) | {"entries": entries, "standings": standings}
+def as_json(board: Leaderboard) -> str:
+    """Returns a leaderboard as JSON in ASCII, with lists in place of mappings by two names."""
+    import orjson
+
+    fields = {name: value for name, value in vars(board).items() if name not in ("entries", "standings")}
+    entries = [vars(entry) | {"depends_on_reading": entry.depends_on_reading} for entry in _ordered(board)]
+    standings = [board.standings[model] for model in board.models if model in board.standings]
+    text = orjson.dumps(
+        fields | {"entries": entries, "standings": standings}, option=orjson.OPT_INDENT_2
+    ).decode()
+    # What a terminal would take for a command is escaped
+    return text if text.isascii() else json.dumps(json.loads(text), indent=2)
 
 
 def as_csv(board: Leaderboard) -> str:

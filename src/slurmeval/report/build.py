@@ -80,7 +80,7 @@ def _write(
     """Writes all pages. `about`: what else is known of the run (`Material`)."""
     run = tables.load(paths)
     title = settings.title
-    doubts = Doubts()
+    doubts = Doubts(paths.results)
     matrices, left_out = pairs.shown(paths, run, config.suites if config else {}, doubts)
     written = _write_samples(paths, run, settings, document)
     write_script(paths.report / "pairs.js", "pairs", pairs.sentences(matrices))

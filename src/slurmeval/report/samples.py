@@ -22,7 +22,7 @@ from slurmeval.report.rendering import MAX_TEXT, shortened, visible
 from slurmeval.report.scripts import made_from, write_script
 from slurmeval.report.word_index import BUCKETS, WordIndex
 from slurmeval.results import schema
-from slurmeval.results.comparison import read_questions
+from slurmeval.results.questions import read_questions
 
 if TYPE_CHECKING:
     from slurmeval.paths import Paths
@@ -262,7 +262,7 @@ def _scores(results: Path, metric: Row | None) -> dict[str, float | None]:
     if metric is None:
         return {}
     questions = read_questions(results, metric)
-    columns = (questions[name].to_pylist() for name in ("sample_uid", "value_mean", "errored_any"))
+    columns = (each.tolist() for each in (questions.uids, questions.scores, questions.errored))
     return {uid: None if errored else value for uid, value, errored in zip(*columns, strict=True)}
 
 

@@ -9,13 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from slurmeval.errors import UserError
 from slurmeval.files import write_json
 from slurmeval.results import frames
-from slurmeval.results.comparison import MIN_PAIRED, ended_well, primary_metrics, read_questions
+from slurmeval.results.comparison import MIN_PAIRED, ended_well, primary_metrics
+from slurmeval.results.questions import QuestionScores, read_questions
 from slurmeval.statistics import irt
 
 if TYPE_CHECKING:
@@ -123,9 +121,9 @@ def benchmarks_of(folders: Sequence[Path]) -> list[str]:
 
 def _tables(
     folders: Sequence[Path], benchmark: str
-) -> tuple[str, dict[str, pa.Table], dict[str, tuple[str, str]]]:
+) -> tuple[str, dict[str, QuestionScores], dict[str, tuple[str, str]]]:
     """Returns the metric, each model's scored questions, and task and native id of every question."""
-    tables: dict[str, pa.Table] = {}
+    tables: dict[str, QuestionScores] = {}
     names: dict[str, tuple[str, str]] = {}
     wanted: tuple[str, str | None] | None = None
     for folder in map(frames.results_folder, folders):
@@ -139,8 +137,7 @@ def _tables(
                 continue
             wanted = metric["metric"], metric["filter"]
             rows = read_questions(folder, metric)
-            rows = rows.filter(pc.invert(rows["errored_any"]))
-            tables[model if model not in tables else f"{model} ({folder})"] = rows
+            tables[model if model not in tables else f"{model} ({folder})"] = rows.only(~rows.errored)
             path = folder / "samples" / model / f"{of}.parquet"
             ids = frames.read_samples(path, ["sample_uid", "task", "native_id"])
             names |= dict(
@@ -153,14 +150,12 @@ def _tables(
 
 
 def _matrix(
-    tables: Sequence[pa.Table],
+    tables: Sequence[QuestionScores],
 ) -> tuple[list[str], np.ndarray[tuple[int, int], np.dtype[np.float64]]]:
     """Returns the questions that all answered, and the scores, shape (models, questions)."""
     import numpy as np
 
-    scores = [
-        dict(zip(t["sample_uid"].to_pylist(), t["value_mean"].to_pylist(), strict=True)) for t in tables
-    ]
+    scores = [dict(zip(table.uids.tolist(), table.scores.tolist(), strict=True)) for table in tables]
     common = sorted(set.intersection(*map(set, scores)))
     return common, np.array([[each[uid] for uid in common] for each in scores], float)
 

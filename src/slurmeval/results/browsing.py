@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from slurmeval.errors import UserError
 from slurmeval.results import frames
-from slurmeval.results.comparison import Row, ended_well, primary_metrics
+from slurmeval.results.comparison import ended_well, primary_metrics
+from slurmeval.results.questions import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import Any
 
 from slurmeval.errors import UserError
 from slurmeval.results import frames
+from slurmeval.results.questions import Certificate, QuestionScores, Row, paired, read_questions
 from slurmeval.results.sharing import Sharing, sharing
-from slurmeval.results.statistics import count_as_clusters
 from slurmeval.statistics import families, pairs
-from slurmeval.statistics.intervals import MIN_CLUSTERS, Interval, mean_of_benchmarks, normal_quantile
+from slurmeval.statistics.intervals import Interval, mean_of_benchmarks, normal_quantile
 from slurmeval.statistics.pairs import Difference, Verdict
-
-if TYPE_CHECKING:
-    from slurmeval.statistics.intervals import Floats, Labels
 
 MIN_PAIRED = 0.9
 """Share of the questions that must be paired, unless told otherwise."""
@@ -30,26 +24,8 @@ _SETTINGS = (
     *("temperature", "top_p", "max_tokens"),
 )
 """Columns of `evaluations` in which two evaluations should agree to be comparable."""
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """How the questions of two models pair up."""
-
-    paired: int
-    """Questions that both answered."""
-    only_a: int
-    only_b: int
-    errored: int
-    """Questions that both were asked and one or both did not answer."""
-    unparsed_a: int
-    """Of the paired ones: answers of A that the harness could not read."""
-    unparsed_b: int
-
-    @property
-    def share(self) -> float:
-        """The paired questions among all."""
-        return self.paired / max(1, self.paired + self.only_a + self.only_b + self.errored)
+_LEFT_OUT = "left out of requests"
+"""What two evaluations should agree in besides."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +114,6 @@ def compare(
     return Comparison(a, b, margin, _with_holm(compared), missing, mean, shared.pairs)
 
 
-Row = dict[str, Any]
-
-
 def _checked_names(
     results: Path, ended: dict[tuple[str, str], Row], a: str, b: str, benchmarks: Sequence[str]
 ) -> list[str]:
@@ -163,8 +136,9 @@ def _checked_names(
 
 
 def ended_well(results: Path) -> dict[tuple[str, str], Row]:
-    """Returns the evaluations that ended well, by model and benchmark."""
-    rows = frames.read_combined("evaluations", results).to_pylist()
+    """Returns the evaluations that ended well, by model and benchmark: what of them `compare` reads."""
+    columns = ["model", "benchmark", "status", "served_json", *_SETTINGS]
+    rows = frames.read_combined("evaluations", results, columns).to_pylist()
     return {(row["model"], row["benchmark"]): row for row in rows if row["status"] == "ok"}
 
 
@@ -177,7 +151,7 @@ def primary_metrics(results: Path) -> dict[tuple[str, str], Row]:
 def compare_benchmark(
     evaluations: tuple[Row, Row],
     primary: dict[tuple[str, str], Row],
-    read: Callable[[Row], pa.Table],
+    read: Callable[[Row], QuestionScores],
     margin: float,
     min_paired: float,
     factors: tuple[float, float] = (1.0, 1.0),
@@ -189,14 +163,7 @@ def compare_benchmark(
     benchmark = evaluations[0]["benchmark"]
     models = [row["model"] for row in evaluations]
     metrics = [primary.get((model, benchmark)) for model in models]
-    settings = tuple(
-        f"{name} {_said(evaluations[0][name])} and {_said(evaluations[1][name])}"
-        for name in _SETTINGS
-        if evaluations[0][name] != evaluations[1][name]
-    )
-    left_out = [_left_out(row) for row in evaluations]
-    if left_out[0] != left_out[1]:
-        settings += (f"{left_out[0]} and {left_out[1]} left out of requests",)
+    settings = tuple(_unlike(*map(settings_of, evaluations)))
     empty = Certificate(0, 0, 0, 0, 0, 0)
     if metrics[0] is None or metrics[1] is None:
         why = "no metric stands for the whole benchmark"
@@ -206,7 +173,7 @@ def compare_benchmark(
         why = f"{models[0]} is scored by {name}, {models[1]} by {metrics[1]['metric']}"
         return BenchmarkComparison(benchmark, name, better, empty, None, None, None, None, why, settings)
     asked = [read(metric) for metric in metrics if metric is not None]
-    certificate, a, b, clusters = _pair(*asked)
+    certificate, a, b, clusters = paired(*asked)
     refusal = None
     if not certificate.paired:
         refusal = "no question was answered by both" if all(map(len, asked)) else f"samples carry no {name}"
@@ -220,137 +187,27 @@ def compare_benchmark(
     )
 
 
-def _left_out(evaluation: Row) -> str:
+def settings_of(evaluation: Row) -> dict[str, Any]:
+    """Returns in what two evaluations should agree to be comparable."""
+    left_out = _left_out(evaluation["served_json"])
+    return {name: evaluation[name] for name in _SETTINGS} | {_LEFT_OUT: left_out}
+
+
+def _unlike(a: dict[str, Any], b: dict[str, Any]) -> Iterator[str]:
+    for name, (one, other) in {name: (a[name], b[name]) for name in a if a[name] != b[name]}.items():
+        words = f"{_said(one)} and {_said(other)}"
+        yield f"{words} {name}" if name == _LEFT_OUT else f"{name} {words}"
+
+
+@cache
+def _left_out(served: str | None) -> str:
     """Returns the parameters that a model's server was not sent, whatever the benchmark says of them."""
-    names = (json.loads(evaluation["served_json"] or "{}") or {}).get("parameters") or {}
+    names = (json.loads(served or "{}") or {}).get("parameters") or {}
     return ", ".join(sorted(name for name, theirs in names.items() if theirs is None)) or "nothing"
 
 
 def _said(value: object) -> str:
     return "the default" if value is None else str(value)
-
-
-def read_questions(results: Path, metric: Row) -> pa.Table:
-    """Returns a row for each question: uid, mean score, cluster, whether it errored, is unparsed, is linked.
-
-    They are ordered by uid. Raises UserError if the evaluation has no samples.
-    """
-    return QuestionOrder().questions_of(read_answers(results, metric))
-
-
-class QuestionOrder:
-    """Puts a benchmark's questions in order: found once for all models that were asked in the same way."""
-
-    def __init__(self) -> None:
-        """Knows no order yet."""
-        self._asked: pa.Array | None = None
-        self._order: pa.Array | None = None
-        self._sorted: pa.Array | None = None
-
-    def questions_of(self, answers: pa.Table) -> pa.Table:
-        """Returns a row for each question of some answers, as `read_questions` does."""
-        flags = ("errored", "unparsed", "linked")
-        names = ["sample_uid", "value_mean", "cluster_min", *(f"{name}_any" for name in flags)]
-        kept = answers.select(["sample_uid", "value", "cluster", *flags]).combine_chunks()
-        uids = _one_chunk(kept["sample_uid"])
-        if self._asked is None or not uids.equals(self._asked):
-            order = pc.sort_indices(uids)
-            ordered = uids.take(order)
-            if pc.any(pc.equal(ordered[1:], ordered[:-1])).as_py():  # several answers to a question
-                aggregates = [("value", "mean"), ("cluster", "min"), *((name, "any") for name in flags)]
-                found = kept.group_by("sample_uid").aggregate(aggregates)
-                return found.select(names).sort_by("sample_uid").combine_chunks()
-            self._asked, self._order, self._sorted = uids, order, ordered
-        rest = kept.drop_columns("sample_uid").take(self._order)
-        return pa.table([self._sorted, *rest.columns], names)
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def read_answers(results: Path, metric: Row) -> pa.Table:
-    """Returns a row for each answer to a metric's questions: uid, task, score, cluster, and what befell it.
-
-    The cluster is the task of a group, else the passage (`linked`), else the category. An answer is `errored`
-    if there is none, or no score that is a number; `unparsed` if the harness could not read it; `cut` if its
-    prompt or the answer itself was cut off. Raises UserError if the evaluation has no samples.
-    """
-    import numpy as np
-
-    path = results / "samples" / metric["model"] / f"{metric['benchmark']}.parquet"
-    columns = ["sample_uid", "task", "category", "cluster", "status", "finish_reason", "cut"]
-    columns += [f"scores.list.element.{name}" for name in ("metric", "filter", "value")]
-    rows = frames.read_samples(path, columns)
-    tasks = metric["mean_of"] or metric["parts"]
-    if tasks is not None:
-        rows = rows.filter(pc.is_in(rows["task"], pa.array(tasks)))
-    elif not metric["is_group"]:
-        rows = rows.filter(pc.equal(rows["task"], metric["task"]))
-    scores = pc.list_flatten(rows["scores"]).combine_chunks()
-    parents = pc.list_parent_indices(rows["scores"]).combine_chunks()
-    names, filters = pc.struct_field(scores, "metric"), pc.struct_field(scores, "filter")
-    read_by = metric["filter"]
-    by = pc.is_null(filters) if read_by is None else pc.equal(filters, read_by)
-    same = pc.fill_null(pc.and_(pc.equal(names, metric["metric"]), by), fill_value=False)
-    # A sample that nobody answered may have no scores, and is a question of the benchmark all the same
-    numbers = pa.array(np.arange(len(rows)), parents.type)
-    kept, values = parents.filter(same), pc.struct_field(scores, "value").filter(same)
-    if kept.equals(numbers):  # one score each, as most evaluations have
-        scored = rows
-    else:
-        unanswered = pc.and_(pc.equal(rows["status"], "error"), pc.invert(pc.is_in(numbers, kept)))
-        scored = pa.concat_tables([rows.take(kept), rows.filter(unanswered)])
-    values = pa.concat_arrays([values, pa.nulls(len(scored) - len(values), values.type)])
-    by_task = metric["is_group"] and pc.count_distinct(rows["task"]).as_py() >= MIN_CLUSTERS
-    known = pc.coalesce(scored["cluster"], scored["category"])
-    at_limit = pc.fill_null(pc.equal(scored["finish_reason"], "length"), False)
-    return pa.table(
-        {
-            "sample_uid": scored["sample_uid"],
-            "task": scored["task"],
-            "value": values,
-            "cluster": scored["task"] if by_task else known,
-            "linked": pc.and_(pc.is_valid(scored["cluster"]), not by_task),
-            "errored": pc.or_(
-                pc.equal(scored["status"], "error"), pc.invert(pc.fill_null(pc.is_finite(values), False))
-            ),
-            "unparsed": pc.equal(scored["status"], "unparsed"),
-            "cut": pc.or_(at_limit, pc.fill_null(scored["cut"], False)),
-        }
-    )
-
-
-def _pair(a: pa.Table, b: pa.Table) -> tuple[Certificate, Floats, Floats, Labels | None]:
-    """Returns the certificate, and the scores and clusters of the paired questions.
-
-    Both tables are ordered by uid, and so is what is returned.
-    """
-    both = a, b
-    if not a["sample_uid"].equals(b["sample_uid"]):
-        uids = a["sample_uid"], b["sample_uid"]
-        both = a.filter(pc.is_in(uids[0], uids[1])), b.filter(pc.is_in(uids[1], uids[0]))
-    n_both = len(both[0])
-    errored = pc.or_(*(each["errored_any"] for each in both))
-    if pc.any(errored).as_py():
-        both = both[0].filter(pc.invert(errored)), both[1].filter(pc.invert(errored))
-    paired = both[0]
-    certificate = Certificate(
-        paired=len(paired),
-        only_a=len(a) - n_both,
-        only_b=len(b) - n_both,
-        errored=n_both - len(paired),
-        unparsed_a=pc.sum(paired["unparsed_any"]).as_py() or 0,
-        unparsed_b=pc.sum(both[1]["unparsed_any"]).as_py() or 0,
-    )
-    names = paired["cluster_min"]
-    clusters: Labels | None = None
-    if len(names) and not names.null_count:
-        numbered = names.combine_chunks().dictionary_encode()
-        linked = bool(pc.any(paired["linked_any"]).as_py())
-        if count_as_clusters(len(numbered.dictionary), len(names), linked):
-            clusters = numbered.indices.to_numpy()
-    return certificate, paired["value_mean"].to_numpy(), both[1]["value_mean"].to_numpy(), clusters
 
 
 def _with_holm(compared: Sequence[BenchmarkComparison]) -> tuple[BenchmarkComparison, ...]:
@@ -386,3 +243,14 @@ def averaged(compared: Sequence[BenchmarkComparison]) -> list[BenchmarkCompariso
 
 def _on_scale(compared: BenchmarkComparison) -> bool:
     return all(mean is not None and 0 <= mean <= 1 for mean in (compared.mean_a, compared.mean_b))
+
+
+def restored(kept: dict[str, Any]) -> BenchmarkComparison:
+    """Returns a comparison from what JSON has of it."""
+    found = kept["difference"]
+    if found is not None:
+        interval, verdict = found["interval"], Verdict(found["verdict"])
+        found = Difference(**found | {"interval": interval and Interval(**interval), "verdict": verdict})
+    certificate, settings = Certificate(**kept["certificate"]), tuple(kept["settings"])
+    known = {"certificate": certificate, "difference": found, "settings": settings}
+    return BenchmarkComparison(**kept | known)

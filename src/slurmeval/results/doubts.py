@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slurmeval.errors import UserError
-from slurmeval.results.comparison import Row, read_answers
+from slurmeval.results.kept import Kept, fingerprint
+from slurmeval.results.questions import Row, read_answers, samples_of
 from slurmeval.statistics.readings import Readings, readings
 
 if TYPE_CHECKING:
@@ -30,26 +31,54 @@ class Doubt:
 
 
 class Doubts:
-    """Of each evaluation, from its answers, which are read but once and not kept."""
+    """Of each evaluation, from its answers. They are read but once, and what they say is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, results: Path) -> None:
+        """Knows what is kept of a results folder."""
+        self._results, self._kept = results, Kept(results, "doubts")
         self._found: dict[tuple[str, str], Doubt | None] = {}
 
-    def read(self, results: Path, metric: Row) -> pa.Table:
+    def read(self, metric: Row) -> pa.Table:
         """Returns an evaluation's answers, and keeps what they say. Raises as `read_answers` does."""
-        answers = read_answers(results, metric)
-        self._found[metric["model"], metric["benchmark"]] = _doubt(answers, metric) if len(answers) else None
+        answers = read_answers(self._results, metric)
+        key = metric["model"], metric["benchmark"]
+        if not self._is_known(metric):
+            self._found[key] = found = _doubt(answers, metric) if len(answers) else None
+            self._kept.put(" ".join(key), self._fingerprint(metric), [found and asdict(found)])
         return answers
 
-    def of(self, results: Path, metric: Row) -> Doubt | None:
+    def of(self, metric: Row) -> Doubt | None:
         """Returns what the answers say; None: they are not there, or do not carry the metric."""
         key = metric["model"], metric["benchmark"]
-        if key not in self._found:
+        if not self._is_known(metric):
             try:
-                self.read(results, metric)
+                self.read(metric)
             except UserError:  # deleted: the score stands in `metrics` all the same
                 self._found[key] = None
         return self._found[key]
+
+    def keep(self) -> None:
+        """Keeps what was found for later calls."""
+        self._kept.save()
+
+    def _fingerprint(self, metric: Row) -> str | None:
+        return fingerprint([samples_of(self._results, metric)], metric)
+
+    def _is_known(self, metric: Row) -> bool:
+        key = metric["model"], metric["benchmark"]
+        if key not in self._found:
+            kept = self._kept.get(" ".join(key), self._fingerprint(metric))
+            if kept is None:
+                return False
+            self._found[key] = _restored(kept[0])
+        return True
+
+
+def _restored(kept: dict[str, Any] | None) -> Doubt | None:
+    if kept is None:
+        return None
+    read, passes = kept["readings"], kept["passes"]
+    return Doubt(kept["counts"], read and Readings(**read), passes and tuple(passes))
 
 
 def _doubt(answers: pa.Table, metric: Row) -> Doubt:
@@ -91,8 +120,10 @@ def _readings(answers: pa.Table, metric: Row) -> Readings | None:
     scored = np.isfinite(values)
     if not scored.any() or values[scored].min() < 0 or values[scored].max() > 1:
         return None
-    tasks = answers["task"].to_numpy().astype(str) if metric["mean_of"] else np.zeros(len(values), int)
-    parts = [tasks == task for task in np.unique(tasks)]
+    parts = [np.ones(len(values), bool)]
+    if metric["mean_of"]:
+        tasks = answers["task"].to_numpy().astype(str)
+        parts = [tasks == task for task in np.unique(tasks)]
     means = [float(values[part & scored].mean()) for part in parts if (part & scored).any()]
     if abs(math.fsum(means) / len(means) - metric["value"]) > _MEAN_TOLERANCE:
         return None

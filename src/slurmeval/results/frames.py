@@ -50,14 +50,14 @@ def load(table: TableName, folder: Path) -> pandas.DataFrame:
     return to_frame(pa.concat_tables(parts) if parts else _PARTITIONED[table].schema.empty_table())
 
 
-def read_combined(table: TableName, folder: Path) -> pa.Table:
-    """Returns the table `evaluations`, `metrics` or `servers` of a results folder.
+def read_combined(table: TableName, folder: Path, columns: list[str] | None = None) -> pa.Table:
+    """Returns the table `evaluations`, `metrics` or `servers` of a results folder, all columns or some.
 
     Raises:
         UserError: The folder holds no results.
         SchemaDrift: They are of another version of slurmeval.
     """
-    return _read(results_folder(folder) / f"{table}.parquet", _GATHERED[table])
+    return _read(results_folder(folder) / f"{table}.parquet", _GATHERED[table], columns)
 
 
 def read_samples(path: Path, columns: list[str]) -> pa.Table:

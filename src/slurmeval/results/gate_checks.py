@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from slurmeval import wording
-from slurmeval.results.comparison import BenchmarkComparison, Row, compare_benchmark, read_questions
+from slurmeval.results.comparison import BenchmarkComparison, compare_benchmark
+from slurmeval.results.questions import Row, read_questions
 from slurmeval.statistics import families, power
 from slurmeval.statistics.intervals import LEVEL, ROUNDING_ERROR, Interval
 from slurmeval.statistics.pairs import p_below

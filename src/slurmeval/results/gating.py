@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from slurmeval.errors import UserError
 from slurmeval.results import frames
-from slurmeval.results.comparison import MIN_PAIRED, Row, ended_well
+from slurmeval.results.comparison import MIN_PAIRED, ended_well
 from slurmeval.results.gate_checks import Finding, GateCheck, check, missing, settle
+from slurmeval.results.questions import Row
 
 if TYPE_CHECKING:
     from slurmeval.config.policy import GateLimits, GatePolicy

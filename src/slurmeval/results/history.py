@@ -20,7 +20,7 @@ from slurmeval.results.partitions import evaluation_row, read_rows
 from slurmeval.results.records import read_record
 
 if TYPE_CHECKING:
-    from slurmeval.results.comparison import Row
+    from slurmeval.results.questions import Row
 
 _FORMAT = 1
 _SETTINGS = (

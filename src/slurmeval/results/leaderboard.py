@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slurmeval.errors import UserError
 from slurmeval.paths import Paths
 from slurmeval.results import frames
-from slurmeval.results.comparison import Row, primary_metrics
+from slurmeval.results.comparison import primary_metrics
 from slurmeval.results.doubts import Doubts, finite
 from slurmeval.results.judge_tables import read_judged
 from slurmeval.results.matrix import Matrix, matrices
+from slurmeval.results.questions import Row
 from slurmeval.results.sharing import Sharing, sharing
 from slurmeval.statistics import families
 from slurmeval.statistics.intervals import Interval, mean_of_benchmarks, normal_quantile, refusal
 from slurmeval.statistics.pairs import Verdict
 from slurmeval.statistics.readings import Readings
+
+_OF_EVALUATION = ["model", "benchmark", "status", "reason", "n_audited", "n_audit_differ"]
+"""Columns of `evaluations` that a leaderboard shows. Times would take pandas to read, and that 0.2 s."""
 
 
 @dataclass(frozen=True)
@@ -166,12 +170,12 @@ def leaderboard(
         doubts: What their answers said when they were compared; without, they are read for it.
     """
     results = frames.results_folder(results)
-    rows = frames.read_combined("evaluations", results).to_pylist()
+    rows = frames.read_combined("evaluations", results, _OF_EVALUATION).to_pylist()
     shown = _shown(results, rows, benchmarks)
     primary = primary_metrics(results)
-    doubts = Doubts() if doubts is None else doubts
+    doubts = Doubts(results) if doubts is None else doubts
     compared = matrices(results, shown, read=doubts.read) if compared is None else compared
-    found = [_entry(results, row, primary, doubts) for row in rows if row["benchmark"] in shown]
+    found = _entries((row for row in rows if row["benchmark"] in shown), primary, doubts)
     entries = _with_judges_noise(found, read_judged(Paths.of_results(results)))
     by_benchmark = {matrix.benchmark: matrix for matrix in compared if matrix.suite is None}
     models = list(dict.fromkeys(model for model, _ in entries))
@@ -215,7 +219,15 @@ def _shown(results: Path, rows: Sequence[Row], benchmarks: Sequence[str]) -> lis
     return [benchmark for benchmark in known if not benchmarks or benchmark in benchmarks]
 
 
-def _entry(results: Path, evaluation: Row, primary: Mapping[tuple[str, str], Row], doubts: Doubts) -> Entry:
+def _entries(
+    evaluations: Iterable[Row], primary: Mapping[tuple[str, str], Row], doubts: Doubts
+) -> list[Entry]:
+    entries = [_entry(row, primary, doubts) for row in evaluations]
+    doubts.keep()
+    return entries
+
+
+def _entry(evaluation: Row, primary: Mapping[tuple[str, str], Row], doubts: Doubts) -> Entry:
     key = evaluation["model"], evaluation["benchmark"]
     metric = primary.get(key)
     if evaluation["status"] != "ok":
@@ -224,7 +236,7 @@ def _entry(results: Path, evaluation: Row, primary: Mapping[tuple[str, str], Row
         return Entry(*key, "ok", "no metric stands for the whole benchmark")
     value = finite(metric["value"])
     low, high = finite(metric["ci_lo"]), finite(metric["ci_hi"])
-    doubt = doubts.of(results, metric)
+    doubt = doubts.of(metric)
     interval = None if low is None or high is None else Interval(low, high, metric["ci_method"] or "")
     few = value is not None and interval is None and metric["n_items"] is not None
     counts = dict.fromkeys(("errored", "unparsed", "cut"), 0) if doubt is None else doubt.counts
@@ -327,10 +339,11 @@ def _ranking(
     order = sorted(values, key=lambda model: values[model] if lower else -values[model])
 
     def verdict(a: str, b: str) -> Verdict:
-        cell = None if matrix is None else matrix.cell(a, b)
+        cells = {} if matrix is None else matrix.cells
+        cell = cells.get((a, b)) or cells.get((b, a))
         if cell is None or not cell.sure or n_averaged not in (None, cell.n):
             return Verdict.CANNOT_TELL
-        return cell.verdict
+        return cell.verdict if (a, b) in cells else cell.verdict.reversed
 
     verdicts = {(a, b): verdict(a, b) for index, a in enumerate(order) for b in order[index + 1 :]}
     groups = tuple(tuple(group) for group in families.groups(order, verdicts)) if order else ()

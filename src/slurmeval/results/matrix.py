@@ -10,18 +10,20 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slurmeval.files import sha256_of_json
 from slurmeval.results.comparison import (
     MIN_PAIRED,
     BenchmarkComparison,
-    QuestionOrder,
-    Row,
     averaged,
     compare_benchmark,
     ended_well,
     mean_difference,
     primary_metrics,
-    read_answers,
+    restored,
+    settings_of,
 )
+from slurmeval.results.kept import Kept, fingerprint
+from slurmeval.results.questions import QuestionOrder, QuestionScores, Row, read_answers, samples_of
 from slurmeval.results.sharing import Sharing, sharing
 from slurmeval.statistics import families, power
 from slurmeval.statistics.intervals import LEVEL, normal_quantile
@@ -109,13 +111,14 @@ def matrices(
     margin: float = 0.0,
     min_paired: float = MIN_PAIRED,
     suites: Mapping[str, Sequence[str]] | None = None,
-    read: Callable[[Path, Row], pa.Table] = read_answers,
+    read: Callable[[Row], pa.Table] | None = None,
 ) -> list[Matrix]:
     """Compares all pairs of models of a results folder; the mean comes first if there are several benchmarks.
 
     Means over the benchmarks of single suites come next: of those `suites` that are more than one of these
-    benchmarks and not all. `read` returns an evaluation's answers, and is asked for each once. Evaluations
-    without samples are left out. One benchmark's questions are in memory at a time.
+    benchmarks and not all. `read` returns the answers to a metric's questions, and is asked for each at most
+    once: not where pairs are kept. Evaluations without samples are left out. One benchmark's questions are in
+    memory at a time.
 
     Raises:
         SchemaDrift: The results are of another version.
@@ -125,7 +128,9 @@ def matrices(
     compared: dict[str, dict[Pair, BenchmarkComparison]] = {}
     answered: list[str] = []
     for benchmark in benchmarks:
-        rows = [row for (_, of), row in ended.items() if of == benchmark and _has_samples(results, row)]
+        rows = [
+            row for (_, of), row in ended.items() if of == benchmark and samples_of(results, row).is_file()
+        ]
         answered += [benchmark] if rows else []
         if len(rows) > 1:
             compared[benchmark] = _pairs(results, rows, primary, margin, min_paired, read)
@@ -142,31 +147,44 @@ def matrices(
     return [*means, *found]
 
 
-def _has_samples(results: Path, row: Row) -> bool:
-    path: Path = results / "samples" / row["model"] / f"{row['benchmark']}.parquet"
-    return path.is_file()
-
-
 def _pairs(
     results: Path,
     rows: Sequence[Row],
     primary: dict[Pair, Row],
     margin: float,
     min_paired: float,
-    read: Callable[[Path, Row], pa.Table],
+    read: Callable[[Row], pa.Table] | None,
 ) -> dict[Pair, BenchmarkComparison]:
-    order = QuestionOrder()
+    benchmark, order = rows[0]["benchmark"], QuestionOrder()
+    kept = Kept(results, f"pairs/{benchmark}")
+    asked = {row["model"]: _fingerprint(results, row, primary) for row in rows}
 
     @cache
-    def questions(model: str) -> pa.Table:
-        return order.questions_of(read(results, primary[model, rows[0]["benchmark"]]))
+    def questions(model: str) -> QuestionScores:
+        metric = primary[model, benchmark]
+        return order.questions_of(read_answers(results, metric) if read is None else read(metric))
 
-    return {
-        (a["model"], b["model"]): compare_benchmark(
+    def compared(a: Row, b: Row) -> BenchmarkComparison:
+        name = f"{a['model']} {b['model']}"
+        of = f"{asked[a['model']]} {asked[b['model']]} {margin} {min_paired}"
+        known = kept.get(name, of)
+        if known is not None:
+            return restored(known)
+        found = compare_benchmark(
             (a, b), primary, lambda metric: questions(metric["model"]), margin, min_paired
         )
-        for a, b in itertools.combinations(rows, 2)
-    }
+        kept.put(name, of, found)
+        return found
+
+    found = {(a["model"], b["model"]): compared(a, b) for a, b in itertools.combinations(rows, 2)}
+    kept.save()
+    return found
+
+
+def _fingerprint(results: Path, row: Row, primary: dict[Pair, Row]) -> str:
+    """Returns what tells all that a comparison reads of an evaluation from any other."""
+    metric = primary.get((row["model"], row["benchmark"]))
+    return sha256_of_json([fingerprint([samples_of(results, row)], metric), settings_of(row)])
 
 
 def _of_benchmark(benchmark: str, pairs: Mapping[Pair, BenchmarkComparison], order: list[str]) -> Matrix:
@@ -248,7 +266,8 @@ def _mean_cell(
 def _with_holm(cells: Mapping[Pair, Cell]) -> dict[Pair, Cell]:
     tested = {pair: cell.p_value for pair, cell in cells.items() if cell.p_value is not None}
     corrected = dict(zip(tested, families.holm(list(tested.values())), strict=True))
-    return {pair: replace(cell, p_holm=corrected.get(pair)) for pair, cell in cells.items()}
+    # `replace` takes three times as long, which is felt with thousands of pairs
+    return {pair: Cell(**vars(cell) | {"p_holm": corrected.get(pair)}) for pair, cell in cells.items()}
 
 
 def _best_first(cells: Mapping[Pair, Cell], order: Iterable[str], sign: int) -> tuple[str, ...]:

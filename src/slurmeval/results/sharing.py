@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slurmeval.results import frames
+from slurmeval.results.kept import Kept, fingerprint
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,17 @@ def sharing(results: Path, evaluations: Iterable[tuple[str, str]]) -> Sharing:
         path = results / "samples" / model / f"{benchmark}.parquet"
         if benchmark not in paths and path.is_file():
             paths[benchmark] = path
+    kept, name, of = Kept(results, "sharing"), " ".join(paths), fingerprint(paths.values())
+    found = kept.get(name, of)
+    if found is None:
+        found = _shared(paths)
+        kept.put(name, of, found)
+        kept.save()
+    pairs = tuple((a, b, count) for a, b, count in found)
+    return Sharing(pairs, _families(list(paths), pairs))
+
+
+def _shared(paths: Mapping[str, Path]) -> list[tuple[str, str, int]]:
     tasks = {
         benchmark: set(pc.unique(frames.read_samples(path, ["task"])["task"]).to_pylist())
         for benchmark, path in paths.items()
@@ -50,14 +62,12 @@ def sharing(results: Path, evaluations: Iterable[tuple[str, str]]) -> Sharing:
         each: pc.unique(frames.read_samples(paths[each], ["sample_uid"])["sample_uid"])
         for each in dict.fromkeys(itertools.chain(*alike))
     }
-    found: list[tuple[str, str, int]] = []
     # Hundreds of pairs are looked into only where there is something to be found
-    if uids and pc.count_distinct(pa.chunked_array(list(uids.values()))).as_py() < sum(
-        map(len, uids.values())
-    ):
-        counts = ((a, b, pc.sum(pc.is_in(uids[a], uids[b])).as_py() or 0) for a, b in alike)
-        found = [each for each in counts if each[2]]
-    return Sharing(tuple(found), _families(list(paths), found))
+    n_all = sum(map(len, uids.values()))
+    if not uids or pc.count_distinct(pa.chunked_array(list(uids.values()))).as_py() == n_all:
+        return []
+    counts = ((a, b, pc.sum(pc.is_in(uids[a], uids[b])).as_py() or 0) for a, b in alike)
+    return [each for each in counts if each[2]]
 
 
 def _families(benchmarks: Sequence[str], pairs: Iterable[tuple[str, str, int]]) -> dict[str, int]:

@@ -55,16 +55,19 @@ def groups(models: Sequence[str], verdicts: Mapping[Pair, Verdict]) -> list[list
     inserting each difference and absorbing what is then part of another (Piepho, J. Comput. Graph. Stat. 13
     (2004) 456).
     """
-    found = [set(models)]
+    bits = {model: 1 << rank for rank, model in enumerate(models)}  # a group is the sum of its models' bits
+    found = [(1 << len(models)) - 1]
     for a, b in itertools.combinations(models, 2):
         if verdict_of(verdicts, a, b) not in (Verdict.BETTER, Verdict.WORSE):
             continue
-        split = [group - {one} for group in found for one in (a, b) if {a, b} <= group]
-        split += [group for group in found if not {a, b} <= group]
-        found = [group for group in split if not any(group < other for other in split)]
-        found = [group for index, group in enumerate(found) if group not in found[:index]]
-    order = {model: rank for rank, model in enumerate(models)}
-    return sorted(
-        (sorted(group, key=order.__getitem__) for group in found),
-        key=lambda group: [order[member] for member in group],
-    )
+        both = bits[a] | bits[b]
+        whole = [group for group in found if group & both != both]
+        split = [group & ~bits[one] for group in found if group & both == both for one in (a, b)]
+        found = whole + [
+            group
+            for group in split
+            if all(group & ~other for other in whole)
+            and all(group & ~other for other in split if other != group)
+        ]
+    ranks = sorted([rank for rank in range(len(models)) if group >> rank & 1] for group in found)
+    return [[models[rank] for rank in group] for group in ranks]

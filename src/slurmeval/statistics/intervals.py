@@ -216,9 +216,9 @@ def student_t(degrees: int) -> float:
 @functools.cache
 def normal_quantile(probability: float) -> float:
     """Returns the standard normal's quantile (.975: 1.96)."""
-    from scipy.special import ndtri
+    from statistics import NormalDist
 
-    return float(ndtri(probability))
+    return NormalDist().inv_cdf(probability)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,7 +136,9 @@ def test_hostile_names_stay_in_their_cell(
     assert len(rows) == 8
     assert show.printable(name) in {row["metric"] for row in rows}
     assert shown(results, "--format", "json") == 0
-    assert json.loads(capsys.readouterr().out)["metrics"]["odd"] == name
+    printed = capsys.readouterr().out
+    assert printed.isascii()
+    assert json.loads(printed)["metrics"]["odd"] == name
 
 
 def test_a_folder_without_results_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,3 +214,17 @@ def test_of_questions_answered_several_times_one_and_all_right_are_told(
     said = capsys.readouterr().out.splitlines()
     assert line in said
     assert not any("pass@" in other for other in said if other != line)
+
+
+def test_commands_start_without_pandas_and_tables_become_dataframes_all_the_same(results: Results) -> None:
+    for model in ("low", "high"):
+        add(results, model, "odd", 50)
+    program = (
+        "import sys; from slurmeval.cli import main; from slurmeval.results import load\n"
+        "folder = sys.argv[1]\n"
+        "for command in (['show'], ['compare', 'low', 'high'], ['samples', '--model', 'low']):\n"
+        "    assert main.run([*command, '--results', folder]) == 0\n"
+        "    assert 'pandas' not in sys.modules, command\n"
+        "assert set(load('evaluations', folder)['model']) == {'low', 'high'}\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(results.folder)], check=True)

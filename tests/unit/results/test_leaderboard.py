@@ -54,7 +54,7 @@ def test_models_stand_best_first_by_the_mean_of_benchmarks_however_many_question
 def test_answers_that_were_read_to_compare_models_are_not_read_again(results: Results) -> None:
     for model, right in (("a", 60), ("b", 20)):
         add(results, model, "sums", right, status=["unparsed"] * 10 + ["ok"] * 90)
-    whole, doubts = leaderboard(results.folder), Doubts()
+    whole, doubts = leaderboard(results.folder), Doubts(results.folder)
     compared = matrices(results.folder, ["sums"], read=doubts.read)
     shutil.rmtree(results.folder / "samples")
     assert leaderboard(results.folder, compared=compared, doubts=doubts) == whole

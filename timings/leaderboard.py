@@ -1,6 +1,6 @@
 """What recomputing every score, interval and pair of models takes.
 
-    python timings/statistics.py [--models 20] [--benchmarks 25] [--samples 20000] [--keep FOLDER]
+    python timings/leaderboard.py [--models 20] [--benchmarks 25] [--samples 20000] [--keep FOLDER]
 
 Writes so many evaluations with so many right or wrong answers each, in a folder of its own or in FOLDER.
 Prints CPU seconds, wall time and memory of `slurmeval show --format json`, which works out the leaderboard
@@ -130,6 +130,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         paths = Paths.of_results((given.keep or Path(folder)) / "results")
+        paths.state.mkdir(parents=True, exist_ok=True)
         means = {}
         for benchmark in (f"b{number:02d}" for number in range(given.benchmarks)):
             names = uids(benchmark, given.samples)
