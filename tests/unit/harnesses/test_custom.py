@@ -290,6 +290,19 @@ def own(**keys: Any) -> dict[str, Any]:
     return {"harness": "custom", "datasets": ["mine"], "questions": asked, **keys}
 
 
+def test_a_file_that_no_longer_will_do_ends_the_program_with_its_reason(
+    make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(**own())
+    file = jsonl(job.datasets["mine"], CAPITALS)
+    path = prepared(job, model[1], monkeypatch)
+    file.write_text("{")
+    assert main(path) == 1
+    with pytest.raises(EvaluationFailed, match="line 1: is no JSON") as raised:
+        CUSTOM.check(job, 1, path)
+    assert raised.value.error_class is ErrorClass.HARNESS_ERROR
+
+
 def test_questions_are_asked_scored_and_read_back(
     make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -448,6 +461,9 @@ def test_the_likeliest_choice_is_the_answer(make_job: MakeJob, monkeypatch: pyte
     question = Question("1", "?", None, ["A"], choices, None)
     assert by_likelihood("likelihood", question, [-10.0, -4.0]).read == "B"
     assert by_likelihood("likelihood_norm", question, [-10.0, -4.0]).read == "A"
+    # Per byte of UTF-8, of which a letter may have several
+    question = Question("1", "?", None, ["A"], ["なお", "abcd"], None)
+    assert by_likelihood("likelihood_norm", question, [-5.0, -4.0]).read == "A"
 
 
 @pytest.mark.parametrize(
