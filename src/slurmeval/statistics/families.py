@@ -20,16 +20,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values corrected for exploring (Benjamini & Hochberg 1995): few of the found are false."""
-    count = len(p_values)
-    corrected, smallest = [0.0] * count, 1.0
-    for rank, index in enumerate(sorted(range(count), key=p_values.__getitem__, reverse=True)):
-        smallest = min(smallest, p_values[index] * count / (count - rank))
-        corrected[index] = smallest
-    return corrected
-
-
 def verdict_of(verdicts: Mapping[Pair, Verdict], a: str, b: str) -> Verdict:
     """Returns the verdict on a pair, whichever way round it is stored."""
     return verdicts[a, b] if (a, b) in verdicts else verdicts[b, a].reversed

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
 
-from slurmeval.statistics.families import benjamini_hochberg, groups, holm, rank_bands
+from slurmeval.statistics.families import groups, holm, rank_bands
 from slurmeval.statistics.pairs import Verdict
 from slurmeval.statistics.readings import readings
 
@@ -18,19 +18,14 @@ LESS, MORE, SAME = Verdict.WORSE, Verdict.BETTER, Verdict.CANNOT_TELL
 @hypothesis.given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_corrected_p_values_are_statsmodels(p_values: list[float]) -> None:
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
-    assert benjamini_hochberg(p_values) == pytest.approx(multipletests(p_values, method="fdr_bh")[1])
 
 
 def test_corrected_p_values_are_the_published_ones() -> None:
     """Benjamini and Hochberg's own 25 p-values, and four of another table."""
     small = [0.001, 0.008, 0.039, 0.041, 0.042, 0.06, 0.074, 0.205, 0.212, 0.216, 0.222, 0.251, 0.269]
     p_values = [*small, 0.275, 0.34, 0.341, 0.384, 0.569, 0.594, 0.696, 0.762, 0.94, 0.942, 0.975, 0.986]
-    found = benjamini_hochberg(p_values)
-    assert found[:3] == pytest.approx([0.025, 0.1, 0.21])
-    assert [sum(p <= q for p in found) for q in (0.05, 0.25)] == [1, 6]
     assert holm(p_values)[:3] == pytest.approx([0.025, 0.192, 0.897])
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert benjamini_hochberg([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.02, 0.04, 0.04, 0.02])
 
 
 def test_models_that_cannot_be_told_apart_are_in_one_group() -> None:
