@@ -13,7 +13,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from slurmeval.planning.parallelism import of_each
+from slurmeval.gateway.places import of_each
 
 STEP_S, SEQUENCE_S = 0.010, 0.00006
 QUESTIONS, TOKENS = 2000, 200
@@ -21,27 +21,28 @@ QUESTIONS, TOKENS = 2000, 200
 Policy = Callable[[int, int], int]
 POLICIES: dict[str, Policy] = {
     "16 each": lambda seats, evaluations: 16,
-    "an equal share": lambda seats, evaluations: -(-seats // evaluations),
+    "shares once over": lambda seats, evaluations: -(-seats // max(1, evaluations)),
     "as slurmeval does": of_each,
     "all seats for each": lambda seats, evaluations: seats,
 }
 
 
-def simulate(lengths: list[list[int]], seats: int, parallelism: int) -> tuple[float, float]:
+def simulate(lengths: list[list[int]], seats: int, policy: Policy) -> tuple[float, float]:
     """(seconds of the engine, longest time that a request waited for a seat).
 
-    lengths: tokens of the answers of each evaluation.
+    lengths: tokens of the answers of each evaluation; policy: requests under way of each by how many run.
     """
     asking = [deque(each) for each in lengths]
-    free = [parallelism] * len(asking)
+    in_flight = [0] * len(asking)
     queue: deque[tuple[int, int, float]] = deque()
     running: list[list[int]] = []  # tokens left, evaluation
     now = waited = 0.0
     while queue or running or any(asking):
+        each = policy(seats, sum(1 for ours, left in zip(in_flight, asking, strict=True) if ours or left))
         for evaluation, questions in enumerate(asking):
-            while questions and free[evaluation]:
+            while questions and in_flight[evaluation] < each:
                 queue.append((questions.popleft(), evaluation, now))
-                free[evaluation] -= 1
+                in_flight[evaluation] += 1
         while queue and len(running) < seats:
             tokens, evaluation, asked = queue.popleft()
             waited = max(waited, now - asked)
@@ -50,7 +51,7 @@ def simulate(lengths: list[list[int]], seats: int, parallelism: int) -> tuple[fl
         now += steps * (STEP_S + SEQUENCE_S * len(running))
         for sequence in running:
             sequence[0] -= steps
-            free[sequence[1]] += sequence[0] == 0
+            in_flight[sequence[1]] -= sequence[0] == 0
         running = [sequence for sequence in running if sequence[0]]
     return now, waited
 
@@ -67,11 +68,8 @@ def main() -> None:
         ideal = sum(map(sum, lengths)) / given.seats * (STEP_S + SEQUENCE_S * given.seats)
         print(f"{count} benchmarks, {sum(sizes)} questions: ideally {ideal:.0f} s")
         for name, policy in POLICIES.items():
-            each = policy(given.seats, count)
-            seconds, waited = simulate(lengths, given.seats, each)
-            print(
-                f"  {name:20} {each:4}: {seconds:6.0f} s, {seconds / ideal:.2f} times; waited {waited:.0f} s"
-            )
+            seconds, waited = simulate(lengths, given.seats, policy)
+            print(f"  {name:20}: {seconds:6.0f} s, {seconds / ideal:.2f} times; waited {waited:.0f} s")
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ def tell_batching(what: str, made: list[ClusterProject], is_ours: bool) -> None:
     """The ideal has all requests from the beginning."""
     # The first line is that of the readiness probe, which takes no time
     seen = [line for project in made for line in project.seen.read_text().split()[1:]]
-    ideal = SLOWER * simulate([list(map(tokens_of, seen))], SEATS, len(seen))[0]
+    ideal = SLOWER * simulate([list(map(tokens_of, seen))], SEATS, lambda *_: len(seen))[0]
     rows = [row for project in made for row in project.engine_runs()]
     seconds = sum((row["job_ended_at"] - row["ready_at"]).total_seconds() for row in rows)
     figure = f"{seconds:.0f} GPU-seconds after the first answer"

@@ -187,8 +187,8 @@ class Benchmark(Section):
     """What it measures, such as capability, factuality, bias or safety: the report has a profile of each
     model by it. null: nothing is said."""
     parallelism: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Requests under way at once; null: on GPUs so many that the evaluations of a model fill its servers
-    (`max-num-seqs`, else 256, of each replica), on CPUs 8."""
+    """Requests under way at once; null: on GPUs the evaluations that run share the seats of their model's
+    servers (`max-num-seqs`, else 256, of each replica) four times over, on CPUs 8."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 600
     """Longest time that the harness waits for one answer."""
     max_unanswered: Annotated[float, Field(ge=0, le=1)] = 0.05

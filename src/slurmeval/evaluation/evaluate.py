@@ -77,6 +77,7 @@ class Evaluation:
         self.planned_model = self.run.models[self.server]
         self.planned_benchmark = self.run.benchmarks[self.benchmark_id]
         entry = self.config.benchmarks[self.benchmark_id]
+        self.shares_seats = entry.parallelism is None
         self.parallelism = entry.parallelism or self.planned_model.parallelism
         self.benchmark = entry.model_copy(update={"parallelism": self.parallelism})
         self.work = self.run.work(self.model, self.benchmark_id)
@@ -123,14 +124,8 @@ def evaluate(run: RunDocument, model: str, benchmark: str) -> int:
         except Exception as error:
             failure = _as_failure(error, evaluation.work)
             log = str(evaluation.harness_log.relative_to(evaluation.paths.results))
-            record(
-                evaluation.paths.failure(model, benchmark),
-                failure,
-                model,
-                benchmark,
-                evaluation.started_at,
-                log,
-            )
+            file = evaluation.paths.failure(model, benchmark)
+            record(file, failure, model, benchmark, evaluation.started_at, log)
             evaluation.phase("failed")
             leasing.release(run, model, benchmark)
             raise failure from error
@@ -268,6 +263,7 @@ def gateway_config(evaluation: Evaluation, place: ScratchDir) -> GatewayConfig:
         ready_file=evaluation.work / "gateway-ready.json",
         model=evaluation.server,
         max_in_flight=min(settings.max_in_flight, evaluation.parallelism),
+        seats=evaluation.planned_model.seats if evaluation.shares_seats else None,
         hold_s=settings.hold_s,
         retries=settings.retries,
         request_timeout_s=evaluation.benchmark.request_timeout_s,

@@ -21,6 +21,7 @@ from slurmeval.gateway.blank import blank_answer
 from slurmeval.gateway.limit import with_limit, with_what_is_left
 from slurmeval.gateway.log import Record, encode_exchange, encode_replay
 from slurmeval.gateway.memory import Memory
+from slurmeval.gateway.places import LEAST, Places, of_each
 from slurmeval.gateway.replay import Replays, parse, request_key
 from slurmeval.gateway.retry_policy import PROMPTS
 from slurmeval.gateway.settings import GatewayConfig
@@ -46,7 +47,8 @@ class GatewayApp:
         self._upstream = upstream
         self._replays = replays
         self._log = log
-        self._slots = asyncio.Semaphore(config.max_in_flight)
+        self._most, self._seats = config.max_in_flight, config.seats
+        self._slots = Places(self._most if self._seats is None else min(self._most, LEAST))
         self.audit = (
             Audit(config.noise_audit, config.log, upstream, self._slots) if config.noise_audit else None
         )
@@ -83,6 +85,12 @@ class GatewayApp:
             access_log=None,
         )
         return server
+
+    def take_share(self) -> None:
+        """Takes the part of the servers' seats that is this evaluation's now."""
+        if self._seats is not None and self._upstream.replicas.known:
+            share = of_each(self._seats, self._upstream.replicas.running)
+            self._slots.resize(min(self._most, share))
 
     def progress_report(self) -> GatewayProgress:
         """What `GET /progress` answers; docs/gateway.md describes it."""

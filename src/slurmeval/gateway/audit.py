@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from slurmeval.gateway.log import encode_exchange
+from slurmeval.gateway.places import Places
 from slurmeval.gateway.upstream import Answer, Call, Upstream, described
 from slurmeval.gateway.writer import LogFailed, LogWriter
 
@@ -26,7 +27,7 @@ _logger = logging.getLogger(__name__)
 class Audit:
     """Asks again in the background; a second request takes its turn at the server like any other."""
 
-    def __init__(self, share: float, log: Path, upstream: Upstream, slots: asyncio.Semaphore) -> None:
+    def __init__(self, share: float, log: Path, upstream: Upstream, slots: Places) -> None:
         """`share`: of the requests, 0 to 1; `log`: the folder of the request log. Raises LogFailed."""
         self._share = share
         self._upstream = upstream

@@ -67,6 +67,8 @@ class Lookup:
     lost: bool = False
     given_up: bool = False
     """The lease itself says that it needs no server, or has none."""
+    running: int = 0
+    """Evaluations that run on the server, as it says."""
 
 
 def look(lease: Path, before: ServerEndpoint | None = None) -> Lookup:
@@ -111,7 +113,7 @@ def look_at(folder: Path) -> Lookup:
             return Lookup(None, f"server {server_id} is {state.status}")
         found = load(folder / "endpoint.json", records.Endpoint)
         endpoint = ServerEndpoint(found.url.rstrip("/"), found.api_key, server_id, found.engine_run, folder)
-        return Lookup(endpoint, f"server {server_id} answers")
+        return Lookup(endpoint, f"server {server_id} answers", running=state.evaluations)
     except FileNotFoundError as error:
         return Lookup(None, f"there is no {error.filename} yet")
     except (OSError, Unreadable) as error:

@@ -41,6 +41,11 @@ class Replicas:
         """Requests that the servers work on."""
         return sum(replica.server.in_flight for replica in self._replicas if replica.server is not None)
 
+    @property
+    def running(self) -> int:
+        """Evaluations that run on these servers, as far as they say."""
+        return max(replica.lookup.running for replica in self._replicas)
+
     async def follow(self) -> None:
         """Runs until cancelled."""
         async with asyncio.TaskGroup() as group:

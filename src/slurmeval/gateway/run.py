@@ -105,6 +105,7 @@ async def _until_stopped(stop: asyncio.Event, parent: int, gateway: GatewayApp, 
     loop = asyncio.get_running_loop()
     written_at, written = 0.0, None
     while not stop.is_set() and os.getppid() == parent:
+        gateway.take_share()
         report = gateway.progress_report()
         if report != written and loop.time() >= written_at + PROGRESS_S:
             written_at, written = loop.time(), report

@@ -17,7 +17,7 @@ class GatewayConfig:
     ready_file: Path
     """Written (mode 0600) once the gateway listens: its URL and the key that it wants."""
     max_in_flight: int
-    """Requests under way at the server; more wait."""
+    """Requests under way at the server at most; more wait."""
     hold_s: float
     """Longest time that requests wait while all servers are away, from the moment when the last one went.
     Before the first has answered they wait without bound."""
@@ -27,6 +27,8 @@ class GatewayConfig:
     """Longest time from sending a request to the end of its answer."""
     model: str
     """The name under which the server serves the model."""
+    seats: int | None = None
+    """Requests that the model's servers answer at once, for all that run to share; None: they share none."""
     max_tokens: int | None = None
     """Longest answer where a request sets no limit; None: the server's own."""
     reasons: bool = False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from slurmeval.config.patching import PatchingSettings
 from slurmeval.files import sha256_of_json
-from slurmeval.planning.parallelism import by_default
+from slurmeval.planning.parallelism import by_default, shared_seats
 from slurmeval.planning.shared_jobs import job_of, shared_jobs
 from slurmeval.servers.spec import server_spec
 from slurmeval.slurm.commands import job_name
@@ -52,7 +52,8 @@ def _model(plan: Plan, name: str, job_names: list[str], shared_job: SharedJobEnt
         environment=None if runtime is None else plan.project / runtime.record,
         serving=_serving(plan, name),
         replicas=plan.replicas(name),
-        parallelism=by_default(plan.config, name, len(plan.benchmarks), engine),
+        parallelism=by_default(plan.config, name, engine),
+        seats=shared_seats(plan.config, name, engine),
         job_names=job_names,
         shared_job=shared_job,
     )

@@ -112,7 +112,7 @@ def estimate(
         if there is None or not stored_bytes(there.files):
             return TimeByLaw(None, f"the size of {model}: `snakemake staged` with the same options")
         size = size_of(there, entry.dtype)
-    default = parallelism.by_default(config, model, len(plan.benchmarks), plan.engine(entry))
+    default = parallelism.by_default(config, model, plan.engine(entry))
     slots = sum(config.benchmarks[name].parallelism or default for name in names)
     if server.gpus:
         slots = min(slots, parallelism.seats(config, entry, plan.engine(entry)))

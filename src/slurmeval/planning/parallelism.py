@@ -1,7 +1,7 @@
-"""How many requests an evaluation has under way where its benchmark does not say.
+"""How many requests an evaluation has under way at most where its benchmark does not say.
 
-A step of an engine on a GPU takes hardly longer with more sequences in it, so what costs is an empty seat
-(docs/speed.md has figures). A server on CPUs gains little by many, and a laptop runs harnesses beside it.
+On GPUs all that fit into its servers, which those that run at the time share (gateway/places.py). A server on
+CPUs gains little by many, and a laptop runs harnesses beside it.
 """
 
 from __future__ import annotations
@@ -9,19 +9,9 @@ from __future__ import annotations
 from slurmeval.config.models import Config, Model
 from slurmeval.engines.base import Engine
 from slurmeval.engines.flags import canonical
+from slurmeval.gateway.places import of_each
 
 ON_CPUS = 8
-OVER = 4
-"""The shares of all evaluations are so many times the seats: they end at different times, and the engine is
-full until a quarter of them is left. More would keep requests waiting, which counts for their time-out."""
-LEAST, MOST = 8, 1024
-"""Of one evaluation."""
-
-
-def of_each(seats: int, evaluations: int) -> int:
-    """Requests that each of so many evaluations has under way."""
-    share = -(-OVER * seats // max(1, evaluations))
-    return min(MOST, max(LEAST, min(seats, share)))
 
 
 def seats(config: Config, model: Model, engine: Engine) -> int:
@@ -33,13 +23,19 @@ def seats(config: Config, model: Model, engine: Engine) -> int:
     return _number(flags.get(flag), default) * copies
 
 
-def by_default(config: Config, model: str, evaluations: int, engine: Engine) -> int:
-    """Requests under way of each of a model's evaluations, of which so many run at once."""
+def shared_seats(config: Config, model: str, engine: Engine) -> int | None:
+    """Requests that a model's servers answer at once, for its evaluations to share; None: they share none."""
     entry = config.models[model]
     server = config.servers[entry.server]
     if server.url is not None:
-        return of_each(server.max_in_flight, evaluations)
-    return of_each(seats(config, entry, engine), evaluations) if server.gpus else ON_CPUS
+        return server.max_in_flight
+    return seats(config, entry, engine) if server.gpus else None
+
+
+def by_default(config: Config, model: str, engine: Engine) -> int:
+    """Requests under way of one of a model's evaluations, at most."""
+    shared = shared_seats(config, model, engine)
+    return ON_CPUS if shared is None else of_each(shared, 1)
 
 
 def _number(value: object, otherwise: int) -> int:

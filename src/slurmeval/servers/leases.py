@@ -231,6 +231,14 @@ def is_leased(server: Path, leases: Path, controller: Path) -> bool:
     return bool(run_steps(LocalDisk(submit_detached), living(server, leases, controller, limit=1)))
 
 
+def running(server: Path, leases: Path) -> int:
+    """Returns how many evaluations that lease `server` run, as their lock files say."""
+    files = (leases / name for name in LocalDisk(submit_detached).list(leases) if name.endswith(".json"))
+    held = (lease for file in files if (lease := read(file, Lease)) is not None and not lease.released)
+    lock_files = (lease.evaluation for lease in held if lease.server == server)
+    return sum(file is not None and read(file, Owner) is not None for file in lock_files)
+
+
 def close_if_unused(server: Path, leases: Path, controller: Path) -> bool:
     """One try of a server to close itself; True when it is closed for good. For its supervisor only."""
     return run_steps(LocalDisk(submit_detached), closing(server, leases, controller))

@@ -122,6 +122,12 @@ class Published:
         """Before a requeue: nobody runs this server until its job starts again."""
         self._set(owner=None)
 
+    def tell_running(self, evaluations: int) -> None:
+        """Publishes how many evaluations run on the server: their gateways share its seats."""
+        if evaluations != self._state.evaluations:
+            self._set(evaluations=evaluations)
+            self._write()
+
     def begin(self, engine_run: EngineRun) -> None:
         """Tells of this engine run from now on."""
         self._engine_run = engine_run

@@ -19,7 +19,7 @@ from slurmeval.servers.colocated import ColocatedEvaluations
 from slurmeval.servers.engine_runs import Died, EngineRuns
 from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.job import BatchJob, SigtermCause
-from slurmeval.servers.leases import UNUSED, close_if_unused, is_leased
+from slurmeval.servers.leases import UNUSED, close_if_unused, is_leased, running
 from slurmeval.servers.local_copies import LocalCopies
 from slurmeval.servers.slots import Slot, someone_waits, stand_in_line, take_slot
 from slurmeval.servers.state import FencedOff, Published
@@ -59,7 +59,7 @@ class Supervision:
         self._drain_s = spec.drain_s
         self._requeue = "requeued"
         self._leased_at = time.monotonic()
-        self._look_again = self._busy_at = 0.0
+        self._look_again = self._count_again = self._busy_at = 0.0
         self._busy_tokens = 0
 
     def run(self) -> str:
@@ -235,6 +235,9 @@ class Supervision:
     def _look_around(self) -> None:
         """Starts evaluations that are asked for. Raises _Stop where no lease is left."""
         self._colocated.look()
+        if time.monotonic() >= self._count_again:
+            self._count_again = time.monotonic() + self._timing.count_s
+            self._published.tell_running(running(self._folder.path, self._leases))
         if is_leased(self._folder.path, self._leases, self._controller):
             self._leased_at = time.monotonic()
         elif time.monotonic() - self._leased_at > self._timing.linger_s:

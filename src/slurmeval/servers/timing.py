@@ -16,6 +16,8 @@ class Timing:
 
     poll_s: float = 1.0
     """Between two looks at the engine, at the leases and at the `stop` file."""
+    count_s: float = 3.0
+    """Between two counts of the evaluations that run, for which each lease is read."""
     heartbeat_s: float = HEARTBEAT_S
     linger_s: float = 3.0
     """How long a server without leases waits for another."""

@@ -43,7 +43,9 @@ class ModelEntry(RuntimeEntry):
     """The first replica's, but for `weights` and `python`, which are known once they are staged and made."""
     replicas: int
     parallelism: int
-    """Requests at once of a benchmark that does not say how many."""
+    """Requests at once of a benchmark that does not say how many, at most."""
+    seats: int | None
+    """Requests that all its servers answer at once, for such benchmarks to share; None: they share none."""
     job_names: list[str]
     """The name of each replica's job."""
     shared_job: SharedJobEntry | None = None

@@ -99,6 +99,8 @@ class ServerState:
     prompt_tokens: int = 0
     tokens_per_s: float = 0.0
     requests_running: int = 0
+    evaluations: int = 0
+    """Those that lease it and run."""
     under_way: EngineRunRecord | None = None
     """The engine run so far, for the case that nobody lives to tell of its end."""
 

@@ -42,8 +42,9 @@ class ServerFolder:
         """Writes the lease."""
         write(self.lease, Lease(server, self.model, "bench", "1", identity(), released=released))
 
-    def state(self, status: str, reason: str | None = None, engine_run: int = 1) -> None:
-        write_json(self.folder / "state.json", {"status": status, "reason": reason, "engine_run": engine_run})
+    def state(self, status: str, reason: str | None = None, engine_run: int = 1, **more: Any) -> None:
+        told = {"status": status, "reason": reason, "engine_run": engine_run} | more
+        write_json(self.folder / "state.json", told)
 
     def publish(self, url: str, engine_run: int = 1, api_key: str = SERVER_KEY) -> None:
         self.state("ready", engine_run=engine_run)

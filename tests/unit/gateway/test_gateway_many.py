@@ -17,7 +17,7 @@ from slurmeval.gateway.process import GatewayProcess
 from slurmeval.gateway.settings import GatewayConfig
 from tests.stand_ins.stand_in_server import StandIn
 
-from .conftest import bearer, chat
+from .conftest import ServerFolder, bearer, chat, until
 
 Start = Callable[..., GatewayProcess]
 SOFT = 1024
@@ -51,6 +51,32 @@ async def test_a_thousand_requests_at_once_are_answered_at_a_soft_limit_of_1024(
 
         assert await asyncio.gather(*map(ask, range(1000))) == [200] * 1000
     assert server.most_in_flight > 500
+
+
+async def test_places_of_evaluations_that_end_go_to_those_that_run_on(
+    server: StandIn, server_folder: ServerFolder, gateway: Start
+) -> None:
+    """32 seats, four times over: 11 for each of twelve, 26 of five, and all 32 once it is alone."""
+    server.release.clear()
+    server_folder.state("ready", evaluations=12)
+    process = await asyncio.to_thread(gateway, max_in_flight=32, seats=32)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, headers=bearer(process)) as session:
+
+        async def ask(number: int) -> int:
+            url = f"{process.url}/v1/chat/completions"
+            async with session.post(url, json=chat(str(number))) as reply:
+                return reply.status
+
+        asking = asyncio.gather(*map(ask, range(60)))
+        await until(lambda: server.in_flight == 11)
+        server_folder.state("ready", evaluations=5)
+        await until(lambda: server.in_flight == 26)
+        server_folder.state("ready", evaluations=1)
+        await until(lambda: server.in_flight == 32)
+        server.release.set()
+        assert await asking == [200] * 60
+    assert server.most_in_flight == 32
 
 
 async def test_where_connections_are_few_an_idle_one_makes_place(

@@ -8,7 +8,8 @@ import pytest
 
 from slurmeval.config.models import Config
 from slurmeval.engines.vllm import Vllm
-from slurmeval.planning.parallelism import by_default, of_each
+from slurmeval.gateway.places import of_each
+from slurmeval.planning.parallelism import by_default, shared_seats
 
 
 def config(server: dict[str, Any], flags: dict[str, Any] | None = None) -> Config:
@@ -49,9 +50,13 @@ def test_the_evaluations_of_a_model_fill_its_engine(seats: int, evaluations: int
 def test_one_evaluation_takes_all_seats_of_its_servers(
     server: dict[str, Any], flags: dict[str, Any], one: int
 ) -> None:
-    assert by_default(config(server, flags), "m", 1, Vllm()) == one
+    assert by_default(config(server, flags), "m", Vllm()) == one
 
 
 def test_evaluations_fill_what_a_server_that_is_there_already_may_be_asked_at_once() -> None:
     api = {"url": "https://api.example.org/v1", "max_in_flight": 64}
-    assert by_default(config(api), "m", 1, Vllm()) == 64
+    assert by_default(config(api), "m", Vllm()) == shared_seats(config(api), "m", Vllm()) == 64
+
+
+def test_evaluations_on_cpus_share_nothing() -> None:
+    assert shared_seats(config({}), "m", Vllm()) is None

@@ -15,9 +15,10 @@ import pytest
 from slurmeval.engines.vllm import Vllm
 from slurmeval.errors import ServerFailed
 from slurmeval.files import read_json
+from slurmeval.processes import identity
 from slurmeval.servers.engine_process import session_members
-from slurmeval.servers.leases import release
-from slurmeval.state.records import encode
+from slurmeval.servers.leases import acquire, release
+from slurmeval.state.records import encode, write
 from tests.engine_runs import engine_runs_of
 from tests.stand_ins.stand_in_vllm import is_known
 from tests.unit.servers.conftest import Bench
@@ -74,6 +75,24 @@ def test_server_stays_while_one_lease_is_left(bench: Bench) -> None:
     heartbeats = bench.folder().state.stat().st_mtime_ns
     wait_for(lambda: bench.folder().state.stat().st_mtime_ns > heartbeats + 800_000_000, "four heartbeats")
     assert bench.state()["status"] == "ready"
+
+
+def test_server_says_how_many_evaluations_run(bench: Bench) -> None:
+    """Those that lease it and have their lock file: their gateways share its seats."""
+    bench.timing["count_s"] = 0.1
+    lock_files = [bench.root / f"{name}.owner.json" for name in ("arc", "gsm8k")]
+    for file in lock_files:
+        lease = acquire(
+            bench.spec, file.name.partition(".")[0], bench.controller, bench.submit, evaluation=file
+        )
+        assert lease.server == bench.folder().path
+    bench.wait_for_status("ready")
+    assert bench.state()["evaluations"] == 0
+    for file in lock_files:
+        write(file, identity())
+    wait_for(lambda: bench.state()["evaluations"] == 2, "both to be counted", 20)
+    release(bench.lease_path("arc"))
+    wait_for(lambda: bench.state()["evaluations"] == 1, "one to be counted", 20)
 
 
 def test_server_of_a_dead_controller_stops(bench: Bench) -> None:
