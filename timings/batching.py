@@ -27,6 +27,12 @@ POLICIES: dict[str, Policy] = {
 }
 
 
+def lengths_of(sizes: list[int]) -> list[list[int]]:
+    """Tokens of the answers of benchmarks of these sizes."""
+    rng = random.Random(0)
+    return [[max(1, round(rng.expovariate(1 / TOKENS))) for _ in range(size)] for size in sizes]
+
+
 def simulate(lengths: list[list[int]], seats: int, policy: Policy) -> tuple[float, float]:
     """(seconds of the engine, longest time that a request waited for a seat).
 
@@ -63,8 +69,7 @@ def main() -> None:
     given = parser.parse_args()
     for count in map(int, given.benchmarks.split(",")):
         sizes = [QUESTIONS // (k + 1) for k in range(count)]
-        rng = random.Random(0)
-        lengths = [[max(1, round(rng.expovariate(1 / TOKENS))) for _ in range(size)] for size in sizes]
+        lengths = lengths_of(sizes)
         ideal = sum(map(sum, lengths)) / given.seats * (STEP_S + SEQUENCE_S * given.seats)
         print(f"{count} benchmarks, {sum(sizes)} questions: ideally {ideal:.0f} s")
         for name, policy in POLICIES.items():

@@ -67,7 +67,7 @@ def test_of_a_mixture_of_experts_only_some_compute() -> None:
 def test_it_agrees_with_an_engine_of_known_law_within_three(benchmarks: int) -> None:
     engine = batching()
     sizes = [engine.QUESTIONS // (k + 1) for k in range(benchmarks)]
-    seconds, _ = engine.simulate(sizes, 256, engine.of_each(256, benchmarks))
+    seconds, _ = engine.simulate(engine.lengths_of(sizes), 256, engine.of_each)
     tokens = sum(sizes) * engine.TOKENS
     work = Work(sum(sizes), sum(sizes) * 200, Span(tokens / 4, tokens))
     found = law.answering_s(EIGHT_B, gpus()["A100-80GB"], 1, work, slots=256)
