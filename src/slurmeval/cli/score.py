@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,13 @@ import click
 
 from slurmeval.cli.naming import about_results
 from slurmeval.cli.scores import aligned, printable
+from slurmeval.errors import UserError
+from slurmeval.progress import to_stderr
 
 if TYPE_CHECKING:
-    from slurmeval.results.text_scores import BenchmarkTexts
+    from slurmeval.results.text_scores import BenchmarkTexts, Embedded
 
-METRICS = ("bleu", "chrf", "chrf++", "ter", "rouge1", "rouge2", "rougeL")
+METRICS = ("bleu", "chrf", "chrf++", "ter", "rouge1", "rouge2", "rougeL", "bertscore", "similarity")
 
 
 @click.command()
@@ -43,6 +45,19 @@ METRICS = ("bleu", "chrf", "chrf++", "ter", "rouge1", "rouge2", "rougeL")
     show_default=True,
     help="The paired test of BLEU, chrF and TER.",
 )
+@click.option(
+    "--embedding-model",
+    metavar="MODEL",
+    help="Of bertscore and similarity: a folder with weights, or owner/name as staged in HF_HOME.",
+)
+@click.option(
+    "--layer", type=click.IntRange(min=0), help="Of bertscore: whose tokens are matched.  [default: the last]"
+)
+@click.option(
+    "--baseline",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Of bertscore: bert-score's file for this model, LAYER,P,R,F, to rescale by.",
+)
 @about_results
 def score(
     benchmarks: tuple[str, ...],
@@ -50,22 +65,52 @@ def score(
     models: tuple[str, ...],
     tokenize: Any,
     test: Any,
+    embedding_model: str | None,
+    layer: int | None,
+    baseline: Path | None,
     results: Path,
 ) -> None:
     """Scores stored answers against references, without a server.
 
-    By sacrebleu's BLEU, chrF and TER, with their signatures, and ROUGE for every script; each pair of models
-    is compared on the questions that both answered. Scores go to `texts` in the results' folder, and into the
+    By sacrebleu's BLEU, chrF and TER, with their signatures, ROUGE for every script, and by an embedding
+    model of yours BERTScore and similarity, in a locked environment; each pair of models is compared on the
+    questions that both answered. Scores go to `texts` in the results' folder, and into the
     next report. docs/texts.md says what they mean.
     """
+    from slurmeval.results.text_scores import EMBEDDED, write
     from slurmeval.results.text_scores import score as scored
-    from slurmeval.results.text_scores import write
 
+    wanted = [metric for metric in metrics if metric in EMBEDDED]
+    embedded = _embedded(wanted, embedding_model, layer, baseline)
     for benchmark in benchmarks:
-        found = scored(results, benchmark, metrics, models, tokenize, test)
+        found = scored(results, benchmark, metrics, models, tokenize, test, embedded)
         for line in lines(found):
             click.echo(printable(line))
         click.echo(str(write(results, found)))
+
+
+def _embedded(
+    metrics: Sequence[str], name: str | None, layer: int | None, baseline: Path | None
+) -> Embedded | None:
+    """Returns what scores answers by a model; None: no metric needs one. Raises UserError."""
+    from slurmeval.config.models import Staging
+    from slurmeval.paths import hf_home
+    from slurmeval.texts.embedding import EmbeddingModel, found_model, of_answers, read_baseline
+
+    if not metrics:
+        if name or layer is not None or baseline:
+            raise UserError("--embedding-model, --layer, --baseline go with bertscore and similarity")
+        return None
+    if name is None:
+        raise UserError(f"--metric {metrics[0]} needs --embedding-model: a folder, or a model in HF_HOME")
+    if baseline is not None and layer is None:
+        raise UserError("--baseline needs --layer: each layer has its own")
+    staging, project = Staging(), Path.cwd()
+    weights = found_model(name, hf_home(staging.hf_home, project))
+    base = None if baseline is None or layer is None else read_baseline(baseline, layer)
+    model = EmbeddingModel(name, weights, layer, base)
+    environments = project / staging.environments
+    return lambda metric, answers: of_answers(metric, model, answers, environments, to_stderr)
 
 
 def lines(found: BenchmarkTexts) -> Iterator[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 from pydantic import TypeAdapter
 
@@ -16,11 +17,17 @@ from slurmeval.results import frames
 from slurmeval.results.comparison import ended_well
 from slurmeval.statistics.families import holm
 from slurmeval.texts import scoring
-from slurmeval.texts.scoring import CorpusScore, MetricName, PairedScores, PairedTest, Tokenizer
+from slurmeval.texts.scoring import AnswerScores, CorpusScore, MetricName, PairedScores, PairedTest, Tokenizer
 
 FOLDER = "texts"
 _COLUMNS = ["sample_uid", "repeat_idx", "output", "reference", "metadata_json", "status"]
 _Key = tuple[str, int]
+_Answers = dict[_Key, tuple[str, list[str]]]
+EMBEDDED = ("bertscore", "similarity")
+"""Metrics that need a model of their own (`texts.embedding`)."""
+MEANS = ("rouge1", "rouge2", "rougeL", *EMBEDDED)
+"""Metrics that are means over answers; the others are of all answers together."""
+Embedded = Callable[[str, Mapping[Any, tuple[str, Sequence[str]]]], AnswerScores]
 
 
 @dataclass(frozen=True)
@@ -57,12 +64,15 @@ class BenchmarkTexts:
 def score(
     results: Path,
     benchmark: str,
-    metrics: Sequence[MetricName],
+    metrics: Sequence[str],
     models: Sequence[str] = (),
     tokenize: Tokenizer = "13a",
     test: PairedTest = "bootstrap",
+    embedded: Embedded | None = None,
 ) -> BenchmarkTexts:
     """Scores the answers to a benchmark that are stored, and compares each pair of models.
+
+    `embedded` gives the scores of answers by metrics of `EMBEDDED`.
 
     Raises:
         UserError: A name is unknown, or there are no answers with references.
@@ -76,28 +86,30 @@ def score(
     if not read:
         known = dict.fromkeys(name for _, name in ended_well(results))
         raise UserError(f"unknown benchmark '{benchmark}'; with results: {', '.join(known) or 'none'}")
-    scored = []
+    scored, of_each = [], {}
     for model, (answers, left_out) in read.items():
         if not answers:
             raise UserError(f"{benchmark}: {model} has no answer to a question with a reference")
-        texts, references = zip(*answers.values(), strict=True)
-        found = [scoring.of_corpus(metric, texts, references, tokenize) for metric in metrics]
+        given = {metric: _of_answers(metric, answers, embedded) for metric in metrics if metric in MEANS}
+        of_each[model] = {
+            metric: dict(zip(answers, each.values, strict=True)) for metric, each in given.items()
+        }
+        found = [
+            scoring.mean_score(metric, given[metric])
+            if metric in given
+            else scoring.of_corpus(cast(MetricName, metric), *_columns(answers.values()), tokenize)
+            for metric in metrics
+        ]
         scored.append(ModelTexts(model, found, left_out))
-    compared = [
-        told
-        for a, b in itertools.combinations(read, 2)
-        for metric in metrics
-        if (told := _compared(metric, (a, b), (read[a][0], read[b][0]), tokenize, test)) is not None
-    ]
+    compared = list(
+        _compared({model: found for model, (found, _) in read.items()}, of_each, metrics, tokenize, test)
+    )
     tested = [each for each in compared if each.scores.p_value is not None]
     corrected = iter(holm([each.scores.p_value for each in tested if each.scores.p_value is not None]))
     compared = [
         each if each.scores.p_value is None else replace(each, p_holm=next(corrected)) for each in compared
     ]
     return BenchmarkTexts(benchmark, scored, compared)
-
-
-_Answers = dict[_Key, tuple[str, list[str]]]
 
 
 def _answers(results: Path, model: str, benchmark: str) -> tuple[_Answers, int]:
@@ -119,19 +131,37 @@ def _answers(results: Path, model: str, benchmark: str) -> tuple[_Answers, int]:
 
 
 def _compared(
-    metric: MetricName,
-    models: tuple[str, str],
-    answers: tuple[_Answers, _Answers],
+    answers: Mapping[str, _Answers],
+    of_each: Mapping[str, Mapping[str, Mapping[_Key, float]]],
+    metrics: Sequence[str],
     tokenize: Tokenizer,
     test: PairedTest,
-) -> ComparedTexts | None:
-    keys = sorted(answers[0].keys() & answers[1].keys())
-    if not keys:
-        return None
-    a, b = ([each[key][0] for key in keys] for each in answers)
-    references = [answers[0][key][1] for key in keys]
-    told = scoring.compared(metric, a, b, references, tokenize, test)
-    return ComparedTexts(*models, len(keys), told, None)
+) -> Iterator[ComparedTexts]:
+    """Yields how each pair of models differs; `of_each` has answers' scores by model and metric."""
+    for a, b in itertools.combinations(answers, 2):
+        keys = sorted(answers[a].keys() & answers[b].keys())
+        for metric in metrics if keys else ():
+            if metric in MEANS:
+                values = ([of_each[model][metric][key] for key in keys] for model in (a, b))
+                told = scoring.compared_means(metric, *values)
+            else:
+                of_a, references = _columns(answers[a][key] for key in keys)
+                of_b, _ = _columns(answers[b][key] for key in keys)
+                told = scoring.compared(cast(MetricName, metric), of_a, of_b, references, tokenize, test)
+            yield ComparedTexts(a, b, len(keys), told, None)
+
+
+def _columns(answers: Iterable[tuple[str, list[str]]]) -> tuple[list[str], list[list[str]]]:
+    """Returns the texts of answers, and the references of each."""
+    texts, references = zip(*answers, strict=True)
+    return list(texts), list(references)
+
+
+def _of_answers(metric: str, answers: _Answers, embedded: Embedded | None) -> AnswerScores:
+    if metric not in EMBEDDED:
+        return scoring.rouge_scores(cast(MetricName, metric), *_columns(answers.values()))
+    assert embedded is not None, "checked with the command line"
+    return embedded(metric, answers)
 
 
 def write(results: Path, found: BenchmarkTexts) -> Path:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric
 
 MetricName = Literal["bleu", "chrf", "chrf++", "ter", "rouge1", "rouge2", "rougeL"]
+"""Metrics that need nothing but texts."""
 Tokenizer = Literal["13a", "intl", "zh", "char", "none"]
 PairedTest = Literal["bootstrap", "randomisation"]
 RESAMPLES = {"bootstrap": 1_000, "randomisation": 10_000}
@@ -34,6 +35,15 @@ class CorpusScore:
     value: float
     interval: Interval | None
     n: int
+    signature: str
+
+
+@dataclass(frozen=True)
+class AnswerScores:
+    """A metric that is a mean over answers: ROUGE, BERTScore, similarity."""
+
+    values: list[float]
+    """Of each answer, by the nearest of its references, from 0 to 100; below 0 it is unlike."""
     signature: str
 
 
@@ -77,19 +87,10 @@ def of_answer(
 def of_corpus(
     metric: MetricName, answers: Sequence[str], references: Sequence[Sequence[str]], tokenize: Tokenizer
 ) -> CorpusScore:
-    """Returns the score of all answers.
-
-    The 95 % interval is sacrebleu's, by bootstrap, cut at the ends of the scale; of ROUGE that of the mean.
+    """Returns sacrebleu's score of all answers, with its 95 % interval by bootstrap, cut at the scale's ends.
 
     `references`: those of each answer, at least one.
     """
-    if metric.startswith("rouge"):
-        import numpy as np
-
-        found = estimate(np.array(_of_each(metric, answers, references)) / 100)
-        within = found.interval
-        scaled = within and Interval(100 * within.low, 100 * within.high, within.method)
-        return CorpusScore(metric, 100 * found.value, scaled, len(answers), rouge.SIGNATURE)
     scorer: Any = _sacrebleu(metric, tokenize, False)
     told = scorer.corpus_score(list(answers), _by_column(references), n_bootstrap=RESAMPLES["bootstrap"])
     interval = None
@@ -99,8 +100,36 @@ def of_corpus(
     return CorpusScore(metric, float(told.score), interval, len(answers), str(scorer.get_signature()))
 
 
-def _of_each(metric: MetricName, answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    return [of_answer(metric, *both) for both in zip(answers, references, strict=True)]
+def rouge_scores(
+    metric: MetricName, answers: Sequence[str], references: Sequence[Sequence[str]]
+) -> AnswerScores:
+    """Returns the ROUGE of each answer."""
+    values = [of_answer(metric, *both) for both in zip(answers, references, strict=True)]
+    return AnswerScores(values, rouge.SIGNATURE)
+
+
+def mean_score(metric: str, scores: AnswerScores) -> CorpusScore:
+    """Returns the mean of answers' scores with its 95 % interval."""
+    import numpy as np
+
+    found = estimate(np.array(scores.values) / 100)
+    within = found.interval
+    scaled = within and Interval(100 * within.low, 100 * within.high, within.method)
+    return CorpusScore(metric, 100 * found.value, scaled, len(scores.values), scores.signature)
+
+
+def compared_means(metric: str, a: Sequence[float], b: Sequence[float]) -> PairedScores:
+    """Returns how the means of two models' scores of the same questions differ.
+
+    The p-value is that of Student's t or of a sign-flip test on the differences.
+    """
+    import numpy as np
+
+    scores = [np.array(each) / 100 for each in (a, b)]
+    found = pairs.difference(scores[0], scores[1])
+    means = [100 * float(each.mean()) for each in scores]
+    a_less_b = means[0] - means[1]
+    return PairedScores(metric, means[0], means[1], a_less_b, found.p_value, found.test or "none", None)
 
 
 def _by_column(references: Sequence[Sequence[str]]) -> Any:
@@ -120,17 +149,8 @@ def compared(
     """Returns how two models' answers to the same questions differ.
 
     The p-value is that of sacrebleu's paired bootstrap (Koehn 2004) or approximate randomisation (Riezler &
-    Maxwell 2005); of ROUGE that of Student's t or a sign-flip test on the differences.
+    Maxwell 2005).
     """
-    if metric.startswith("rouge"):
-        import numpy as np
-
-        scores = [np.array(_of_each(metric, each, references)) / 100 for each in (a, b)]
-        found = pairs.difference(scores[0], scores[1])
-        means = [100 * float(each.mean()) for each in scores]
-        return PairedScores(
-            *(metric, means[0], means[1], means[0] - means[1], found.p_value), found.test or "none", None
-        )
     from sacrebleu.significance import PairedTest as Paired
 
     kind = {"bootstrap": "bs", "randomisation": "ar"}[test]
