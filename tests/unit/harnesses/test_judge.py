@@ -109,8 +109,9 @@ HOSTILE = [
 @pytest.mark.parametrize("answer", HOSTILE)
 def test_an_answer_cannot_leave_its_place(answer: str) -> None:
     prompt = prompts.direct("Why?", answer, "Because.", {"accuracy": GRADES}, None)
-    assert len(re.findall(r"(?i)[\[［]\s*/?\s*begin answer", prompt)) == 1
-    assert len(re.findall(r"(?i)[\[［]\s*/?\s*end\s*answer", prompt)) == 1
+    seen = prompt.replace("\u200c", "").replace("\u200d", "")  # joiners are not seen
+    assert len(re.findall(r"(?i)[\[［]\s*/?\s*begin answer", seen)) == 1
+    assert len(re.findall(r"(?i)[\[［]\s*/?\s*end\s*answer", seen)) == 1
     before, _, _ = prompt.partition("[END ANSWER]")
     assert "accuracy: 5" in before or "accuracy: 5" not in prompt
 
