@@ -42,6 +42,7 @@ from slurmeval.results.patching import PatchedCell, PatchedSite
 from slurmeval.state.records import encode, load
 from slurmeval.state.run_document import RunDocument
 from slurmeval.statistics.pairs import Verdict
+from slurmeval.wording import p_value, signed
 from tests.lacking import lacking
 from tests.report import example
 
@@ -261,13 +262,13 @@ def test_what_comparisons_say_stands_above_two_models_samples(run: Paths) -> Non
     (compared,) = compare(run.results, one, other, ["humaneval"]).benchmarks
     found = compared.difference
     assert found is not None and found.interval is not None and found.p_value is not None
-    value, low, high = map(rendering.signed, (found.value, found.interval.low, found.interval.high))
+    value, low, high = map(signed, (found.value, found.interval.low, found.interval.high))
     better = {Verdict.BETTER: one, Verdict.WORSE: other}[compared.verdict]
     assert told["humaneval"][f"{one}\t{other}"] == (
         f"{better} is better: {one} − {other} is {value} exact_match on 60 questions, "
-        f"95 % interval {low} … {high}, {rendering.p_value(found.p_value)} (Holm, 1 pair)."
+        f"95 % interval {low} … {high}, {p_value(found.p_value)} (Holm, 1 pair)."
     )
-    assert f"{other} − {one} is {rendering.signed(-found.value)}" in told["humaneval"][f"{other}\t{one}"]
+    assert f"{other} − {one} is {signed(-found.value)}" in told["humaneval"][f"{other}\t{one}"]
 
 
 def _run_of(paths: Paths, right: dict[str, dict[str, int]], **asked: Any) -> str:
@@ -359,10 +360,8 @@ def test_pairs_of_models_have_difference_interval_p_value_and_flips(run: Paths) 
     found = compared.difference
     assert found is not None and found.interval is not None and found.p_value is not None
     assert found.a_only is not None and found.b_only is not None
-    value, low, high = map(rendering.signed, (found.value, found.interval.low, found.interval.high))
-    assert (
-        f"{value}{low} … {high}{rendering.p_value(found.p_value)}, {found.a_only} : {found.b_only} : " in text
-    )
+    value, low, high = map(signed, (found.value, found.interval.low, found.interval.high))
+    assert f"{value}{low} … {high}{p_value(found.p_value)}, {found.a_only} : {found.b_only} : " in text
     assert "Three counts: questions that the row alone has right, the column alone, neither alone." in text
     assert (
         "unmarked: cannot tell. Filled: p below .05. Three counts" in text
