@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from slurmeval.config.serving import Serving
 from slurmeval.config.site import Site
 from slurmeval.slurm.request import CPUS_WITHOUT_GPU, server_flags, submitit_parameters, time_min
+from slurmeval.state.server_spec import JobParameters
 
 
 def shared_jobs(site: Site, servers: Mapping[str, Serving]) -> list[list[str]]:
@@ -41,7 +41,7 @@ def packed(servers: Mapping[str, Serving], gpus_per_job: int) -> list[list[str]]
     return [members for members, _ in bins if len(members) > 1]
 
 
-def job_of(site: Site, servers: Sequence[Serving]) -> dict[str, Any]:
+def job_of(site: Site, servers: Sequence[Serving]) -> JobParameters:
     """What is asked for servers that share a job, as parameters of submitit's executor.
 
     It is the GPUs of a node, the memory and cores of all, the time of the longest.

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -78,13 +78,12 @@ def _submit(
     )
     # submitit sends SIGUSR2 this long before the time limit: the server drains, then the job is requeued.
     signal_delay_s = min(int(spec.drain_s) + MARGIN_S, spec.time_limit_min * 30)
-    parameters = {"name": name, "timeout_min": spec.time_limit_min, **spec.job}
+    parameters: dict[str, Any] = {"name": name, "timeout_min": spec.time_limit_min}
     if spec.is_on_slurm:
-        parameters["slurm_signal_delay_s"] = signal_delay_s
-        further = dict(parameters.get("slurm_additional_parameters", {}))
+        parameters |= asdict(spec.job) | {"slurm_signal_delay_s": signal_delay_s}
+        further = parameters["slurm_additional_parameters"]
         if one_at_a_time:
             further["dependency"] = "singleton"
-        parameters["slurm_additional_parameters"] = further
         if spec.nodes > 1:
             parameters["slurm_srun_args"] = [RANKS_GO_TOGETHER]
         _clean_environment([f"--{flag}" for flag in further])

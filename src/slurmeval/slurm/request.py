@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any
 
 from slurmeval.config.serving import Serving
 from slurmeval.config.site import WITH_KEYS, Jobs, PoolJobs, Site, flag_name, placeholders
+from slurmeval.state.server_spec import JobParameters
 from slurmeval.variables import OWN_PYTHON_LINE, checked
 
 CPUS_WITHOUT_GPU = 4
@@ -114,7 +114,7 @@ def serving_flags(site: Site, server: Serving) -> list[str]:
     )
 
 
-def submitit_parameters(flags: Sequence[str], setup: Sequence[str]) -> dict[str, Any]:
+def submitit_parameters(flags: Sequence[str], setup: Sequence[str]) -> JobParameters:
     """`flags` of `server_flags` as parameters of submitit's AutoExecutor.update_parameters.
 
     submitit itself must know time, nodes and tasks; the rest is handed through. Its own defaults are the
@@ -124,13 +124,13 @@ def submitit_parameters(flags: Sequence[str], setup: Sequence[str]) -> dict[str,
     for flag in flags:
         _, equals, value = flag.partition("=")
         values[flag_name(flag)] = value if equals else True
-    return {
-        "timeout_min": int(values.pop("time")),
-        "nodes": int(values.pop("nodes")),
-        "tasks_per_node": int(values.pop("ntasks-per-node")),
-        "slurm_additional_parameters": values,
-        "slurm_setup": [WHOLE_JOB_TO_THE_STEP, *checked(setup), OWN_PYTHON_LINE, ENVIRONMENT_TO_THE_STEP],
-    }
+    return JobParameters(
+        timeout_min=int(values.pop("time")),
+        nodes=int(values.pop("nodes")),
+        tasks_per_node=int(values.pop("ntasks-per-node")),
+        slurm_additional_parameters=values,
+        slurm_setup=[WHOLE_JOB_TO_THE_STEP, *checked(setup), OWN_PYTHON_LINE, ENVIRONMENT_TO_THE_STEP],
+    )
 
 
 def evaluation_time_min(limit_min: float, loading_s: float, jobs: Jobs) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from slurmeval.paths import Paths
 from slurmeval.state.records import JsonObject
-from slurmeval.state.server_spec import ServerSpec
+from slurmeval.state.server_spec import JobParameters, ServerSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +15,7 @@ class SharedJobEntry:
     """The job that small servers share."""
 
     models: list[str]
-    job: JsonObject
-    """Parameters of submitit's AutoExecutor."""
+    job: JobParameters
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from slurmeval.errors import ErrorClass
 from slurmeval.state.engine_run import EngineRunRecord
 from slurmeval.state.owner import Owner
 from slurmeval.state.records import Unreadable, load
+from slurmeval.state.server_spec import JobParameters
 
 
 class ServerStatus(StrEnum):
@@ -143,8 +144,7 @@ class SharedJob:
     """
 
     others: list[str]
-    job: dict[str, Any] = field(default_factory=dict)
-    """Parameters of submitit's AutoExecutor."""
+    job: JobParameters = field(default_factory=JobParameters)
 
 
 @dataclass(frozen=True)

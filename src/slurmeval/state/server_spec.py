@@ -13,6 +13,19 @@ DEFAULT_ENGINE = "vllm"
 
 
 @dataclass(frozen=True, kw_only=True)
+class JobParameters:
+    """What Slurm is asked for a server's job: parameters of submitit's AutoExecutor, by their names there."""
+
+    timeout_min: int | None = None
+    nodes: int = 1
+    tasks_per_node: int = 1
+    slurm_additional_parameters: dict[str, str | bool] = field(default_factory=dict)
+    """Further flags of sbatch, without dashes in front; True: no value."""
+    slurm_setup: list[str] = field(default_factory=list)
+    """Lines of shell before the server."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineSpec:
     """What an engine is told of the model and of its share of the machine."""
 
@@ -84,8 +97,8 @@ class ServerSpec(EngineSpec):
     """Nothing is copied where less than this would be left free."""
     cluster: str = "local"
     """submitit's executor: local or slurm."""
-    job: dict[str, Any] = field(default_factory=dict)
-    """Further parameters of submitit's AutoExecutor, such as `slurm_additional_parameters`."""
+    job: JobParameters = JobParameters()
+    """Of a job of Slurm."""
 
     @property
     def is_on_slurm(self) -> bool:

@@ -43,9 +43,9 @@ def test_a_shared_job_asks_for_all() -> None:
         server(gpus=1, memory_gb=30, time_limit_min=90),
     ]
     job = job_of(site, servers)
-    asked = job["slurm_additional_parameters"]
+    asked = job.slurm_additional_parameters
     assert (asked["gpus-per-node"], asked["cpus-per-task"], asked["mem"]) == ("8", "12", "80G")
-    assert job["timeout_min"] == 90
+    assert job.timeout_min == 90
 
 
 def test_servers_of_two_pools_share_no_job() -> None:

@@ -14,7 +14,7 @@ from slurmeval.config.sources import Weights
 from slurmeval.paths import Paths
 from slurmeval.servers.spec import server_spec
 from slurmeval.state.records import decode, encode
-from slurmeval.state.server_spec import ServerSpec
+from slurmeval.state.server_spec import JobParameters, ServerSpec
 
 SLURM = Site(version=1)
 
@@ -79,7 +79,7 @@ def test_vllm_is_not_told_the_longest_answer_which_it_would_take_for_a_ceiling()
 def test_one_machine_runs_one_server_at_once_and_has_the_gpus_it_has() -> None:
     spec = make_spec(Serving(gpus=4, nodes=2))
     assert (spec.max_at_once, spec.gpus, spec.nodes, spec.cluster) == (1, 0, 1, "local")
-    assert spec.host == "127.0.0.1" and spec.job == {}
+    assert spec.host == "127.0.0.1" and spec.job == JobParameters()
     assert make_spec(Serving(), max_at_once=3).max_at_once == 3
 
 
@@ -100,10 +100,10 @@ def test_cluster_is_asked_for_what_the_server_needs() -> None:
     spec = make_spec(Serving(gpus=4, nodes=2, cpus=16), site=site, max_at_once=3)
     assert (spec.cluster, spec.gpus, spec.nodes, spec.host) == ("slurm", 4, 2, "{host}i")
     assert spec.max_at_once is None, "Slurm sees to it"
-    assert spec.time_limit_min == spec.job["timeout_min"] == 600
-    assert (spec.job["nodes"], spec.job["tasks_per_node"]) == (2, 1)
-    assert "module load CUDA" in spec.job["slurm_setup"]
-    flags = spec.job["slurm_additional_parameters"]
+    assert spec.time_limit_min == spec.job.timeout_min == 600
+    assert (spec.job.nodes, spec.job.tasks_per_node) == (2, 1)
+    assert "module load CUDA" in spec.job.slurm_setup
+    flags = spec.job.slurm_additional_parameters
     assert (flags["account"], flags["gpus-per-node"], flags["cpus-per-task"]) == ("P1", "A100:4", "16")
     assert "mem" not in flags
     assert spec.cache == "/p/results/state/vllm-cache/smol"

@@ -19,6 +19,7 @@ from slurmeval.servers.folder import ServerFolder
 from slurmeval.servers.leases import acquire, release, submit_detached
 from slurmeval.state.records import load
 from slurmeval.state.server import ServerJob
+from slurmeval.state.server_spec import JobParameters
 from tests.unit.servers.conftest import PROJECT, Bench
 from tests.waiting import wait_for
 
@@ -92,14 +93,18 @@ class Slurm:
 
 @pytest.fixture
 def slurm(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
-    parameters = {"slurm_additional_parameters": {"partition": "gpu", "requeue": True}, "nodes": 1}
+    job = JobParameters(
+        timeout_min=60,
+        slurm_additional_parameters={"partition": "gpu", "requeue": True},
+        slurm_setup=["module load CUDA"],
+    )
     bench.spec = replace(
         bench.spec,
         cluster="slurm",
         max_at_once=None,
         time_limit_min=60,
         drain_s=90,
-        job={**parameters, "timeout_min": 60, "tasks_per_node": 1, "slurm_setup": ["module load CUDA"]},
+        job=job,
     )
     slurm = Slurm(tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{slurm.folder}:{os.environ['PATH']}")
@@ -164,7 +169,7 @@ def test_job_whose_submission_went_unanswered_is_found_in_the_queue(bench: Bench
 
 def test_slots_are_jobs_of_one_name_and_ranks_go_together(bench: Bench, slurm: Slurm) -> None:
     slurm.sbatch("echo 7")
-    bench.spec = replace(bench.spec, nodes=2, job={**bench.spec.job, "nodes": 2})
+    bench.spec = replace(bench.spec, nodes=2, job=replace(bench.spec.job, nodes=2))
 
     def submit(folder: Path) -> None:
         argv = [sys.executable, "-m", "slurmeval.servers.submit", str(folder)]

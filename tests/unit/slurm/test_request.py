@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
 
     def text(flags: list[str], setup: list[str]) -> str:
         executor = submitit.AutoExecutor(folder=tmp_path / "jobs", cluster="slurm")
-        executor.update_parameters(name="serve-tiny", **submitit_parameters(flags, setup))
+        executor.update_parameters(name="serve-tiny", **asdict(submitit_parameters(flags, setup)))
         executor._executor.update_parameters(**SUBMITIT_DEFAULTS)
         return str(executor._executor._make_submission_file_text("true", "0"))
 
