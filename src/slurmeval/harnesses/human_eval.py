@@ -19,7 +19,7 @@ from slurmeval.errors import UserError
 from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by
-from slurmeval.harnesses.own_programs import OwnProgram
+from slurmeval.harnesses.own_programs import OwnProgram, left
 from slurmeval.harnesses.sample_checks import complete
 from slurmeval.harnesses.scores import bad_result, mean_over_questions
 from slurmeval.statistics.intervals import pass_at_k
@@ -81,7 +81,7 @@ class HumanEval(OwnProgram):
             EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
         """
         repeats = job.benchmark.repeats
-        n_problems, lines, samples = self.left(job, "n_problems", _sample)
+        n_problems, lines, samples = left(job, "n_problems", _sample)
         wanted, known = complete(samples, n_problems, repeats, TASK), _questions(job)
         if (job.benchmark.limit or n_problems) < n_problems:
             raise bad_result(f"{TASK}: {n_problems} problems, where the limit is {job.benchmark.limit}")

@@ -132,12 +132,6 @@ class OwnProgram(Harness):
             raise EvaluationFailed(ErrorClass(failed["error_class"]), failed["reason"])
         has_ended_well(self.name, returncode, log, attempt / "results.json")
 
-    def left(
-        self, job: Job, count: str, sample: Callable[[dict[str, Any]], Sample], file: str = "samples.jsonl"
-    ) -> tuple[int, list[dict[str, Any]], list[Sample]]:
-        """Returns what its program left: see `left`."""
-        return left(job, self.name, count, sample, file)
-
 
 def carry_out(program: Program, path: Path, name: str) -> int:
     """Runs a program on its order. Returns 0 with its results, and 1 where failure.json gives the reason."""
@@ -167,14 +161,14 @@ def leave(
 
 
 def left(
-    job: Job, harness: str, count: str, sample: Callable[[dict[str, Any]], Sample], file: str
+    job: Job, count: str, sample: Callable[[dict[str, Any]], Sample], file: str = "samples.jsonl"
 ) -> tuple[int, list[dict[str, Any]], list[Sample]]:
     """Returns the number `count` in the results, the lines of a file, and a sample of each, each once.
 
     Raises:
         EvaluationFailed: They cannot be read (bad_result).
     """
-    attempt = last_attempt(job.folder)
+    attempt, harness = last_attempt(job.folder), job.benchmark.harness
     try:
         wanted = operator.index(json_value(attempt / "results.json")[count])
         lines = json_lines(attempt / file)

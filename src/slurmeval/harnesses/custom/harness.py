@@ -23,7 +23,7 @@ from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.custom import perturbing, questions
 from slurmeval.harnesses.nemo_readers.reading import laid_out_by
-from slurmeval.harnesses.own_programs import OwnProgram
+from slurmeval.harnesses.own_programs import OwnProgram, left
 from slurmeval.harnesses.sample_checks import complete
 from slurmeval.harnesses.scores import by_question, mean_over_questions, number, proportion
 
@@ -88,7 +88,7 @@ class Custom(OwnProgram):
             EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
         """
         asked, repeats = _questions(job.benchmark), job.benchmark.repeats
-        wanted, lines, samples = self.left(
+        wanted, lines, samples = left(
             job, "n_questions", lambda line: _sample(line, job.benchmark, job.benchmark_id)
         )
         n_requested = complete(samples, wanted, repeats, NAME)

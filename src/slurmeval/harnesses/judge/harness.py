@@ -12,7 +12,7 @@ from slurmeval.harnesses.base import HarnessOutput, Job, Sample, Score
 from slurmeval.harnesses.judge import verdicts
 from slurmeval.harnesses.judge.jury import disagreement, verdict
 from slurmeval.harnesses.judge.rubrics import Rubric, rubric_of
-from slurmeval.harnesses.own_programs import OwnProgram
+from slurmeval.harnesses.own_programs import OwnProgram, left
 from slurmeval.harnesses.scores import bad_result, by_question, mean_over_questions
 
 NAME = "judge"
@@ -66,7 +66,7 @@ class Judge(OwnProgram):
         """
         judging, rubric = _judging(job.benchmark), _rubric(job)
         read = _Reading(job.benchmark_id, judging, rubric)
-        wanted, _, samples = self.left(job, "n_verdicts", read.sample, "verdicts.jsonl")
+        wanted, _, samples = left(job, "n_verdicts", read.sample, "verdicts.jsonl")
         if len(samples) != wanted or not samples:
             raise bad_result(f"{NAME}: {wanted} verdicts, and {len(samples)} samples")
         names = read.names or list(dict.fromkeys(s.metric for each in samples for s in each.scores))

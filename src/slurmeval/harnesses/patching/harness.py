@@ -120,7 +120,7 @@ class Patching(Harness):
             EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
         """
         wanted, lines, samples = left(
-            job, NAME, "n_pairs", lambda line: _sample(line, job.benchmark.task), run.PAIRS
+            job, "n_pairs", lambda line: _sample(line, job.benchmark.task), run.PAIRS
         )
         complete(samples, wanted, 1, NAME)
         patched = [line for line in lines if line["problem"] is None]

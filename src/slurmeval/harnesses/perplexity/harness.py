@@ -11,7 +11,7 @@ from slurmeval.config.perplexity import PerplexityTexts
 from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.nemo_readers.reading import laid_out_by
-from slurmeval.harnesses.own_programs import OwnProgram
+from slurmeval.harnesses.own_programs import OwnProgram, left
 from slurmeval.harnesses.perplexity import corpus
 from slurmeval.harnesses.perplexity.windows import TextLikelihood, of_corpus
 from slurmeval.harnesses.sample_checks import complete
@@ -66,7 +66,7 @@ class Perplexity(OwnProgram):
         Raises:
             EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
         """
-        wanted, lines, samples = self.left(job, "n_texts", lambda line: _sample(line, job.benchmark_id))
+        wanted, lines, samples = left(job, "n_texts", lambda line: _sample(line, job.benchmark_id))
         complete(samples, wanted, 1, NAME)
         with laid_out_by(NAME, last_attempt(job.folder) / "samples.jsonl"):
             told = [_likelihood(line) for line in lines if line["error"] is None]
