@@ -9,14 +9,15 @@ import math
 import operator
 import os.path
 import re
-from collections.abc import Sequence
-from typing import Any, overload
+from collections.abc import Collection
+from typing import Any
 
 from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import Sample, Score
 from slurmeval.harnesses.json_lines import MALFORMED
 from slurmeval.harnesses.lm_eval_lines import NO_FILTER
 from slurmeval.harnesses.nemo_readers.reading import text_of
+from slurmeval.harnesses.scales import PROPORTION
 from slurmeval.harnesses.scores import number
 
 NOT_MEASURED = "bypass"
@@ -37,34 +38,35 @@ _PASSAGES = (
 _SUBJECTS = ("subject", "subject_name", "category", "domain")
 SUBJECT_LENGTH = 100
 """Characters of a subject's name; what is longer is a text."""
-_PASSAGE_NAMES, _SUBJECT_NAMES = frozenset(_PASSAGES), frozenset(_SUBJECTS)
+_PARTED = frozenset(_PASSAGES + _SUBJECTS)
 _LIKELIHOODS = ("loglikelihood", "loglikelihood_rolling")
 
 
-def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
+def sample(task: str, kind: str | None, cut: Collection[str] | None, lines: list[dict[str, Any]]) -> Sample:
     """Returns the sample of one question, with the scores of all filters.
 
-    `kind` is the task's output_type.
+    `kind` is the task's output_type; `cut` has the questions whose prompt was cut, None: not known.
     """
     for line in lines:
         _check(kind, line)
-    first = lines[0]
+    first, doc = lines[0], lines[0]["doc"]
     arguments = first["arguments"]
     requests = [arguments[name] for name in _names(len(arguments))]
-    scores = _scores(task, first)
-    for line in lines[1:]:
-        scores += _scores(task, line)
     made = Sample(
         native_id=str(first["doc_id"]),
         task=task,
         input=_prompt(requests[0]["arg_0"]),
         output=None,
-        category=_subject(first["doc"]),
-        cluster=_passage(first["doc"]),
         reference=text_of(first.get("target")),
-        scores=scores,
-        metadata={"doc": first["doc"], "doc_hash": first.get("doc_hash")},
+        scores=_scores(task, first),
+        metadata={"doc": doc, "doc_hash": first.get("doc_hash")},
     )
+    for line in lines[1:]:
+        made.scores += _scores(task, line)
+    if cut is not None:
+        made.cut = made.native_id in cut
+    if isinstance(doc, dict) and not _PARTED.isdisjoint(doc):
+        made.category, made.cluster = _subject(doc), _passage(doc)
     if kind == _CHOICE:
         _fill_choice(made, requests, first)
     elif kind in _LIKELIHOODS:
@@ -74,19 +76,15 @@ def sample(task: str, kind: str | None, lines: list[dict[str, Any]]) -> Sample:
     return made
 
 
-def _passage(doc: Any) -> str | None:
+def _passage(doc: dict[str, Any]) -> str | None:
     """Returns a short name of the passage or template that a question is about."""
-    if not isinstance(doc, dict) or _PASSAGE_NAMES.isdisjoint(doc):  # as of nearly all questions
-        return None
     for name in _PASSAGES:
         if (text := doc.get(name)) not in (None, "", []):
             return hashlib.sha256(json.dumps(text).encode()).hexdigest()[:16]
     return None
 
 
-def _subject(doc: Any) -> str | None:
-    if not isinstance(doc, dict) or _SUBJECT_NAMES.isdisjoint(doc):
-        return None
+def _subject(doc: dict[str, Any]) -> str | None:
     for name in _SUBJECTS:
         if isinstance(text := doc.get(name), str) and 0 < len(text) <= SUBJECT_LENGTH:
             return text
@@ -119,37 +117,16 @@ def _likelihood(answers: list[Any]) -> float:
     return float(answer[0] if type(answer) is list else answer)
 
 
-class _Joined(Sequence[str]):
-    """Contexts with what follows them. They are long, and seldom asked for."""
-
-    __slots__ = ("_contexts", "_continuations")
-
-    def __init__(self, contexts: list[str], continuations: list[str]) -> None:
-        """Joins each context with the continuation at its place."""
-        self._contexts, self._continuations = contexts, continuations
-
-    def __len__(self) -> int:
-        """Returns the number of requests."""
-        return len(self._contexts)
-
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: int | slice) -> str | list[str]:
-        """Returns one text, or some."""
-        return list(map(operator.add, self._contexts, self._continuations))[place]
-
-
 def _fill_choice(made: Sample, requests: list[dict[str, Any]], line: dict[str, Any]) -> None:
     """Fills in a multiple-choice sample: choices, the likeliest one as output, the right one as reference."""
     contexts = [one["arg_0"] for one in requests]
     continuations = [one["arg_1"] for one in requests]
-    if not {str}.issuperset(map(type, contexts + continuations)):
-        raise TypeError("a choice is no text")
-    made.prompts = _Joined(contexts, continuations)
     # acc_mutual_info asks for each choice without the question too, behind the others.
     n_choices = contexts.count(contexts[0])
+    unequal = contexts if n_choices < len(contexts) else contexts[:1]
+    if not {str}.issuperset(map(type, unequal + continuations)):
+        raise TypeError("a choice is no text")
+    made.prompts = list(map(operator.add, contexts, continuations))
     in_contexts = n_choices == 1 < len(set(contexts)) and len(set(continuations)) == 1
     if in_contexts:
         n_choices = len(contexts)
@@ -225,7 +202,7 @@ def _scores(task: str, line: dict[str, Any]) -> list[Score]:
     scores = []
     for metric, scale, says_right in _measured(task, tuple(line.get("metrics", ()))):
         raw = line.get(metric)
-        if scale == scales.PROPORTION and type(raw) is float and 0 <= raw <= 1:
+        if type(raw) is float and scale == PROPORTION and 0.0 <= raw <= 1.0:
             value: float | None = raw  # as nearly all are
         else:
             value = _value(metric, raw, scale)

@@ -7,7 +7,7 @@ line for each question and filter.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, overload
@@ -127,7 +127,7 @@ class LmEvalSamples(Sequence[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         """Yields the samples of one task after another, read anew."""
         for task, lines in self._lines.items():
-            yield from lines.within(0, len(lines), functools.partial(self._sample, task))
+            yield from lines.within(0, len(lines), self._maker(task))
 
     @overload
     def __getitem__(self, position: int) -> Sample: ...
@@ -140,14 +140,13 @@ class LmEvalSamples(Sequence[Sample]):
         index = range(len(self))[position]
         for task, lines in self._lines.items():
             if index < len(lines):
-                return next(lines.within(index, index + 1, functools.partial(self._sample, task)))
+                return next(lines.within(index, index + 1, self._maker(task)))
             index -= len(lines)
         raise IndexError(position)
 
-    def _sample(self, task: str, lines: list[dict[str, Any]]) -> Sample:
-        made = sample(task, self._kinds[task], lines)
-        made.cut = None if self._cut is None else made.native_id in self._cut.get(task, ())
-        return made
+    def _maker(self, task: str) -> Callable[[list[dict[str, Any]]], Sample]:
+        cut = None if self._cut is None else frozenset(self._cut.get(task, ()))
+        return functools.partial(sample, task, self._kinds[task], cut)
 
 
 def _n_asked(lines: list[dict[str, Any]]) -> int:

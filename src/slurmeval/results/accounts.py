@@ -7,7 +7,6 @@ prompt, as in `joining`; a request that fits no sample counts as one of its own.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -74,23 +73,36 @@ class Accounts:
         self._answers.extend(map(_fingerprint, _texts(choices, self._tags, stops_of(record.request))))
         self._n_answers += max(1, len(choices))
 
-    def sample(self, sample: Sample, n_requests: int, status: str) -> bool:
-        """Takes in a sample, and says whether nobody answered it.
+    def samples(
+        self, samples: Sequence[Sample], n_requests: Sequence[int], statuses: Sequence[str]
+    ) -> list[int]:
+        """Takes in samples, and returns the places of those that nobody answered.
 
-        `n_requests`: those of it that were answered; `status`: what else is known.
+        `n_requests`: those of each that were answered; `statuses`: what else is known.
         """
-        self._n_samples += 1
-        lost = status == "error"
-        if self._lost:
-            places = {self._lost.get(_fingerprint(prompt)) for prompt in prompts_of_sample(sample)} - {None}
-            if places and (lost or sample.choices or n_requests == 0):
-                self._fits.update(place for place in places if place is not None)
-                lost = True
-        if lost:
-            self._lose(sample)
-        else:
-            self._look_up(sample, n_requests)
+        self._n_samples += len(samples)
+        lost = []
+        texts = []
+        for place, (sample, n, status) in enumerate(zip(samples, n_requests, statuses, strict=True)):
+            if self._is_lost(sample, n, status) if self._lost else status == "error":
+                self._lose(sample)
+                lost.append(place)
+            elif sample.choices or sample.output is None or "loglikelihoods" in sample.metadata:
+                self._without_text += 1
+                self._found_by_prompt += n > 0
+            else:
+                texts.append(sample.output)
+        n_found = self._n_given(texts)
+        self._n_found += n_found
+        self._unlogged += len(texts) - n_found
         return lost
+
+    def _is_lost(self, sample: Sample, n_requests: int, status: str) -> bool:
+        places = {self._lost.get(_fingerprint(prompt)) for prompt in prompts_of_sample(sample)} - {None}
+        if not places or not (status == "error" or sample.choices or n_requests == 0):
+            return status == "error"
+        self._fits.update(place for place in places if place is not None)
+        return True
 
     def _lose(self, sample: Sample) -> None:
         self._without_answer += 1
@@ -102,22 +114,19 @@ class Accounts:
                     self._scored[key] += 1
                     self._sums[key] = self._sums.get(key, 0.0) + float(score.value)
 
-    def _look_up(self, sample: Sample, n_requests: int) -> None:
-        text = None if sample.choices or "loglikelihoods" in sample.metadata else sample.output
-        if text is None:
-            self._without_text += 1
-            self._found_by_prompt += n_requests > 0
-        elif self._was_given(_fingerprint(text)):
-            self._n_found += 1
-        else:
-            self._unlogged += 1
+    def _n_given(self, texts: Sequence[str]) -> int:
+        """Returns how many of the texts are answers.
 
-    def _was_given(self, answer: int) -> bool:
-        """Of millions of answers a sorted array takes a tenth of a set's memory."""
+        Of millions of answers a sorted array takes a tenth of a set's memory.
+        """
         if not self._sorted:
             self._answers, self._sorted = array("q", np.unique(self._answers).tobytes()), True
-        place = bisect_left(self._answers, answer)
-        return place < len(self._answers) and self._answers[place] == answer
+        if not self._answers:
+            return 0
+        answers = np.frombuffer(self._answers, np.int64)
+        wanted = np.fromiter(map(_fingerprint, texts), np.int64, len(texts))
+        places = np.searchsorted(answers, wanted)
+        return int(np.count_nonzero(answers.take(places, mode="clip") == wanted))
 
     @property
     def n_unanswered(self) -> int:

@@ -19,21 +19,25 @@ if TYPE_CHECKING:
 
 ROWS_PER_GROUP = 5000
 BYTES_PER_GROUP = 32 << 20
-"""Characters of the long texts in a row group: answers may have a megabyte each."""
+"""Greatest size of a row group, and of the long texts gone through at once: each may have a megabyte."""
+ROWS_AT_ONCE = 1000
+"""Rows that are turned into columns at once: until then, what they came from is held."""
 _of_score = attrgetter("metric", "filter", "value", "correct", "answer", "explanation")
 T = TypeVar("T")
 Columns = Mapping[str, Sequence[Any] | pa.Array]
 """Values by the name of their column, all equally many."""
 
 
-def groups(items: Iterable[T], size_of: Callable[[T], int] = lambda item: 0) -> Iterator[list[T]]:
-    """Yields the items of each row group: at most ROWS_PER_GROUP, and about BYTES_PER_GROUP by `size_of`."""
+def groups(
+    items: Iterable[T], size_of: Callable[[T], int] = lambda item: 0, rows: int = ROWS_AT_ONCE
+) -> Iterator[list[T]]:
+    """Yields the next items again and again: at most `rows`, and about BYTES_PER_GROUP by `size_of`."""
     group: list[T] = []
     size = 0
     for item in items:
         group.append(item)
         size += size_of(item)
-        if len(group) == ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+        if len(group) == rows or size >= BYTES_PER_GROUP:
             yield group
             group, size = [], 0
     if group:
@@ -86,6 +90,12 @@ def scores(of_samples: Sequence[Sequence[Score]]) -> pa.Array:
     ends = accumulate(map(len, of_samples), initial=0)
     records = pa.StructArray.from_arrays(parts, fields=list(kind.value_type))
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), records, type=kind)
+
+
+def hexadecimal(hashes: bytes, size: int) -> pa.Array:
+    """Returns hashes of `size` bytes each, one behind another, as texts."""
+    ends = np.arange(0, 2 * len(hashes) + 1, 2 * size, dtype=np.int32)
+    return pa.StringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends), pa.py_buffer(hashes.hex().encode()))
 
 
 def times(seconds: Sequence[float]) -> pa.Array:

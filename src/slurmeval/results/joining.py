@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from slurmeval.results import columns
 from slurmeval.results.sample_costs import Costs
+from slurmeval.results.sample_names import NAME_BYTES
 
 if TYPE_CHECKING:
     from slurmeval.gateway.log import Record
     from slurmeval.harnesses.base import Sample
 
-NAME_BYTES = 32
-"""Length of a sample's name, a sha256."""
+_AT_ONCE = 32
+"""Samples that are held at once while they are gone through: each may be of some megabytes."""
 
 
 class _Prompts:
@@ -66,13 +68,13 @@ class Join:
     """Assigns requests to samples.
 
     The samples are gone through once, when the first request comes; no text of theirs is kept. `name`
-    gives each its name; `thoughts` is a file for what the model thought.
+    gives the next ones their names; `thoughts` is a file for what the model thought.
     """
 
     def __init__(
         self,
         samples: Sequence[Sample],
-        name: Callable[[Sample], bytes] = lambda sample: b"",
+        name: Callable[[Sequence[Sample]], bytes] = lambda samples: b"",
         thoughts: BinaryIO | None = None,
     ) -> None:
         self._samples, self._name = samples, name
@@ -97,25 +99,26 @@ class Join:
 
     def named(self, position: int) -> tuple[str, int]:
         """The name of the sample that a request was assigned to, and which answer to the question it is."""
-        return self._name_at(position).hex(), self._repeats[position]
+        return self._names_of(position, position + 1).hex(), self._repeats[position]
 
-    def name(self, position: int, sample: Sample) -> bytes:
-        """Returns the name of the sample there, which is made but once."""
-        return self._name_at(position) if self._names else self._name(sample)
+    def names(self, start: int, samples: Sequence[Sample]) -> bytes:
+        """Returns the names of the samples from `start` on, which are made but once."""
+        return self._names_of(start, start + len(samples)) if self._names else self._name(samples)
 
-    def _name_at(self, position: int) -> bytes:
-        return bytes(self._names[NAME_BYTES * position : NAME_BYTES * (position + 1)])
+    def _names_of(self, start: int, stop: int) -> bytes:
+        return bytes(self._names[NAME_BYTES * start : NAME_BYTES * stop])
 
     def _gather(self) -> _Prompts:
         self._waiting = waiting = _Prompts()
-        for position, sample in enumerate(self._samples):
-            self._names += self._name(sample)
-            self._repeats.append(sample.repeat_idx)
-            ids = sample.metadata.get("request_ids")
-            if ids:
-                self._by_id.update((str(request_id), position) for request_id in ids)
-            else:
-                waiting.add(prompts_of_sample(sample), position)
+        for group in columns.groups(self._samples, rows=_AT_ONCE):
+            self._names += self._name(group)
+            for position, sample in enumerate(group, len(self._repeats)):
+                self._repeats.append(sample.repeat_idx)
+                ids = sample.metadata.get("request_ids")
+                if ids:
+                    self._by_id.update((str(request_id), position) for request_id in ids)
+                else:
+                    waiting.add(prompts_of_sample(sample), position)
         del self._name  # remembers each name, and every sample has its own now
         waiting.close()
         return waiting

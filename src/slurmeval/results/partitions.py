@@ -28,7 +28,7 @@ from slurmeval.results.evaluation import EvaluationRecord
 from slurmeval.results.joining import Join
 from slurmeval.results.noise import Noise
 from slurmeval.results.reasoning import choices_of, tags_of, thoughts_of
-from slurmeval.results.sample_names import SampleNames
+from slurmeval.results.sample_names import NAME_BYTES, SampleNames
 
 if TYPE_CHECKING:
     from slurmeval.gateway.log import Record
@@ -40,9 +40,10 @@ _REPEATED = [
     *("scores.list.element.metric", "scores.list.element.filter"),
 ]
 """Columns whose values come again and again. The others are not worth a dictionary of their values."""
-_OF_SAMPLE = ("repeat_idx", "native_id", "task", "category", "cluster", "choices", "reference", "cut")
-_OF_ROW = ("metadata_json", "input", "output", "sample_uid", "scores", "status", "reasoning", *_OF_SAMPLE)
-"""Columns of `samples` but for the costs; the first three are the long texts."""
+_OF_SAMPLE = (
+    *("repeat_idx", "native_id", "task", "category", "cluster", "choices", "reference", "cut"),
+    *("input", "output", "scores", "status"),
+)
 _OF_RECORD = (
     *("request_id", "endpoint", "attempt", "server_id", "engine_run", "waited_ms", "prompt_tokens"),
     *("completion_tokens", "finish_reason", "http_status", "error", "replayed", "key"),
@@ -129,11 +130,19 @@ def write_rows(
 def _write(
     path: Path, table: schema.Table, groups: Iterable[columns.Columns], key: Mapping[str, str]
 ) -> None:
+    tables = (columns.table(group, key, table) for group in groups)
     with pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=_REPEATED) as writer:
-        for group in groups:
-            writer.write_table(columns.table(group, key, table))
+        for parts in columns.groups(tables, _share, columns.ROWS_PER_GROUP):
+            writer.write_table(pa.concat_tables(parts))
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
+
+
+def _share(part: pa.Table) -> int:
+    """Returns the bytes that a part takes of BYTES_PER_GROUP: its own, or for its many rows more."""
+    n_rows: int = part.num_rows
+    size: int = part.nbytes
+    return max(size, n_rows * math.ceil(columns.BYTES_PER_GROUP / columns.ROWS_PER_GROUP))
 
 
 def write_table(path: Path, table: schema.Table, rows: pa.Table) -> None:
@@ -284,51 +293,41 @@ def _sample_groups(
 ) -> Iterator[columns.Columns]:
     """Yields the rows by group; what stands in other tables too is counted on the way."""
     start = 0
-    rows = _sample_rows(samples, join, accounts, statuses, scores)
-    for group in columns.groups(rows, _length):
-        found = dict(zip(_OF_ROW, zip(*group, strict=True), strict=True))
-        found["scores"] = columns.scores(found["scores"])
+    each = ((sample, columns.json_text(sample.metadata)) for sample in samples)
+    for pairs in columns.groups(each, _length):
+        group, metadata = zip(*pairs, strict=True)
         stop = start + len(group)
-        yield found | join.costs.columns(start, stop)
+        found = dict(zip(_OF_SAMPLE, zip(*map(_of_sample, group), strict=True), strict=True))
+        thoughts, output = join.costs.reasoning(start, stop), list(found["output"])
+        status = list(map(_status, found["status"], output, thoughts))
+        for place in accounts.samples(group, join.costs.n_requests[start:stop], status):
+            status[place], output[place] = "error", output[place] or None
+        scores.add(group)
+        statuses.update(status)
+        statuses.update(map(_CUTS.__getitem__, found["cut"]))
+        yield (
+            found
+            | join.costs.columns(start, stop)
+            | {
+                "sample_uid": columns.hexadecimal(join.names(start, group), NAME_BYTES),
+                "output": output,
+                "reasoning": thoughts,
+                "scores": columns.scores(found["scores"]),
+                "status": status,
+                "metadata_json": metadata,
+            }
+        )
         start = stop
 
 
-def _sample_rows(
-    samples: Iterable[Sample],
-    join: Join,
-    accounts: Accounts,
-    statuses: Counter[str],
-    scores: statistics.Scores,
-) -> Iterator[tuple[Any, ...]]:
-    """Yields the values of `_OF_ROW`; a sample, with all that its harness wrote, is then let go."""
-    for position, sample in enumerate(samples):
-        thoughts = join.costs.reasoning(position)
-        status = _status(sample, thoughts)
-        if accounts.sample(sample, join.costs.n_requests[position], status):
-            status = "error"
-        scores.add(sample)
-        statuses[status] += 1
-        statuses[_CUTS[sample.cut]] += 1
-        yield (
-            columns.json_text(sample.metadata),
-            sample.input,
-            (sample.output or None) if status == "error" else sample.output,
-            join.name(position, sample).hex(),
-            sample.scores,
-            status,
-            thoughts,
-            *_of_sample(sample),
-        )
+def _length(pair: tuple[Sample, str]) -> int:
+    sample, metadata = pair
+    return len(metadata) + len(sample.input) + len(sample.output or "")
 
 
-def _length(row: tuple[Any, ...]) -> int:
-    metadata, question, output, *_ = row
-    return len(metadata) + len(question) + len(output or "")
-
-
-def _status(sample: Sample, thoughts: str | None) -> str:
+def _status(status: str, output: str | None, thoughts: str | None) -> str:
     """A model that thought and gave no answer was not wrong: there was nothing to read."""
-    return "unparsed" if thoughts is not None and not (sample.output or "").strip() else sample.status
+    return "unparsed" if thoughts is not None and not (output or "").strip() else status
 
 
 def _metric_row(metric: Metric, scores: statistics.Scores, accounts: Accounts | None) -> dict[str, Any]:

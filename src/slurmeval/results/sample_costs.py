@@ -62,9 +62,9 @@ class Costs:
         before = self._thoughts[position]
         self._thoughts[position] = thoughts if before is None else f"{before}\n\n{thoughts}"
 
-    def reasoning(self, position: int) -> str | None:
-        """Returns what the model thought before its answers to a sample."""
-        return self._thoughts[position]
+    def reasoning(self, start: int, stop: int) -> list[str | None]:
+        """Returns what the model thought before its answers to each sample from `start` to `stop`."""
+        return self._thoughts.within(start, stop)
 
     def columns(self, start: int, stop: int) -> dict[str, pa.Array]:
         """Returns the columns of `samples` from `start` to `stop`, but for `reasoning`."""
@@ -79,7 +79,7 @@ class Costs:
 
     def __getitem__(self, position: int) -> Cost:
         known = {name: column[0].as_py() for name, column in self.columns(position, position + 1).items()}
-        return Cost(**known, reasoning=self.reasoning(position))
+        return Cost(**known, reasoning=self._thoughts[position])
 
 
 def _add(totals: array[Any], position: int, more: float | None) -> None:
@@ -105,6 +105,11 @@ class _Texts:
             return None
         self._file.seek(start)
         return self._file.read(stop - start).decode()
+
+    def within(self, start: int, stop: int) -> list[str | None]:
+        if self._places is None:
+            return [None] * (stop - start)
+        return [self[position] for position in range(start, stop)]
 
     def __setitem__(self, position: int, text: str) -> None:
         self._places = self._places or array("q", [0]) * (2 * self._n)

@@ -90,16 +90,16 @@ class _Gathered:
         self.linked = False
         """Whether clusters are passages or templates, of which a few are no make-up."""
 
-    def add(self, sample: Sample, name: int, value: float) -> None:
-        self.names.append(name)
-        self.values.append(value)
-        cluster = sample.category if sample.cluster is None else sample.cluster
-        self.clusters.append(hash(cluster))
-        self.unclustered += cluster is None
-        self.linked |= sample.cluster is not None
-        if sample.choices:
-            self.chances += 1 / len(sample.choices)
-            self.with_choices += 1
+    def add(self, samples: Sequence[Sample], values: Sequence[float]) -> None:
+        clusters = [each.category if each.cluster is None else each.cluster for each in samples]
+        choices = [len(each.choices) for each in samples if each.choices]
+        self.names.extend([hash(each.native_id) for each in samples])
+        self.values.extend(values)
+        self.clusters.extend(map(hash, clusters))
+        self.unclustered += clusters.count(None)
+        self.linked = self.linked or any(each.cluster is not None for each in samples)
+        self.chances = sum([1 / n for n in choices], start=self.chances)
+        self.with_choices += len(choices)
 
     def right_or_wrong(self) -> bool:
         import numpy as np
@@ -153,17 +153,21 @@ class Scores:
 
     def __init__(self, samples: Iterable[Sample] = ()) -> None:
         self._gathered: dict[_Key, _Gathered] = defaultdict(_Gathered)
-        for sample in samples:
-            self.add(sample)
+        self.add(samples)
 
-    def add(self, sample: Sample) -> None:
-        """Counts one more sample."""
-        name, task = hash(sample.native_id), sample.task
-        subsets = (None,) if sample.category is None else (None, sample.category)
-        for score in sample.scores:
-            if score.value is not None:
-                for subset in subsets:
-                    self._gathered[task, subset, score.metric, score.filter].add(sample, name, score.value)
+    def add(self, samples: Iterable[Sample]) -> None:
+        """Counts more samples."""
+        found: dict[_Key, tuple[list[Sample], list[float]]] = defaultdict(lambda: ([], []))
+        for sample in samples:
+            subsets = (None,) if sample.category is None else (None, sample.category)
+            for score in sample.scores:
+                if score.value is not None:
+                    for subset in subsets:
+                        own, values = found[sample.task, subset, score.metric, score.filter]
+                        own.append(sample)
+                        values.append(score.value)
+        for key, (own, values) in found.items():
+            self._gathered[key].add(own, values)
 
     def of(self, metric: Metric) -> Questions:
         """The questions that make up `metric`; none when the samples do not carry it."""

@@ -16,7 +16,6 @@ from slurmeval.harnesses.base import Metric, Sample, Score
 from slurmeval.results.accounts import Accounts
 from slurmeval.results.joining import Join
 from slurmeval.results.reasoning import choices_of
-from slurmeval.results.sample_costs import Cost
 
 
 def record(prompt: str, answer: str | None, number: int = 1, **more: Any) -> Record:
@@ -49,8 +48,7 @@ def accounts(samples: Sequence[Sample], answered: Sequence[Record], lost: Sequen
     for each in answered:
         join.assign(each)
         made.answered(each, choices_of(each.response))
-    for each_sample, n_requests in zip(samples, join.costs.n_requests, strict=True):
-        made.sample(each_sample, n_requests, each_sample.status)
+    made.samples(samples, join.costs.n_requests, [each.status for each in samples])
     return made
 
 
@@ -60,7 +58,7 @@ def test_an_answer_that_was_cut_at_a_stop_word_is_in_the_log() -> None:
     made = Accounts([], ["<think>", "</think>"])
     each = replace(each, request_body=json.dumps(body).encode())
     made.answered(each, choices_of(each.response))
-    made.sample(sample(0), Cost(), "ok")
+    made.samples([sample(0)], [1], ["ok"])
     assert made.n_unlogged == 0
 
 

@@ -238,7 +238,7 @@ def _clustered(values: list[float], **of: list[str]) -> statistics.Scores:
     scores = statistics.Scores()
     for number, value in enumerate(values):
         told = {name: names[number] for name, names in of.items()}
-        scores.add(Sample(str(number), "t", "q", "a", scores=[Score("acc", value)], **told))
+        scores.add([Sample(str(number), "t", "q", "a", scores=[Score("acc", value)], **told)])
     return scores
 
 
@@ -269,7 +269,7 @@ def test_a_group_s_error_is_by_the_weights_that_give_the_harness_s_score(value: 
     scores = statistics.Scores()
     for task, right, of in (("a", 10, 80), ("b", 9, 12), ("c", 13, 40), ("d", 10, 36)):
         for number in range(of):
-            scores.add(Sample(str(number), task, "q", "a", scores=[Score("acc", float(number < right))]))
+            scores.add([Sample(str(number), task, "q", "a", scores=[Score("acc", float(number < right))])])
     means = [10 / 80, 9 / 12, 13 / 40, 10 / 36]
     value = math.fsum(means) / 4 if weights == "equal" else 42 / 168
     metric = _metric(value, task="g", is_group=True, n_items=168, se=0.2, parts=["a", "b", "c", "d"])
