@@ -17,6 +17,8 @@ import pytest
 
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.containment.scratch_dir import scratch_dir
+from slurmeval.errors import ErrorClass, EvaluationFailed
+from slurmeval.evaluation.reading import read_output, refusals_named
 from slurmeval.files import read_json, write_json
 from slurmeval.gateway import log as gateway_log
 from slurmeval.gateway.process import start
@@ -43,10 +45,23 @@ generation_kwargs: {until: ["END"], do_sample: false}
 metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
 metadata: {version: 1.0}
 """
+INSPECT = """
+from inspect_ai import Task, task
+from inspect_ai.dataset import Sample, json_dataset
+from inspect_ai.scorer import includes
+from inspect_ai.solver import generate
+
+
+@task
+def refused(data: str) -> Task:
+    questions = json_dataset(data, lambda row: Sample(input=row["text"], target="x"))
+    return Task(dataset=questions, solver=generate(), scorer=includes())
+"""
 KEY, MODEL = "key-of-the-server", "m"
 KINDS = {
     "lm-eval": ("lm-eval", "refused", "question 3", {}),
     "nemo-lm-evaluation-harness": ("nemo", "lm-evaluation-harness.refused", "question 3", {}),
+    "inspect": ("inspect", "refused", "question 3", {}),
     "nemo-bfcl": ("nemo", "bfcl.bfclv3_ast_prompting", "triangle with a base", {"extra": {"task": "simple"}}),
 }
 """Harness, task, what the refused prompt holds, and more keys; by environment."""
@@ -96,14 +111,16 @@ def evaluate(entry: Benchmark, name: str, server: Server, folder: Path) -> tuple
             job = Job(
                 model=MODEL, benchmark_id="b", benchmark=entry, folder=folder / "work", base_url=gateway.url,
                 api_key=gateway.api_key, served_name=MODEL, datasets={"asked": folder},
-                task_file=folder / "task.yaml" if entry.task_file else None, runtime=environment(name),
+                task_file=folder / str(entry.task_file) if entry.task_file else None,
+                runtime=environment(name),
                 tokenizer=folder, context=4096, model_entry=Model(weights={"folder": "."}, server="cpu"),
             )  # fmt: skip
             process = cuts.harness_process.start(
                 job, program.prepare(job), place, gateway.port, folder / "out"
             )
             try:
-                program.check(job, process.wait(300), folder / "out")
+                with refusals_named(folder / "log"):
+                    output = read_output(program, job, process.wait(300), folder / "out")
             finally:
                 cuts.harness_process.end(process)
     now = datetime.now(UTC)
@@ -112,26 +129,41 @@ def evaluate(entry: Benchmark, name: str, server: Server, folder: Path) -> tuple
     )
     paths = Paths(folder / "results", folder, folder, folder)
     log = folder / "log"
-    partitions.write(
-        paths, MODEL, "b", pins, program.read(job), gateway_log.read(log), gateway_log.unanswered(log), 0.5
-    )
+    partitions.write(paths, MODEL, "b", pins, output, gateway_log.read(log), gateway_log.unanswered(log), 0.5)
     (row,) = pq.read_table(paths.evaluation(MODEL, "b")).to_pylist()
     return row, pq.read_table(paths.metrics(MODEL, "b")).to_pylist()
+
+
+def four_questions(name: str, tmp_path: Path) -> Benchmark:
+    """Writes four questions, and the task that asks them."""
+    kind, task, _, more = KINDS[name]
+    lines = (json.dumps({"text": f"This is question {number}."}) for number in range(4))
+    (tmp_path / "asked.jsonl").write_text("\n".join(lines))
+    own: dict[str, Any] = {"task_file": "task.yaml", "datasets": ["asked"]}
+    if kind == "inspect":
+        own |= {"task_file": "task.py", "extra": {"task_args": {"data": "${dataset:asked}/asked.jsonl"}}}
+    (tmp_path / own["task_file"]).write_text(INSPECT if kind == "inspect" else TASK)
+    return Benchmark(harness=kind, task=task, limit=4, **({} if "bfcl" in task else own), **more)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_one_refused_prompt_of_four_stands_beside_the_score(
     name: str, server: Server, tmp_path: Path
 ) -> None:
-    kind, task, text, more = KINDS[name]
-    server.refuse(text)
-    lines = (json.dumps({"text": f"This is question {number}."}) for number in range(4))
-    (tmp_path / "asked.jsonl").write_text("\n".join(lines))
-    (tmp_path / "task.yaml").write_text(TASK)
-    own = {} if "bfcl" in task else {"task_file": "task.yaml", "datasets": ["asked"]}
-    entry = Benchmark(harness=kind, task=task, limit=4, **own, **more)
+    server.refuse(KINDS[name][2])
+    entry = four_questions(name, tmp_path)
     row, metrics = evaluate(entry, name, server, tmp_path)
     assert (row["n_samples"], row["n_unanswered"], row["n_unlogged"]) == (4, 1, 0)
     bounds = [(m["value"], m["bound_lo"], m["bound_hi"]) for m in metrics if m["value"] is not None]
     assert bounds == [(0.0, 0.0, 0.25)] * len(bounds)
     assert bounds
+
+
+def test_inspect_fails_with_the_servers_word_where_everything_is_refused(
+    server: Server, tmp_path: Path
+) -> None:
+    server.refuse("question")
+    with pytest.raises(EvaluationFailed) as caught:
+        evaluate(four_questions("inspect", tmp_path), "inspect", server, tmp_path)
+    reason = "none of 4 requests was answered; the last: the server answered 400: made to fail"
+    assert (caught.value.error_class, caught.value.reason) == (ErrorClass.BAD_RESULT, reason)

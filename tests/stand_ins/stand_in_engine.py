@@ -14,9 +14,9 @@ STAND_IN_FAIL_AFTER  after so many answers all others are refused with status 50
 STAND_IN_TEXT    the text of every answer
 STAND_IN_MODEL   serves another model than it was told to
 STAND_IN_REFUSE  `model:text`: that model refuses requests that hold the text, with status 500
-STAND_IN_FAULT   JSON: what is answered in the place of answers once the engine is ready: `status` (400) and
-                 `body` (an error). Of the requests that hold `text`, one in `one_in` (by their hash) is
-                 answered so, its first `times` times"""
+STAND_IN_FAULT   JSON: what is answered in the place of answers once the engine is ready: `status` (400),
+                 `body` (an error) and `type` (JSON's). Of the requests that hold `text`, one in `one_in` (by
+                 their hash) is answered so, its first `times` times"""
 
 from __future__ import annotations
 
@@ -135,7 +135,8 @@ def _fault(seen: int, body: bytes, count: int) -> web.Response | None:
     if fault.get("text", "").encode() not in body:
         return None
     error = '{"error": {"message": "made to fail", "type": "stand_in"}}'
-    return web.Response(status=fault.get("status", 400), text=fault.get("body", error))
+    kind = fault.get("type", "application/json")
+    return web.Response(status=fault.get("status", 400), text=fault.get("body", error), content_type=kind)
 
 
 async def serve(arguments: argparse.Namespace) -> None:

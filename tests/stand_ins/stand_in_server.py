@@ -37,6 +37,7 @@ class Faults:
     fail_count: int = 0
     fail_status: int = 500
     fail_body: str = '{"error": {"message": "made to fail", "type": "stand_in"}}'
+    fail_type: str = "application/json"
     retry_after: str | None = None
     """The header of failing answers."""
     refuse_text: str | None = None
@@ -149,7 +150,7 @@ class StandIn:
             return web.Response(
                 status=faults.fail_status,
                 text=faults.fail_body,
-                content_type="application/json",
+                content_type=faults.fail_type,
                 headers=headers,
             )
         if faults.refuse_text is not None and faults.refuse_text.encode() in body:

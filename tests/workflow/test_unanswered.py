@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
 import zipfile
 from collections import Counter
 from typing import Any
+
+import pytest
 
 from slurmeval.results import exporting
 from tests.workflow.conftest import N_PROBLEMS, Project
@@ -104,3 +107,68 @@ def test_a_broken_answer_for_good_ends_as_a_lost_server_and_is_not_replayed(proj
     fault(project)
     assert project.run().returncode == 0
     assert (evaluation(project)["n_unanswered"], evaluation(project)["n_samples"]) == (0, N_PROBLEMS)
+
+
+def of_own_programs(project: Project) -> None:
+    """Questions, texts and a judge; the model is asked well in `good`, whose answers are judged."""
+    folder, config = project.folder, project.config
+    for name in ("good", "bad"):
+        (folder / name).mkdir()
+        lines = (json.dumps({"question": f"{name} {number}?", "answer": "It is"}) for number in range(4))
+        (folder / name / "questions.jsonl").write_text("\n".join(lines))
+        config["datasets"][name] = {"folder": name}
+    (folder / "texts").mkdir()
+    (folder / "texts" / "one.txt").write_text("a bad text of a few words")
+    config["datasets"]["texts"] = {"folder": "texts"}
+    asked = {"prompt": "{{ question }}", "scorers": {"includes": {}}}
+    grades = {"asks": "Is it right?", "lowest": 0, "grades": ["No.", "Yes."]}
+    judging = {"of": "good", "judge": "wise", "rubric": {"right": grades}}
+    config["benchmarks"] = {
+        "good": {"harness": "custom", "datasets": ["good"], "questions": asked},
+        "bad": {"harness": "custom", "datasets": ["bad"], "questions": asked},
+        "texts": {"harness": "perplexity", "endpoint": "completions", "datasets": ["texts"]},
+        "judged": {"harness": "judge", "judging": judging},
+    }
+    config["suites"] = {"all": ["bad", "texts", "judged"]}
+    servers = config["servers"]
+    servers["stand-in"]["env"]["STAND_IN_TEXT"] = "It is so."
+    servers["judges"] = copy.deepcopy(servers["stand-in"])
+    servers["judges"]["env"]["STAND_IN_TEXT"] = "right: 1"
+    config["models"]["wise"] = {"weights": {"folder": "weights"}, "server": "judges"}
+    config["evaluate"]["models"] = ["tiny"]
+
+
+@pytest.mark.timeout(600)
+def test_what_is_refused_of_own_questions_texts_and_judges_has_no_score(project: Project) -> None:
+    of_own_programs(project)
+    servers = project.config["servers"]
+    servers["stand-in"]["env"]["STAND_IN_FAULT"] = json.dumps({"status": 400, "text": "bad"})
+    servers["judges"]["env"]["STAND_IN_FAULT"] = json.dumps({"status": 400})
+    assert project.run().returncode != 0
+    rows = {row["benchmark"]: row for row in project.table("evaluations.parquet")}
+    refused = "was answered; the last: the server answered 400: made to fail"
+    assert {name: (row["status"], row["error_class"], row["reason"]) for name, row in rows.items()} == {
+        "good": ("ok", None, None),
+        "bad": ("failed", "bad_result", f"none of 4 samples {refused}"),
+        "texts": ("failed", "bad_result", f"none of 1 requests {refused}"),
+        "judged": ("failed", "bad_result", f"none of 4 samples {refused}"),
+    }
+    (metric,) = project.table("metrics.parquet")
+    assert (metric["benchmark"], metric["value"], metric["n_unanswered"]) == ("good", 1.0, 0)
+    said = status(project)
+    assert all(f"tiny on {name} failed (bad_result): none of" in said for name in ("bad", "texts", "judged"))
+    page = (project.results / "report" / "index.html").read_text()
+    assert f"none of 4 samples {refused}" in page
+
+    # One refused of four, for good; the judge says what nobody answered
+    fault = json.dumps({"status": 400, "text": "d 3?"})
+    for server in servers.values():
+        server["env"]["STAND_IN_FAULT"] = fault
+    for name in ("bad", "judged"):
+        project.config["benchmarks"][name]["max_unanswered"] = 0.25
+    done = project.run()
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("1 unanswered: 0.750–1.000") == 2
+    counted = {row["benchmark"]: row["n_unanswered"] for row in project.table("evaluations.parquet")}
+    assert counted == {"good": 0, "bad": 1, "texts": 0, "judged": 1}
+    assert status(project).count("4 of 4, 1 unanswered") == 2

@@ -17,6 +17,7 @@ from slurmeval import secrets
 from slurmeval.config.of_run import config_of
 from slurmeval.containment.scratch_dir import ScratchDir, scratch_dir
 from slurmeval.errors import ErrorClass, EvaluationFailed, ServerFailed, SlurmevalError
+from slurmeval.evaluation.reading import read_output, refusals_named
 from slurmeval.evaluation.runtimes import runtime_of
 from slurmeval.evaluation.stopping import ended_by_signals
 from slurmeval.evaluation.writing import pins, write_partition
@@ -25,7 +26,7 @@ from slurmeval.gateway.process import GatewayProcess
 from slurmeval.gateway.process import start as start_gateway
 from slurmeval.gateway.settings import GatewayConfig
 from slurmeval.harnesses import cuts, harness, harness_process
-from slurmeval.harnesses.base import Command, Harness, HarnessOutput, Job
+from slurmeval.harnesses.base import Command, Job
 from slurmeval.harnesses.context import context_length
 from slurmeval.harnesses.prompts import no_room
 from slurmeval.ownership import LockFile, live_owner
@@ -194,7 +195,8 @@ def _run(evaluation: Evaluation) -> int:
         finally:
             gateway.stop()
     evaluation.phase("scoring")
-    output = read_output(program, job, returncode, evaluation.harness_log)
+    with refusals_named(evaluation.work / "gateway"):
+        output = read_output(program, job, returncode, evaluation.harness_log)
     evaluation.paths.evaluation(evaluation.model, evaluation.benchmark_id).unlink(missing_ok=True)
     write_partition(evaluation, pins(evaluation), output)
     if not evaluation_row(evaluation.paths.evaluation(*names[1:])).get("n_unanswered"):
@@ -384,12 +386,3 @@ def _check_reach(evaluation: Evaluation, gateway: GatewayProcess) -> None:
         seen = progress.away or "it is out of reach"
         reason = f"the server answers, but not to {here}: {seen}; ports may be closed (docs/sites.md)"
         raise EvaluationFailed(ErrorClass.SERVER_LOST, reason)
-
-
-def read_output(program: Harness, job: Job, returncode: int, log: Path) -> HarnessOutput:
-    """What the harness wrote, if all signs say that it ended well and it holds every sample."""
-    program.check(job, returncode, log)
-    output = program.read(job)
-    if not output.metrics:
-        raise EvaluationFailed(ErrorClass.BAD_RESULT, "the harness ended well, but wrote no score")
-    return output

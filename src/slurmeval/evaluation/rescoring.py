@@ -17,7 +17,8 @@ from typing import Any
 from slurmeval import secrets
 from slurmeval.containment.scratch_dir import scratch_dir
 from slurmeval.errors import ErrorClass, EvaluationFailed, SlurmevalError
-from slurmeval.evaluation.evaluate import POLL_S, Evaluation, gateway_config, job_of, read_output
+from slurmeval.evaluation.evaluate import POLL_S, Evaluation, gateway_config, job_of
+from slurmeval.evaluation.reading import read_output
 from slurmeval.evaluation.writing import pins, write_partition
 from slurmeval.gateway.process import GatewayProcess
 from slurmeval.gateway.process import start as start_gateway

@@ -18,6 +18,7 @@ from slurmeval.gateway.accepting import BoundedServer
 from slurmeval.gateway.amending import Amendments
 from slurmeval.gateway.audit import Audit
 from slurmeval.gateway.blank import blank_answer
+from slurmeval.gateway.bodies import is_stream
 from slurmeval.gateway.limit import with_limit, with_what_is_left
 from slurmeval.gateway.log import Record, encode_exchange, encode_replay
 from slurmeval.gateway.memory import Memory
@@ -284,6 +285,8 @@ def _answer(answer: Answer) -> web.Response:
 
 
 def _respond(status: int, content_type: str, body: bytes, replayed: bool = False) -> web.Response:
+    if status == 200 and not is_stream(content_type) and body[:64].lstrip().startswith(b"{"):
+        content_type = JSON  # clients that look at the type would refuse what a proxy calls text
     headers = {"Content-Type": content_type}
     if replayed:
         headers["X-Slurmeval-Replayed"] = "1"

@@ -22,7 +22,7 @@ from slurmeval.files import sha256_of_file
 from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import HarnessOutput, Metric, Sample, Score
 from slurmeval.harnesses.nemo_bundles import Bundle
-from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by
+from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by, mean_of
 from slurmeval.harnesses.sample_checks import each_once, well_formed
 from slurmeval.harnesses.scores import bad_result, mark_primary, number, proportion
 
@@ -219,7 +219,7 @@ def _score(stat: dict[str, Any]) -> Score | None:
     name = stat["name"]["name"]
     if _BOOKKEEPING.fullmatch(name) or not stat.get("count"):
         return None
-    mean = number(stat["sum"] / stat["count"])
+    mean = mean_of(stat)
     right = bool(mean) if mean in (0.0, 1.0) and _VERDICTS.fullmatch(name) else None
     return Score(metric=name, value=mean, correct=right)
 
@@ -239,7 +239,7 @@ def _metrics(
         of_split = stat["name"].get("split") == split and stat["name"].get("sub_split") is None
         if not of_split or _BOOKKEEPING.fullmatch(name) or not stat.get("count"):
             continue
-        mean, scale = number(stat["sum"] / stat["count"]), _scale(task, name)
+        mean, scale = mean_of(stat), _scale(task, name)
         of = None if perturbation is None else f"{perturbation['name']} ({perturbation['computed_on']})"
         if (name, of) in seen:
             continue

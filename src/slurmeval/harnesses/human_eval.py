@@ -115,7 +115,9 @@ def problems_of(data: Path, limit: int | None = None) -> list[dict[str, Any]]:
 
 
 def _sample(line: dict[str, Any]) -> Sample:
-    passed = bool(line["passed"])
+    passed = line["passed"]
+    if type(passed) is not bool:
+        raise TypeError(f"passed is {passed!r}")
     return Sample(
         native_id=str(line["task_id"]),
         repeat_idx=operator.index(line["repeat"]),

@@ -12,7 +12,15 @@ from slurmeval.harnesses.base import Metric
 from slurmeval.harnesses.lm_eval_lines import NO_FILTER
 from slurmeval.harnesses.lm_eval_questions import NOT_MEASURED
 from slurmeval.harnesses.lm_eval_samples import LmEvalFiles
-from slurmeval.harnesses.scores import bad_result, mark_primary, mean_over, number, proportion, unmeasured
+from slurmeval.harnesses.scores import (
+    bad_result,
+    mark_primary,
+    mean_over,
+    number,
+    proportion,
+    unmeasured,
+    unquoted,
+)
 
 
 def read_metrics(files: LmEvalFiles, task: str) -> list[Metric]:
@@ -61,7 +69,8 @@ def _row(results: dict[str, Any], task: str, key: str, scores: dict[str, Any], i
     leaves = [leaf for leaf in _leaves(results, task) if key in results["results"].get(leaf, {})]
     names = {each.partition(",")[0] for each in scores}
     scale = scales.scale(leaves[0] if leaves else task, metric, names)
-    value, error = number(scores[key]), number(scores.get(f"{metric}_stderr,{filter_name}"))
+    error_key = f"{metric}_stderr,{filter_name}"
+    value, error = (number(unquoted(raw)) for raw in (scores[key], scores.get(error_key)))
     counts = results.get("n-samples") or {}
     return Metric(
         task=task,

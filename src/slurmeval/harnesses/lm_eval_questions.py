@@ -18,7 +18,7 @@ from slurmeval.harnesses.json_lines import MALFORMED
 from slurmeval.harnesses.lm_eval_lines import NO_FILTER
 from slurmeval.harnesses.nemo_readers.reading import text_of
 from slurmeval.harnesses.scales import PROPORTION
-from slurmeval.harnesses.scores import number
+from slurmeval.harnesses.scores import number, unquoted
 
 NOT_MEASURED = "bypass"
 """lm-eval's metric for "nothing was scored"; its value, 999, means nothing."""
@@ -205,6 +205,7 @@ def _scores(task: str, line: dict[str, Any]) -> list[Score]:
         if type(raw) is float and scale == PROPORTION and 0.0 <= raw <= 1.0:
             value: float | None = raw  # as nearly all are
         else:
+            raw = unquoted(raw)
             value = _value(metric, raw, scale)
         correct = value == 1.0 if (says_right or type(raw) is bool) and value in _ENDS else None
         scores.append(Score(metric, value, of_filter, correct, answer))
@@ -227,7 +228,7 @@ def _value(metric: str, raw: Any, scale: int | None) -> float | None:
     Of perplexities lm-eval writes the log-likelihood, and the number of words or bytes.
     """
     if metric in _PER_UNIT and isinstance(raw, list):
-        likelihood, units = raw
+        likelihood, units = map(unquoted, raw)
         per_unit = -likelihood / units if units else math.nan
         return _finite_exp(per_unit) if metric != _BITS else number(per_unit / math.log(2))
     if metric == "perplexity":

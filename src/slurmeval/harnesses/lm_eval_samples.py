@@ -189,7 +189,7 @@ def check_counts(files: LmEvalFiles, samples: LmEvalSamples, limit: int | None) 
         found = samples.n_of(task)
         if not wanted == count["effective"] == found:
             raise bad_result(
-                f"{task}: {wanted} questions were asked for, lm-eval counts {count['effective']}, "
-                f"and there are samples of {found}"
+                f"{files.path.name}: {task}: {wanted} questions were asked for, "
+                f"lm-eval counts {count['effective']}, and there are samples of {found}"
             )
     return sum(count["effective"] for count in counts.values())

@@ -21,7 +21,7 @@ from slurmeval.files import write_atomically, write_json
 from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import Command, Harness, Job, Sample
 from slurmeval.harnesses.job_environment import environment_variables
-from slurmeval.harnesses.json_lines import MALFORMED, json_lines
+from slurmeval.harnesses.json_lines import MALFORMED, objects
 from slurmeval.harnesses.logs import has_ended_well
 from slurmeval.harnesses.nemo_readers.reading import json_value
 from slurmeval.harnesses.prompts import no_bos_of_its_own
@@ -169,12 +169,15 @@ def left(
         EvaluationFailed: They cannot be read (bad_result).
     """
     attempt, harness = last_attempt(job.folder), job.benchmark.harness
+    samples, lines, where = [], [], "results.json"
     try:
-        wanted = operator.index(json_value(attempt / "results.json")[count])
-        lines = json_lines(attempt / file)
-        samples = [sample(line) for line in lines]
+        wanted = operator.index(json_value(attempt / where)[count])
+        for line in objects(attempt / file):
+            where = f"{file}:{line.number}"
+            lines.append(line.content)
+            samples.append(sample(line.content))
     except MALFORMED as error:
-        raise bad_result(f"{harness}: its files do not parse: {error!r}") from error
+        raise bad_result(f"{where}: not laid out as {harness} does: {error!r}") from error
     return wanted, lines, each_once(well_formed(samples, harness), attempt / file)
 
 

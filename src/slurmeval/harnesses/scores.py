@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import scales
 from slurmeval.harnesses.base import Metric, Sample
 
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]+)?")
 _TOLERANCE = 1e-9
 """Sums of floating-point numbers end a little beside 0 and 1."""
 
@@ -24,6 +26,18 @@ def number(value: Any) -> float | None:
         return float(value) if math.isfinite(value) else None
     except OverflowError:  # a whole number beyond any float
         return None
+
+
+def unquoted(value: Any) -> Any:
+    """Returns the number or the boolean that lm-eval wrote as text; anything else as it is.
+
+    What JSON does not know it writes by `str`: numpy's booleans, and all its numbers but float64 and int64.
+    """
+    if type(value) is not str:
+        return value
+    if value in ("True", "False"):
+        return value == "True"
+    return float(value) if _NUMBER.fullmatch(value) else value
 
 
 def proportion(value: float | None, scale: int | None) -> float | None:

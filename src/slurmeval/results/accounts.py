@@ -10,6 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _Key = tuple[str, str | None, str, str | None]
 """Task, subset, metric, filter."""
 _THOUGHTS_END = "</think>"
+_GROUP = attrgetter("task", "category")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Accounts:
         self._unlogged = 0
         self._without_answer = 0
         self._of_task: Counter[tuple[str, str | None]] = Counter()
+        self._asked: Counter[tuple[str, str | None]] = Counter()
         self._scored: Counter[_Key] = Counter()
         self._sums: dict[_Key, float] = {}
 
@@ -81,6 +84,7 @@ class Accounts:
         `n_requests`: those of each that were answered; `statuses`: what else is known.
         """
         self._n_samples += len(samples)
+        self._asked.update(map(_GROUP, samples))
         lost = []
         texts = []
         for place, (sample, n, status) in enumerate(zip(samples, n_requests, statuses, strict=True)):
@@ -171,8 +175,8 @@ class Accounts:
     def bounds(self, metric: Metric) -> Bounds:
         """What a score would be without the unanswered, and with all of them wrong, or right.
 
-        What the samples do not tell widens the bounds: the harness may have counted it as wrong, or
-        left it out.
+        Those without a score the harness left out, if its count lacks just them. What the samples do not
+        tell widens the bounds: it may have counted that as wrong, or left it out.
         """
         task = (metric.task, metric.subset or None)
         of_task = self._without_answer if metric.is_group else self._of_task[task]
@@ -182,13 +186,25 @@ class Accounts:
             return Bounds(n_unanswered)
         key = (*task, metric.metric, metric.filter)
         scored = 0 if metric.is_group else self._scored[key]
-        wrong_or_left_out = others + of_task - scored
         n = metric.n_items * metric.n_repeats
+        unscored = of_task - scored
+        left_out = unscored if n + unscored == self._n_asked(metric) else 0
+        wrong_or_left_out = others + unscored - left_out
         right = metric.value * n - (self._sums.get(key, 0.0) if scored else 0.0)
-        low = max(0.0, right / (n + wrong_or_left_out))
-        high = min(1.0, (right + scored) / n + wrong_or_left_out / n)
+        low = max(0.0, right / (n + left_out + wrong_or_left_out))
+        high = min(1.0, (right + scored + left_out + wrong_or_left_out) / (n + left_out))
         known = wrong_or_left_out == 0 and n > scored
         return Bounds(n_unanswered, min(1.0, max(0.0, right / (n - scored))) if known else None, low, high)
+
+    def _n_asked(self, metric: Metric) -> int:
+        """How many samples a metric is of."""
+        if metric.is_group:
+            return self._n_samples
+        return sum(
+            count
+            for (task, category), count in self._asked.items()
+            if task == metric.task and metric.subset in (None, category)
+        )
 
 
 def _texts(choices: Sequence[Choice], tags: Sequence[str] | None, stops: Sequence[str]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from slurmeval.gateway.process import GatewayProcess
 from slurmeval.gateway.retry_policy import RetryPolicy
 from tests.stand_ins.stand_in_server import StandIn
 
-from .conftest import chat, post
+from .conftest import bearer, chat, post
 
 Start = Callable[..., GatewayProcess]
 BROKEN = {
@@ -35,6 +35,24 @@ BROKEN = {
     "a list": ("[1]", "the server answered with no JSON object: [1]"),
     "an error": ('{"error": {"message": "no room"}}', "the server answered with an error: no room"),
 }
+
+
+async def test_an_answer_is_json_whatever_a_proxy_calls_it(
+    server: StandIn, client: aiohttp.ClientSession, gateway: Start
+) -> None:
+    server.faults.fail_status, server.faults.fail_type = 200, "text/plain"
+    server.faults.fail_body = ' {"choices": [{"message": {"content": "yes"}}]}'
+    server.faults.fail_count = 1
+    process = await asyncio.to_thread(gateway)
+    for _ in range(2):  # the server's answer, and the same from the log
+        headers = bearer(process)
+        async with client.post(
+            f"{process.url}/v1/chat/completions", json=chat("once"), headers=headers
+        ) as reply:
+            assert (await reply.json())["choices"][0]["message"]["content"] == "yes"
+        await asyncio.to_thread(process.stop)
+        process = await asyncio.to_thread(gateway)
+    await asyncio.to_thread(process.stop)
 
 
 @pytest.mark.parametrize("kind", BROKEN)

@@ -538,7 +538,9 @@ def test_a_server_that_is_lost_is_the_reason(
     assert raised.value.error_class is ErrorClass.SERVER_LOST
 
 
-@pytest.mark.parametrize("spoil", ["lose a line", "double a line", "cut the file", "another repeat"])
+@pytest.mark.parametrize(
+    "spoil", ["lose a line", "double a line", "cut the file", "another repeat", "text for a score"]
+)
 def test_results_that_are_not_whole_are_refused(
     spoil: str, make_job: MakeJob, model: tuple[type[Model], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -554,7 +556,9 @@ def test_results_that_are_not_whole_are_refused(
         "double a line": [*lines[:-1], lines[0]],
         "cut the file": [*lines[:-1], lines[-1][:20]],
         "another repeat": [*lines[:-1], lines[-1].replace('"repeat": 0', '"repeat": 7')],
+        "text for a score": [*lines[:-1], lines[-1].replace('"value": ', '"value": "0.5", "was": ')],
     }
+    assert spoilt[spoil] != lines
     file.write_text("".join(spoilt[spoil]))
     with pytest.raises(EvaluationFailed) as raised:
         CUSTOM.read(job)

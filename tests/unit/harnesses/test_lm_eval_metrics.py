@@ -259,3 +259,9 @@ def test_counts_are_whole_numbers(kind: Kind, count: Any) -> None:
     content["n-samples"]["boolish"]["effective"] = count
     results_of(job).write_text(json.dumps(content))
     assert "not laid out as lm-eval does: n-samples.boolish.effective" in refused(job)
+
+
+def test_a_score_that_numpy_made_text_is_read(kind: Kind) -> None:
+    job = kind("boolish", {"boolish.prompt_level_strict_acc,none": "1.0"})
+    row = leading(LM_EVAL.read(job))
+    assert row is not None and (row.value, row.harness_value) == (1.0, 1.0)

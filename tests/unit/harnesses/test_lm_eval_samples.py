@@ -88,6 +88,20 @@ def test_a_false_boolean_is_wrong_and_a_list_is_no_score(job_of: JobOf) -> None:
     assert scores[2].metric == "follows"
 
 
+def test_what_numpy_made_text_is_a_score(job_of: JobOf) -> None:
+    """lm-eval writes numpy's booleans and float32 by `str`."""
+    job = job_of("boolish")
+    path = file_of(job, "samples_*")
+    lines = lines_of(path)
+    metric = "prompt_level_strict_acc"
+    for line, raw in zip(lines, ("True", "False", "1.0", "0.25", "nan", "1e-05"), strict=True):
+        line[metric] = raw
+    write_lines(path, lines)
+    scores = [sample.scores[0] for sample in read(job)[1]]
+    assert [score.value for score in scores] == [1.0, 0.0, 1.0, 0.25, None, 1e-05]
+    assert [score.correct for score in scores] == [True, False, True, None, None, None]
+
+
 @pytest.mark.parametrize(
     ("metric", "correct"), [("bleu_acc", True), ("rouge1_acc", True), ("bleu_diff", None)]
 )
@@ -197,6 +211,7 @@ def test_a_task_without_its_questions_is_a_bad_result(job_of: JobOf) -> None:
     job = job_of("mytag")
     path = file_of(job, "samples_tb_*")
     write_lines(path, lines_of(path)[1:])
+    assert refused(job).startswith("results_")
     assert "tb: 6 questions were asked for, lm-eval counts 6, and there are samples of 5" in refused(job)
     path.unlink()
     assert "there are samples of 0" in refused(job)

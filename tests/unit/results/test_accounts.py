@@ -87,6 +87,21 @@ def test_where_the_harness_does_not_say_how_it_counted_the_bounds_hold_either_wa
         assert bounds.bound_hi == pytest.approx(7 / 8)
 
 
+def test_what_the_harness_left_out_of_its_count_is_known() -> None:
+    """Of eight scored six are right; two were refused and have no score, as Inspect does it."""
+    samples = [sample(n, float(n < 6)) for n in range(8)]
+    samples += [replace(sample(n, 0.0, status="error"), scores=[]) for n in (8, 9)]
+    answered = [record(f"question {n}", f"answer {n}", n) for n in range(8)]
+    made = accounts(samples, answered, [record(f"question {n}", None, n) for n in (8, 9)])
+    for of in (metric(0.75, 8), metric(0.75, 8, is_group=True)):
+        bounds = made.bounds(of)
+        assert (bounds.n_unanswered, bounds.value_left_out) == (2, pytest.approx(0.75))
+        assert (bounds.bound_lo, bounds.bound_hi) == (pytest.approx(0.6), pytest.approx(0.8))
+    counted = made.bounds(metric(0.6, 10))  # without their scores, and as wrong
+    assert counted.value_left_out is None
+    assert (counted.bound_lo, counted.bound_hi) == (pytest.approx(0.5), pytest.approx(0.8))
+
+
 def test_nothing_unanswered_has_no_bounds() -> None:
     made = accounts([sample(1)], [record("question 1", "answer 1")])
     assert made.n_unanswered == made.n_unlogged == 0

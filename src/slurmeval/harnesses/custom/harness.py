@@ -136,10 +136,10 @@ def _kind(name: str, scorer: Scorer) -> str:
 
 def _score(name: str, scorer: Scorer, found: dict[str, Any]) -> Score:
     # Attempts of version 0.1 say `right`
-    value, kind = float(found["value"] if "value" in found else bool(found["right"])), _kind(name, scorer)
-    on_scale = number(value) if kind == "ter" else proportion(value, 1)
+    value, kind = found["value"] if "value" in found else float(found["right"] is True), _kind(name, scorer)
+    on_scale = number(value) if kind == "ter" else proportion(number(value), 1)
     if on_scale is None or on_scale < 0:
-        raise ValueError(f"{name} is {value}")
+        raise ValueError(f"{name} is {value!r}")
     graded = kind in (*TEXT_KINDS, "json")
     return Score(name, on_scale, correct=None if graded else value == 1, answer=found["read"])
 

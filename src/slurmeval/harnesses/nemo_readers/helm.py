@@ -10,14 +10,21 @@ NeMo wrote is kept beside it. A jury of judges gives marks of 1 to 5; their valu
 from __future__ import annotations
 
 import math
+import operator
 from pathlib import Path
 from typing import Any
 
 from slurmeval.harnesses.base import Job, Metric, Sample, Score
 from slurmeval.harnesses.nemo_readers import lead, questions, within
-from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by, no_proportion, one_file
+from slurmeval.harnesses.nemo_readers.reading import (
+    json_value,
+    laid_out_by,
+    mean_of,
+    no_proportion,
+    one_file,
+)
 from slurmeval.harnesses.sample_checks import each_once
-from slurmeval.harnesses.scores import proportion
+from slurmeval.harnesses.scores import bad_result, proportion
 
 _LEADING = {
     "medcalc_bench": "medcalc_bench_accuracy",
@@ -54,11 +61,16 @@ def read(job: Job, output: Path) -> list[Sample]:
     with laid_out_by("HELM", scored):
         by_instance = _by_instance(stats)
     with laid_out_by("HELM", asked):
-        samples = [
-            _sample(task, request, by_instance)
+        own = [
+            request
             for request in state["request_states"]
             if request["instance"]["split"] == _SPLIT and "perturbation" not in request["instance"]
         ]
+        everything = {_key(request) for request in state["request_states"]}
+        for instance, trial in sorted(everything ^ by_instance.keys()):
+            where = asked if (instance, trial) in everything else scored
+            raise bad_result(f"{folder.name}: instance {instance}, trial {trial}, is in {where.name} only")
+        samples = [_sample(task, request, by_instance) for request in own]
     within(job, questions(samples), "HELM")
     return each_once(samples, asked)
 
@@ -66,12 +78,10 @@ def read(job: Job, output: Path) -> list[Sample]:
 def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
     """Returns the scores, with the mean over the samples as their value."""
     for row in rows:
-        values = [
-            score.value
-            for sample in samples
-            for score in sample.scores
-            if score.metric == row.metric and score.value is not None
-        ]
+        scores = [score for sample in samples for score in sample.scores if score.metric == row.metric]
+        values = [score.value for score in scores if score.value is not None]
+        if len(values) < len(scores):  # what was left out here HELM has not left out
+            values = []
         if not values:
             no_proportion(row)
         elif row.metric in _marks(samples):
@@ -97,25 +107,29 @@ def _by_instance(stats: list[dict[str, Any]]) -> dict[_Key, list[dict[str, Any]]
     found: dict[_Key, list[dict[str, Any]]] = {}
     for entry in stats:
         if "perturbation" not in entry:
-            key = (entry["instance_id"], int(entry["train_trial_index"]))
+            key = (str(entry["instance_id"]), operator.index(entry["train_trial_index"]))
             found.setdefault(key, []).extend(entry["stats"])
     return found
 
 
+def _key(request: dict[str, Any]) -> _Key:
+    return str(request["instance"]["id"]), operator.index(request["train_trial_index"])
+
+
 def _sample(task: str, request: dict[str, Any], stats: dict[_Key, list[dict[str, Any]]]) -> Sample:
-    instance, trial = request["instance"], int(request["train_trial_index"])
+    instance, key = request["instance"], _key(request)
     completions = (request.get("result") or {}).get("completions") or []
     right = [one["output"]["text"] for one in instance["references"] if "correct" in one["tags"]]
     options = request.get("output_mapping")
     return Sample(
-        native_id=instance["id"],
+        native_id=key[0],
         task=task,
-        repeat_idx=trial,
+        repeat_idx=key[1],
         input=instance["input"]["text"],
         output=completions[0]["text"] if completions else None,
         reference="\n".join(right) or None,
         choices=[f"{letter}. {option}" for letter, option in options.items()] if options else None,
-        scores=_scores(task, stats.get((instance["id"], trial), [])),
+        scores=_scores(task, stats[key]),
         status="ok" if completions else "error",
         metadata={"prompt": request["request"]["prompt"]},
     )
@@ -128,9 +142,9 @@ def _scores(task: str, stats: list[dict[str, Any]]) -> list[Score]:
         name = f"score/{stat['name']['name']}"
         if name not in (_leading(task), *_COMMON) or not stat.get("count"):
             continue
-        mark = stat["sum"] / stat["count"]
+        mark = mean_of(stat)
         of_jury = name == _leading(task) and task in _JURIES
-        value = proportion((mark - 1) / 4 if of_jury else mark, 1)
+        value = proportion((mark - 1) / 4 if of_jury and mark is not None else mark, 1)
         correct = bool(value) if not of_jury and value in (0.0, 1.0) else None
         scores.append(Score(metric=name, value=value, correct=correct))
     return scores

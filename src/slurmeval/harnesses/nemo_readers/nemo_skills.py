@@ -8,6 +8,7 @@ the image was seen.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from slurmeval.harnesses.scores import bad_result, number
 
 SCALE = 100
 _REPEAT = re.compile(r"output-rs(\d+)\.jsonl")
+_AVERAGED = re.compile(r"pass@1\[avg-of-(\d+)\]/.*")
 _QUESTIONS = ("problem", "question", "prompt", "input")
 _VERDICTS = ("symbolic_correct", "judge_correct", "is_correct", "correct", "passed", "success")
 _CHECKED_LAST = ("symbolic_correct", "judge_correct", "is_correct", "correct")
@@ -37,10 +39,15 @@ def read(job: Job, output: Path) -> list[Sample]:
     if not paths:
         raise bad_result("NeMo Skills wrote no answers (eval-results/<benchmark>/output*.jsonl)")
     samples: list[Sample] = []
-    mode = "pass@1" if len(paths) == 1 else f"pass@1[avg-of-{len(paths)}]"
+    answered: dict[Path, int] = {}
+    n_files = Counter(path.parent for path in paths)
     for path in paths:
+        n = n_files[path.parent]
+        mode = "pass@1" if n == 1 else f"pass@1[avg-of-{n}]"
         lines = json_lines(path)
         within(job, len(lines), f"NeMo Skills, {path.parent.name}/{path.name}")
+        if answered.setdefault(path.parent, len(lines)) != len(lines):
+            raise bad_result(f"{path.name}: {len(lines)} answers, in another repeat {answered[path.parent]}")
         found = _REPEAT.fullmatch(path.name)
         repeat = int(found[1]) if found else 0
         with laid_out_by("NeMo Skills", path):
@@ -85,7 +92,11 @@ def metrics(rows: list[Metric], samples: list[Sample]) -> list[Metric]:
 
     All are percentages, and under `groups` only: the benchmark itself first, then its subsets.
     """
+    there = len({sample.repeat_idx for sample in samples})
     for row in rows:
+        averaged = _AVERAGED.fullmatch(row.metric)
+        if averaged and samples and averaged[1] != str(there):
+            raise bad_result(f"results.yml: {row.metric}, and there are answers of {there} repeats")
         score = row.metric.rpartition("/")[2]
         row.is_group = False
         row.n_repeats = repeats(samples)

@@ -56,7 +56,7 @@ def csv_rows(path: Path) -> list[dict[str, str]]:
     """
     previous = csv.field_size_limit(_CELL_LIMIT)
     try:
-        with readable(path), path.open(encoding="utf-8", newline="") as stream:
+        with readable(path), path.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, strict=True))
     except (csv.Error, UnicodeDecodeError) as error:
         raise bad_result(f"{path.name}: not CSV: {error}") from error
@@ -131,6 +131,18 @@ def number_in(text: str | None) -> float | None:
         return number(float(text or ""))
     except ValueError:
         return None
+
+
+def mean_of(stat: dict[str, Any]) -> float | None:
+    """Returns the mean of a HELM `Stat`; None where its sum is not finite.
+
+    Raises:
+        TypeError: Its sum is no number, or its count no whole one.
+    """
+    total, count = stat["sum"], stat["count"]
+    if type(total) not in (int, float) or type(count) is not int or count < 1:
+        raise TypeError(f"sum {total!r:.40}, count {count!r:.40}")
+    return number(total / count)
 
 
 def conversation(messages: Sequence[tuple[str, str | None]]) -> str:

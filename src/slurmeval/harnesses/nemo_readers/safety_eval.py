@@ -46,12 +46,24 @@ def read(job: Job, output: Path) -> list[Sample]:
 
 
 def _wildguard(path: Path) -> dict[tuple[str, str], str]:
-    """Returns the verdicts by prompt and answer; nothing where NeMo's own report has replaced them."""
-    try:
-        lines = json_lines(path)
-        return {(line["prompt"], line["model_output"]): line[_WILDGUARD] for line in lines}
-    except (EvaluationFailed, KeyError, TypeError):
+    """Returns the verdicts by prompt and answer; nothing where NeMo's own report has replaced them.
+
+    Raises:
+        EvaluationFailed: The file is neither (bad_result).
+    """
+    if not path.exists() or _is_of_nemo(path):
         return {}
+    with laid_out_by("the Safety Harness", path):
+        return {(line["prompt"], line["model_output"]): line[_WILDGUARD] for line in json_lines(path)}
+
+
+def _is_of_nemo(path: Path) -> bool:
+    """Returns whether the file is one JSON value that has no verdict."""
+    try:
+        whole = json_value(path)
+    except EvaluationFailed:
+        return False
+    return not isinstance(whole, dict) or _WILDGUARD not in whole
 
 
 def _sample(task: str, index: int, row: dict[str, str], verdict: str | None) -> Sample:

@@ -5,7 +5,9 @@ the same files, edited."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -92,3 +94,36 @@ def test_unknown_layouts_are_bad_results(make_job: MakeJob, edit: Edit) -> None:
 
 def test_more_questions_than_the_limit_are_a_bad_result(make_job: MakeJob) -> None:
     assert "where the limit is 2" in refused(make_job("nemo_helm", **{**HELM, "limit": 2}))
+
+
+@pytest.mark.parametrize(
+    ("entry", "stat", "reason"),
+    [
+        ({"train_trial_index": 1}, {}, "instance 1, trial 1, is in per_instance_stats.json only"),
+        ({}, {"count": math.inf}, "sum 1, count inf"),
+        ({}, {"sum": "1"}, "sum '1', count 1"),
+        ({}, {"sum": True}, "sum True, count 1"),
+    ],
+)
+def test_an_instance_without_its_scores_is_a_bad_result(
+    make_job: MakeJob, entry: dict[str, Any], stat: dict[str, Any], reason: str
+) -> None:
+    job = make_job("nemo_helm", **HELM)
+    change_first(job, entry, stat)
+    assert reason in refused(job)
+
+
+def test_a_score_that_is_no_number_is_not_left_out_of_the_mean(make_job: MakeJob) -> None:
+    job = make_job("nemo_helm", **HELM)
+    change_first(job, {}, {"sum": math.nan})
+    row = leading(read_all(job)[0])
+    assert (row.metric, row.value) == ("score/medcalc_bench_accuracy", None)
+
+
+def change_first(job: Job, entry: dict[str, Any], stat: dict[str, Any]) -> None:
+    """Changes the first instance's entry, and the first of its scores."""
+    (path,) = output_of(job).glob("runs/*/*/per_instance_stats.json")
+    entries = json.loads(path.read_text())
+    entries[0] |= entry
+    entries[0]["stats"][0] |= stat
+    path.write_text(json.dumps(entries))

@@ -8,7 +8,7 @@ import pytest
 from slurmeval.errors import ErrorClass, EvaluationFailed
 
 from ..conftest import MakeJob
-from .outputs import checked, leading, output_of, read_all
+from .outputs import checked, leading, output_of, read_all, refused
 
 AIME = {"harness": "nemo", "task": "nemo_skills.ns_aime2024", "limit": 2}
 
@@ -69,3 +69,14 @@ def test_a_line_without_a_question_is_a_bad_result(make_job: MakeJob) -> None:
     path.write_text(path.read_text().replace('"problem"', '"riddle"'))
     with pytest.raises(EvaluationFailed, match="not laid out as NeMo Skills does"):
         read_all(job)
+
+
+@pytest.mark.parametrize("lost", ["output-rs0.jsonl", "output-rs1.jsonl"])
+def test_a_lost_repeat_is_a_bad_result(make_job: MakeJob, lost: str) -> None:
+    job = make_job("nemo_nemo_skills", **AIME)
+    path = output_of(job) / "eval-results/aime24" / lost
+    whole = path.read_bytes()
+    path.write_bytes(whole.splitlines(keepends=True)[0])
+    assert " answers, in another repeat " in refused(job)
+    path.unlink()
+    assert refused(job).endswith(", and there are answers of 1 repeats")

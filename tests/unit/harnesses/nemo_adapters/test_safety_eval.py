@@ -9,7 +9,7 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 
 from ..conftest import MakeJob
 from ..test_nemo_results import Edit
-from .outputs import checked, leading, output_of, read_all
+from .outputs import checked, leading, output_of, read_all, refused
 
 AEGIS = {"harness": "nemo", "task": "safety_eval.aegis_v2", "limit": 3}
 WILDGUARD = {"harness": "nemo", "task": "safety_eval.wildguard", "limit": 3}
@@ -49,6 +49,25 @@ def test_wildguard_without_its_report_has_answers_and_no_verdicts(make_job: Make
     assert leading(rows).value == pytest.approx(2 / 3)
     assert [sample.scores for sample in samples] == [[], [], []]
     assert samples[0].output == "answer 9efbabea #1"
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty line lost", "of a byte order mark"])
+def test_a_damaged_report_of_wildguard_is_refused(make_job: MakeJob, damage: str) -> None:
+    job = make_job("nemo_safety_eval_wildguard", **WILDGUARD)
+    path = output_of(job) / "report.json"
+    whole = path.read_bytes()
+    damaged = {"cut": whole[:-40], "empty line lost": whole.splitlines()[0] + whole.splitlines()[2]}
+    path.write_bytes(damaged.get(damage, b"\xef\xbb\xbf" + whole))
+    assert refused(job).startswith("report.json:")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(make_job: MakeJob) -> None:
+    job = make_job("nemo_safety_eval_aegis", **AEGIS)
+    path = output_of(job) / "output.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    rows, samples = read_all(job)
+    assert checked(leading(rows), samples).mismatch is False
+    assert samples[0].native_id == "a0"
 
 
 def test_compliance_is_in_percent_and_joined_by_prompt_and_answer(make_job: MakeJob) -> None:
