@@ -24,7 +24,7 @@ import orjson
 from slurmeval.gateway import log as gateway_log
 from slurmeval.harnesses.base import HarnessOutput
 from slurmeval.harnesses.lm_eval_metrics import read_metrics
-from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, read_samples
+from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, LmEvalSamples, check_counts
 from slurmeval.paths import Paths
 from slurmeval.processes import identity
 from slurmeval.results import partitions
@@ -134,7 +134,7 @@ def measure(folder: Path, with_requests: bool) -> None:
     )
     before, wall = time.process_time(), time.perf_counter()
     files = LmEvalFiles(folder)
-    samples = read_samples(files)
+    samples = LmEvalSamples(files)
     n = check_counts(files, samples, None)
     read = time.process_time()
     output = HarnessOutput(read_metrics(files, "task"), samples, n, "0.4.13", "1")

@@ -17,7 +17,7 @@ from slurmeval.harnesses.attempts import begin_attempt, last_attempt
 from slurmeval.harnesses.base import HARNESS_TIMEOUT_S, Command, Harness, HarnessOutput, Job
 from slurmeval.harnesses.job_environment import CODE_ALLOWED, environment_variables, place_files
 from slurmeval.harnesses.lm_eval_metrics import read_metrics
-from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, n_available, read_samples
+from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, LmEvalSamples, check_counts, n_available
 from slurmeval.harnesses.logs import failure
 from slurmeval.harnesses.nemo_results import task_version
 from slurmeval.harnesses.tokenizer_files import client_arguments
@@ -133,7 +133,7 @@ class LmEval(Harness):
             EvaluationFailed: They cannot be read, or their number is not what was asked for (bad_result).
         """
         files = LmEvalFiles(last_attempt(job.folder) / OUTPUT)
-        samples = read_samples(files)
+        samples = LmEvalSamples(files)
         n_requested = check_counts(files, samples, job.benchmark.limit)
         metrics = read_metrics(files, job.benchmark.task)
         version = f"lm-eval {job.runtime.version('lm-eval')}"

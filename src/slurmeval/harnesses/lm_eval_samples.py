@@ -153,11 +153,6 @@ def _n_asked(lines: list[dict[str, Any]]) -> int:
     return sum(map(len, lines[0]["resps"]))
 
 
-def read_samples(files: LmEvalFiles) -> LmEvalSamples:
-    """Returns the samples of a run."""
-    return LmEvalSamples(files)
-
-
 def _check_filters(scores: dict[str, Any], lines: QuestionLines) -> None:
     """Checks that a filter with a score has lines.
 

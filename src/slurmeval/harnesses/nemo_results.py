@@ -14,7 +14,7 @@ from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample
 from slurmeval.harnesses.bfcl_results import read_bfcl
 from slurmeval.harnesses.job_environment import task_name
 from slurmeval.harnesses.lm_eval_metrics import read_metrics
-from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, check_counts, n_available, read_samples
+from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, LmEvalSamples, check_counts, n_available
 from slurmeval.harnesses.nemo_readers import knows, reader, tidy
 from slurmeval.harnesses.nemo_readers.reading import json_value, laid_out_by
 from slurmeval.harnesses.nemo_scores import Scale, read_results
@@ -75,7 +75,7 @@ def _read_other(job: Job, wrapped: str, written: list[Metric], output: Path, ver
 
 def _read_lm_eval(job: Job, written: list[Metric], output: Path, version: str) -> HarnessOutput:
     files = LmEvalFiles(output)
-    samples = read_samples(files)
+    samples = LmEvalSamples(files)
     n_requested = check_counts(files, samples, job.benchmark.limit)
     check_responses(output, at_least=samples.n_asked())
     metrics = read_metrics(files, task_name(job))

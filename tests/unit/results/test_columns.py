@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from slurmeval.harnesses.base import Sample, Score
-from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, read_samples
+from slurmeval.harnesses.lm_eval_samples import LmEvalFiles, LmEvalSamples
 from slurmeval.results import columns, partitions, schema
 from tests.report import example
 
@@ -31,7 +31,7 @@ def rows_of(samples: list[Sample]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("output", OUTPUTS, ids=lambda path: str(path.relative_to(FIXTURES)))
 def test_a_partition_has_what_arrow_makes_of_the_samples_one_by_one(output: Path, tmp_path: Path) -> None:
-    paths, samples = example.paths_in(tmp_path), list(read_samples(LmEvalFiles(output)))
+    paths, samples = example.paths_in(tmp_path), list(LmEvalSamples(LmEvalFiles(output)))
     made = example.output([], "t")
     made.samples = samples
     partitions.write(paths, "m", "b", example.evaluation(), made, [])
