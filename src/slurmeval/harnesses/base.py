@@ -8,10 +8,10 @@ harness's files or flags.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.harnesses.runtimes import Runtime
@@ -154,13 +154,22 @@ class Sample:
     """The texts of its requests, where they are not the input alone or with one of the choices. Not kept."""
 
 
+class Samples(Protocol):
+    """Samples of an evaluation: a list or, where they may be many, what reads the files anew at each pass."""
+
+    def __len__(self) -> int:
+        """Returns their number."""
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yields them in the harness's order."""
+
+
 @dataclass
 class HarnessOutput:
     """Results of one evaluation."""
 
     metrics: list[Metric]
-    samples: Sequence[Sample]
-    """Of a large evaluation no list: they are read from the harness's files as they are gone through."""
+    samples: Samples
     n_requested: int | None
     """Questions that were to be asked, by the limit and the dataset; None where the harness does not say."""
     harness_version: str

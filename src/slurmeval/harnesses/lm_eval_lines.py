@@ -96,16 +96,16 @@ class QuestionLines:
         """Returns the names of the filters, in the order of the file."""
         return list(self._filters)
 
-    def within(self, start: int, stop: int, make: Callable[[list[dict[str, Any]]], T]) -> Iterator[T]:
-        """Yields what `make` returns for each question from `start` to `stop`.
+    def each(self, make: Callable[[list[dict[str, Any]]], T]) -> Iterator[T]:
+        """Yields what `make` returns for each question.
 
         It is called with the question's lines, one for each filter.
 
         Raises:
             EvaluationFailed: The lines of a question are malformed (bad_result).
         """
-        numbers = next(iter(self._filters.values())).numbers[start:stop] if self._filters else ()
-        of_filters = [self._read(name, places, start, stop) for name, places in self._filters.items()]
+        numbers = next(iter(self._filters.values())).numbers if self._filters else ()
+        of_filters = [self._read(name, places) for name, places in self._filters.items()]
         for number, *lines in zip(numbers, *of_filters, strict=True):
             try:
                 made = make(lines)
@@ -113,12 +113,10 @@ class QuestionLines:
                 raise malformed(self.path, number, error) from error
             yield made
 
-    def _read(self, of_filter: str, places: _Places, start: int, stop: int) -> Iterator[dict[str, Any]]:
+    def _read(self, of_filter: str, places: _Places) -> Iterator[dict[str, Any]]:
         """Yields the lines of one filter."""
         name, position = self.path.name, 0
-        each = zip(
-            places.numbers[start:stop], places.offsets[start:stop], places.doc_ids[start:stop], strict=True
-        )
+        each = zip(places.numbers, places.offsets, places.doc_ids, strict=True)
         with readable(self.path), self.path.open("rb", READ_BUFFER_BYTES) as stream:
             for number, offset, doc_id in each:
                 if offset != position:

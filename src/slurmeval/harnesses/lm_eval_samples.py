@@ -7,10 +7,10 @@ line for each question and filter.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Any, overload
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StrictBool, StrictInt, ValidationError
 
@@ -89,7 +89,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     return value
 
 
-class LmEvalSamples(Sequence[Sample]):
+class LmEvalSamples:
     """Samples of all questions, one for each, with the scores of all filters.
 
     They are made anew at each pass. Where a line is malformed, the pass ends in a bad result.
@@ -114,7 +114,7 @@ class LmEvalSamples(Sequence[Sample]):
         Raises:
             EvaluationFailed: A line is malformed (bad_result).
         """
-        return sum(sum(lines.within(0, len(lines), _n_asked)) for lines in self._lines.values())
+        return sum(sum(lines.each(_n_asked)) for lines in self._lines.values())
 
     def n_of(self, task: str) -> int:
         """Returns the number of samples of a task."""
@@ -127,22 +127,7 @@ class LmEvalSamples(Sequence[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         """Yields the samples of one task after another, read anew."""
         for task, lines in self._lines.items():
-            yield from lines.within(0, len(lines), self._maker(task))
-
-    @overload
-    def __getitem__(self, position: int) -> Sample: ...
-    @overload
-    def __getitem__(self, position: slice) -> list[Sample]: ...
-    def __getitem__(self, position: int | slice) -> Sample | list[Sample]:
-        """Returns one sample, or a list of them, read anew."""
-        if isinstance(position, slice):
-            return [self[index] for index in range(*position.indices(len(self)))]
-        index = range(len(self))[position]
-        for task, lines in self._lines.items():
-            if index < len(lines):
-                return next(lines.within(index, index + 1, self._maker(task)))
-            index -= len(lines)
-        raise IndexError(position)
+            yield from lines.each(self._maker(task))
 
     def _maker(self, task: str) -> Callable[[list[dict[str, Any]]], Sample]:
         cut = None if self._cut is None else frozenset(self._cut.get(task, ()))

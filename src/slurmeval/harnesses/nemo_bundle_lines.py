@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from slurmeval.config.yaml_files import shown
 from slurmeval.errors import EvaluationFailed
@@ -106,7 +106,7 @@ class Mapped:
         return None if self.get(key) is None else self.count(key) if whole else self.real(key)
 
 
-class BundleSamples(Sequence[Sample]):
+class BundleSamples:
     """Samples of `results.jsonl`, in the order in which they ended.
 
     Each pass reads the file anew, since it may be larger than memory. Kept are a number for each answer, and
@@ -150,14 +150,6 @@ class BundleSamples(Sequence[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         """Yields the samples, read anew."""
         return map(self._sample, self._rows()) if self.length else iter(())
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        """Returns one sample, or a list of them, read anew."""
-        return list(self)[index]
 
     def _rows(self) -> Iterator[Mapped]:
         seen: dict[str, int] = {}

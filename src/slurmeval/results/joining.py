@@ -24,7 +24,7 @@ from slurmeval.results.sample_names import NAME_BYTES
 
 if TYPE_CHECKING:
     from slurmeval.gateway.log import Record
-    from slurmeval.harnesses.base import Sample
+    from slurmeval.harnesses.base import Sample, Samples
 
 _AT_ONCE = 32
 """Samples that are held at once while they are gone through: each may be of some megabytes."""
@@ -73,7 +73,7 @@ class Join:
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        samples: Samples,
         name: Callable[[Sequence[Sample]], bytes] = lambda samples: b"",
         thoughts: BinaryIO | None = None,
     ) -> None:

@@ -105,8 +105,6 @@ def test_samples_carry_what_was_asked_answered_and_scored() -> None:
     assert scores["scorer:exact_match"][0] == 0.0
     assert sample.metadata["tokens"] == 18
     assert "trajectory" not in sample.metadata
-    assert samples[0].native_id == next(iter(samples)).native_id
-    assert len(samples[1:3]) == 2
 
 
 def test_what_is_known_of_the_run() -> None:
@@ -342,7 +340,7 @@ def test_a_text_that_parquet_cannot_hold_and_names_that_mean_something_here(arit
     hostile = {"category": "a\ud800", "request_ids": 7, "prompt": "other"}
     path = lines_changed(arith, line_with(metadata=hostile, scorer_rewards={"scorer:\udfff": 1}))
     rewritten(arith, set_at("benchmark", "categories", to=...))
-    sample = read(path).output.samples[1]
+    sample = list(read(path).output.samples)[1]
     assert (sample.category, sample.scores[-1].metric) == ("a?", "scorer:?")
     assert not {"request_ids", "prompt"} & set(sample.metadata)
 

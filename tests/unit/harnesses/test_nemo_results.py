@@ -54,7 +54,7 @@ def test_scores_equal_what_nemo_wrote_to_the_last_digit(make_job: MakeJob) -> No
 def test_multiple_choice_samples_show_choices_and_the_likeliest(make_job: MakeJob) -> None:
     result = NEMO.read(make_job("nemo_openbookqa", **OPENBOOKQA))
     assert len(result.samples) == result.n_requested == 12
-    sample = result.samples[0]
+    sample = next(iter(result.samples))
     assert sample.choices == [
         "make more phone calls",
         "quit eating lunch out",
@@ -67,7 +67,7 @@ def test_multiple_choice_samples_show_choices_and_the_likeliest(make_job: MakeJo
 
 
 def test_generated_answers_show_what_was_extracted(make_job: MakeJob) -> None:
-    sample = NEMO.read(make_job("nemo_asdiv", **ASDIV)).samples[0]
+    sample = next(iter(NEMO.read(make_job("nemo_asdiv", **ASDIV)).samples))
     assert sample.input.startswith("Seven red apples and two green apples")
     assert (sample.output, sample.reference) == ("The answer is 2.", "9")
     assert (sample.scores[0].filter, sample.scores[0].answer, sample.status) == ("last-number", "2", "ok")
@@ -153,7 +153,7 @@ def test_a_bfcl_average_over_categories_that_never_ran_has_no_value(make_job: Ma
 def test_bfcl_samples_have_question_answer_and_verdict(make_job: MakeJob) -> None:
     result = NEMO.read(make_job("nemo_bfcl_simple", **BFCL, limit=4, extra={"task": "simple"}))
     assert len(result.samples) == result.n_requested == 4
-    sample = result.samples[0]
+    sample = next(iter(result.samples))
     assert sample.native_id == "simple_0"
     assert sample.input.startswith("Find the area of a triangle")
     assert json.loads(sample.reference or "")[0]["calculate_triangle_area"]["base"] == [10]
