@@ -1,6 +1,7 @@
 """What an engine's log says of its start.
 
-`vllm_cpu.log` was recorded; others have lines as vLLM 0.32 and SGLang 0.5 write them, by their sources.
+The lines are as vLLM 0.32 and SGLang 0.5 write them, by their sources. tests/serving/test_real_server.py has
+the real vLLM.
 """
 
 from __future__ import annotations
