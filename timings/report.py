@@ -5,7 +5,7 @@
 Writes two models' answers to half as many questions, made of sentences of `question` and `ground_truth` of
 the given lines, in a folder of its own or in FOLDER. Prints CPU seconds, memory and size of the report; then,
 where Chromium and its driver are, how long the first samples and some searches take: each in a page opened
-anew, and again."""
+anew, and again once all texts were read ahead."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.report import example
+from tests.report.chromium import chromium
 
 from slurmeval.harnesses.base import Sample, Score
 from slurmeval.report import build
+from slurmeval.report.samples import SAMPLES_PER_FILE
 from slurmeval.results.aggregate import aggregate
 from slurmeval.results.partitions import write
 
@@ -78,18 +80,6 @@ def make(folder: Path) -> None:
     print(f"made: {cpu:.1f} s of CPU, {wall:.1f} s, {memory:.0f} MB; {size / 1e6:.1f} MB on disk", flush=True)
 
 
-def driver() -> Any:
-    """Chromium."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,1600"):
-        options.add_argument(argument)
-    return webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-
-
 class Clock:
     """Wall time, and CPU time of the browser's processes."""
 
@@ -103,7 +93,7 @@ class Clock:
         while not self._browser.execute_script(script):
             time.sleep(0.01)
             if time.monotonic() - self._began > 120:
-                raise TimeoutError(script)
+                raise TimeoutError(self._browser.find_element("id", "count").text)
         return f"{time.monotonic() - self._began:.2f} s ({self._used() - self._cpu:.2f} of CPU)"
 
     def _used(self) -> float:
@@ -127,23 +117,34 @@ def search(browser: Any, text: str) -> str:
     return f"first {first}, all {clock.until(f'return {SHOWN}')}"
 
 
-def measure(folder: Path) -> None:
-    """Opens the pair of models, and searches."""
+def memory(browser: Any) -> str:
+    """Says what the page's heap and its process take."""
+    heap = browser.execute_cdp_cmd("Runtime.getHeapUsage", {})["usedSize"] / 1e6
+    of_pages = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            if b"--type=renderer" in status.with_name("cmdline").read_bytes():
+                found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+                of_pages.append(int(found[1]) / 1e3 if found else 0)
+    return f"heap {heap:.0f} MB, process at most {max(of_pages):.0f} MB"
+
+
+def measure(folder: Path, samples: int) -> None:
+    """Opens the pair of models and searches at once, and again once all texts were read ahead."""
     page = (example.paths_in(folder).report / "samples.html").as_uri()
-    browser = driver()
-    try:
-        for name, text in SEARCHES.items():
-            browser.get("about:blank")
+    scripts = 3 * -(-samples // 2 // SAMPLES_PER_FILE)
+    for name, text in SEARCHES.items():
+        with tempfile.TemporaryDirectory() as profile, chromium(Path(profile)) as browser:
             clock = Clock(browser)
             browser.get(f"{page}#a={MODELS[0]}&b={MODELS[1]}&on=b")
             opened = clock.until(f"return {SHOWN}")
-            said = [search(browser, text)]
+            at_once = search(browser, text)
             found = browser.find_element("id", "count").text
-            said += [search(browser, f"{text[:-1]}"), search(browser, text)]
-            heap = browser.execute_script("return performance.memory.usedJSHeapSize") / 1e6
-            print(f"first page {opened}; {name}: {'; then '.join(said)}; {heap:.0f} MB; {found}", flush=True)
-    finally:
-        browser.quit()
+            ahead = Clock(browser).until(f"return searchable.size >= {scripts}")
+            browser.execute_script("go({search: ''})")
+            Clock(browser).until(f"return {SHOWN}")
+            print(f"first page {opened}; {name}: {at_once}; then read ahead {ahead}, ", end="")
+            print(f"and searched again: {search(browser, text)}; {memory(browser)}; {found}", flush=True)
 
 
 def main() -> None:
@@ -161,7 +162,7 @@ def main() -> None:
         if given.only != "browser":
             make(run)
         if given.only != "make" and shutil.which("chromium") and shutil.which("chromedriver"):
-            measure(run)
+            measure(run, given.samples)
 
 
 if __name__ == "__main__":

@@ -305,7 +305,7 @@ def test_nothing_is_bold_where_no_model_differs(paths: Paths) -> None:
         (
             [290, 100, 100],
             r"m0 is best on b: \+0\.\d+ against m[12], the next, 95 % interval \+.* … \+.*, "
-            r"p < \.001 \(Holm, 3 pairs\)\.",
+            r"p\u00a0<\u00a0\.001 \(Holm, 3 pairs\)\.",
         ),
         ([200, 195, 40], r"m0 leads on b, but cannot be told from m1; behind: m2\."),
         (

@@ -66,7 +66,8 @@ def _answer(matrices: Sequence[Matrix]) -> str:
         return ""
     behind = [other for other, cell in compared.items() if cell.verdict is Verdict.BETTER and cell.sure]
     level = [other for other in others if other not in behind]
-    on = f"on {matrix.benchmark}" if matrix.benchmark else "by the mean over the benchmarks"
+    n = compared[others[0]].n
+    on = f"on {matrix.benchmark}" if matrix.benchmark else f"by the mean of {n} benchmarks"
     if not level:
         return f"{best} is best {on}: {_by(others[0], compared[others[0]], len(matrix.cells))}."
     if behind:
@@ -83,7 +84,8 @@ def _by(other: str, cell: Cell, n_pairs: int) -> str:
     if cell.interval is not None:
         low, high = signed(cell.interval.low), signed(cell.interval.high)
         parts.append(f"95 % interval {low} … {high}")
-    parts.append(p_value(cell.p_holm) + (f" (Holm, {n_pairs} pairs)" if n_pairs > 1 else ""))
+    p = p_value(cell.p_holm).replace(" ", "\u00a0")
+    parts.append(p + (f" (Holm, {n_pairs} pairs)" if n_pairs > 1 else ""))
     return ", ".join(parts) + (f" ({cell.remark})" if cell.remark else "")
 
 

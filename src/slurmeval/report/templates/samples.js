@@ -6,10 +6,12 @@ const evaluations = JSON.parse(main.dataset.evaluations);
 const perPage = Number(main.dataset.perPage);
 const element = (id) => document.getElementById(id);
 
-// Loading: a script calls slurmeval() with what it holds (scripts.py). The last ones are kept.
-const KEPT = 200;
+// Loading: a script calls slurmeval() with what it holds (scripts.py). What was used last is kept.
+const MAX_HELD = 30_000_000; // characters
 const waiting = new Map();
 const loaded = new Map();
+let held = 0;
+globalThis.slurmeval = (name, length, text) => waiting.get(name)?.(unpacked(length, text));
 function unpacked(length, text) {
   const units = new Uint16Array(text.length);
   let n = 0;
@@ -17,13 +19,16 @@ function unpacked(length, text) {
     const unit = text.charCodeAt(at);
     units[n++] = unit === 1 ? text.charCodeAt(++at) ^ 0x8000 : unit;
   }
-  return new Response(new Blob([new Uint8Array(units.buffer, 0, length)]).stream().pipeThrough(new DecompressionStream("gzip")));
+  const { readable, writable } = new DecompressionStream("gzip");
+  const writer = writable.getWriter();
+  const written = writer.write(new Uint8Array(units.buffer, 0, length)).then(() => writer.close());
+  written.catch(() => {}); // who reads it is told
+  return new Response(readable);
 }
-globalThis.slurmeval = (name, length, text) => waiting.get(name)?.(length, text);
-function load(name, path, read = (response) => response.json()) {
-  const found = loaded.get(name) ?? new Promise((resolve, reject) => {
+function scriptAt(name, path) {
+  return new Promise((resolve, reject) => {
     const script = document.createElement("script");
-    waiting.set(name, (length, text) => resolve(read(unpacked(length, text))));
+    waiting.set(name, resolve);
     script.src = path;
     script.onload = script.onerror = (event) => {
       waiting.delete(name);
@@ -32,14 +37,33 @@ function load(name, path, read = (response) => response.json()) {
     };
     document.head.append(script);
   });
+}
+async function contentOf(entry, name, path, binary) {
+  const response = await scriptAt(name, path);
+  const content = binary ? new Uint8Array(await response.arrayBuffer()) : await response.text();
+  entry.size = content.length;
+  if (loaded.get(name) === entry) held += entry.size;
+  for (const oldest of loaded.keys()) {
+    if (held <= MAX_HELD || oldest === name) break;
+    drop(oldest);
+  }
+  return binary ? content : JSON.parse(content);
+}
+function drop(name) {
+  const { size } = loaded.get(name) ?? { size: 0 };
+  if (size > 0) loaded.delete(name); // else it is on its way
+  held -= size;
+}
+function load(name, path, binary = false) {
+  const found = loaded.get(name) ?? { size: 0 };
   loaded.delete(name);
   loaded.set(name, found);
-  if (loaded.size > KEPT) loaded.delete(loaded.keys().next().value);
-  return found;
+  found.content ??= contentOf(found, name, path, binary);
+  return found.content;
 }
-function part(folder, benchmark, number, kind = "", read = undefined) {
+function part(folder, benchmark, number, kind = "", binary = false) {
   const file = `${benchmark}${number ? `~${number}` : ""}${kind ? `~${kind}` : ""}.js`;
-  return load(`${folder}/${file}`, `samples/${encodeURIComponent(folder)}/${encodeURIComponent(file)}`, read);
+  return load(`${folder}/${file}`, `samples/${encodeURIComponent(folder)}/${encodeURIComponent(file)}`, binary);
 }
 const PER_FILE = Number(main.dataset.perFile);
 const QUESTIONS = "~";
@@ -323,7 +347,7 @@ const FACTOR = 0x9E3779B1;
 async function candidates(model, benchmark, wanted, buckets) {
   const bytes = new TextEncoder().encode(wanted);
   if (bytes.length < 3 || !buckets) return () => true;
-  const bits = await part(model, benchmark, 0, "words", async (response) => new Uint8Array(await response.arrayBuffer()));
+  const bits = await part(model, benchmark, 0, "words", true);
   const width = bits.length / buckets;
   const left = new Uint8Array(width).fill(255);
   const shift = 32 - Math.log2(buckets);
@@ -342,7 +366,9 @@ async function searchTexts(folder, benchmark, number) {
   const name = `${folder}/${benchmark}~${number}`;
   const known = searchable.get(name);
   if (known) return known;
+  const shown = loaded.has(`${name}.js`);
   const columns = await part(folder, benchmark, number);
+  if (!shown) drop(`${name}.js`);
   const texts = Array.from({ length: columns.n }, (_, place) => {
     const { input, reference, id, choices = [], thoughts, output, scores = [] } = row(columns, place);
     return [input, reference, id, ...choices, thoughts, output, ...scores.map((score) => score.answer)].join("\0").toLowerCase();
