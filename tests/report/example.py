@@ -21,7 +21,10 @@ from slurmeval.results.aggregate import aggregate
 from slurmeval.results.evaluation import EvaluationRecord
 from slurmeval.results.partitions import write
 from slurmeval.slurm.commands import JobRun
+from slurmeval.state.manifest import Manifest
+from slurmeval.state.records import write as write_record
 from slurmeval.state.run_document import RunDocument
+from slurmeval.state.server_spec import ServerSpec
 from tests.run_documents import benchmark_entry, model_entry, run_document
 
 SCRIPT = re.compile(
@@ -29,6 +32,10 @@ SCRIPT = re.compile(
     r'"(?P<packed>[^"\\\n\r\u2028\u2029\ud800-\udfff]*)"\);\n'
 )
 """The whole of a script: one call, with texts that no escape, quote or end of line ends."""
+CHATML = (
+    "{%- for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content | trim "
+    "+ eos_token + '\\n' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 MODELS = ("smollm2-135m", "other.model_2")
 BENCHMARKS = ("openbookqa", "asdiv", "bfcl.v3", "humaneval")
@@ -339,3 +346,18 @@ def unpacked(script: Path) -> Any:
     told = re.sub("\x01(.)", lambda pair: chr(ord(pair[1]) ^ 0x8000), found["packed"], flags=re.DOTALL)
     content = gzip.decompress(told.encode("utf-16-le", "surrogatepass")[: int(found["length"])])
     return content if script.stem.endswith("~words") else json.loads(content)
+
+
+def document_with_template(paths: Paths, **serving: Any) -> RunDocument:
+    """A run whose model's weights are staged in `weights`."""
+    folder = paths.results.parent / "weights"
+    folder.mkdir(exist_ok=True)
+    tokens = {"eos_token": {"content": "<|im_end|>"}, "chat_template": CHATML}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokens))
+    file = paths.staged_model("m", "key")
+    write_record(file, Manifest(folder=folder, files=[]))
+    entry = model_entry(paths, "m", manifest=file, answers_key="f" * 64)
+    spec = replace(entry.serving, **serving) if serving else entry.serving
+    assert isinstance(spec, ServerSpec)
+    models = {"m": replace(entry, serving=spec)}
+    return run_document(paths, models, {"b": benchmark_entry()})

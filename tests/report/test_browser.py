@@ -407,6 +407,20 @@ def test_prompt_as_sent_and_log_probabilities_stand_beside_an_answer(browser: An
     assert browser.get_log("browser") == []
 
 
+def test_the_text_that_the_model_read_stands_below_the_messages(browser: Any, tmp_path: Path) -> None:
+    paths = example.paths_in(tmp_path)
+    made = example.samples("t", [True])
+    example.write_with_log(paths, made)
+    report = build(paths, example.document_with_template(paths)).parent
+    _open_samples(browser, report, "on=b&a=m")
+    browser.find_element("css selector", "details.sent summary").click()
+    _until(browser, lambda: len(_all(browser, "details.sent pre")) > 0)
+    message, whole = (element.text for element in _all(browser, "details.sent pre"))
+    assert whole == f"<|im_start|>user\n{message}<|im_end|>\n<|im_start|>assistant"
+    assert "tokenizer_config.json" in browser.find_element("css selector", "details.sent").text
+    assert browser.get_log("browser") == []
+
+
 def test_samples_are_searched_by_words(browser: Any, report: Path) -> None:
     _open_samples(browser, report, "on=asdiv")
     browser.find_element("id", "search").send_keys("MAPLE leaf")
@@ -488,6 +502,23 @@ def test_print_shows_the_samples_without_the_controls(browser: Any, report: Path
     assert not browser.find_element("id", "search").is_displayed()
     assert not browser.find_element("id", "show").is_displayed()
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_a_printed_page_holds_its_tables_and_charts(browser: Any, report: Path) -> None:
+    size = {"width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4 between its margins
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    for page in ("index.html", f"models/{example.MODELS[0]}.html"):
+        _open(browser, report / page)
+        wider = (
+            "return [...document.querySelectorAll('table, svg')]"
+            ".filter((one) => one.checkVisibility() && one.getBoundingClientRect().right > innerWidth)"
+            ".map((one) => one.outerHTML.slice(0, 300))"
+        )
+        assert browser.execute_script(wider) == [], page
+        assert not any(found.is_displayed() for found in _all(browser, ".chosen"))
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_a_narrow_screen_scrolls_tables_not_the_page(browser: Any, report: Path, long: Path) -> None:

@@ -10,20 +10,11 @@ from typing import Any
 
 import pytest
 
-from slurmeval.paths import Paths
 from slurmeval.report import build, chat_templates
 from slurmeval.report.chat_templates import ChatTemplate, of_evaluation
-from slurmeval.state.manifest import Manifest
-from slurmeval.state.records import write
-from slurmeval.state.run_document import RunDocument
-from slurmeval.state.server_spec import ServerSpec
 from tests.report import example
-from tests.run_documents import benchmark_entry, model_entry, run_document
+from tests.report.example import CHATML, document_with_template
 
-CHATML = (
-    "{%- for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content | trim "
-    "+ eos_token + '\\n' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 EVALUATION = {"model": "m", "benchmark": "b", "answers_key": "f" * 64}
 
 
@@ -90,42 +81,32 @@ def test_a_hostile_template_lays_out_nothing_and_ends(
     assert list(tmp_path.iterdir()) == []
 
 
-def _run(paths: Paths, **serving: Any) -> RunDocument:
-    """A run whose model's weights are staged in `weights`."""
-    folder = paths.results.parent / "weights"
-    folder.mkdir(exist_ok=True)
-    tokens = {"eos_token": {"content": "<|im_end|>"}, "chat_template": CHATML}
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokens))
-    file = paths.staged_model("m", "key")
-    write(file, Manifest(folder=folder, files=[]))
-    entry = model_entry(paths, "m", manifest=file, answers_key="f" * 64)
-    spec = replace(entry.serving, **serving) if serving else entry.serving
-    assert isinstance(spec, ServerSpec)
-    models = {"m": replace(entry, serving=spec)}
-    return run_document(paths, models, {"b": benchmark_entry()})
-
-
 def test_the_template_is_that_of_the_staged_weights_or_the_config_s(tmp_path: Path) -> None:
     paths = example.paths_in(tmp_path)
-    own = of_evaluation(_run(paths), EVALUATION)
+    own = of_evaluation(document_with_template(paths), EVALUATION)
     assert own == ChatTemplate(CHATML, "tokenizer_config.json", {"eos_token": "<|im_end|>"})
     (tmp_path / "mine.jinja").write_text("mine")
-    given = of_evaluation(_run(paths, chat_template=str(tmp_path / "mine.jinja")), EVALUATION)
+    given = of_evaluation(
+        document_with_template(paths, chat_template=str(tmp_path / "mine.jinja")), EVALUATION
+    )
     assert given is not None and (given.text, given.source) == ("mine", "mine.jinja")
 
 
 def test_no_template_is_named_where_the_server_may_have_had_another(tmp_path: Path) -> None:
     paths = example.paths_in(tmp_path)
-    assert of_evaluation(_run(paths), EVALUATION | {"answers_key": "0" * 64}) is None
-    assert of_evaluation(_run(paths, engine="/mine.py"), EVALUATION) is None
-    assert of_evaluation(_run(paths, flags={"default-chat-template-kwargs": "{}"}), EVALUATION) is None
+    assert of_evaluation(document_with_template(paths), EVALUATION | {"answers_key": "0" * 64}) is None
+    assert of_evaluation(document_with_template(paths, engine="/mine.py"), EVALUATION) is None
+    assert (
+        of_evaluation(document_with_template(paths, flags={"default-chat-template-kwargs": "{}"}), EVALUATION)
+        is None
+    )
 
 
 def test_the_laid_out_chat_stands_beside_the_messages_and_takes_little_room(tmp_path: Path) -> None:
     paths = example.paths_in(tmp_path)
     made = example.samples("t", [True] * 30)
     example.write_with_log(paths, made)
-    build(paths, _run(paths))
+    build(paths, document_with_template(paths))
     folder = paths.report / "samples" / "m"
     assert example.unpacked(folder / "b.js")["template"] == "tokenizer_config.json"
     found = example.unpacked(folder / "b~1~sent.js")
