@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slurmeval.cli.lean import lean
 from slurmeval.cli.naming import about_results
 from slurmeval.cli.scores import printable
 from slurmeval.cli.suites import benchmark_options, wanted
@@ -49,6 +50,7 @@ def anchors(
     its answers to questions that the others chose: the error says how far the anchors are to be trusted.
     docs/deciding.md says how to use them.
     """
+    lean()
     from slurmeval.results import anchors as found_in
 
     folders = [results, *more]

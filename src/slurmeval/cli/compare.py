@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurmeval.cli.arrow import spare_pandas
+from slurmeval.cli.lean import lean
 from slurmeval.cli.naming import about_results
 from slurmeval.cli.numbers import Number, min_paired_option
 from slurmeval.cli.scores import aligned, printable
@@ -49,7 +49,7 @@ def compare(
     number of questions that would.
     docs/comparison.md says how each is worked out.
     """
-    spare_pandas()
+    lean()
     from slurmeval.results.comparison import compare as compared
 
     for line in lines(compared(results, a, b, wanted(results, benchmarks, suites), margin, min_paired)):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurmeval.cli.arrow import spare_pandas
+from slurmeval.cli.lean import lean
 from slurmeval.cli.naming import about_results
 from slurmeval.cli.numbers import min_paired_option
 from slurmeval.cli.scores import aligned, printable
@@ -51,7 +51,7 @@ def gate(
     surely beyond), 2 for INCONCLUSIVE (neither, or nothing was gated) and for bad input. docs/deciding.md
     says more.
     """
-    spare_pandas()
+    lean()
     from slurmeval.config.load import load_policy
     from slurmeval.results.gating import gate as decided
 

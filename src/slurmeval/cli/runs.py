@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slurmeval.cli.lean import lean
 from slurmeval.cli.naming import about_results
 from slurmeval.cli.scores import aligned, printable
 from slurmeval.cli.suites import benchmark_options, wanted
@@ -39,6 +40,7 @@ def runs(
     A model evaluated again with another revision, image or setting is another row. `*` marks the rows that
     tables and report show. docs/deciding.md says what makes a row.
     """
+    lean()
     from slurmeval.results.history import past_evaluations
 
     found = past_evaluations(results, models, wanted(results, benchmarks, suites))

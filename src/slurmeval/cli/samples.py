@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slurmeval.cli.arrow import spare_pandas
+from slurmeval.cli.lean import lean
 from slurmeval.cli.naming import about_results
 from slurmeval.cli.scores import printable
 from slurmeval.cli.suites import benchmark_options, wanted
@@ -56,7 +56,7 @@ def samples(
     reasoning. With --different-from the other model's answer stands below; --wrong with it finds what the
     other has right.
     """
-    spare_pandas()
+    lean()
     from slurmeval.results.browsing import answers, beside
 
     named = wanted(results, benchmarks, suites)

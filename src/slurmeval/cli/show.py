@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from slurmeval.cli.arrow import spare_pandas
+from slurmeval.cli.lean import lean
 from slurmeval.cli.naming import about_results
 from slurmeval.cli.scores import aligned, printable
 from slurmeval.cli.suites import benchmark_options, wanted
@@ -48,7 +48,7 @@ def show(benchmarks: tuple[str, ...], suites: tuple[str, ...], form: str, result
     same. Models that share a letter cannot be told apart; `!` marks a score that depends more on how doubtful
     answers are read than on the questions. docs/deciding.md says how each is worked out.
     """
-    spare_pandas()
+    lean()
     from slurmeval.results.leaderboard import leaderboard
 
     board = leaderboard(results, wanted(results, benchmarks, suites))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slurmeval.cli.lean import lean
 from slurmeval.cli.naming import about_results
 from slurmeval.cli.scores import aligned, printable
 from slurmeval.cli.suites import benchmark_options, wanted
@@ -39,6 +40,7 @@ def signal(
     both relative to their means. A benchmark of little signal for its noise is a poor one to decide by while
     a model is trained.
     """
+    lean()
     from slurmeval.results.signal import signals
 
     if len(checkpoints) < 2:
