@@ -34,7 +34,7 @@ class Paths:
 
     def samples(self, model: str, benchmark: str) -> Path:
         """One evaluation's samples."""
-        return self.results / "samples" / model / f"{benchmark}.parquet"
+        return self.results / f"samples/{model}/{benchmark}.parquet"
 
     def requests(self, model: str, benchmark: str) -> Path:
         """One evaluation's requests."""

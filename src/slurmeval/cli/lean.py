@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+
+MAX_NEW_OBJECTS = 100_000
+"""How many there may be before garbage is looked for."""
 
 
 class _NoPandas:
@@ -26,8 +30,11 @@ def lean() -> None:
     With its first scalar pyarrow would import pandas, which takes 0.26 s. It looks but once, and again where
     a table is to become a DataFrame. Threads of OpenBLAS wait for each other where other programs want the
     cores too, as on a login node: fitting 20,000 questions took 6.5 s of CPU with two, 1.2 s with one.
+    Thousands of pairs of models are no garbage: with the usual 700 new objects between two looks for it, all
+    are gone through again and again.
     """
     if "numpy" not in sys.modules:
+        gc.set_threshold(MAX_NEW_OBJECTS)
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if "pandas" in sys.modules:
         return

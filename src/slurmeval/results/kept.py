@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from slurmeval.files import sha256_of_json, write_atomically
+from slurmeval.files import write_atomically
 from slurmeval.paths import Paths
 
 
@@ -58,7 +58,12 @@ def fingerprint(files: Iterable[Path], about: Any = None) -> str | None:
         statuses = [file.stat() for file in files]
     except OSError:
         return None
-    return sha256_of_json([about, *((each.st_size, each.st_mtime_ns, each.st_ino) for each in statuses)])
+    return hashed([about, *((each.st_size, each.st_mtime_ns, each.st_ino) for each in statuses)])
+
+
+def hashed(value: Any) -> str:
+    """Returns a hash of a JSON value whose mappings always have the same order."""
+    return hashlib.sha256(orjson.dumps(value)).hexdigest()
 
 
 def _read(file: Path) -> dict[str, tuple[str, Any]]:

@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurmeval.files import sha256_of_json
 from slurmeval.results.comparison import (
     MIN_PAIRED,
     BenchmarkComparison,
@@ -22,7 +21,7 @@ from slurmeval.results.comparison import (
     restored,
     settings_of,
 )
-from slurmeval.results.kept import Kept, fingerprint
+from slurmeval.results.kept import Kept, fingerprint, hashed
 from slurmeval.results.questions import QuestionOrder, QuestionScores, Row, read_answers, samples_of
 from slurmeval.results.sharing import Sharing, sharing
 from slurmeval.statistics import families, power
@@ -184,7 +183,7 @@ def _pairs(
 def _fingerprint(results: Path, row: Row, primary: dict[Pair, Row]) -> str:
     """Returns what tells all that a comparison reads of an evaluation from any other."""
     metric = primary.get((row["model"], row["benchmark"]))
-    return sha256_of_json([fingerprint([samples_of(results, row)], metric), settings_of(row)])
+    return hashed([fingerprint([samples_of(results, row)], metric), settings_of(row)])
 
 
 def _of_benchmark(benchmark: str, pairs: Mapping[Pair, BenchmarkComparison], order: list[str]) -> Matrix:
