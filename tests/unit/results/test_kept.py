@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +98,21 @@ def test_another_evaluation_has_its_own_pairs_worked_out_and_no_others(run: Run)
     assert found == run.afresh()
 
 
-def test_other_settings_and_another_score_of_the_same_answers_are_seen(run: Run) -> None:
-    run.board()
-    for row in run.results.rows["evaluations"][:1]:
-        row["few_shot"] = 5
-    run.results.rows["metrics"][0]["higher_is_better"] = False
-    run.add("d", "two", 0)
-    compared = matrices(run.results.folder, BENCHMARKS)
-    (one,) = (each for each in compared if each.benchmark == "one")
-    assert "few_shot 5 and the default" in (one.cells["a", "b"].remark or "")
+def test_other_answers_other_settings_and_another_metric_are_seen_each_by_itself(run: Run) -> None:
+    before = {each.benchmark: each for each in matrices(run.results.folder, BENCHMARKS)}
+    samples = run.results.folder / "samples"
+    shutil.copy(samples / "a" / "one.parquet", samples / "c" / "one.parquet")
+    after = {each.benchmark: each for each in matrices(run.results.folder, BENCHMARKS)}
+    assert before["one"].cells["a", "c"].value != 0 == after["one"].cells["a", "c"].value
+    run.results.rows["evaluations"][1]["few_shot"] = 5  # of b on one
+    for row in run.results.rows["metrics"][len(MODELS) :]:  # of all on two
+        row["higher_is_better"] = False
+    run.add("d", "three", 0)
+    after = {each.benchmark: each for each in matrices(run.results.folder, BENCHMARKS)}
+    assert "few_shot the default and 5" in (after["one"].cells["a", "b"].remark or "")
+    assert [matrix.higher_is_better for matrix in (before["two"], after["two"])] == [True, False]
     run.afresh()
-    assert matrices(run.results.folder, BENCHMARKS) == compared
+    assert {each.benchmark: each for each in matrices(run.results.folder, BENCHMARKS)} == after
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "emptied", "a folder", "of other code"])
