@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from slurmeval.cli.lean import lean
 from slurmeval.cli.naming import about_results
 from slurmeval.cli.scores import printable
 from slurmeval.cli.suites import benchmark_options, wanted
+from slurmeval.errors import UserError
 
 if TYPE_CHECKING:
     from slurmeval.results.browsing import AnswerTo
@@ -33,10 +34,11 @@ TEXT_LENGTH = 2000
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "jsonl"]),
+    type=click.Choice(["text", "jsonl", "pairs"]),
     default="text",
     show_default=True,
-    help="jsonl: one JSON object a line, texts whole.",
+    help="jsonl: one JSON object a line, texts whole. pairs: minimal pairs for activation patching, of what "
+    "this model has right and --different-from wrong.",
 )
 @about_results
 def samples(
@@ -60,6 +62,11 @@ def samples(
     from slurmeval.results.browsing import answers, beside
 
     named = wanted(results, benchmarks, suites)
+    if form == "pairs":
+        if different_from is None or wrong or search is not None:
+            raise UserError("--format pairs needs --different-from, and takes neither --wrong nor --search")
+        _pairs(results, model, different_from, named, limit)
+        return
     found = list(itertools.islice(answers(results, model, named, wrong, different_from, search), limit + 1))
     shown = found[:limit]
     for answer in shown if different_from is None else beside(results, shown, different_from):
@@ -72,6 +79,18 @@ def samples(
         click.echo(f"no such answer of {model}", err=True)
     if len(found) > limit:
         click.echo(f"… and more: --limit {10 * limit}", err=True)
+
+
+def _pairs(results: Path, right: str, wrong: str, benchmarks: Sequence[str], limit: int) -> None:
+    from slurmeval.results.minimal_pairs import minimal_pairs
+
+    count = 0
+    for pair in itertools.islice(minimal_pairs(results, right, wrong, benchmarks), limit):
+        click.echo(json.dumps(pair))
+        count += 1
+    if not count:
+        said = "no two questions of as many words with different answers"
+        raise UserError(f"no minimal pair: {said} that {right} has right and {wrong} has one of them wrong")
 
 
 def lines(answer: AnswerTo) -> Iterator[str]:

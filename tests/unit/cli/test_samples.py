@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from slurmeval.cli import main
+from slurmeval.harnesses.patching import pairs
 from tests.unit.results.test_comparison import Results
 
 QUESTIONS = ["How many Äpfel?", "How many pears?", "How many plums?", "How many figs?"]
@@ -163,3 +164,44 @@ def test_bad_input_is_one_line(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert message in captured.err
+
+
+def test_flips_become_minimal_pairs_that_patching_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = Results(tmp_path / "results")
+    questions = [
+        "The capital of France is", "The capital of Italy is", "Name the capital of Peru", "Rome lies in",
+        "The old capital of France is",
+    ]  # fmt: skip
+    given = {"input": questions, "reference": ["Paris", "Rome", "Lima", "Italy", "Paris"]}
+    results.add("new", "towns", [1.0, 1.0, 1.0, 1.0, 0.0], **given)
+    results.add("old", "towns", [0.0, 1.0, 0.0, 0.0, 1.0], **given)
+    options = ("--different-from", "old", "--format", "pairs")
+    first, second = printed(results, capsys, *options).splitlines()
+    # One word differs, not all; of the question in three words there is no other
+    assert json.loads(first) | {"id": ""} == {
+        "clean": questions[0], "corrupted": questions[1], "answer": " Paris", "wrong": " Rome",
+        "id": "", "category": None,
+    }  # fmt: skip
+    assert json.loads(second)["clean"] == questions[2]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "pairs.jsonl").write_text(f"{first}\n{second}\n")
+    assert [line["answer"] for line in pairs.of_folder(tmp_path / "mine", None)] == [" Paris", " Lima"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--format", "pairs"], "--format pairs needs --different-from"),
+        (["--format", "pairs", "--different-from", "old", "--wrong"], "takes neither --wrong nor --search"),
+        (["--format", "pairs", "--different-from", "old", "--benchmark", "fruit"], "no minimal pair: no two"),
+    ],
+)
+def test_pairs_that_cannot_be_made_are_refused(
+    options: list[str], said: str, results: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results.add("lone", "fruit", [1.0], input=["How many?"], reference=["1"])
+    results.add("old", "fruit", [0.0], input=["How many?"], reference=["1"])
+    assert main.run(["samples", "--model", "lone", "--results", str(results.folder), *options]) == 2
+    assert said in capsys.readouterr().err
