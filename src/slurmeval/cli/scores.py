@@ -21,6 +21,8 @@ def lines(tables: Tables) -> list[str]:
         found.append(f"… and {len(scored) - SCORES_LIMIT} more: the report has all")
     failed, stopped = tables.of_status("failed"), tables.of_status("stopped")
     found += [_failure(row) for row in failed[:FAILURES_LIMIT]]
+    waiting = [row for row in tables.of_status("missing") if row["reason"]]
+    found += [_failure(row) for row in waiting[:FAILURES_LIMIT]]
     if len(failed) > FAILURES_LIMIT:
         found.append(f"… and {len(failed) - FAILURES_LIMIT} more have failed: the report has all")
     states = {"failed": len(failed), "stopped": len(stopped), "not ended": len(tables.of_status("missing"))}
@@ -65,7 +67,8 @@ def aligned(table: list[list[str]], text_columns: int = 3) -> list[str]:
 def _failure(row: Row) -> str:
     reason = printable(" ".join((row["reason"] or "no reason is known").split()))
     short = reason if len(reason) <= REASON_LENGTH else f"{reason[:REASON_LENGTH]}…"
-    return f"{row['model']} on {row['benchmark']} failed ({row['error_class'] or 'unknown'}): {short}"
+    said = "has not begun" if row["status"] == "missing" else f"failed ({row['error_class'] or 'unknown'})"
+    return f"{row['model']} on {row['benchmark']} {said}: {short}"
 
 
 def printable(text: str) -> str:

@@ -39,7 +39,9 @@ def gather(run: RunDocument, say: Callable[[str], None]) -> None:
         failed = rescore_all(run, stale, say)
     unusable = {pair: str(error) for pair, error in failed.items()}
     judges = [model for model in run.models if model not in dict(pairs)]
-    aggregate(paths, pairs, unusable=unusable, judges=judges)
+    config = config_of(run)
+    judged = {pair: list(config.judged(*pair).values()) for pair in pairs}
+    aggregate(paths, pairs, unusable=unusable, judges=judges, judged=judged)
     from slurmeval.judges.gathering import gather_judges  # imports numpy and more
 
-    gather_judges(paths, config_of(run), run.project, pairs, say)
+    gather_judges(paths, config, run.project, pairs, say)

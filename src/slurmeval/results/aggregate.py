@@ -30,6 +30,7 @@ def aggregate(
     settle_s: float = job_runs.SETTLE_S,
     unusable: Mapping[Pair, str] | None = None,
     judges: Iterable[str] = (),
+    judged: Mapping[Pair, Sequence[Pair]] | None = None,
 ) -> None:
     """Writes `metrics.parquet`, `evaluations.parquet` and `servers.parquet` for these (model, benchmark).
 
@@ -37,7 +38,7 @@ def aggregate(
     partition is `failed` when there is a failure record, else `missing`; one whose partition cannot be read
     is `failed`, for the reason in `unusable` where that has one. Accounting is asked (`ask`) once for all
     jobs of Slurm's, and again for at most `settle_s` until it knows how the last ones have ended. `judges`:
-    models that had servers too.
+    models that had servers too; `judged`: evaluations whose answers an evaluation by a judge reads.
     """
     found = gather(paths, evaluations)
     unreadable = found.unreadable | dict(unusable or {})
@@ -51,12 +52,13 @@ def aggregate(
     gpus = gpus_of(all_folders)
     servers = [row for model, some in folders.items() for row in server_rows(model, some, accounts, gpus)]
     server_time = costs.server_time(found.in_flight, servers)
-    rows = (
+    rows = [
         (found.evaluations.get(pair) or _row_without(paths, pair, unreadable.get(pair)))
         | costs.of_job(jobs[pair], accounts)
         | server_time.get(pair, {})
         for pair in evaluations
-    )
+    ]
+    _say_what_is_lacking(rows, judged or {})
     replace_table(paths.all_metrics, schema.METRICS, found.all_metrics(evaluations))
     replace_table(paths.all_evaluations, schema.ALL_EVALUATIONS, rows)
     replace_table(paths.all_servers, schema.SERVERS, servers)
@@ -72,6 +74,19 @@ def are_of(paths: Paths, evaluations: Sequence[Pair]) -> bool:
         return False
     pairs = zip(table["model"].to_pylist(), table["benchmark"].to_pylist(), strict=True)
     return list(pairs) == list(evaluations)
+
+
+def _say_what_is_lacking(rows: Sequence[dict[str, Any]], judged: Mapping[Pair, Sequence[Pair]]) -> None:
+    """Gives evaluations that never began, since there are no answers to judge, this reason."""
+    by_pair = {(row["model"], row["benchmark"]): row for row in rows}
+    for pair, needed in judged.items():
+        lacking = [by_pair[each] for each in needed if each in by_pair and by_pair[each]["status"] != "ok"]
+        if pair in by_pair and by_pair[pair]["status"] == "missing" and lacking:
+            first = lacking[0]
+            state = "has not ended" if first["status"] == "missing" else str(first["status"])
+            why = f": {first['reason']}" if first.get("reason") else ""
+            told = f"there are no answers to judge: {first['model']} on {first['benchmark']} {state}{why}"
+            by_pair[pair]["reason"] = told
 
 
 def _row_without(paths: Paths, pair: Pair, unreadable: str | None) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from slurmeval.cli import scores
 from slurmeval.files import write_json
 from slurmeval.paths import Paths
+from slurmeval.report import tables
 from slurmeval.results import gathering, schema
 from slurmeval.results.aggregate import aggregate
 from slurmeval.results.partitions import read_rows
@@ -63,6 +65,26 @@ def test_partitions_of_evaluations_no_longer_asked_for_are_left_out(paths: Paths
     example.write_evaluation(paths, "m", "new", [True])
     aggregate(paths, [("m", "new")])
     assert {row["benchmark"] for row in _metrics(paths) + _evaluations(paths)} == {"new"}
+
+
+def test_a_judge_whose_answers_failed_says_so(paths: Paths) -> None:
+    model, benchmark = example.FAILED
+    pairs = [*example.write_run(paths, n=4), (model, "judged"), (model, "jury"), ("smollm2-135m", "judged")]
+    needed = {
+        (model, "judged"): [example.FAILED],
+        (model, "jury"): [(model, "judged")],
+        ("smollm2-135m", "judged"): [("smollm2-135m", "asdiv")],
+    }
+    aggregate(paths, pairs, judged=needed)
+    found = {(row["model"], row["benchmark"]): row for row in _evaluations(paths)}
+    failed = found[example.FAILED]["reason"]
+    said = f"there are no answers to judge: {model} on {benchmark} failed: {failed}"
+    assert (found[model, "judged"]["status"], found[model, "judged"]["reason"]) == ("missing", said)
+    said = f"there are no answers to judge: {model} on judged has not ended: {said}"
+    assert found[model, "jury"]["reason"] == said
+    assert found["smollm2-135m", "judged"]["reason"] is None  # those are there: it was not begun yet
+    shown = scores.lines(tables.load(paths))
+    assert any(line.startswith(f"{model} on judged has not begun: there are no answers") for line in shown)
 
 
 def test_an_evaluation_without_partition_or_failure_is_missing(paths: Paths) -> None:
