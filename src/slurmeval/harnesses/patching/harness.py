@@ -25,7 +25,7 @@ from slurmeval.harnesses.sample_checks import complete
 from slurmeval.harnesses.scores import bad_result
 
 NAME = "patching"
-VERSION = "1"
+VERSION = "2"
 """Of the pairs and the patching here: it grows when they give other results."""
 INPUT = "pairs.input.jsonl"
 REHEARSAL = "rehearsal"

@@ -22,7 +22,7 @@ Line = dict[str, str]
 _NAMES = ("Mary", "John", "Tom", "Anna", "Peter", "Sarah", "James", "Kate")
 _PLACES = (("store", "drink"), ("park", "book"), ("school", "pen"), ("office", "letter"))
 _SUBJECTS = ("weather", "food", "price", "team", "work", "news", "water", "music")
-_TIMES = ("week", "month", "year", "night")
+_TIMES = ("week", "month", "year", "summer")
 _NOUNS = ("dog", "car", "book", "girl", "boy", "house", "river", "teacher")
 _NEAR = ("old tree", "tall man", "small door", "blue lake")
 _CAPITALS = (
@@ -48,7 +48,7 @@ def _indirect_object() -> Iterator[Line]:
 
 def _tense() -> Iterator[Line]:
     for time, subject in itertools.product(_TIMES, _SUBJECTS):
-        yield _line(f"Last {time} the {subject}", f"This {time} the {subject}", "was", "is")
+        yield _line(f"Last {time}, the {subject}", f"Next {time}, the {subject}", "was", "will")
 
 
 def _negation() -> Iterator[Line]:

@@ -30,8 +30,9 @@ SITES = {
 }
 """By the config's name of what is patched: TransformerLens' names of the activation and of what sets it, and
 the axes of its cells. `resid` is the residual stream before a layer."""
-LEAST_EFFECT = 1e-3
-"""Difference of clean and corrupted logit difference below which there is nothing to recover."""
+LEAST_EFFECT = 0.25
+"""Difference of clean and corrupted logit difference below which there is too little to recover: fractions of
+it are many times what the activation does."""
 
 
 class Pair:
