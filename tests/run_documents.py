@@ -41,7 +41,6 @@ def model_entry(paths: Paths, model: str, **more: Any) -> ModelEntry:
         "serving": ServerSpec(model=model, controller=str(paths.controller), **spec),
         "replicas": 1,
         "parallelism": 8,
-        "seats": None,
         "job_names": [f"serve-{model}"],
     }
     return ModelEntry(**given | more)

@@ -43,11 +43,12 @@ class ModelEntry(RuntimeEntry):
     replicas: int
     parallelism: int
     """Requests at once of a benchmark that does not say how many, at most."""
-    seats: int | None
-    """Requests that all its servers answer at once, for such benchmarks to share; None: they share none."""
     job_names: list[str]
     """The name of each replica's job."""
     shared_job: SharedJobEntry | None = None
+    seats: int | None = None
+    """Requests that all its servers answer at once, for benchmarks that do not say how many to share; None:
+    they share none."""
 
 
 @dataclass(frozen=True, kw_only=True)
