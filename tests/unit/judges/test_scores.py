@@ -360,6 +360,17 @@ def test_a_study_that_says_nothing_of_what_is_judged_is_refused(
     assert str(raised.value) == f"judging.labels.study: {said}"
 
 
+def test_a_thousand_labels_count_each_once_and_one_bad_one_is_named(tmp_path: Path) -> None:
+    lines = [f"m,q{number},{number % 2},yes" for number in range(1000)]
+    found = read(tmp_path, "model,sample_uid,value,random\n" + "\n".join(lines))
+    assert len(found.values["right"]) == 1000
+    (row,) = scores([verdict(number, 1.0) for number in range(1100)], found)
+    assert (row["n_labelled"], row["value_corrected"]) == (1000, pytest.approx(0.5))
+    lines[700] = "m,q700,8,yes"
+    with pytest.raises(UserError, match=r"labels\.csv, line 702: the value '8' is none of the grades 0 to 1"):
+        read(tmp_path, "model,sample_uid,value,random\n" + "\n".join(lines))
+
+
 def test_comparisons_are_read_in_either_order(tmp_path: Path) -> None:
     text = "model,against,sample_uid,dimension,value\nm,base,q1,preference,1\nbase,m,q2,preference,1\n"
     text += "m,base,q3,confidence,4\nm,third,q4,preference,1\n"

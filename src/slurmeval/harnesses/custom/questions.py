@@ -301,7 +301,10 @@ class _Making:
         """Returns what is right: the texts of a column that is a list, or what the template says."""
         name = self._asked.reference.strip().removeprefix("{{").removesuffix("}}").strip()
         if isinstance(row.get(name), list):
-            return _texts(row, name)
+            texts = _texts(row, name)
+            if not all(text.strip() for text in texts):  # an empty one would be in every answer
+                raise UserError("one of the references is empty")
+            return texts
         if isinstance(row.get(name), dict):  # what scorers of the kind json compare with
             return [json.dumps(row[name], ensure_ascii=False)]
         found = self._rendered("reference", row) or ""
