@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from slurmeval.config.study import PREFERENCE
+from slurmeval.config.study import PREFERENCE, SCALE
 from slurmeval.humans.reading import MergedRatings, RatedItem, first_times
 from slurmeval.statistics import bradley_terry, pairs
 from slurmeval.statistics.intervals import Interval, estimate
@@ -68,12 +68,15 @@ def means(merged: MergedRatings) -> list[MeanRating]:
     found = []
     for (benchmark, model, against, name), questions in _by_question(merged).items():
         values = np.array([statistics.fmean(each) for each in questions.values()])
-        told = estimate(values)
+        # On 0 to 1: so the interval stays on the scale, and has a width where all grades are the same
+        low, width = (SCALE[0], SCALE[-1] - SCALE[0]) if against is None else (0, 1)
+        told = estimate((values - low) / width)
+        within = told.interval
         count = sum(map(len, questions.values()))
         found.append(
             MeanRating(
-                *(benchmark, model, against, name, told.value, told.n, count),
-                told.interval,
+                *(benchmark, model, against, name, low + width * told.value, told.n, count),
+                within and Interval(low + width * within.low, low + width * within.high, within.method),
                 told.refusal,
             )
         )

@@ -323,3 +323,12 @@ def test_a_judge_that_is_none_is_refused(
     file = studies.study(results, unsure_of=judge)
     assert main.run(["humans", "make", str(file), "--results", str(results.folder)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_mean_of_grades_that_are_all_the_same_is_not_certain(tmp_path: Path) -> None:
+    results = studies.answers(tmp_path, 20)
+    folder = studies.make(results, raters=["anna"], benchmarks=["letters"], questions=20, duplicates=0)
+    assert studies.read(results, studies.filled(folder, "anna", lambda item, rater: {"quality": 5})) == 0
+    for mean in studies.summary(folder)["means"]:
+        assert (mean["value"], mean["interval"]["high"]) == (5.0, 5.0)
+        assert 4 < mean["interval"]["low"] < 4.9
