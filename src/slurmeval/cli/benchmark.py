@@ -13,6 +13,7 @@ from slurmeval.cli.check import DEFAULT_CONFIG
 from slurmeval.cli.naming import configfile_option
 from slurmeval.cli.scores import printable
 from slurmeval.errors import UserError
+from slurmeval.wording import counted
 
 if TYPE_CHECKING:
     from slurmeval.config.models import Benchmark
@@ -81,9 +82,9 @@ def new(file: Path, name: str | None, out: Path | None) -> None:
     path = out or file.with_name(f"{name}.yaml")
     if not create_exclusively(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True)):
         raise UserError(f"{path}: is there already; --out names another file")
-    click.echo(f"{path}: {len(questions)} questions")
+    click.echo(f"{path}: {counted(len(questions), 'question')}")
     _show(questions[:1])
-    click.echo(f"next: slurmeval benchmark preview {name} --configfile config.yaml {path}")
+    click.echo(f"next: slurmeval benchmark preview {name} --configfile {DEFAULT_CONFIG} {path}")
 
 
 def guessed(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def check(name: str, configfiles: tuple[Path, ...]) -> None:
     """Reads all questions of a benchmark, and names the first line that will not do."""
     entry, questions = _read(name, configfiles)
     assert entry.questions is not None
-    click.echo(f"{len(questions)} questions; scored by {', '.join(entry.questions.scorers)}")
+    click.echo(f"{counted(len(questions), 'question')}; scored by {', '.join(entry.questions.scorers)}")
 
 
 @benchmark.command()
@@ -160,7 +161,7 @@ def preview(name: str, configfiles: tuple[Path, ...], limit: int) -> None:
     entry, questions = _read(name, configfiles)
     assert entry.questions is not None
     _show(questions[:limit])
-    click.echo(f"{len(questions)} questions; scored by {', '.join(entry.questions.scorers)}")
+    click.echo(f"{counted(len(questions), 'question')}; scored by {', '.join(entry.questions.scorers)}")
 
 
 def _read(name: str, configfiles: Sequence[Path]) -> tuple[Benchmark, list[Question]]:

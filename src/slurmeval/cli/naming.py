@@ -61,7 +61,15 @@ def about_results(command: Callable[..., Any]) -> Callable[..., Any]:
     def named(*args: Any, configfiles: tuple[Path, ...], results: Path | None, **kwargs: Any) -> Any:
         if results is not None:
             require_results(results)
-        return command(*args, results=results or results_of(configfiles), **kwargs)
+        place = results or results_of(configfiles)
+        try:
+            return command(*args, results=place, **kwargs)
+        except UserError as error:
+            unnamed = results is None and not configfiles and not (place / "evaluations.parquet").exists()
+            if unnamed and (near := others(place)):
+                text = f"{error}; something has run in {', '.join(near[:3])}: name it with --results"
+                raise UserError(text) from None
+            raise
 
     return named
 

@@ -307,7 +307,9 @@ def _names(
 def _source(place: tuple[str, ...], source: Source, pinned: bool, project: Path) -> Iterator[Problem]:
     if source.folder is not None:
         if not source.folder or not (project / source.folder).is_dir():
-            yield Problem((*place, "folder"), f"{shown(source.folder)}: no such folder")
+            is_file = (project / source.folder).is_file()
+            why = "is a file; name the folder that it is in" if is_file else f"no such folder in {project}"
+            yield Problem((*place, "folder"), f"{shown(source.folder)}: {why}")
     elif source.repo is not None and pinned:
         if source.revision is None:
             yield Problem((*place, "revision"), "is missing; expected a commit of 40 hex digits")

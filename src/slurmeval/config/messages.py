@@ -60,7 +60,12 @@ def problems_of(
 ) -> list[Problem]:
     """Returns pydantic's findings about a file that should be a `model`, in plain words, one per key."""
     found: dict[Key, Problem] = {}
-    for detail in error.errors(include_url=False):
+    details = error.errors(include_url=False)
+    # A key that is missing where another is unknown is most often that one, misspelt
+    misspelt = {detail["loc"][:-1] for detail in details if detail["type"] == "extra_forbidden"}
+    for detail in sorted(
+        details, key=lambda each: each["type"] == "missing" and each["loc"][:-1] in misspelt
+    ):
         key = _key_in_data(detail, values)
         found.setdefault(key, Problem(key, _in_words(detail, key, model)))
     return list(found.values())

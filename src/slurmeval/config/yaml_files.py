@@ -33,7 +33,8 @@ class _StrictLoader(yaml.CSafeLoader):
             if key_node.value in first:
                 raise yaml.constructor.ConstructorError(
                     problem=f"two entries with one id: {shown(key_node.value)} stands in line "
-                    f"{first[key_node.value]} and again in line {line}",
+                    f"{first[key_node.value]} and again in line {line}"
+                    + ("; put all of them under the first" if key_node.start_mark.column == 0 else ""),
                     problem_mark=key_node.start_mark,
                 )
             first[key_node.value] = line
@@ -84,6 +85,8 @@ def _in_words(error: yaml.MarkedYAMLError, text: str) -> str:
     before = text.splitlines()[mark.line][: mark.column + 1] if mark and mark.line < text.count("\n") else ""
     if "\t" in before:
         return "a tab; YAML is indented with spaces"
+    if before.endswith("{{"):
+        return "text with {{ }} goes in quotes"
     return " ".join((error.problem or error.context or "cannot be read").split())
 
 

@@ -79,7 +79,9 @@ def read_file(file: Path) -> Iterator[RaterFile]:
     except ValueError as error:
         raise UserError(f"{file}: cannot be read; is it whole? {error}") from None
     except (KeyError, TypeError, AttributeError, csv.Error) as error:
-        raise UserError(f"{file}: is no file of ratings that is known: {error!r:.100}") from None
+        raise UserError(
+            f"{file}: is no file of ratings that is known, as a rater sends back: {error!r:.100}"
+        ) from None
 
 
 _Row = tuple[str, str | None, Given]

@@ -42,6 +42,7 @@ def test_questions_and_answers_are_told_by_the_columns_names(
     assert list(CustomQuestions.model_validate(asked).scorers) == [scorer]
     assert prompt in (None, asked["prompt"])
     assert "2 questions" in out and "── 1" in out
+    assert "--configfile config/config.yaml " in out
 
 
 def test_what_is_written_is_laid_over_a_config(tmp_path: Path) -> None:

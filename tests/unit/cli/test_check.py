@@ -55,7 +55,7 @@ BAD = {
     "no models": (
         "models:\n",
         "moodels:\n",
-        "models: is missing (and 1 more: moodels)",
+        "moodels: unknown key; did you mean 'models'? (and 1 more: models)",
     ),
     "unknown benchmark": (
         "small: [asdiv]",

@@ -86,6 +86,17 @@ def test_a_results_folder_that_is_not_there_is_one_line_with_what_is_near(
     assert line == "slurmeval: --results results: no such folder; something has run in results-mine"
 
 
+def test_where_something_has_run_is_said_by_commands_without_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = tmp_path / "results" / "judged" / "state" / "runs"
+    runs.mkdir(parents=True)
+    (runs / "1.json").write_text("{}")
+    assert main.run(["judge"]) == 2
+    assert "something has run in results/judged: name it with --results" in capsys.readouterr().err
+
+
 def test_check_takes_files_either_way(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -94,7 +94,12 @@ def spoilt(good: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
             "models.tiny.reasoning: tags needs what ends thoughts",
         ),
         ("models/tiny/chat_template", "no.jinja", "models.tiny.chat_template: 'no.jinja': no such file"),
-        ("models/tiny/weights/folder", "gone", "models.tiny.weights.folder: 'gone': no such folder"),
+        ("models/tiny/weights/folder", "gone", "models.tiny.weights.folder: 'gone': no such folder in /"),
+        (
+            "models/tiny/weights/folder",
+            "c.yaml",
+            "models.tiny.weights.folder: 'c.yaml': is a file; name the folder that it is in",
+        ),
         (
             "models/tiny/weights/repo",
             "a/b",
@@ -254,6 +259,11 @@ def test_two_entries_with_one_id_are_refused(refusal: Refusal, good: dict[str, A
         ("a: 1\n---\nb: 2", "c.yaml:2:1: but found another document"),
         ("a: !!python/name:os.system x", "c.yaml:1:4: could not determine a constructor for the tag"),
         ("? [a]\n: b", "c.yaml:1:3: found unhashable key"),
+        ("prompt: {{ question }}\n", "c.yaml:1:10: text with {{ }} goes in quotes"),
+        (
+            "a: 1\na: 2\n",
+            "c.yaml:2:1: two entries with one id: 'a' stands in line 1 and again in line 2; put all of",
+        ),
         ("a: \x01", "c.yaml: is no YAML: "),
         ("", "c.yaml: is empty; expected a mapping (key: value)"),
         ("# only this", "c.yaml: is empty; expected a mapping (key: value)"),

@@ -70,6 +70,38 @@ def test_the_same_questions_come_from_csv_and_parquet(tmp_path: Path) -> None:
     assert questions(tmp_path / "q.csv") == expected
 
 
+@pytest.mark.parametrize("separator", [";", "\t", ", "])
+def test_csv_of_spreadsheets_of_other_countries_is_read(separator: str, tmp_path: Path) -> None:
+    lines = ["question", "answer"], ["Wien; Bern?", "ja"]
+    rows = (separator.join(f'"{value}"' if ";" in value else value for value in line) for line in lines)
+    (tmp_path / "q.csv").write_bytes("\r\n".join(("\ufeff" + "".join(next(rows)), *rows)).encode())
+    (found,) = questions(tmp_path / "q.csv", reference="{{ answer | trim }}")
+    assert (found.prompt, found.references) == ("Wien; Bern? The name only.", ["ja"])
+
+
+def test_a_template_may_say_what_stands_for_null(tmp_path: Path) -> None:
+    file = jsonl(tmp_path, [{"question": "a", "context": None, "answer": "b"}])
+    (found,) = questions(file, prompt="{{ context or '' }}{{ question }}")
+    assert found.prompt == "a"
+
+
+def test_numbers_are_right_answers_as_they_are_written(tmp_path: Path) -> None:
+    rows = [{"question": "a", "answer": value} for value in (4, 0.5, 0, True)]
+    assert [each.references for each in questions(jsonl(tmp_path, rows))] == [["4"], ["0.5"], ["0"], ["True"]]
+
+
+def test_the_scorer_number_needs_right_answers_with_one(tmp_path: Path) -> None:
+    asked = {"prompt": "{{ question }}", "scorers": {"number": {}}}
+    benchmark = Benchmark.model_validate({"harness": "custom", "datasets": ["d"], "questions": asked})
+    jsonl(tmp_path, CAPITALS)
+    with pytest.raises(
+        UserError, match=r"^questions\.scorers\.number: no right answer holds a number; the first is 'Paris'"
+    ):
+        CUSTOM.check_data(benchmark, tmp_path)
+    jsonl(tmp_path, [*CAPITALS, {"question": "2 + 2?", "answer": "It is 4."}])
+    CUSTOM.check_data(benchmark, tmp_path)
+
+
 @pytest.mark.parametrize("answer", ["blue", "B", "b", "1"])
 def test_choices_get_letters_and_the_reference_is_one_of_them(answer: str, tmp_path: Path) -> None:
     row = {"question": "The sky is", "options": ["red", "blue"], "answer": answer}
@@ -98,6 +130,11 @@ def test_only_the_first_are_read(tmp_path: Path) -> None:
         ("\n\n", "q.jsonl: holds no questions"),
         ('{"answer": "b"}\n', "q.jsonl, line 1: questions.prompt: 'question' is undefined (columns: answer)"),
         ('{"question": "a", "answer": " "}\n', "q.jsonl, line 1: the reference is empty"),
+        ('{"question": "a", "answer": null}\n', "q.jsonl, line 1: questions.reference: a value is null"),
+        ('{"question": null, "answer": "b"}\n', "q.jsonl, line 1: questions.prompt: a value is null"),
+        ('{"question": "a", "answer": NaN}\n', "q.jsonl, line 1: questions.reference: a value is null"),
+        ('[\n{"question": "a", "answer": "b"}\n]\n', "expected an object a line, no list around them"),
+        ('{"question": "a", "answer": "b"},\n', "expected an object a line, no list around them, no commas"),
         ('{"question": "a", "answer": []}\n', "q.jsonl, line 1: the column answer is missing or no list"),
         ("[" * 100_000 + "\n", "q.jsonl, line 1: is no JSON"),
     ],
@@ -118,6 +155,7 @@ def test_a_line_that_will_not_do_is_named(text: str, message: str, tmp_path: Pat
         ({"choices": "o"}, {"o": ["x"]}, "q.jsonl, line 1: o has 1 texts; expected 2 to 26"),
         ({"choices": "o"}, {"o": [str(n) for n in range(1000)]}, "o has 1000 texts; expected 2 to 26"),
         ({"choices": "o"}, {"o": ["x", "y"], "answer": "z"}, "the reference 'z' is none of the 2 choices"),
+        ({"choices": "o"}, {"o": ["x", "y"], "answer": 2}, "none of the 2 choices; a number counts from 0"),
         ({"choices": "o"}, {"o": "x"}, "the column o is missing or no list of texts"),
         ({}, {"answer": ["Oslo", " "]}, "q.jsonl, line 1: one of the references is empty"),
         ({}, {"answer": []}, "q.jsonl, line 1: the column answer is missing or no list of texts"),
@@ -139,7 +177,8 @@ def test_a_column_that_will_not_do_is_named(
         ("q.csv", b"a,b\n1,2,3\n", "q.csv, line 2: expected 2 values, as the header has"),
         ("q.csv", b"a,b\n1\n", "q.csv, line 2: expected 2 values, as the header has"),
         ("q.csv", b'a,b\n"1,2\n', "q.csv, after line 1: unexpected end of data"),
-        ("q.csv", b"a,b\n\xff,2\n", "q.csv: is no UTF-8"),
+        ("q.csv", b"a,b\n\xff,2\n", "q.csv: is no UTF-8 (invalid start byte at byte 4); save it so"),
+        ("q.csv", b"a,b,a\n1,2,3\n", "q.csv, line 1: two columns are called a"),
         ("q.parquet", b"PAR1", "q.parquet: is no Parquet file"),
         ("q.txt", b"a", "q.txt: expected one of .jsonl, .csv, .parquet"),
     ],
@@ -153,6 +192,9 @@ def test_a_file_that_will_not_do_is_named(name: str, content: bytes, message: st
 
 def test_one_of_several_files_must_be_named(tmp_path: Path) -> None:
     asked = CustomQuestions.model_validate(ASKED)
+    (tmp_path / "q.xlsx").touch()
+    with pytest.raises(UserError, match=r"no file of \.jsonl, .* is in .*, which holds q\.xlsx"):
+        file_of(asked, tmp_path)
     jsonl(tmp_path, CAPITALS, "b.jsonl")
     assert file_of(asked, tmp_path).name == "b.jsonl"
     jsonl(tmp_path, CAPITALS, "a.jsonl")

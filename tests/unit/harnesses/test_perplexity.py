@@ -192,7 +192,7 @@ def test_each_plain_file_is_a_text(tmp_path: Path) -> None:
         ("t.txt", b"\xff", "t.txt: is no UTF-8"),
         ("t.txt", b" \n", "t.txt: is empty"),
         ("t.csv", b"text\n", "holds no texts"),
-        ("t.pdf", b"", "perplexity.file: name one file"),
+        ("t.pdf", b"", "perplexity.file: no file of .jsonl, .csv, .parquet is in"),
     ],
 )
 def test_a_file_that_will_not_do_is_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:

@@ -316,6 +316,11 @@ def test_rows_on_other_answers_and_second_looks_do_not_count(tmp_path: Path) -> 
     assert mixed.random and mixed.values == {"right": {("m", "q1", 0): 0.5}}
 
 
+def test_labels_of_no_dimension_that_is_judged_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^judging\.labels\.file: .*no row's dimension is judged; .* right"):
+        read(tmp_path, "model,sample_uid,dimension,value\nm,q1,rihgt,1\n")
+
+
 def a_study(tmp_path: Path, **given: Any) -> Labels:
     content = {"name": "pilot", "raters": ["ann"], "questions": 5, "dimensions": {"right": {"question": "?"}}}
     (tmp_path / "study.yaml").write_text(json.dumps(content | given))

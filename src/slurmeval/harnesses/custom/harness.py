@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from slurmeval.config.messages import nearest
 from slurmeval.config.models import Benchmark, Model
 from slurmeval.config.questions import (
     LIKELIHOOD_KINDS,
@@ -18,10 +19,12 @@ from slurmeval.config.questions import (
     Perturbations,
     Scorer,
 )
+from slurmeval.config.yaml_files import shown
 from slurmeval.errors import UserError
 from slurmeval.harnesses.attempts import last_attempt
 from slurmeval.harnesses.base import HarnessOutput, Job, Metric, Sample, Score
 from slurmeval.harnesses.custom import perturbing, questions
+from slurmeval.harnesses.custom.scoring import holds_number
 from slurmeval.harnesses.nemo_readers.reading import laid_out_by
 from slurmeval.harnesses.own_programs import OwnProgram, left
 from slurmeval.harnesses.sample_checks import complete
@@ -67,7 +70,14 @@ class Custom(OwnProgram):
     def check_data(self, benchmark: Benchmark, folder: Path) -> None:
         """Reads the questions. Raises UserError where they will not do."""
         if (asked := benchmark.questions) is not None:
-            questions.read(asked, questions.file_of(asked, folder), benchmark.limit)
+            found = questions.read(asked, questions.file_of(asked, folder), benchmark.limit)
+            for name, scorer in asked.scorers.items():
+                texts = (text for question in found for text in question.references)
+                if _kind(name, scorer) == "number" and not any(map(holds_number, texts)):
+                    first = shown(found[0].references[0])
+                    raise UserError(
+                        f"questions.scorers.{name}: no right answer holds a number; the first is {first}"
+                    )
 
     def order(self, job: Job) -> dict[str, Any]:
         """Returns what the program is told of the benchmark.
@@ -120,7 +130,9 @@ def _problems(asked: CustomQuestions) -> Iterator[str]:
     kinds = get_args(Kind)
     for name, scorer in asked.scorers.items():
         if scorer.kind is None and name not in kinds:
-            yield f"questions.scorers.{name}.kind: is missing; expected one of {', '.join(kinds)}"
+            near = nearest(name, kinds)
+            wanted = near if near.startswith("did you mean") else f"expected one of {', '.join(kinds)}"
+            yield f"questions.scorers.{name}.kind: is missing; {wanted}"
         if _kind(name, scorer) == "choice" and asked.choices is None:
             yield f"questions.scorers.{name}: goes with questions.choices, the column that has them"
         if scorer.pattern is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from slurmeval.harnesses.custom import perturbing
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 MAX_CHOICES = 26
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_COLUMN = re.compile(r"\s*\{\{\s*([A-Za-z_]\w*)\s*\}\}\s*")
+"""A template that is a column and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,22 @@ def named_file(name: str | None, folder: Path, key: str) -> Path:
     """Returns the file of a name, or the only one of a folder. Raises UserError as `file_of` does."""
     if name is not None:
         if not (folder / name).is_file():
-            raise UserError(f"{key}: {name} is not in {folder}")
+            raise UserError(f"{key}: {name} is not in {folder}, which holds {_held(folder)}")
         return folder / name
     found = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    if not found:
+        suffixes = ", ".join(SUFFIXES)
+        raise UserError(f"{key}: no file of {suffixes} is in {folder}, which holds {_held(folder)}")
     if len(found) != 1:
-        named = ", ".join(str(path.relative_to(folder)) for path in found[:5]) or "none"
+        named = ", ".join(str(path.relative_to(folder)) for path in found[:5])
         raise UserError(f"{key}: name one file of {', '.join(SUFFIXES)} in {folder}: {named}")
     return found[0]
+
+
+def _held(folder: Path) -> str:
+    """Returns the first names in a folder, for a message."""
+    names = sorted(path.name for path in folder.iterdir())
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") or "nothing"
 
 
 def read(asked: CustomQuestions, file: Path, limit: int | None = None) -> list[Question]:
@@ -157,7 +169,8 @@ def rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         yield from reader(file)
     except UnicodeDecodeError as error:
-        raise UserError(f"{file.name}: is no UTF-8 ({error.reason} at byte {error.start})") from None
+        reason = f"{error.reason} at byte {error.start}"
+        raise UserError(f"{file.name}: is no UTF-8 ({reason}); save it so (in Excel: CSV UTF-8)") from None
     except OSError as error:
         raise UserError(f"{file.name}: cannot be read: {error.strerror or error}") from None
 
@@ -169,7 +182,14 @@ def _json_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             content = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{file.name}, line {number}: is no JSON: {error}") from None
+            reason = (
+                f"{error.msg} at character {error.pos + 1}"
+                if isinstance(error, json.JSONDecodeError)
+                else error
+            )
+            listed = line.lstrip().startswith(b"[") or line.rstrip().endswith(b",")
+            form = "; expected an object a line, no list around them, no commas between" if listed else ""
+            raise UserError(f"{file.name}, line {number}: is no JSON: {reason}{form}") from None
         if not isinstance(content, dict):
             raise UserError(f"{file.name}, line {number}: expected a JSON object")
         yield f"line {number}", content
@@ -177,16 +197,25 @@ def _json_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _csv_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with file.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream, strict=True)
         try:
+            separator = _separator(stream.readline())
+            stream.seek(0)
+            reader = csv.DictReader(stream, strict=True, delimiter=separator)
+            names = reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise UserError(f"{file.name}, line 1: two columns are called {twice}")
             for row in reader:
                 place = f"line {reader.line_num}"
                 if None in row or None in row.values():
-                    width = len(reader.fieldnames or ())
-                    raise UserError(f"{file.name}, {place}: expected {width} values, as the header has")
+                    raise UserError(f"{file.name}, {place}: expected {len(names)} values, as the header has")
                 yield place, row
         except csv.Error as error:
             raise UserError(f"{file.name}, after line {reader.line_num}: {error}") from None
+
+
+def _separator(header: str) -> str:
+    """Returns what stands between values: a comma; some spreadsheets write semicolons or tabs."""
+    return "," if len(next(csv.reader([header]), [])) > 1 else max(",;\t", key=header.count)
 
 
 def _parquet_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -213,14 +242,23 @@ class _Making:
         from jinja2.sandbox import ImmutableSandboxedEnvironment
 
         self._asked = asked
-        environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+        self._errors = (TemplateError, TypeError, ValueError, ArithmeticError)
+        environment = ImmutableSandboxedEnvironment(
+            undefined=StrictUndefined, keep_trailing_newline=True, finalize=_shown
+        )
         texts = {"prompt": asked.prompt, "system": asked.system, "reference": asked.reference}
         self._templates = {}
         for name, text in texts.items():
             try:
-                self._templates[name] = None if text is None else environment.from_string(text)
+                template = None if text is None else environment.from_string(text)
             except TemplateError as error:
                 raise UserError(f"questions.{name}: {error}") from None
+            if template is not None:
+                # Jinja chains the template's names with all templates', which it copies for each question
+                template.globals = dict(template.globals)
+            self._templates[name] = template
+        column = _COLUMN.fullmatch(asked.reference)
+        self._answer = None if column is None else column[1]
 
     def question(self, row: Mapping[str, Any], number: int) -> Question:
         """Returns the question that a row holds. Raises UserError with the reason why it holds none."""
@@ -287,14 +325,12 @@ class _Making:
                 )
 
     def _rendered(self, name: str, row: Mapping[str, Any]) -> str | None:
-        from jinja2 import TemplateError
-
         template = self._templates[name]
         if template is None:
             return None
         try:
             return template.render(row)
-        except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+        except self._errors as error:
             raise UserError(f"questions.{name}: {error} (columns: {', '.join(map(str, row))})") from None
 
     def _references(self, row: Mapping[str, Any]) -> list[str]:
@@ -307,10 +343,19 @@ class _Making:
             return texts
         if isinstance(row.get(name), dict):  # what scorers of the kind json compare with
             return [json.dumps(row[name], ensure_ascii=False)]
-        found = self._rendered("reference", row) or ""
+        value = row.get(self._answer) if self._answer is not None else None
+        # as the template would, in a fifth of the time
+        found = value if isinstance(value, str) else self._rendered("reference", row) or ""
         if not found.strip():
             raise UserError("the reference is empty")
         return [found]
+
+
+def _shown(value: object) -> object:
+    """Returns what a template shows. Raises ValueError for null, whose text would be `None` or `nan`."""
+    if value is None or (isinstance(value, float) and value != value):
+        raise ValueError("a value is null; {{ column or '' }} shows nothing in its place")
+    return value
 
 
 def _lettered(choices: list[str]) -> str:
@@ -327,7 +372,10 @@ def _letter(references: list[str], choices: list[str]) -> str:
         return right.upper()
     if not more and right.isdecimal() and int(right) < len(choices):
         return letters[int(right)]
-    raise UserError(f"the reference {', '.join(references)!r:.80} is none of the {len(choices)} choices")
+    counted = "; a number counts from 0" if right.isdecimal() else ""
+    raise UserError(
+        f"the reference {', '.join(references)!r:.80} is none of the {len(choices)} choices{counted}"
+    )
 
 
 def text_of(row: Mapping[str, Any], name: str) -> str:
@@ -349,5 +397,5 @@ def _texts(row: Mapping[str, Any], name: str) -> list[str]:
         or not value
         or not all(isinstance(each, str | int | float) for each in value)
     ):
-        raise UserError(f"the column {name} is missing or no list of texts")
+        raise UserError(f'the column {name} is missing or no list of texts, such as ["a", "b"]')
     return [str(each) for each in value]

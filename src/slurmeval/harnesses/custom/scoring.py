@@ -95,6 +95,11 @@ def _bounded() -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, before)
 
 
+def holds_number(text: str) -> bool:
+    """Returns whether scorers of the kind number find one in a text."""
+    return _NUMBER.search(text) is not None
+
+
 def _number(scorer: Scorer, question: Question, part: str) -> Scored:
     found = _NUMBER.findall(part)
     if not found:

@@ -83,6 +83,9 @@ def read_labels(
     except UserError as error:
         source = "file" if labels.study is None else "study"
         raise UserError(f"judging.labels.{source}: {error}") from None
+    if found and labels.study is None and not any(name for _, name, *_ in found):
+        graded = f"expected one of {', '.join(rubric)}" if judging.mode == "direct" else "expected win_rate"
+        raise UserError(f"judging.labels.file: {file.name}: no row's dimension is judged; {graded}")
     # What a judge was unsure of may be among them: the others alone are a sample of all
     at_random = any(drawn for drawn, *_ in found)
     given: dict[str, dict[Key, list[float]]] = {}
