@@ -71,12 +71,12 @@ def named_file(name: str | None, folder: Path, key: str) -> Path:
             raise UserError(f"{key}: {name} is not in {folder}, which holds {_held(folder)}")
         return folder / name
     found = sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    suffixes = ", ".join(SUFFIXES)
     if not found:
-        suffixes = ", ".join(SUFFIXES)
         raise UserError(f"{key}: no file of {suffixes} is in {folder}, which holds {_held(folder)}")
     if len(found) != 1:
         named = ", ".join(str(path.relative_to(folder)) for path in found[:5])
-        raise UserError(f"{key}: name one file of {', '.join(SUFFIXES)} in {folder}: {named}")
+        raise UserError(f"{key}: name one file of {suffixes} in {folder}: {named}")
     return found[0]
 
 
@@ -372,10 +372,8 @@ def _letter(references: list[str], choices: list[str]) -> str:
         return right.upper()
     if not more and right.isdecimal() and int(right) < len(choices):
         return letters[int(right)]
-    counted = "; a number counts from 0" if right.isdecimal() else ""
-    raise UserError(
-        f"the reference {', '.join(references)!r:.80} is none of the {len(choices)} choices{counted}"
-    )
+    given, hint = ", ".join(references), "; a number counts from 0" if right.isdecimal() else ""
+    raise UserError(f"the reference {given!r:.80} is none of the {len(choices)} choices{hint}")
 
 
 def text_of(row: Mapping[str, Any], name: str) -> str:
