@@ -168,9 +168,9 @@ def _read(name: str, configfiles: Sequence[Path]) -> tuple[Benchmark, list[Quest
     """Returns a benchmark of one's own with its questions. Raises UserError."""
     from slurmeval.cli.check import checked
     from slurmeval.config.messages import nearest
-    from slurmeval.harnesses.custom.questions import file_of, read
+    from slurmeval.harnesses.custom.harness import questions_of
 
-    config = checked(configfiles or (DEFAULT_CONFIG,))
+    config = checked(configfiles or (DEFAULT_CONFIG,), data=False)
     entry = config.benchmarks.get(name)
     if entry is None:
         raise UserError(f"unknown benchmark '{name}'; {nearest(name, config.benchmarks)}")
@@ -179,7 +179,7 @@ def _read(name: str, configfiles: Sequence[Path]) -> tuple[Benchmark, list[Quest
     folder = config.datasets[entry.datasets[0]].folder
     if folder is None:
         raise UserError(f"datasets.{entry.datasets[0]}: only questions in a folder are shown before a run")
-    return entry, read(entry.questions, file_of(entry.questions, Path(folder)), entry.limit)
+    return entry, questions_of(entry, Path(folder))
 
 
 def _show(questions: Sequence[Question]) -> None:

@@ -56,12 +56,13 @@ def check(files: tuple[Path, ...], configfiles: tuple[Path, ...], results: Path 
         click.echo(f"  benchmarks: {', '.join(config.evaluate.benchmarks)}")
 
 
-def checked(files: Sequence[Path], results: Path | None = None) -> Config:
+def checked(files: Sequence[Path], results: Path | None = None, *, data: bool = True) -> Config:
     """Returns the config in `files`, checked against what its harnesses can do.
 
     Args:
         files: Config files; later ones are laid over earlier ones.
         results: Where results are to lie instead of where the config says.
+        data: Whether task files and data of one's own are read, too.
 
     Raises:
         ConfigError: The config will not do.
@@ -72,5 +73,9 @@ def checked(files: Sequence[Path], results: Path | None = None) -> Config:
 
     overrides = {} if results is None else {"results": str(results)}
     return load(
-        files, overrides, check_benchmark=problems, check_pair=model_problems, check_config=config_problems
+        files,
+        overrides,
+        check_benchmark=problems,
+        check_pair=model_problems,
+        check_config=config_problems if data else None,
     )

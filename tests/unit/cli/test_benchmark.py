@@ -12,6 +12,7 @@ import yaml
 from slurmeval.cli import main
 from slurmeval.config.load import load
 from slurmeval.config.questions import CustomQuestions
+from slurmeval.harnesses.custom import questions
 
 
 def new(file: Path, row: dict[str, Any], *options: str) -> int:
@@ -43,6 +44,25 @@ def test_questions_and_answers_are_told_by_the_columns_names(
     assert prompt in (None, asked["prompt"])
     assert "2 questions" in out and "── 1" in out
     assert "--configfile config/config.yaml " in out
+
+
+@pytest.mark.parametrize("command", ["preview", "check"])
+def test_questions_are_read_once(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read, times = questions.rows, []
+    monkeypatch.setattr(questions, "rows", lambda file: times.append(file) or read(file))
+    assert new(tmp_path / "q.jsonl", {"question": "1+1?", "answer": 2}) == 0
+    base = tmp_path / "config.yaml"
+    base.write_text(f"version: 1\nmodels: {{m: {{weights: {{folder: '{tmp_path}'}}}}}}\n")
+    asked = ["benchmark", command, "q", "--configfile", str(base), str(tmp_path / "q.yaml")]
+    times.clear()
+    assert main.run(asked) == 0
+    assert len(times) == 1
+    assert "2 questions; scored by number" in capsys.readouterr().out
+    (tmp_path / "q.jsonl").write_text('{"question": "Capital of Peru?", "answer": "Lima"}\n')
+    assert main.run(asked) == 2
+    assert "questions.scorers.number: no right answer holds a number" in capsys.readouterr().err
 
 
 def test_what_is_written_is_laid_over_a_config(tmp_path: Path) -> None:

@@ -69,15 +69,8 @@ class Custom(OwnProgram):
 
     def check_data(self, benchmark: Benchmark, folder: Path) -> None:
         """Reads the questions. Raises UserError where they will not do."""
-        if (asked := benchmark.questions) is not None:
-            found = questions.read(asked, questions.file_of(asked, folder), benchmark.limit)
-            for name, scorer in asked.scorers.items():
-                texts = (text for question in found for text in question.references)
-                if _kind(name, scorer) == "number" and not any(map(holds_number, texts)):
-                    first = shown(found[0].references[0])
-                    raise UserError(
-                        f"questions.scorers.{name}: no right answer holds a number; the first is {first}"
-                    )
+        if benchmark.questions is not None:
+            questions_of(benchmark, folder)
 
     def order(self, job: Job) -> dict[str, Any]:
         """Returns what the program is told of the benchmark.
@@ -108,6 +101,18 @@ class Custom(OwnProgram):
                 metrics += [_circular(name, lines, job.benchmark_id, repeats) for name in asked.scorers]
         n_available, keeps = _n_available(job, asked), not _by_likelihood(asked)
         return HarnessOutput(metrics, samples, n_requested, self.label, None, keeps, n_available)
+
+
+def questions_of(benchmark: Benchmark, folder: Path) -> list[questions.Question]:
+    """Returns a benchmark's questions in a data set's folder. Raises UserError where they will not do."""
+    asked = _questions(benchmark)
+    found = questions.read(asked, questions.file_of(asked, folder), benchmark.limit)
+    for name, scorer in asked.scorers.items():
+        texts = (text for question in found for text in question.references)
+        if _kind(name, scorer) == "number" and not any(map(holds_number, texts)):
+            first = shown(found[0].references[0])
+            raise UserError(f"questions.scorers.{name}: no right answer holds a number; the first is {first}")
+    return found
 
 
 def _n_available(job: Job, asked: CustomQuestions) -> int | None:
