@@ -40,11 +40,12 @@ class Doubts:
 
     def read(self, metric: Row) -> pa.Table:
         """Returns an evaluation's answers, and keeps what they say. Raises as `read_answers` does."""
+        of = self._fingerprint(metric)  # before: answers may be replaced meanwhile
         answers = read_answers(self._results, metric)
         key = metric["model"], metric["benchmark"]
         if not self._is_known(metric):
             self._found[key] = found = _doubt(answers, metric) if len(answers) else None
-            self._kept.put(" ".join(key), self._fingerprint(metric), [found and asdict(found)])
+            self._kept.put(" ".join(key), of, [found and asdict(found)])
         return answers
 
     def of(self, metric: Row) -> Doubt | None:

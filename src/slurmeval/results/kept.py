@@ -58,7 +58,9 @@ def fingerprint(files: Iterable[Path], about: Any = None) -> str | None:
         statuses = [file.stat() for file in files]
     except OSError:
         return None
-    return hashed([about, *((each.st_size, each.st_mtime_ns, each.st_ino) for each in statuses)])
+    # The last is set by no program: one that writes in place may turn the time of writing back (rsync)
+    told = ((each.st_size, each.st_mtime_ns, each.st_ino, each.st_ctime_ns) for each in statuses)
+    return hashed([about, *told])
 
 
 def hashed(value: Any) -> str:

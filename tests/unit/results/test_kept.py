@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from slurmeval.results.questions import Row, read_answers
 from slurmeval.statistics.pairs import Difference, difference
 from tests.lacking import lacking
 from tests.unit.results.test_comparison import SOLUTIONS, Results
+from tests.waiting import wait_for
 
 BENCHMARKS = ["one", "two"]
 MODELS = ["a", "b", "c"]
@@ -113,6 +115,46 @@ def test_other_answers_other_settings_and_another_metric_are_seen_each_by_itself
     assert [matrix.higher_is_better for matrix in (before["two"], after["two"])] == [True, False]
     run.afresh()
     assert {each.benchmark: each for each in matrices(run.results.folder, BENCHMARKS)} == after
+
+
+def test_answers_replaced_while_they_are_read_are_worked_out_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, written = run.results.folder / "samples", run.afresh()
+    counted = doubts.read_answers
+
+    def replaced(results: Path, metric: Row) -> Any:
+        answers = counted(results, metric)
+        if (metric["model"], metric["benchmark"]) == ("a", "one"):
+            shutil.copy(samples / "c" / "one.parquet", samples / "new")
+            (samples / "new").replace(samples / "a" / "one.parquet")
+        return answers
+
+    with monkeypatch.context() as patched:
+        patched.setattr(doubts, "read_answers", replaced)
+        assert run.afresh() == written
+    assert run.board() == run.afresh() != written
+
+
+def test_answers_written_in_place_at_the_same_time_and_of_the_same_size_are_others(tmp_path: Path) -> None:
+    file = tmp_path / "answers"
+    file.write_text("right")
+    before, of = file.stat(), kept.fingerprint([file])
+    assert kept.fingerprint([file]) == of
+
+    def written() -> bool:
+        file.write_text("wrong")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return file.stat().st_ctime_ns != before.st_ctime_ns  # the clock of a file system has steps
+
+    wait_for(written, "the clock")
+    after = file.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (
+        before.st_size,
+        before.st_mtime_ns,
+        before.st_ino,
+    )
+    assert kept.fingerprint([file]) != of
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "emptied", "a folder", "of other code"])
