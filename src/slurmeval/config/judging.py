@@ -44,7 +44,7 @@ class Labels(Section):
     (of the judged benchmark), `value`, and where they are given `benchmark`, `repeat_idx`, `dimension`,
     `against`, `random`. Relative to the project folder."""
     random: bool | None = None
-    """Whether labelled answers are a random sample; null: as the column `random` says. Only then is
+    """Whether labelled answers whose row has no `random` are a random sample; false: none are. Only then is
     the score corrected."""
 
 

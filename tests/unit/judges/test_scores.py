@@ -314,6 +314,10 @@ def test_rows_on_other_answers_and_second_looks_do_not_count(tmp_path: Path) -> 
     # Beside a random sample others count for nothing: a judge's doubtful answers are no sample of all
     mixed = read(tmp_path, text.replace("q2,ann,,1,True", "q2,ann,,1,False"))
     assert mixed.random and mixed.values == {"right": {("m", "q1", 0): 0.5}}
+    # `random: true` is for rows that do not say
+    assert read(tmp_path, text.replace("q2,ann,,1,True", "q2,ann,,1,False"), random=True) == mixed
+    assert not read(tmp_path, text.replace("True", "False"), random=True).random
+    assert read(tmp_path, "model,sample_uid,value\nm,q1,1\n", random=True).random
 
 
 def test_labels_of_no_dimension_that_is_judged_are_refused(tmp_path: Path) -> None:

@@ -186,8 +186,10 @@ def _grade(value: Any, low: int, high: int) -> float | None:
 
 
 def _is_random(row: Mapping[str, Any], labels: Labels) -> bool:
-    """Returns whether an answer was drawn at random: as the config says, or the file of it."""
-    return labels.random if labels.random is not None else _says_yes(row.get("random"))
+    """Returns whether an answer was drawn at random: as its row says, else the config."""
+    said = row.get("random")
+    drawn = labels.random is True if said in (None, "") else _says_yes(said)
+    return drawn and labels.random is not False
 
 
 def _says_yes(value: Any) -> bool:
