@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slurmeval.statistics.intervals import LEVEL, Interval, normal_quantile, student_t
+from slurmeval.statistics.intervals import LEVEL, Interval, normal_quantile, student_t, wilson
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,12 +76,20 @@ def rogan_gladen(raw: float, n: int, known: Accuracy) -> Corrected | None:
         return None
     share = (raw + known.specificity - 1) / informative
     of_raw = raw * (1 - raw) / n
-    of_wrong = (1 - share) ** 2 * known.specificity * (1 - known.specificity) / known.n_wrong
-    of_right = share**2 * known.sensitivity * (1 - known.sensitivity) / known.n_right
+    of_wrong = (1 - share) ** 2 * _variance(known.specificity, known.n_wrong)
+    of_right = share**2 * _variance(known.sensitivity, known.n_right)
     se = math.sqrt(of_raw + of_wrong + of_right) / informative
     half = normal_quantile((1 + LEVEL) / 2) * se
     low, value, high = (min(1.0, max(0.0, float(end))) for end in (share - half, share, share + half))
     return Corrected(value, se, Interval(low, high, "rogan_gladen"))
+
+
+def _variance(rate: float, n: int) -> float:
+    """Returns the variance of a rate. Where all `n` are alike it is that of Wilson's interval, and not 0."""
+    if 0 < rate < 1:
+        return rate * (1 - rate) / n
+    low, high = wilson(rate * n, n)
+    return ((high - low) / 2 / normal_quantile((1 + LEVEL) / 2)) ** 2
 
 
 def prediction_powered(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from slurmeval.statistics.corrected import Accuracy, accuracy, prediction_powered, rogan_gladen
+from slurmeval.statistics.intervals import wilson
 
 LABELS = np.array([1, 0, 1, 1, 0.0])
 JUDGED = np.array([1, 0, 0, 1, 1.0])
@@ -33,6 +34,15 @@ def test_rogan_gladen_stays_on_the_scale() -> None:
     beyond = rogan_gladen(0.0, 1000, Accuracy(0.9, 0.8, 100, 100))
     assert beyond is not None
     assert (beyond.value, beyond.interval.low, beyond.interval.high) == (0.0, 0.0, 0.0)
+
+
+def test_a_rate_that_a_few_labels_agree_on_is_not_certain() -> None:
+    low, high = wilson(1, 1)  # one wrong answer, which the judge calls wrong: it may well call others right
+    found, surer = (rogan_gladen(0.8, 10**9, Accuracy(1.0, 1.0, 10**9, n)) for n in (1, 100))
+    assert found is not None and surer is not None
+    assert found.value == pytest.approx(0.8)
+    assert found.se == pytest.approx((1 - 0.8) * (high - low) / 2 / 1.96, rel=1e-3)
+    assert surer.se < found.se / 10
 
 
 def test_sensitivity_and_specificity_are_shares_of_what_people_say() -> None:
