@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from slurmeval.report import build, chat_templates
+from slurmeval.report import build, chat_templates, template_process
 from slurmeval.report.chat_templates import ChatTemplate, of_evaluation
 from tests.report import example
 from tests.report.example import CHATML, document_with_template
@@ -64,6 +64,7 @@ def test_what_templates_of_models_use_is_there(template: str, text: str | None) 
         "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}"
         "{% endfor %}{% endfor %}{% endfor %}",
         "{{ 'a' * 10 ** 11 }}",
+        "{{ ('a' * 2 ** 30) | length }}",
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
         "{{ cycler.__init__.__globals__.os.system('touch owned') }}",
         "{{ strftime_now.__self__.__class__.__base__ }}",
@@ -79,6 +80,21 @@ def test_a_hostile_template_lays_out_nothing_and_ends(
     found = _laid_out(template, _record("a"), _record("b"))
     assert found == [None, None]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("attempt", ["open('/etc/passwd').read()", "__import__('os').system('touch owned')"])
+def test_a_template_that_leaves_its_sandbox_opens_no_file_and_starts_nothing(
+    attempt: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    code = Path(template_process.__file__).read_text("utf-8")
+    without = code.replace("jinja2.sandbox import ImmutableSandboxedEnvironment", "jinja2 import Environment")
+    assert without != code
+    (tmp_path / "without.py").write_text(without.replace("ImmutableSandboxedEnvironment", "Environment"))
+    monkeypatch.setattr(template_process, "__file__", str(tmp_path / "without.py"))
+    monkeypatch.chdir(tmp_path)
+    (found,) = _laid_out("{{ cycler.__init__.__globals__.__builtins__." + attempt + " }}", _record("a"))
+    assert found is None or (found not in ("", "0") and "root" not in found)
+    assert [path.name for path in tmp_path.iterdir()] == ["without.py"]
 
 
 def test_the_template_is_that_of_the_staged_weights_or_the_config_s(tmp_path: Path) -> None:
