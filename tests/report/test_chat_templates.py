@@ -131,3 +131,7 @@ def test_the_laid_out_chat_stands_beside_the_messages_and_takes_little_room(tmp_
         text = "".join(sample.input if number < 0 else found["texts"][number] for number in numbers)
         assert text == f"<|im_start|>user\n{sample.input}<|im_end|>\n<|im_start|>assistant\n"
     assert len(found["texts"]) == 2
+    (tmp_path / "mine.jinja").write_text("{{ messages[0].content }}!")
+    build(paths, document_with_template(paths, chat_template=str(tmp_path / "mine.jinja")))
+    assert example.unpacked(folder / "b.js")["template"] == "mine.jinja"
+    assert example.unpacked(folder / "b~1~sent.js")["texts"] == ["!"]

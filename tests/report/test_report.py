@@ -594,6 +594,18 @@ def test_samples_are_written_again_only_when_something_changed(paths: Paths) -> 
     assert index.stat().st_ino != made
 
 
+def test_questions_that_another_model_was_asked_in_another_order_are_renumbered(paths: Paths) -> None:
+    for model in ("m", "n"):
+        example.write_evaluation(paths, model, "b", [True] * 30)
+    aggregate(paths, [("m", "b"), ("n", "b")])
+    _build(paths)
+    made = example.samples("b", [True] * 30)[::-1]
+    write(paths, "m", "b", example.evaluation(), example.output(made, "b"), example.requests_for(made))
+    _build(paths)
+    rows = read_rows(paths.samples("n", "b"), schema.SAMPLES).to_pylist()
+    assert [row["id"] for row in _samples(paths, "n", "b")] == [row["native_id"] for row in rows]
+
+
 def test_what_was_sent_stands_beside_each_sample_and_takes_little_room(paths: Paths) -> None:
     """Five examples before each question, in the order of the answers, which is another than the samples'."""
     made = example.samples("t", [True] * 30)
