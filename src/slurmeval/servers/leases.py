@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from slurmeval.errors import NotYet, ServerFailed
 from slurmeval.files import create_exclusively
 from slurmeval.processes import identity, is_alive
+from slurmeval.servers import protocol
 from slurmeval.servers.folder import ServerFolder, numbered, numbers
 from slurmeval.servers.protocol import (
     acquiring,
@@ -232,11 +233,8 @@ def is_leased(server: Path, leases: Path, controller: Path) -> bool:
 
 
 def running(server: Path, leases: Path) -> int:
-    """Returns how many evaluations that lease `server` run, as their lock files say."""
-    files = (leases / name for name in LocalDisk(submit_detached).list(leases) if name.endswith(".json"))
-    held = (lease for file in files if (lease := read(file, Lease)) is not None and not lease.released)
-    lock_files = (lease.evaluation for lease in held if lease.server == server)
-    return sum(file is not None and read(file, Owner) is not None for file in lock_files)
+    """Returns how many evaluations that lease `server` run."""
+    return run_steps(LocalDisk(submit_detached), protocol.running(server, leases))
 
 
 def close_if_unused(server: Path, leases: Path, controller: Path) -> bool:

@@ -198,21 +198,33 @@ def living(server: Path, leases: Path, controller: Path, limit: int | None = Non
     A live lease is not released, and its controller or its evaluation is alive.
     """
     found = []
-    for name in sorted((yield ("list", leases))):
-        is_lease = name.endswith(".json") and not name.startswith(".")
-        if is_lease and (yield from _names(leases / name, server, controller)):
-            found.append(leases / name)
+    for path in (yield from _files(leases)):
+        lease = yield from _held(path, server)
+        if lease is not None and (yield from counting(lease, controller)):
+            found.append(path)
         if len(found) == limit:
             break
     return found
 
 
-def _names(path: Path, server: Path, controller: Path) -> Steps[bool]:
-    """Returns whether a lease names this server and is live."""
+def running(server: Path, leases: Path) -> Steps[int]:
+    """Returns how many evaluations that lease a server run."""
+    count = 0
+    for path in (yield from _files(leases)):
+        lease = yield from _held(path, server)
+        count += lease is not None and (yield from evaluating(lease))
+    return count
+
+
+def _files(leases: Path) -> Steps[list[Path]]:
+    names: frozenset[str] = yield ("list", leases)
+    return [leases / name for name in sorted(names) if name.endswith(".json") and not name.startswith(".")]
+
+
+def _held(path: Path, server: Path) -> Steps[Lease | None]:
+    """Returns a lease that names this server and is not released, or None."""
     lease: Lease | None = yield ("read", path, Lease)
-    if lease is None or lease.released or lease.server != server:
-        return False
-    return (yield from counting(lease, controller))
+    return None if lease is None or lease.released or lease.server != server else lease
 
 
 def counting(lease: Lease, controller: Path) -> Steps[bool]:

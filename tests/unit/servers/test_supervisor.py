@@ -78,7 +78,7 @@ def test_server_stays_while_one_lease_is_left(bench: Bench) -> None:
 
 
 def test_server_says_how_many_evaluations_run(bench: Bench) -> None:
-    """Those that lease it and have their lock file: their gateways share its seats."""
+    """Those that lease it and live: their gateways share its seats."""
     bench.timing["count_s"] = 0.1
     lock_files = [bench.root / f"{name}.owner.json" for name in ("arc", "gsm8k")]
     for file in lock_files:
@@ -90,6 +90,10 @@ def test_server_says_how_many_evaluations_run(bench: Bench) -> None:
     assert bench.state()["evaluations"] == 0
     for file in lock_files:
         write(file, identity())
+    wait_for(lambda: bench.state()["evaluations"] == 2, "both to be counted", 20)
+    write(lock_files[0], replace(identity(), started=1))  # killed: its lock file and its lease stay
+    wait_for(lambda: bench.state()["evaluations"] == 1, "one to be counted", 20)
+    write(lock_files[0], identity())
     wait_for(lambda: bench.state()["evaluations"] == 2, "both to be counted", 20)
     release(bench.lease_path("arc"))
     wait_for(lambda: bench.state()["evaluations"] == 1, "one to be counted", 20)
