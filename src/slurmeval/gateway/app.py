@@ -88,10 +88,12 @@ class GatewayApp:
         return server
 
     def take_share(self) -> None:
-        """Takes the part of the servers' seats that is this evaluation's now."""
-        if self._seats is not None and self._upstream.replicas.known:
-            share = of_each(self._seats, self._upstream.replicas.running)
-            self._slots.resize(min(self._most, share))
+        """Takes the part of the servers' seats that is this evaluation's now.
+
+        A server that tells of none has not counted this one yet, nor those that began with it.
+        """
+        if self._seats is not None and (running := self._upstream.replicas.running):
+            self._slots.resize(min(self._most, of_each(self._seats, running)))
 
     def progress_report(self) -> GatewayProgress:
         """What `GET /progress` answers; docs/gateway.md describes it."""

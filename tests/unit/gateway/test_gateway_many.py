@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,10 @@ import pytest
 from slurmeval.gateway.accepting import shares, tcp_socket
 from slurmeval.gateway.app import GatewayApp
 from slurmeval.gateway.process import GatewayProcess
+from slurmeval.gateway.run import PROGRESS_FILE
 from slurmeval.gateway.settings import GatewayConfig
+from slurmeval.state.evaluation import GatewayProgress
+from slurmeval.state.records import read
 from tests.stand_ins.stand_in_server import StandIn
 
 from .conftest import ServerFolder, bearer, chat, until
@@ -54,11 +58,14 @@ async def test_a_thousand_requests_at_once_are_answered_at_a_soft_limit_of_1024(
 
 
 async def test_places_of_evaluations_that_end_go_to_those_that_run_on(
-    server: StandIn, server_folder: ServerFolder, gateway: Start
+    server: StandIn, server_folder: ServerFolder, gateway: Start, tmp_path: Path
 ) -> None:
-    """32 seats, four times over: 11 for each of twelve, 26 of five, and all 32 once it is alone."""
+    """32 seats, four times over: 11 for each of twelve, 26 of five, and all 32 once it is alone.
+
+    It has 8 while the server has not counted it, as where a hundred begin together.
+    """
     server.release.clear()
-    server_folder.state("ready", evaluations=12)
+    progress = tmp_path / "log" / PROGRESS_FILE
     process = await asyncio.to_thread(gateway, max_in_flight=32, seats=32)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, headers=bearer(process)) as session:
@@ -69,6 +76,10 @@ async def test_places_of_evaluations_that_end_go_to_those_that_run_on(
                 return reply.status
 
         asking = asyncio.gather(*map(ask, range(60)))
+        await until(lambda: server.in_flight == 8)
+        await until(lambda: (told := read(progress, GatewayProgress)) is not None and told.reaches is True)
+        assert server.in_flight == 8, "it has looked for its share"
+        server_folder.state("ready", evaluations=12)
         await until(lambda: server.in_flight == 11)
         server_folder.state("ready", evaluations=5)
         await until(lambda: server.in_flight == 26)
