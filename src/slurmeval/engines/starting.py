@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +19,8 @@ def start_parts(lines: Mapping[str, Sequence[str]], log: str) -> dict[str, float
             longest: dict[str, float] = {}
             for line in re.finditer(pattern, log):
                 kind = re.sub(r"[\d.]+", "", line[0])
-                longest[kind] = max(longest.get(kind, 0.0), float(line[1]))
+                with contextlib.suppress(ValueError):  # two processes wrote into one line
+                    longest[kind] = max(longest.get(kind, 0.0), float(line[1]))
             if longest:
                 found[part] = round(sum(longest.values()), 3)
                 break

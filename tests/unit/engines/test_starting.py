@@ -33,3 +33,8 @@ def test_parts_of_a_start_are_read_from_the_log(
 ) -> None:
     """Ranks work side by side; kinds of graphs are captured one after another."""
     assert start_parts(engine.start_lines, (LOGS / log).read_text()) == parts
+
+
+def test_a_line_that_two_processes_wrote_into_ends_no_start() -> None:
+    log = "Loading weights took 1.2.5 s\nLoading weights took ... s\nLoading weights took 3.5 s\n"
+    assert start_parts(Vllm.start_lines, log) == {"weights_s": 3.5}
