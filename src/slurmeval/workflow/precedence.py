@@ -56,12 +56,18 @@ class Precedence:
         """How long an evaluation takes, by earlier runs or its rehearsal. None: not known; it may be long."""
         pair = model, benchmark
         if pair not in self._seconds:
-            self._seconds[pair] = self._plan.forecast.expected_s(*pair).seconds
-            if self._seconds[pair] is None and benchmark in self._asking:
-                with contextlib.suppress(OSError):  # of a file system that is away
-                    told = estimate(self._plan, model, [benchmark], starting=False, ask_hub=False).seconds
-                    self._seconds[pair] = None if told is None else told.high
+            self._seconds[pair] = None
+            # A file system that is away, or a model's config.json like no other, ends no run
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                self._seconds[pair] = self._expected_s(model, benchmark)
         return self._seconds[pair]
+
+    def _expected_s(self, model: str, benchmark: str) -> float | None:
+        known = self._plan.forecast.expected_s(model, benchmark).seconds
+        if known is not None or benchmark not in self._asking:
+            return known
+        told = estimate(self._plan, model, [benchmark], starting=False, ask_hub=False).seconds
+        return None if told is None else told.high
 
     @cached_property
     def _asking(self) -> frozenset[str]:

@@ -67,6 +67,17 @@ def test_a_rehearsal_tells_where_no_run_has(plan: Any, monkeypatch: pytest.Monke
     assert found[:3] == ["one long", "one new", "one short"]
 
 
+@pytest.mark.parametrize("error", [OSError(), TypeError("config.json has heads by layer"), ValueError()])
+def test_an_estimate_that_cannot_be_made_ends_no_run(
+    plan: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: object, **__: object) -> TimeByLaw:
+        raise error
+
+    monkeypatch.setattr(precedence, "estimate", fails)
+    assert names(Precedence(plan).longest_first(ALL))[:2] == ["one new", "one long"]
+
+
 def test_the_server_that_is_up_comes_first_then_the_line(plan: Any) -> None:
     slots, me = plan.absolute.slots, identity()
     heartbeats = {
