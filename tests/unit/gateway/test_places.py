@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from slurmeval.gateway.places import Places
 
@@ -62,18 +61,17 @@ def test_one_that_gives_up_leaves_its_place_to_the_next() -> None:
     async def scene() -> int:
         places = Places(1)
         crowd = Crowd(places)
-        first, second, third, last = (asyncio.create_task(crowd.visit()) for _ in range(4))
+        visits = [asyncio.create_task(crowd.visit()) for _ in range(4)]
         await settled()
-        second.cancel()
+        visits[1].cancel()
         await settled()
-        crowd.leave.release()
-        await first
-        third.cancel()  # it has its place, and has not run since
-        with contextlib.suppress(asyncio.CancelledError):
-            await third
+        places.resize(2)
+        visits[2].cancel()  # it has its place, and has not run since
         await settled()
         inside = crowd.inside
-        last.cancel()
+        for visit in visits:
+            visit.cancel()
+        await asyncio.gather(*visits, return_exceptions=True)
         return inside
 
-    assert asyncio.run(scene()) == 1
+    assert asyncio.run(scene()) == 2, "the first and the last"

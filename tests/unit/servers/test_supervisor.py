@@ -53,6 +53,14 @@ def test_leased_server_becomes_ready_and_publishes_its_endpoint(bench: Bench) ->
     assert not any(engine_run["key"] in argument for argument in engine_run["argv"])
 
 
+def test_ready_server_says_what_its_start_went_into(bench: Bench) -> None:
+    bench.order({"log": str(RECORDED.parent / "starting" / "vllm_cpu.log")})
+    bench.lease()
+    told = bench.wait_for_status("ready")["under_way"]
+    assert (told["weights_s"], told["compile_s"]) == (0.52, 1.5)
+    assert 0 <= told["first_answer_s"] <= told["starting_s"]
+
+
 def test_server_without_leases_stops_and_leaves_nothing_behind(bench: Bench) -> None:
     bench.lease("arc")
     bench.lease("gsm8k")
