@@ -16,11 +16,13 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 RESULTS = "scores.json"
+REPORT_INTERVAL_S = 10.0
 POOLING = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "first",
@@ -148,7 +150,7 @@ def main(path: Path) -> int:
     except (ValueError, OSError, KeyError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
-    done = 0
+    done, said = 0, time.monotonic()
     for places in batches(pairs, order["batch"]):
         answers, references = ([pairs[place][side] for place in places] for side in (0, 1))
         if similar:
@@ -158,7 +160,9 @@ def main(path: Path) -> int:
         for place, score in zip(places, found):  # noqa: B905
             scores[place] = score
         done += len(places)
-        print(f"{done} of {len(pairs)} pairs", flush=True)
+        if time.monotonic() - said > REPORT_INTERVAL_S:
+            said = time.monotonic()
+            print(f"{done} of {len(pairs)} pairs", flush=True)
     told = {"scores": scores, "layer": embedder.layer, "pooling": pooling}
     (path.parent / RESULTS).write_text(json.dumps(told), "utf-8")
     return 0

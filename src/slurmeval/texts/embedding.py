@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ def of_answers(
         done = subprocess.run(
             [python, "-I", embed.__file__, str(order)],
             env={"HF_HUB_OFFLINE": "1", "HF_HOME": name, "HOME": name, "PATH": os.defpath},
-            stdout=subprocess.DEVNULL,
+            stdout=sys.__stderr__,  # how far it is
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
