@@ -135,8 +135,9 @@ class EngineProcess:
     def _wait(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            self._process.poll()
-            if not self.processes():
+            left = self.processes()
+            self._process.poll()  # not before: it may have ended meanwhile, and would stay a zombie
+            if not left:
                 return
             time.sleep(0.05)
 

@@ -349,7 +349,7 @@ def _run(
             timeout=timeout_s,
             check=False,
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, PermissionError) as error:  # the latter: of a folder in PATH
         if cwd is not None and not cwd.is_dir():
             raise
         raise SlurmAway(f"{argv[0]}: there is no such program here", for_good=True) from error

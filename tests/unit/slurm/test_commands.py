@@ -259,6 +259,20 @@ def test_a_machine_without_slurm(monkeypatch: pytest.MonkeyPatch, question: Any,
         question()
 
 
+def test_a_folder_of_path_that_may_not_be_read_hides_no_lack_of_slurm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the system says of a program that is in no folder which it may look into."""
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "squeue")
+
+    monkeypatch.setattr(subprocess, "run", denied)
+    with pytest.raises(SlurmAway, match="squeue: there is no such program here") as caught:
+        commands.queue("slurmeval-0")
+    assert caught.value.for_good
+
+
 def test_a_query_that_failed_in_any_way_says_nothing(play: Play) -> None:
     play(answer(status=1, stderr="squeue: error: something new\n"), subprocess.TimeoutExpired("squeue", 60))
     with pytest.raises(SlurmAway, match="squeue: something new"):
