@@ -109,11 +109,13 @@ def _need(folder: Path, stored: float, model: Model, gpus: int, nodes: int) -> N
 
 def cache_per_token(config: dict[str, Any], gpus: int = 1) -> float | None:
     """Returns the bytes of one token's KV cache on each of so many GPUs; None: that cannot be told."""
-    heads = config.get("num_key_value_heads") or config.get("num_attention_heads")
-    layers, width = config.get("num_hidden_layers"), _head_width(config)
+    heads = _count(
+        config, "num_key_value_heads" if config.get("num_key_value_heads") else "num_attention_heads"
+    )
+    layers, width = _count(config, "num_hidden_layers"), _head_width(config)
     if _keeps_less(config) or not (heads and layers and width):
         return None
-    heads_here = -(-int(heads) // gpus)
+    heads_here = -(-heads // gpus)
     return float(2 * 2 * heads_here * width * layers)
 
 
@@ -125,10 +127,16 @@ def _keeps_less(config: dict[str, Any]) -> bool:
 
 
 def _head_width(config: dict[str, Any]) -> int | None:
-    if config.get("head_dim"):
-        return int(config["head_dim"])
-    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
-    return int(hidden) // int(heads) if hidden and heads else None
+    if (width := _count(config, "head_dim")) is not None:
+        return width
+    hidden, heads = _count(config, "hidden_size"), _count(config, "num_attention_heads")
+    return hidden // heads if hidden and heads else None
+
+
+def _count(config: dict[str, Any], key: str) -> int | None:
+    """Returns a number of a model's config; None: it has none, or one for each layer."""
+    value = config.get(key)
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def bytes_of_parameter(config: dict[str, Any], dtype: str) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import pytest
 from slurmeval.config.gpus import CPU_CORE, gpus
 from slurmeval.config.site import Site
 from slurmeval.planning import law
+from slurmeval.planning.gpu_memory import cache_per_token
 from slurmeval.planning.law import Size, Span, Work
 
 ROOT = Path(__file__).parents[3]
@@ -84,3 +85,17 @@ def test_loading_takes_longer_the_larger_the_weights() -> None:
 def test_nothing_asked_takes_nothing() -> None:
     none = Work(0, 0, Span(0, 0))
     assert law.answering_s(EIGHT_B, gpus()[CPU_CORE], 4, none, 8) == Span(0.0, 0.0)
+
+
+def test_a_kv_cache_that_differs_by_layer_is_not_guessed() -> None:
+    model = {
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "hidden_size": 4096,
+    }
+    assert cache_per_token(model) == EIGHT_B.cache_bytes
+    assert cache_per_token(model, gpus=16) == EIGHT_B.cache_bytes / 8
+    for key in model:
+        assert cache_per_token(model | {key: [8] * 32}) is None
+    assert cache_per_token(model | {"head_dim": 64}) == EIGHT_B.cache_bytes / 2
